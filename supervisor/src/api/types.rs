@@ -1,0 +1,114 @@
+//! The shapes of `/v1`. Fields are only ever added; a client ignores what it does not know.
+
+use serde::{Deserialize, Serialize};
+
+/// systemd's ActiveState words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActiveState {
+    Inactive,
+    Activating,
+    Active,
+    Deactivating,
+    Failed,
+}
+
+/// What the health check says; `none` without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    None,
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+/// One unit, as `ps --json` and `GET /v1/units` list it and `status --json` and `GET /v1/units/{name}` show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitStatus {
+    /// Without suffix: `web` for `web.container`.
+    pub name: String,
+    pub description: String,
+    pub state: ActiveState,
+    /// `dead`, `waiting` (for dependencies), `preparing` (image), `running`, `exited`, `stopping`, `killing`, `auto-restart`, `failed`.
+    pub sub_state: String,
+    pub health: Health,
+    /// The container's first process as the machine counts it; absent while none runs.
+    pub pid: Option<u32>,
+    pub image: String,
+    /// Starts after the first one since the unit was last started by request or boot.
+    pub restarts: u32,
+    /// When `state` was entered, RFC 3339 in UTC.
+    pub since: String,
+    pub enabled: bool,
+    /// The unit file.
+    pub path: String,
+    /// Why it is in this state, in one sentence: `exited with status 3`, `killed by SIGKILL`, `image … not found`.
+    pub reason: Option<String>,
+    /// Last exit: `exit_code` or `signal`, never both.
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    /// `memory.current` of its cgroup, in bytes; absent while none runs.
+    pub memory_bytes: Option<u64>,
+}
+
+/// `GET /v1/system`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemStatus {
+    pub version: String,
+    /// Number of the contract between applications and the system.
+    pub contract: u32,
+    pub hostname: String,
+    pub machine_id: String,
+    pub kernel: String,
+    /// `running` (all enabled units active or finished), `starting`, `degraded` (one failed, or state not persistent), `stopping`.
+    pub state: String,
+    /// `persistent`, `volatile`, `degraded`.
+    pub state_store: String,
+    pub uptime_ms: u64,
+    /// How many supervisors ran in this boot, the present one included.
+    pub supervisor_generation: u32,
+    pub supervisor_pid: u32,
+    pub supervisor_rss_kib: u64,
+    pub init_rss_kib: u64,
+    /// `eth0 10.0.2.15/24`, one per address.
+    pub addresses: Vec<String>,
+    /// Mistakes in unit files, as `file:line:column: text`.
+    pub problems: Vec<String>,
+}
+
+/// One row of `GET /v1/system/timing`, in the order of time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootStage {
+    /// PID 1's stages as it names them, then `supervisor`, `unit:<name>:started`, `unit:<name>:active`, `settled`.
+    pub name: String,
+    /// CLOCK_MONOTONIC.
+    pub at_ns: u64,
+}
+
+/// One line of `GET /v1/units/{name}/logs`, a JSON object a line (`application/x-ndjson`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// RFC 3339 with microseconds, UTC.
+    pub time: String,
+    pub unit: String,
+    /// `stdout`, `stderr`, or `orlop` for the supervisor's own remarks about the unit.
+    pub stream: String,
+    /// Without its newline; bytes that are not UTF-8 as U+FFFD.
+    pub message: String,
+    /// The line goes on in the next record: it was longer than a record, or the writer ended inside it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+}
+
+/// Every error of the interface: RFC 9457, `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `about:blank`, or `/problems/<word>` for those a program may want to tell apart.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    /// The sentence the command line shows.
+    pub detail: String,
+}

@@ -1,0 +1,3 @@
+//! Orlop's supervisor: units, their supervision, the control interface and its command line.
+
+pub mod api;
