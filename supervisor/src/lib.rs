@@ -1,3 +1,4 @@
 //! Orlop's supervisor: units, their supervision, the control interface and its command line.
 
 pub mod api;
+pub mod unit;
