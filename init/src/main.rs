@@ -1,1 +1,48 @@
+//! Orlop's PID 1, both stages, and `/sbin/modprobe` (the kernel's module requests come to the same program).
+//!
+//! Stage 1 (`/init` in the initramfs) finds root and state and executes stage 2 (`/sbin/init`), which reaps,
+//! keeps fds, feeds the watchdog and has one child: the supervisor. Nothing ends it.
+#![cfg_attr(not(test), no_main)]
+#![allow(dead_code)]
+
+mod console;
+mod modprobe;
+mod rescue;
+mod setup;
+mod stage1;
+mod story;
+#[allow(unsafe_code)]
+mod sys;
+mod text;
+mod watchdog;
+
+use std::ffi::CStr;
+
+/// `linux/magic.h`; the type of the field differs between C libraries.
+const RAMFS_MAGIC: i128 = 0x8584_58f6;
+
+/// Decides what this process is; called by [`sys::entry`] before anything else ran.
+fn start(args: &[&CStr]) -> i32 {
+    let name = args.first().map(|a| a.to_bytes()).unwrap_or_default();
+    if name.ends_with(b"modprobe") {
+        return modprobe::main(args);
+    }
+    if is_stage_two() { 0 } else { stage1::run() }
+}
+
+/// Stage 1 says so through `ORLOP_BOOT`; started in another way, the root decides: an initramfs is a ramfs or tmpfs.
+fn is_stage_two() -> bool {
+    if std::env::var_os("ORLOP_BOOT").is_some() {
+        return true;
+    }
+    match nix::sys::statfs::statfs("/") {
+        Ok(root) => {
+            let kind = root.filesystem_type();
+            kind != nix::sys::statfs::TMPFS_MAGIC && i128::from(kind.0) != RAMFS_MAGIC
+        }
+        Err(_) => true,
+    }
+}
+
+#[cfg(test)]
 fn main() {}

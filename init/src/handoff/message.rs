@@ -347,7 +347,7 @@ mod tests {
         for len in 0..good.len() {
             assert!(ToInit::decode(&good[..len]).is_err(), "cut to {len} bytes");
         }
-        let mut long = good.clone();
+        let mut long = good;
         long.push(0);
         assert_eq!(ToInit::decode(&long), Err(WireError::Long));
         assert_eq!(ToInit::decode(b"XX\x01\x47"), Err(WireError::Magic));

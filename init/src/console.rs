@@ -1,0 +1,87 @@
+//! The console: written without ever waiting for it.
+//!
+//! A serial line can be flow-controlled, a virtual terminal stopped with Ctrl-S, the device missing. So the fd is
+//! non-blocking, what it does not take at once waits in a bounded buffer, and what does not fit there is dropped
+//! and counted. Never a controlling terminal: a Ctrl-C on it must not become a signal for PID 1.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+const PENDING_BYTES: usize = 8192;
+
+/// One terminal the machine talks to, with what it has not taken yet.
+pub(crate) struct Console {
+    fd: Option<OwnedFd>,
+    pending: [u8; PENDING_BYTES],
+    len: usize,
+    dropped_lines: u64,
+}
+
+impl Console {
+    pub(crate) const fn new() -> Self {
+        Self { fd: None, pending: [0; PENDING_BYTES], len: 0, dropped_lines: 0 }
+    }
+
+    /// Opens the device if it is not open; a missing device is no error, the lines wait.
+    pub(crate) fn attach(&mut self, path: &str) {
+        if self.fd.is_none() {
+            let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+            self.fd = open(path, flags, Mode::empty()).ok();
+            self.flush();
+        }
+    }
+
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// True while something waits for the terminal to take it.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.fd.is_some() && self.len > 0
+    }
+
+    /// Queues one line (or several) and writes what the terminal takes now.
+    pub(crate) fn write(&mut self, text: &[u8]) {
+        if self.len + text.len() > PENDING_BYTES {
+            self.flush();
+        }
+        if self.len + text.len() > PENDING_BYTES {
+            self.dropped_lines += 1;
+            return;
+        }
+        self.pending[self.len..self.len + text.len()].copy_from_slice(text);
+        self.len += text.len();
+        self.flush();
+    }
+
+    /// Writes what the terminal takes; a broken terminal (hangup) is closed, to be opened again by `attach`.
+    pub(crate) fn flush(&mut self) {
+        let mut done = 0;
+        while done < self.len {
+            let Some(fd) = &self.fd else { break };
+            match nix::unistd::write(fd, &self.pending[done..self.len]) {
+                Ok(0) | Err(nix::Error::EAGAIN) => break,
+                Ok(n) => done += n,
+                Err(nix::Error::EINTR) => {}
+                Err(_) => self.fd = None,
+            }
+        }
+        self.pending.copy_within(done..self.len, 0);
+        self.len -= done;
+        if self.len == 0 && self.dropped_lines > 0 {
+            self.note_dropped();
+        }
+    }
+
+    fn note_dropped(&mut self) {
+        let mut line = crate::text::Text::<64>::new();
+        line.push_fmt(format_args!("[console was stopped: {} lines dropped]\r\n", self.dropped_lines));
+        self.dropped_lines = 0;
+        let bytes = line.as_bytes();
+        self.pending[..bytes.len()].copy_from_slice(bytes);
+        self.len = bytes.len();
+        self.flush();
+    }
+}

@@ -1,0 +1,230 @@
+//! The boot's story: one line a stage on the console and in the kernel's log, the last of them kept for the
+//! rescue screen, and the time of each stage for `orlop timing`.
+//!
+//! Nothing here allocates or waits. Lines said before the devices exist are kept and shown by [`attach`].
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::time::{ClockId, clock_gettime};
+
+use crate::console::Console;
+use crate::text::Text;
+
+const RING_LINES: usize = 64;
+const MAX_STAGES: usize = 24;
+/// Longest line kept; the rest of a longer one is cut.
+const LINE_BYTES: usize = 440;
+
+type Line = Text<LINE_BYTES>;
+type StageName = Text<32>;
+
+/// syslog(3) priorities with facility daemon, as `/dev/kmsg` takes them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Warning,
+    Info,
+    Debug,
+}
+
+struct Story {
+    console: Console,
+    kmsg: Option<std::os::fd::OwnedFd>,
+    ring: [Line; RING_LINES],
+    said: usize,
+    stages: [(StageName, u64); MAX_STAGES],
+    stage_count: usize,
+    debug: bool,
+}
+
+static STORY: Mutex<Story> = Mutex::new(Story {
+    console: Console::new(),
+    kmsg: None,
+    ring: [Line::new(); RING_LINES],
+    said: 0,
+    stages: [(StageName::new(), 0); MAX_STAGES],
+    stage_count: 0,
+    debug: false,
+});
+
+/// The lock is never contended (there are no threads); a panic while it was held leaves a usable story.
+fn story() -> MutexGuard<'static, Story> {
+    STORY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// CLOCK_MONOTONIC, in ns.
+pub(crate) fn now_ns() -> u64 {
+    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return 0 };
+    let secs = u64::try_from(now.tv_sec()).unwrap_or(0);
+    secs.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec()).unwrap_or(0))
+}
+
+/// Opens the console and `/dev/kmsg` where they are not open yet. Call it whenever `/dev` changed.
+pub(crate) fn attach() {
+    let mut story = story();
+    story.console.attach("/dev/console");
+    if story.kmsg.is_none() {
+        let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        story.kmsg = open("/dev/kmsg", flags, Mode::empty()).ok();
+    }
+}
+
+/// `orlop.debug` was given: [`debug`] lines are shown too.
+pub(crate) fn set_debug(on: bool) {
+    story().debug = on;
+}
+
+/// One line of the story: `[   0.412] root      erofs, slot A, read-only`.
+pub(crate) fn say(stage: &str, text: &str) {
+    story().line(Level::Info, stage, format_args!("{text}"));
+}
+
+/// A line about something that degrades the machine.
+pub(crate) fn warn(stage: &str, text: &str) {
+    story().line(Level::Warning, stage, format_args!("{text}"));
+}
+
+/// Why something was decided; shown with `orlop.debug` only.
+pub(crate) fn debug(stage: &str, text: &str) {
+    story().line(Level::Debug, stage, format_args!("{text}"));
+}
+
+/// [`say`] without building a string first: `story::say_fmt("root", format_args!("slot {slot}"))`.
+pub(crate) fn say_fmt(stage: &str, text: std::fmt::Arguments<'_>) {
+    story().line(Level::Info, stage, text);
+}
+
+/// [`warn`] without building a string first.
+pub(crate) fn warn_fmt(stage: &str, text: std::fmt::Arguments<'_>) {
+    story().line(Level::Warning, stage, text);
+}
+
+/// Says a line from inside a panic hook, where the story may already be locked: then the line is lost.
+pub(crate) fn warn_from_hook(stage: &str, text: std::fmt::Arguments<'_>) {
+    if let Ok(mut story) = STORY.try_lock() {
+        story.line(Level::Warning, stage, text);
+    }
+}
+
+/// Records that a stage of the boot is reached now.
+pub(crate) fn stage(name: &str) {
+    stage_at(name, now_ns());
+}
+
+/// Records a stage with its time: what stage 1 handed on.
+pub(crate) fn stage_at(name: &str, at_ns: u64) {
+    let mut story = story();
+    if let Some(slot) = (story.stage_count < MAX_STAGES).then_some(story.stage_count) {
+        story.stages[slot] = (StageName::of(format_args!("{name}")), at_ns);
+        story.stage_count += 1;
+    }
+}
+
+/// The `at`-th stage recorded, with its time in ns.
+pub(crate) fn nth_stage(at: usize) -> Option<(StageName, u64)> {
+    let story = story();
+    (at < story.stage_count).then(|| story.stages[at])
+}
+
+/// The stages so far as `ORLOP_BOOT` carries them over the exec of stage 2: `init:<ns>,modules:<ns>…`.
+pub(crate) fn stages_for_env() -> String {
+    let story = story();
+    let mut out = String::new();
+    for (name, at_ns) in &story.stages[..story.stage_count] {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.push_str(&format!("{name}:{at_ns}"));
+    }
+    out
+}
+
+/// Takes over the stages of `ORLOP_BOOT`; what it cannot read is left out.
+pub(crate) fn adopt_stages(env: &str) {
+    for (name, at) in env.split(',').filter_map(|s| s.split_once(':')) {
+        if let Ok(at_ns) = at.parse() {
+            stage_at(name, at_ns);
+        }
+    }
+}
+
+/// Calls `each` with the last lines, oldest first, at most `count`.
+pub(crate) fn last_lines(count: usize, mut each: impl FnMut(&str)) {
+    let said = story().said;
+    for i in said.saturating_sub(count.min(RING_LINES))..said {
+        // A copy, so that `each` may say something itself.
+        let line = story().ring[i % RING_LINES];
+        each(line.as_str());
+    }
+}
+
+/// True while the console has not taken everything; then call [`flush`] when it can take more.
+pub(crate) fn console_is_behind() -> bool {
+    story().console.is_behind()
+}
+
+pub(crate) fn flush() {
+    story().console.flush();
+}
+
+impl Story {
+    fn line(&mut self, level: Level, stage: &str, text: std::fmt::Arguments<'_>) {
+        if level == Level::Debug && !self.debug {
+            return;
+        }
+        let now_ms = now_ns() / 1_000_000;
+        let mut raw = Line::new();
+        raw.push_fmt(text);
+        let mut line = Line::new();
+        line.push_fmt(format_args!("[{:>4}.{:03}] ", now_ms / 1000, now_ms % 1000));
+        let mut name = StageName::new();
+        name.push_printable(stage);
+        line.push_fmt(format_args!("{:<9} ", name.as_str()));
+        line.push_printable(raw.as_str());
+        self.ring[self.said % RING_LINES] = line;
+        self.said += 1;
+
+        // The terminal is raw as far as we know: carriage returns are ours.
+        let mut shown = Text::<{ LINE_BYTES + 2 }>::new();
+        shown.push_fmt(format_args!("{line}\r\n"));
+        self.console.write(shown.as_bytes());
+
+        if let Some(kmsg) = &self.kmsg {
+            let priority = match level {
+                Level::Warning => 28,
+                Level::Info => 30,
+                Level::Debug => 31,
+            };
+            let mut record = Text::<{ LINE_BYTES + 16 }>::new();
+            record.push_fmt(format_args!("<{priority}>orlop: {name}: {}\n", raw.as_str()));
+            // A lost copy in the kernel's log is no reason to stop: the ring and the console have the line.
+            let _ = nix::unistd::write(kmsg, record.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // One test, because the story is one per process.
+    #[test]
+    fn lines_and_stages_are_kept_in_order_and_bounded() {
+        for i in 0..100 {
+            say_fmt("root", format_args!("line {i}\x1b[2J"));
+        }
+        let mut seen = Vec::new();
+        last_lines(500, |line| seen.push(line.to_owned()));
+        assert_eq!(seen.len(), RING_LINES);
+        assert!(seen[0].ends_with("root      line 36?[2J"), "{}", seen[0]);
+        assert!(seen[63].ends_with("root      line 99?[2J"), "{}", seen[63]);
+
+        adopt_stages("init:5,broken,modules:x,root:7");
+        assert_eq!(stages_for_env(), "init:5,root:7");
+        for _ in 0..100 {
+            stage("more");
+        }
+        assert!(nth_stage(MAX_STAGES - 1).is_some() && nth_stage(MAX_STAGES).is_none());
+    }
+}

@@ -1,0 +1,3 @@
+//! The kernel's calls that no safe wrapper covers: one call per block, each with the reason it holds.
+
+pub(crate) mod entry;
