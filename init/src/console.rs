@@ -37,6 +37,11 @@ impl Console {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
+    /// Closes a terminal that hung up.
+    pub(crate) fn detach(&mut self) {
+        self.fd = None;
+    }
+
     /// True while something waits for the terminal to take it.
     pub(crate) fn is_behind(&self) -> bool {
         self.fd.is_some() && self.len > 0
@@ -77,7 +82,7 @@ impl Console {
 
     fn note_dropped(&mut self) {
         let mut line = crate::text::Text::<64>::new();
-        line.push_fmt(format_args!("[console was stopped: {} lines dropped]\r\n", self.dropped_lines));
+        line.push_fmt(format_args!("[console was stopped: {} lines dropped]\n", self.dropped_lines));
         self.dropped_lines = 0;
         let bytes = line.as_bytes();
         self.pending[..bytes.len()].copy_from_slice(bytes);

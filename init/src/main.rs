@@ -6,11 +6,16 @@
 #![allow(dead_code)]
 
 mod console;
+mod exits;
+mod kernel_log;
 mod modprobe;
 mod rescue;
+mod settings;
 mod setup;
+mod shutdown;
 mod stage1;
 mod story;
+mod supervise;
 #[allow(unsafe_code)]
 mod sys;
 mod text;

@@ -4,6 +4,7 @@
 //! Nothing here allocates or waits. Lines said before the devices exist are kept and shown by [`attach`].
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -58,6 +59,11 @@ pub(crate) fn now_ns() -> u64 {
     let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return 0 };
     let secs = u64::try_from(now.tv_sec()).unwrap_or(0);
     secs.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec()).unwrap_or(0))
+}
+
+/// CLOCK_MONOTONIC: the `now` of every decision.
+pub(crate) fn now() -> Duration {
+    Duration::from_nanos(now_ns())
 }
 
 /// Opens the console and `/dev/kmsg` where they are not open yet. Call it whenever `/dev` changed.
@@ -185,9 +191,9 @@ impl Story {
         self.ring[self.said % RING_LINES] = line;
         self.said += 1;
 
-        // The terminal is raw as far as we know: carriage returns are ours.
-        let mut shown = Text::<{ LINE_BYTES + 2 }>::new();
-        shown.push_fmt(format_args!("{line}\r\n"));
+        // The terminal adds the carriage return (ONLCR is in the kernel's initial mode of a terminal).
+        let mut shown = Text::<{ LINE_BYTES + 1 }>::new();
+        shown.push_fmt(format_args!("{line}\n"));
         self.console.write(shown.as_bytes());
 
         if let Some(kmsg) = &self.kmsg {

@@ -1,0 +1,186 @@
+//! The rescue screen: what failed and why, the last messages, and what a person can do about it.
+//!
+//! It is shown on every console the kernel writes to, so on the serial line as well as on the screen. In stage 1 it
+//! is a loop of its own ([`run`]); in stage 2 it is a state of PID 1's event loop ([`Rescue`]), which goes on
+//! reaping while containers run. When nobody presses a key in time the machine reboots: an unattended machine
+//! tries again rather than waiting for ever.
+
+mod screen;
+mod terminal;
+
+use std::fmt::Write as _;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, poll};
+
+use self::screen::{Answer, Screen};
+use self::terminal::Terminals;
+use crate::text::Text;
+use crate::{kernel_log, story};
+
+/// Kernel messages shown.
+const KERNEL_LINES: usize = 16;
+/// Lines of init's story shown.
+const STORY_LINES: usize = 16;
+
+/// What a person may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// Try again what failed.
+    Retry,
+    /// Throw the stored state away; asked for by typing the word.
+    StateReset,
+    Reboot,
+    PowerOff,
+}
+
+impl Choice {
+    /// What is typed for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Retry => "r",
+            Self::StateReset => "reset",
+            Self::Reboot => "b",
+            Self::PowerOff => "p",
+        }
+    }
+
+    fn meaning(self) -> &'static str {
+        match self {
+            Self::Retry => "try again",
+            Self::StateReset => "make an empty state file system: ALL STORED DATA IS LOST (type the whole word)",
+            Self::Reboot => "reboot",
+            Self::PowerOff => "power off",
+        }
+    }
+}
+
+/// Why the screen is shown, and what goes on meanwhile.
+pub(crate) type Reason = Text<400>;
+
+pub(crate) struct Rescue {
+    reason: Reason,
+    note: &'static str,
+    screen: Screen,
+    terminals: Terminals,
+}
+
+impl Rescue {
+    pub(crate) fn open(
+        reason: Reason,
+        note: &'static str,
+        choices: &[Choice],
+        timeout: Option<Duration>,
+        now: Duration,
+    ) -> Self {
+        story::warn_fmt("rescue", format_args!("{reason}"));
+        let screen = Screen::new(choices, timeout, now);
+        let mut rescue = Self { reason, note, screen, terminals: Terminals::open() };
+        rescue.draw();
+        rescue
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.screen.deadline()
+    }
+
+    /// The terminals to wait for input on.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.terminals.iter().filter_map(|terminal| terminal.console.fd())
+    }
+
+    /// Reads what was typed and looks at the clock. Never waits.
+    pub(crate) fn step(&mut self, now: Duration) -> Option<Choice> {
+        let mut redraw = false;
+        for terminal in self.terminals.iter_mut() {
+            terminal.console.flush();
+            let mut keys = [0; 64];
+            for key in terminal.read(&mut keys) {
+                match self.screen.key(*key, now) {
+                    Answer::Chosen(choice) => {
+                        story::say_fmt("rescue", format_args!("chosen: {}", choice.meaning()));
+                        return Some(choice);
+                    }
+                    Answer::Erase => terminal.console.write(b"\x08 \x08"),
+                    Answer::Unknown => terminal.console.write(b"\nNot one of the choices.\n> "),
+                    Answer::Redraw => redraw = true,
+                    Answer::None => {}
+                }
+            }
+        }
+        if redraw {
+            self.draw();
+        }
+        match self.screen.tick(now) {
+            Answer::Chosen(choice) => {
+                story::warn("rescue", "nobody pressed a key: rebooting");
+                Some(choice)
+            }
+            _ => None,
+        }
+    }
+
+    fn draw(&mut self) {
+        let mut page = Page::new();
+        page.put(format_args!("\n\n==================== Orlop: rescue ====================\n\n"));
+        page.put(format_args!("What failed:  {}\n", self.reason));
+        if !self.note.is_empty() {
+            page.put(format_args!("              {}\n", self.note));
+        }
+        page.put(format_args!("\nLast messages of the kernel:\n"));
+        kernel_log::last_lines(KERNEL_LINES, |line| page.put(format_args!("  {line}\n")));
+        page.put(format_args!("\nLast messages of init:\n"));
+        story::last_lines(STORY_LINES, |line| page.put(format_args!("  {line}\n")));
+        page.put(format_args!("\n"));
+        for choice in self.screen.choices() {
+            page.put(format_args!("  {:<6} {}\n", choice.word(), choice.meaning()));
+        }
+        page.put(format_args!("\nType a choice and press Enter."));
+        if let Some(timeout) = self.screen.timeout() {
+            page.put(format_args!(" Without a key press the machine reboots in {} s.", timeout.as_secs()));
+        }
+        page.put(format_args!("\n> "));
+        for terminal in self.terminals.iter_mut() {
+            terminal.console.write(page.text.as_bytes());
+        }
+    }
+}
+
+/// Everything at once, smaller than what a console may owe its terminal.
+struct Page {
+    text: Text<7680>,
+}
+
+impl Page {
+    fn new() -> Self {
+        Self { text: Text::new() }
+    }
+
+    fn put(&mut self, args: std::fmt::Arguments<'_>) {
+        let _ = self.text.write_fmt(args);
+    }
+}
+
+/// Stage 1's screen: shows the reason, waits for a choice among `choices`, and reboots when nobody answers within
+/// `orlop.rescue_timeout`. The watchdog, if it is armed already, is fed only while a person may still answer.
+pub(crate) fn run(reason: &str, choices: &[Choice]) -> Choice {
+    story::attach();
+    let timeout = crate::settings::Settings::load().rescue_timeout;
+    let reason = Reason::of(format_args!("{reason}"));
+    let mut rescue = Rescue::open(reason, "", choices, timeout, story::now());
+    loop {
+        if let Some(choice) = rescue.step(story::now()) {
+            return choice;
+        }
+        crate::watchdog::feed();
+        let mut list: Vec<PollFd<'_>> = rescue.inputs().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        // Wakes once a second for the clock and the watchdog; a broken terminal must not make this spin.
+        let _ = poll(&mut list, 1000u16);
+        if list.iter().any(|fd| fd.revents().is_some_and(|r| r.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))) {
+            drop(list);
+            rescue.terminals.reopen();
+            let _ = poll(&mut [], 1000u16);
+        }
+    }
+}

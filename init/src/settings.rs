@@ -1,0 +1,118 @@
+//! What can be set: by the kernel's command line, and, in debug builds only, by a test's environment.
+
+use std::time::Duration;
+
+/// How long things may take. The tests shorten them; nobody else can.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    /// From a start or an answered ping to the next ping.
+    pub(crate) ping_interval: Duration,
+    /// An unanswered ping this old: the supervisor hangs.
+    pub(crate) ping_timeout: Duration,
+    /// A supervisor that lived this long starts with a clean record.
+    pub(crate) stable_run: Duration,
+    /// Before the n-th start in a row.
+    pub(crate) backoff: [Duration; 5],
+    /// How long a killed supervisor may take to be gone.
+    pub(crate) kill_timeout: Duration,
+    /// For the supervisor's answer to a shutdown request.
+    pub(crate) answer_timeout: Duration,
+    /// The most a supervisor can ask for to stop its units.
+    pub(crate) stopping_max: Duration,
+    /// Between TERM and KILL.
+    pub(crate) grace: Duration,
+    /// For every process to be gone after KILL.
+    pub(crate) kill_grace: Duration,
+    /// For one step after the processes: a round of unmounts, a detach, a remount.
+    pub(crate) step: Duration,
+    /// For the last sync.
+    pub(crate) sync: Duration,
+}
+
+impl Timing {
+    pub(crate) const NORMAL: Self = Self {
+        ping_interval: Duration::from_secs(10),
+        ping_timeout: Duration::from_secs(30),
+        stable_run: Duration::from_secs(60),
+        backoff: [
+            Duration::ZERO,
+            Duration::from_millis(100),
+            Duration::from_millis(500),
+            Duration::from_secs(2),
+            Duration::from_secs(5),
+        ],
+        kill_timeout: Duration::from_secs(30),
+        answer_timeout: Duration::from_secs(10),
+        stopping_max: Duration::from_secs(600),
+        grace: Duration::from_secs(5),
+        kill_grace: Duration::from_secs(5),
+        step: Duration::from_secs(10),
+        sync: Duration::from_secs(30),
+    };
+}
+
+pub(crate) struct Settings {
+    pub(crate) timing: Timing,
+    /// Without a key press for this long the rescue screen reboots; `None` (0 on the command line): never.
+    pub(crate) rescue_timeout: Option<Duration>,
+    pub(crate) debug: bool,
+}
+
+impl Settings {
+    /// From `/proc/cmdline`, as far as it can be read.
+    pub(crate) fn load() -> Self {
+        let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        let mut settings = Self::parse(&line);
+        #[cfg(debug_assertions)]
+        settings.shorten(&std::env::var("ORLOP_TEST_TIMING").unwrap_or_default());
+        settings.timing.backoff[0] = Duration::ZERO;
+        settings
+    }
+
+    fn parse(line: &str) -> Self {
+        let mut rescue_s = 300;
+        let mut debug = false;
+        for word in line.split_ascii_whitespace() {
+            match word.split_once('=') {
+                None if word == "orlop.debug" => debug = true,
+                Some(("orlop.rescue_timeout", value)) => rescue_s = value.parse().unwrap_or(rescue_s),
+                _ => {}
+            }
+        }
+        let rescue_timeout = (rescue_s > 0).then(|| Duration::from_secs(rescue_s));
+        Self { timing: Timing::NORMAL, rescue_timeout, debug }
+    }
+
+    /// `ping_interval=50,grace=200`: milliseconds, for tests.
+    #[cfg(debug_assertions)]
+    fn shorten(&mut self, spec: &str) {
+        for (name, value) in spec.split(',').filter_map(|s| s.split_once('=')) {
+            let Ok(ms) = value.parse() else { continue };
+            let time = Duration::from_millis(ms);
+            match name {
+                "ping_interval" => self.timing.ping_interval = time,
+                "ping_timeout" => self.timing.ping_timeout = time,
+                "stable_run" => self.timing.stable_run = time,
+                "backoff" => self.timing.backoff = [time; 5],
+                "answer_timeout" => self.timing.answer_timeout = time,
+                "grace" => self.timing.grace = time,
+                "rescue_timeout" => self.rescue_timeout = Some(time),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_sets_and_nonsense_does_not() {
+        let settings = Settings::parse("quiet orlop.rescue_timeout=7 orlop.debug panic=-1\n");
+        assert_eq!((settings.rescue_timeout, settings.debug), (Some(Duration::from_secs(7)), true));
+        assert_eq!(Settings::parse("orlop.rescue_timeout=0").rescue_timeout, None);
+        let settings = Settings::parse("orlop.rescue_timeout=soon orlop.debugging");
+        assert_eq!((settings.rescue_timeout, settings.debug), (Some(Duration::from_secs(300)), false));
+    }
+}
