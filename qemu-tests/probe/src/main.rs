@@ -1,1 +1,73 @@
-fn main() {}
+//! The program inside the test containers: each subcommand does one thing that a test looks at from outside.
+//!
+//! On failure: one sentence on stderr and exit status 1; a wrong call exits with 2.
+
+mod files;
+mod net;
+mod processes;
+#[allow(unsafe_code)]
+mod sys;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+probe serve PORT                 answer HTTP: / says ok, /pid /uptime /hostname /hits say what they are named for
+probe stream PORT                endless numbered lines, on stdout and to each TCP client
+probe ignore-term                say `ignoring` and stay, whatever asks to stop
+probe orphans COUNT              leave COUNT children to the machine's reaper, then stay
+probe zombies PROC               print how many processes below this procfs are zombies
+probe try-writes PATH [SKIP...]  print every folder below PATH in which a file can be created
+probe mount-of PATH              print file system type and size in bytes of the mount at PATH
+probe write FILE TEXT            write and sync
+probe cat FILE...                print files
+probe count FILE                 add one to the number in FILE, sync, print it
+probe exit CODE                  print `exiting` and exit
+probe sleep [SECONDS]            stay (for ever without SECONDS), end on TERM
+probe burn                       use a CPU
+probe eat-memory MIB             touch this much memory, then stay
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["serve", port] => with_number(port, net::serve),
+        ["stream", port] => with_number(port, net::stream),
+        ["ignore-term"] => processes::ignore_term(),
+        ["orphans", count] => with_number(count, processes::orphans),
+        ["zombies", proc] => processes::zombies(proc),
+        ["try-writes", path, skip @ ..] => files::try_writes(path, skip),
+        ["mount-of", path] => files::mount_of(path),
+        ["write", file, text] => files::write(file, text),
+        ["cat", files @ ..] => files::cat(files),
+        ["count", file] => files::count(file),
+        ["exit", code] => {
+            return code.parse().map_or(ExitCode::from(2), |code: u8| {
+                println!("exiting");
+                ExitCode::from(code)
+            });
+        }
+        ["sleep"] => processes::sleep(None),
+        ["sleep", seconds] => with_number(seconds, |seconds| processes::sleep(Some(seconds))),
+        ["burn"] => processes::burn(),
+        ["eat-memory", mib] => with_number(mib, processes::eat_memory),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("probe {}: {error}", args.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn with_number<T: std::str::FromStr>(word: &str, run: impl FnOnce(T) -> std::io::Result<()>) -> std::io::Result<()> {
+    match word.parse() {
+        Ok(number) => run(number),
+        Err(_) => Err(std::io::Error::other(format!("`{word}` is not a number in range"))),
+    }
+}

@@ -1,0 +1,90 @@
+//! What can be read and written where.
+
+use crate::sys;
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// statfs(2) type numbers of file systems that show kernel objects: nothing can be stored there, and a walk never ends.
+const KERNEL_OBJECTS: [libc::c_long; 2] = [0x9fa0 /* proc */, 0x6265_6572 /* sysfs */];
+
+/// Prints `writable PATH` for every folder that takes a file and does not walk into it, then `walked COUNT`.
+pub(crate) fn try_writes(root: &str, skip: &[&str]) -> io::Result<()> {
+    let mut seen = BTreeSet::new();
+    let mut waiting = vec![root.to_owned()];
+    let mut walked = 0;
+    while let Some(folder) = waiting.pop() {
+        let Ok(metadata) = fs::symlink_metadata(&folder) else { continue };
+        // The same folder through two mounts is tried once; a bind of a parent would otherwise go in circles.
+        if !metadata.is_dir() || skip.contains(&folder.as_str()) || !seen.insert((metadata.dev(), metadata.ino())) {
+            continue;
+        }
+        if sys::statfs(&folder).is_ok_and(|fs| KERNEL_OBJECTS.contains(&(fs.f_type as libc::c_long))) {
+            continue;
+        }
+        walked += 1;
+        if takes_a_file(&folder) {
+            println!("writable {folder}");
+            continue;
+        }
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        waiting.extend(entries.flatten().filter_map(|entry| entry.path().to_str().map(str::to_owned)));
+    }
+    println!("walked {walked}");
+    Ok(())
+}
+
+fn takes_a_file(folder: &str) -> bool {
+    let file = Path::new(folder).join(".orlop-probe");
+    let created = OpenOptions::new().write(true).create_new(true).open(&file).is_ok();
+    if created {
+        let _ = fs::remove_file(file);
+    }
+    created
+}
+
+pub(crate) fn mount_of(path: &str) -> io::Result<()> {
+    let fs = sys::statfs(path)?;
+    let (blocks, size) = (fs.f_blocks, u64::try_from(fs.f_bsize).unwrap_or(0));
+    println!("type={:x} bytes={}", fs.f_type, blocks.saturating_mul(size));
+    Ok(())
+}
+
+pub(crate) fn write(file: &str, text: &str) -> io::Result<()> {
+    // One write call: files of the cgroup file system take a value whole.
+    let mut opened = OpenOptions::new().write(true).create(true).truncate(true).open(file)?;
+    opened.write_all(text.as_bytes())?;
+    // Kernel files have nothing to sync and say so.
+    let _ = opened.sync_all();
+    println!("wrote {file}");
+    Ok(())
+}
+
+pub(crate) fn cat(files: &[&str]) -> io::Result<()> {
+    for file in files {
+        let mut text = String::new();
+        File::open(file)?.read_to_string(&mut text)?;
+        print!("{text}");
+    }
+    io::stdout().flush()
+}
+
+/// A power cut leaves the old number or the new one.
+pub(crate) fn count(file: &str) -> io::Result<()> {
+    let path = Path::new(file);
+    let number = match fs::read_to_string(path) {
+        Ok(text) => text.trim().parse::<u64>().map_err(io::Error::other)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(error),
+    };
+    let temporary = path.with_extension("new");
+    let mut new = File::create(&temporary)?;
+    writeln!(new, "{}", number + 1)?;
+    new.sync_all()?;
+    fs::rename(temporary, path)?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
+    println!("count {}", number + 1);
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Processes that come, stay, refuse to go.
+
+use crate::sys::{self, Fork};
+use std::fs;
+use std::io::{self, Write};
+use std::time::Duration;
+
+pub(crate) fn ignore_term() -> io::Result<()> {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        sys::ignore(signal);
+    }
+    say("ignoring")?;
+    sys::pause()
+}
+
+/// Each orphan's parent is gone before the orphan is, so the orphan is the reaper's.
+pub(crate) fn orphans(count: u32) -> io::Result<()> {
+    sys::exit_on(libc::SIGTERM);
+    for _ in 0..count {
+        match sys::fork()? {
+            Fork::Child => {
+                let _ = sys::fork();
+                std::process::exit(0);
+            }
+            Fork::Parent(pid) => sys::wait_for(pid),
+        }
+    }
+    say("orphaned")?;
+    sys::pause()
+}
+
+pub(crate) fn zombies(proc: &str) -> io::Result<()> {
+    let mut count = 0;
+    for entry in fs::read_dir(proc)? {
+        // A process may end while we look: then it is no zombie any more.
+        let Ok(stat) = fs::read_to_string(entry?.path().join("stat")) else { continue };
+        // proc_pid_stat(5): the state follows the name, which may itself contain blanks and brackets.
+        if stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')) {
+            say(&format!("zombie {stat}"))?;
+            count += 1;
+        }
+    }
+    say(&format!("zombies {count}"))
+}
+
+pub(crate) fn sleep(seconds: Option<u64>) -> io::Result<()> {
+    sys::exit_on(libc::SIGTERM);
+    say("sleeping")?;
+    match seconds {
+        Some(seconds) => std::thread::sleep(Duration::from_secs(seconds)),
+        None => sys::pause(),
+    }
+    Ok(())
+}
+
+pub(crate) fn burn() -> io::Result<()> {
+    sys::exit_on(libc::SIGTERM);
+    say("burning")?;
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+pub(crate) fn eat_memory(mib: usize) -> io::Result<()> {
+    sys::exit_on(libc::SIGTERM);
+    let mut eaten = Vec::new();
+    for _ in 0..mib {
+        // Not zero: the kernel might give the zero page for those.
+        eaten.push(vec![0x5a_u8; 1 << 20]);
+    }
+    say(&format!("ate {} MiB", eaten.len()))?;
+    sys::pause()
+}
+
+fn say(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}

@@ -1,0 +1,64 @@
+//! System calls the standard library has no word for.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+
+/// Ignores the signal from now on, here and in children.
+pub(crate) fn ignore(signal: i32) {
+    // SAFETY: SIG_IGN is a valid disposition for any signal number; a wrong number only gives an error.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Ends the process on this signal, although it may be PID 1 of its namespace: those get only what they handle.
+pub(crate) fn exit_on(signal: i32) {
+    extern "C" fn exit(_: i32) {
+        // SAFETY: _exit is async-signal-safe and does not return.
+        unsafe { libc::_exit(0) };
+    }
+    let handler: extern "C" fn(i32) = exit;
+    // SAFETY: the handler lives as long as the program and does nothing but end it.
+    unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+}
+
+/// Sleeps until a signal ends the process.
+pub(crate) fn pause() -> ! {
+    loop {
+        // SAFETY: pause takes no arguments and touches no memory.
+        unsafe { libc::pause() };
+    }
+}
+
+/// The two sides of a fork.
+pub(crate) enum Fork {
+    Child,
+    Parent(i32),
+}
+
+/// Forks; only to be called while the process has one thread.
+pub(crate) fn fork() -> io::Result<Fork> {
+    // SAFETY: the probe has one thread here, so the child may go on with any code.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid)),
+    }
+}
+
+/// Reaps one child.
+pub(crate) fn wait_for(pid: i32) {
+    // SAFETY: a null status pointer is allowed: the status is dropped.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+}
+
+/// statfs(2).
+pub(crate) fn statfs(path: &str) -> io::Result<libc::statfs> {
+    let path = CString::new(path)?;
+    let mut result = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the path is a C string that outlives the call, and the kernel writes at most one statfs.
+    if unsafe { libc::statfs(path.as_ptr(), result.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so the kernel has filled the structure.
+    Ok(unsafe { result.assume_init() })
+}

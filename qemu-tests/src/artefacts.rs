@@ -1,0 +1,66 @@
+//! Everything a machine boots from, built or found up to date.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use initramfs::{Image, Kernel, Programs};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::accel::{Accel, UnknownAccel};
+
+/// What all machines of this process share.
+#[derive(Debug, Clone)]
+pub struct Artefacts {
+    pub programs: Programs,
+    pub kernel: Kernel,
+    pub image: Image,
+    pub accel: Accel,
+    /// Where all of it lies: `target/orlop`.
+    pub out: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("create {}: {source}", path.display())]
+    Folder { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Image(#[from] initramfs::Error),
+    #[error(transparent)]
+    Accel(#[from] UnknownAccel),
+}
+
+impl Artefacts {
+    /// Builds what is missing or outdated. `progress` gets one line per step.
+    pub fn build(kernel: Option<&Path>, progress: &mut dyn FnMut(&str)) -> Result<Self, BuildError> {
+        let out = initramfs::out();
+        let _lock = lock(&out)?;
+        let programs = initramfs::programs(progress)?;
+        let kernel = initramfs::kernel(&out, kernel, progress)?;
+        let image = initramfs::image(&out, &kernel, &programs, progress)?;
+        let accel = Accel::choose(&out, &kernel.image, progress)?;
+        Ok(Self { programs, kernel, image, accel, out })
+    }
+
+    /// Built once for all tests of a process, from the distribution's kernel or the one `ORLOP_KERNEL` names.
+    ///
+    /// # Panics
+    /// When it cannot be built: no test of a machine can say anything then.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Artefacts> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let kernel = std::env::var_os("ORLOP_KERNEL").map(PathBuf::from);
+            let built = Self::build(kernel.as_deref(), &mut |line| eprintln!("{line}"));
+            built.unwrap_or_else(|error| panic!("{error}"))
+        })
+    }
+}
+
+/// One build at a time below `out`, whoever runs it: a test and a `cargo boot` beside it would fetch the same files.
+fn lock(out: &Path) -> Result<Option<Flock<File>>, BuildError> {
+    let folder = |source| BuildError::Folder { path: out.to_owned(), source };
+    fs::create_dir_all(out).map_err(folder)?;
+    let file = File::create(out.join("lock")).map_err(folder)?;
+    // A file system without locks: then nobody else is kept out, as before.
+    Ok(Flock::lock(file, FlockArg::LockExclusive).ok())
+}

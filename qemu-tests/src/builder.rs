@@ -1,0 +1,299 @@
+//! What a machine is made of, and its start.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::artefacts::Artefacts;
+use crate::command::{Access, CONTROL_PORTS, Drive, Forward, Hardware};
+use crate::console::{Console, Echo};
+use crate::folder::Folder;
+use crate::machine::{Machine, MachineError};
+use crate::qmp::Qmp;
+use crate::slot::Slot;
+use crate::{process, proxy};
+
+/// QEMU makes its connections before it starts the guest.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// As large as the second seed but one: enough for tests, and nothing on the host until written.
+const BLANK_STATE_BYTES: u64 = 2 << 30;
+
+/// Where the machine keeps its state.
+#[derive(Debug, Clone)]
+enum State {
+    Blank(u64),
+    /// A file of the caller: several machines can use it one after the other.
+    File(PathBuf, Access),
+    /// No state disk at all.
+    None,
+}
+
+/// What the machine boots from besides kernel and initramfs.
+#[derive(Debug, Clone)]
+enum Root {
+    /// One disk per file system, found by serial.
+    Direct,
+    /// A whole disk with partitions, found by label; what is written to it is dropped.
+    Disk(PathBuf),
+}
+
+/// A machine to be started. Cheap to clone: the same machine again.
+#[derive(Clone)]
+pub struct Builder<'a> {
+    artefacts: &'a Artefacts,
+    name: String,
+    units: Vec<(String, String)>,
+    unit_folder: Option<PathBuf>,
+    images: Vec<PathBuf>,
+    append: Vec<String>,
+    memory_mib: u32,
+    cpus: u32,
+    icount: bool,
+    once: bool,
+    network: Option<Vec<Forward>>,
+    state: State,
+    root: Root,
+}
+
+impl<'a> Builder<'a> {
+    /// `name` names its folder below `target/orlop/machines`.
+    pub fn new(artefacts: &'a Artefacts, name: &str) -> Self {
+        Self {
+            artefacts,
+            name: name.to_owned(),
+            units: Vec::new(),
+            unit_folder: None,
+            images: Vec::new(),
+            append: Vec::new(),
+            memory_mib: 256,
+            cpus: 2,
+            icount: false,
+            once: true,
+            network: Some(Vec::new()),
+            state: State::Blank(BLANK_STATE_BYTES),
+            root: Root::Direct,
+        }
+    }
+
+    /// A unit file for `/etc/containers.d`, in addition to the shipped ones.
+    pub fn unit(mut self, file_name: &str, text: &str) -> Self {
+        self.units.push((file_name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// A folder of unit files for `/etc/containers.d`.
+    pub fn unit_folder(mut self, folder: &Path) -> Self {
+        self.unit_folder = Some(folder.to_owned());
+        self
+    }
+
+    /// An OCI layout folder or archive whose images the machine finds locally.
+    pub fn image(mut self, path: &Path) -> Self {
+        self.images.push(path.to_owned());
+        self
+    }
+
+    /// Words for the kernel's command line.
+    pub fn append(mut self, words: &str) -> Self {
+        self.append.push(words.to_owned());
+        self
+    }
+
+    pub fn memory_mib(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    pub fn cpus(mut self, count: u32) -> Self {
+        self.cpus = count;
+        self
+    }
+
+    /// The guest's clock counts instructions, one a nanosecond: repeatable measurements on one emulated CPU.
+    pub fn counting_instructions(mut self) -> Self {
+        self.icount = true;
+        self.cpus = 1;
+        self
+    }
+
+    /// A reboot starts the guest again; without this, the first reset (a panic, too) ends QEMU.
+    pub fn may_reboot(mut self) -> Self {
+        self.once = false;
+        self
+    }
+
+    pub fn no_network(mut self) -> Self {
+        self.network = None;
+        self
+    }
+
+    /// Reaches a guest port from the host: [`Machine::forwarded`] says where.
+    pub fn forward(mut self, guest: u16) -> Self {
+        self.network.get_or_insert_default().push(Forward { host: 0, guest });
+        self
+    }
+
+    pub fn forward_from(mut self, host: u16, guest: u16) -> Self {
+        self.network.get_or_insert_default().push(Forward { host, guest });
+        self
+    }
+
+    pub fn blank_state(mut self, bytes: u64) -> Self {
+        self.state = State::Blank(bytes);
+        self
+    }
+
+    pub fn no_state(mut self) -> Self {
+        self.state = State::None;
+        self
+    }
+
+    /// State on a file of a test, never synced to the host's disk.
+    pub fn state_file(mut self, file: &Path) -> Self {
+        self.state = State::File(file.to_owned(), Access::Scratch);
+        self
+    }
+
+    /// State on a file of the user, as durable as the host's disk.
+    pub fn kept_state_file(mut self, file: &Path) -> Self {
+        self.state = State::File(file.to_owned(), Access::Kept);
+        self
+    }
+
+    /// Root and state are partitions of this disk; the file stays as it is.
+    pub fn raw_disk(mut self, file: &Path) -> Self {
+        self.root = Root::Disk(file.to_owned());
+        self.state = State::None;
+        self
+    }
+
+    /// Starts QEMU; gives the machine before the guest has run far.
+    pub fn start(self) -> Result<Machine, MachineError> {
+        self.start_with(None, &mut |_| {})
+    }
+
+    /// Starts QEMU; `echo` gets the console's output as it comes.
+    pub fn start_with(self, echo: Option<Echo>, progress: &mut dyn FnMut(&str)) -> Result<Machine, MachineError> {
+        let slot = Slot::take();
+        let setup = |what: &'static str| move |source: io::Error| MachineError::Setup { what, source };
+        let folder = Folder::create(&self.artefacts.out, &self.name).map_err(setup("create the machine's folder"))?;
+        let drives = self.drives(&folder, progress)?;
+        let listen = |name: &str| UnixListener::bind(folder.sockets().join(name)).map_err(setup("listen for QEMU"));
+        let (console, qmp) = (listen("console")?, listen("qmp")?);
+
+        let hardware = self.hardware(drives, folder.sockets());
+        let log = File::create(folder.path().join("qemu.log")).map_err(setup("create QEMU's log"))?;
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(hardware.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let started = Instant::now();
+        let mut child = process::spawn(command).map_err(setup("start qemu-system-x86_64"))?;
+
+        let connect = || -> Result<(Console, Qmp), MachineError> {
+            let stream = accept(&console, &mut child, &folder)?;
+            let log = File::create(folder.path().join("console.log")).map_err(setup("create the console's log"))?;
+            let console = Console::start(stream, log, echo).map_err(setup("read the console"))?;
+            let qmp = Qmp::start(accept(&qmp, &mut child, &folder)?)?;
+            let socket = folder.sockets().join("control.sock");
+            proxy::start(&socket, folder.sockets(), CONTROL_PORTS, qmp.events())
+                .map_err(setup("serve control.sock"))?;
+            Ok((console, qmp))
+        };
+        let (console, qmp) = match connect() {
+            Ok(both) => both,
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(error);
+            }
+        };
+        let mut machine = Machine::new(child, console, qmp, folder, slot, self.artefacts.programs.orlop.clone());
+        machine.find_forwards(self.network.as_deref().unwrap_or_default())?;
+        machine.started = started;
+        Ok(machine)
+    }
+
+    fn hardware(&self, drives: Vec<Drive>, sockets: &Path) -> Hardware {
+        let kernel = &self.artefacts.kernel;
+        Hardware {
+            // Instructions can only be counted by the emulator.
+            accel: if self.icount { crate::accel::Accel::Tcg } else { self.artefacts.accel },
+            icount: self.icount,
+            memory_mib: self.memory_mib,
+            cpus: self.cpus,
+            kernel: kernel.vmlinux.as_ref().unwrap_or(&kernel.image).clone(),
+            initramfs: self.artefacts.image.initramfs.clone(),
+            append: self.append.clone(),
+            drives,
+            network: self.network.clone(),
+            once: self.once,
+            sockets: sockets.to_owned(),
+        }
+    }
+
+    fn drives(&self, folder: &Folder, progress: &mut dyn FnMut(&str)) -> Result<Vec<Drive>, MachineError> {
+        let setup = |what: &'static str| move |source: io::Error| MachineError::Setup { what, source };
+        let drive = |serial: &str, file: PathBuf, access| Drive { serial: serial.to_owned(), file, access };
+        let mut drives = vec![match &self.root {
+            Root::Direct => drive("orlop-root", self.artefacts.image.root.clone(), Access::ReadOnly),
+            Root::Disk(file) => drive("disk", file.clone(), Access::Snapshot),
+        }];
+        match &self.state {
+            State::Blank(bytes) => {
+                let file = folder.blank_disk("state.raw", *bytes).map_err(setup("create a blank state disk"))?;
+                drives.push(drive("orlop-state", file, Access::Scratch));
+            }
+            State::File(file, access) => drives.push(drive("orlop-state", file.clone(), *access)),
+            State::None => {}
+        }
+        let units = self.collect_units(folder.path()).map_err(setup("collect the unit files"))?;
+        if units.is_some() || !self.images.is_empty() {
+            let seed = initramfs::seed_disk(&self.artefacts.out, units.as_deref(), &self.images, progress)?;
+            drives.push(drive("orlop-seed", seed, Access::ReadOnly));
+        }
+        Ok(drives)
+    }
+
+    /// One folder of all unit files, as the seed disk wants it.
+    fn collect_units(&self, folder: &Path) -> io::Result<Option<PathBuf>> {
+        if self.units.is_empty() {
+            return Ok(self.unit_folder.clone());
+        }
+        let units = folder.join("units");
+        fs::create_dir_all(&units)?;
+        for entry in self.unit_folder.iter().map(fs::read_dir).collect::<io::Result<Vec<_>>>()?.into_iter().flatten() {
+            let entry = entry?;
+            fs::copy(entry.path(), units.join(entry.file_name()))?;
+        }
+        for (name, text) in &self.units {
+            fs::write(units.join(name), text)?;
+        }
+        Ok(Some(units))
+    }
+}
+
+/// QEMU's connection, or what QEMU said when it ended instead.
+fn accept(listener: &UnixListener, child: &mut Child, folder: &Folder) -> Result<UnixStream, MachineError> {
+    const STEP_MS: u8 = 50;
+    let setup = |source: io::Error| MachineError::Setup { what: "wait for QEMU's connection", source };
+    let started = Instant::now();
+    loop {
+        let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        let ready = poll(&mut waiting, PollTimeout::from(STEP_MS)).map_err(|errno| setup(errno.into()))?;
+        if ready > 0 {
+            return listener.accept().map(|(stream, _)| stream).map_err(setup);
+        }
+        if let Some(status) = child.try_wait().map_err(setup)? {
+            let said = fs::read_to_string(folder.path().join("qemu.log")).unwrap_or_default();
+            return Err(MachineError::Refused { status, said: said.trim().to_owned() });
+        }
+        if started.elapsed() > START_LIMIT {
+            return Err(setup(io::ErrorKind::TimedOut.into()));
+        }
+    }
+}

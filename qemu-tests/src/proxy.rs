@@ -1,0 +1,206 @@
+//! The control socket of a machine on the host: `orlop -H unix:///…/control.sock`.
+//!
+//! QEMU gives each virtio-serial port a unix socket of its own that carries one connection at a time. The proxy
+//! makes one socket of them that any number of clients may use: each connection gets a free port to itself.
+//!
+//! A port's life, as the guest's end tells it (`VSERPORT_CHANGE`):
+//!
+//! ```text
+//!   Closed ──guest opens──▶ Free ──client──▶ Busy ──client or guest closes──▶ Settling ──guest closes──▶ Closed
+//! ```
+//!
+//! `Settling` is why this is more than a relay: the guest may still be writing the previous client's answer. Only
+//! when it has closed the port and opened it again does the next client get it.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::qmp::Event;
+
+/// How long a client waits for a port: a boot under emulation lies in it.
+const PORT_LIMIT: Duration = Duration::from_secs(180);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Closed,
+    Free,
+    Busy,
+    Settling,
+}
+
+struct Ports {
+    state: Mutex<State>,
+    changed: Condvar,
+    folder: PathBuf,
+}
+
+#[derive(Default)]
+struct State {
+    ports: Vec<Port>,
+    /// QEMU's ends of the busy ports, to end a connection whose guest end has closed.
+    in_use: HashMap<usize, UnixStream>,
+    ended: bool,
+}
+
+/// The device id QEMU uses for a port in its events, and the name of its socket.
+pub(crate) fn port_id(number: usize) -> String {
+    format!("control{number}")
+}
+
+/// Serves `socket` until QEMU's events end.
+pub(crate) fn start(socket: &Path, folder: &Path, count: usize, events: Receiver<Event>) -> io::Result<()> {
+    let state = State { ports: vec![Port::Closed; count], ..State::default() };
+    let ports = Arc::new(Ports { state: Mutex::new(state), changed: Condvar::new(), folder: folder.to_owned() });
+    let listener = UnixListener::bind(socket)?;
+    let (watcher, socket) = (Arc::clone(&ports), socket.to_owned());
+    thread::spawn(move || {
+        for event in events {
+            watcher.note(&event);
+        }
+        watcher.end();
+        // Wakes the accepting thread, which then sees the end.
+        let _ = UnixStream::connect(socket);
+    });
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let ports = Arc::clone(&ports);
+            if ports.lock().ended {
+                return;
+            }
+            if let Ok(client) = client {
+                thread::spawn(move || ports.serve(&client));
+            }
+        }
+    });
+    Ok(())
+}
+
+impl State {
+    /// What the guest's opening or closing of its end makes of a port.
+    fn note(&mut self, number: usize, open: bool) {
+        let Some(port) = self.ports.get_mut(number) else { return };
+        *port = match (*port, open) {
+            (Port::Closed, true) => Port::Free,
+            (Port::Free | Port::Settling | Port::Closed, false) => Port::Closed,
+            (Port::Busy, false) => {
+                // The server in the guest is gone or has reset the connection: the client must learn it.
+                if let Some(stream) = self.in_use.get(&number) {
+                    let _ = stream.shutdown(Shutdown::Both);
+                }
+                Port::Busy
+            }
+            (same, true) => same,
+        };
+        if !open && *port == Port::Busy {
+            *port = Port::Closed;
+        }
+    }
+
+    /// The client has gone: unless the guest closed first, its end has to be seen closing.
+    fn release(&mut self, number: usize) {
+        self.in_use.remove(&number);
+        if self.ports[number] == Port::Busy {
+            self.ports[number] = Port::Settling;
+        }
+    }
+}
+
+impl Ports {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, event: &Event) {
+        if event.name != "VSERPORT_CHANGE" {
+            return;
+        }
+        let number = event.data["id"].as_str().and_then(|id| id.strip_prefix("control")?.parse().ok());
+        if let (Some(number), Some(open)) = (number, event.data["open"].as_bool()) {
+            self.lock().note(number, open);
+            self.changed.notify_all();
+        }
+    }
+
+    fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    fn serve(&self, client: &UnixStream) {
+        let state = self.lock();
+        let busy = |state: &mut State| !state.ended && !state.ports.contains(&Port::Free);
+        let waited = self.changed.wait_timeout_while(state, PORT_LIMIT, busy);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let Some(number) = state.ports.iter().position(|port| *port == Port::Free).filter(|_| !state.ended) else {
+            return;
+        };
+        let Ok(guest) = UnixStream::connect(self.folder.join(port_id(number))) else { return };
+        let Ok(handle) = guest.try_clone() else { return };
+        state.ports[number] = Port::Busy;
+        state.in_use.insert(number, handle);
+        drop(state);
+
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                relay(&guest, client);
+                let _ = client.shutdown(Shutdown::Both);
+            });
+            relay(client, &guest);
+            let _ = guest.shutdown(Shutdown::Both);
+        });
+        drop(guest);
+        self.lock().release(number);
+        self.changed.notify_all();
+    }
+}
+
+/// Copies until either end closes.
+fn relay(mut from: &UnixStream, mut to: &UnixStream) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(count) = from.read(&mut buffer)
+        && count > 0
+        && to.write_all(&buffer[..count]).is_ok()
+    {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(port: Port) -> State {
+        State { ports: vec![port], ..State::default() }
+    }
+
+    #[test]
+    fn a_port_is_free_again_only_after_the_guest_closed_and_opened_it() {
+        let mut state = state(Port::Closed);
+        state.note(0, true);
+        assert_eq!(state.ports[0], Port::Free);
+        state.ports[0] = Port::Busy;
+        state.release(0);
+        assert_eq!(state.ports[0], Port::Settling);
+        state.note(0, true);
+        assert_eq!(state.ports[0], Port::Settling, "an opening alone proves nothing");
+        state.note(0, false);
+        state.note(0, true);
+        assert_eq!(state.ports[0], Port::Free);
+    }
+
+    #[test]
+    fn a_guest_that_closes_ends_the_connection() {
+        let (mut client, ours) = UnixStream::pair().unwrap();
+        let mut state = state(Port::Busy);
+        state.in_use.insert(0, ours);
+        state.note(0, false);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        state.release(0);
+        assert_eq!(state.ports[0], Port::Closed);
+    }
+}
