@@ -28,7 +28,8 @@ pub enum Accel {
 pub struct UnknownAccel(String);
 
 impl Accel {
-    pub(crate) fn name(self) -> &'static str {
+    /// QEMU's word for it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Kvm => "kvm",
             Self::Tcg => "tcg",

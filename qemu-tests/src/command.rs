@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn all_control_ports_have_their_names() {
         let line = line(&hardware());
-        assert!(line.contains("id=control0,name=orlop.control "), "{line}");
-        assert!(line.contains("id=control3,name=orlop.control.3 "), "{line}");
+        assert!(line.contains("id=control0,name=orlop.control -chardev"), "{line}");
+        assert!(line.contains("id=control3,name=orlop.control.3"), "{line}");
     }
 
     #[test]

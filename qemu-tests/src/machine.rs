@@ -5,7 +5,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,8 @@ pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// A running QEMU; dropped, it is gone.
 pub struct Machine {
-    child: Child,
+    child: Mutex<Child>,
+    pid: i32,
     console: Console,
     qmp: Qmp,
     forwards: Vec<Forward>,
@@ -77,7 +79,9 @@ impl Machine {
     }
 
     pub(crate) fn new(child: Child, console: Console, qmp: Qmp, folder: Folder, slot: Slot, orlop: PathBuf) -> Self {
-        Self { child, console, qmp, forwards: Vec::new(), orlop, folder, started: Instant::now(), _slot: slot }
+        let pid = child.id().cast_signed();
+        let (child, started) = (Mutex::new(child), Instant::now());
+        Self { child, pid, console, qmp, forwards: Vec::new(), orlop, folder, started, _slot: slot }
     }
 
     pub fn console(&self) -> &Console {
@@ -86,6 +90,11 @@ impl Machine {
 
     pub fn qmp(&self) -> &Qmp {
         &self.qmp
+    }
+
+    /// QEMU's process, for a signal; meaningful until the machine is dropped.
+    pub fn pid(&self) -> i32 {
+        self.pid
     }
 
     pub fn started(&self) -> Instant {
@@ -231,6 +240,16 @@ impl Machine {
         command
     }
 
+    pub fn forwards(&self) -> &[Forward] {
+        &self.forwards
+    }
+
+    /// Whether something speaks HTTP behind a forwarded port by now.
+    pub fn answers_http(&self, guest_port: u16) -> bool {
+        const ONE_ANSWER: Duration = Duration::from_secs(5);
+        self.forwarded(guest_port).is_ok_and(|address| http::get_tcp(address, "/", ONE_ANSWER).is_ok())
+    }
+
     /// Where a guest port is reached on the host.
     pub fn forwarded(&self, guest: u16) -> Result<SocketAddr, MachineError> {
         let forward = self.forwards.iter().find(|forward| forward.guest == guest);
@@ -275,41 +294,57 @@ impl Machine {
     }
 
     /// Waits until QEMU has ended, as it does when the guest powers off.
-    pub fn wait_end(&mut self) -> Result<End, MachineError> {
+    pub fn wait_end(&self) -> Result<End, MachineError> {
         self.wait_end_for(LIMIT)
     }
 
     /// The same with another deadline.
-    pub fn wait_end_for(&mut self, limit: Duration) -> Result<End, MachineError> {
+    pub fn wait_end_for(&self, limit: Duration) -> Result<End, MachineError> {
         let started = Instant::now();
+        let next = |events: &Receiver<Event>| events.recv_timeout(limit.saturating_sub(started.elapsed()));
+        self.end(next).ok_or_else(|| self.deadline("the machine to end", started, "it runs".to_owned()))
+    }
+
+    /// The same without one, for a machine that serves somebody.
+    pub fn wait_for_the_end(&self) -> End {
+        let forever = |events: &Receiver<Event>| events.recv().map_err(RecvTimeoutError::from);
+        self.end(forever).unwrap_or_else(|| End { reason: "no word of it".to_owned() })
+    }
+
+    /// QEMU says why, then closes its connection, then ends.
+    fn end(&self, next: impl Fn(&Receiver<Event>) -> Result<Event, RecvTimeoutError>) -> Option<End> {
         let events = self.qmp.events();
         let mut reason = String::from("no word of it");
         loop {
-            match events.recv_timeout(limit.saturating_sub(started.elapsed())) {
+            match next(&events) {
                 Ok(event) if event.name == "SHUTDOWN" => {
                     event.data["reason"].as_str().unwrap_or_default().clone_into(&mut reason);
                 }
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(self.deadline("the machine to end", started, "it runs".to_owned()));
-                }
+                Err(RecvTimeoutError::Timeout) => return None,
             }
         }
-        self.child.wait().map_err(|source| MachineError::Setup { what: "wait for QEMU", source })?;
+        // Its sockets are closed, so this takes no time.
+        let _ = self.child().wait();
         self.console.wait_end(LIMIT);
-        Ok(End { reason })
+        Some(End { reason })
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Cuts the power: QEMU is killed, the guest gets no chance to write anything more.
-    pub fn power_cut(mut self) {
+    pub fn power_cut(self) {
         self.kill();
     }
 
     /// Ends QEMU at once.
-    pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub fn kill(&self) {
+        let mut child = self.child();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 
     /// Has the folder with console log and disks kept, and gives it.

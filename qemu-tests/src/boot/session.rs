@@ -1,0 +1,202 @@
+//! A booted machine in front of a person: its units, its addresses, Ctrl-C, its end.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use qemu_tests::{Forward, Machine, MachineError};
+use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::screen::{say, table};
+
+/// As shells report a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Where the demo answers in the machine.
+pub(crate) const DEMO_PORT: u16 = 8080;
+
+/// The forwards asked for, and the demo's: from 8080, or from another port when that is taken.
+pub(crate) fn forwards(asked: &[Forward]) -> Vec<Forward> {
+    let mut forwards = asked.to_vec();
+    if !asked.iter().any(|forward| forward.guest == DEMO_PORT) {
+        let taken = TcpListener::bind(("127.0.0.1", DEMO_PORT)).is_err();
+        let host = if taken || asked.iter().any(|forward| forward.host == DEMO_PORT) { 0 } else { DEMO_PORT };
+        forwards.push(Forward { host, guest: DEMO_PORT });
+    }
+    forwards
+}
+
+/// Turns signals into an orderly end: the first powers the machine off, the second kills it.
+pub(crate) struct Interrupts {
+    /// How many came.
+    count: Arc<AtomicI32>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Interrupts {
+    pub(crate) fn watch(machine: &Arc<Machine>) -> io::Result<Self> {
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let (count, ended) = (Arc::new(AtomicI32::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counter, machine, qemu) = (Arc::clone(&count), Arc::downgrade(machine), machine.pid());
+        let over = Arc::clone(&ended);
+        thread::spawn(move || {
+            for _ in signals.forever() {
+                if over.load(Ordering::Acquire) {
+                    return;
+                }
+                if counter.fetch_add(1, Ordering::AcqRel) > 0 {
+                    say("\ncutting the power\n");
+                    let _ = kill(Pid::from_raw(qemu), Signal::SIGKILL);
+                } else if let Some(machine) = machine.upgrade() {
+                    say("\npowering off; Ctrl-C again cuts the power\n");
+                    thread::spawn(move || power_off(&machine));
+                }
+            }
+        });
+        Ok(Self { count, ended })
+    }
+
+    fn count(&self) -> i32 {
+        self.count.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+    }
+}
+
+/// Asks the supervisor; where none answers, presses the power button.
+pub(crate) fn power_off(machine: &Machine) {
+    if let Err(error) = machine.post("/v1/system/poweroff") {
+        say(&format!("{error}\npressing the power button instead\n"));
+        if let Err(error) = machine.power_button() {
+            say(&format!("{error}\n"));
+        }
+    }
+}
+
+/// Passes what is typed to the machine's console, for its rescue screen.
+pub(crate) fn connect_keyboard(machine: &Arc<Machine>) {
+    if !io::stdin().is_terminal() {
+        return;
+    }
+    let machine = Arc::downgrade(machine);
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            let Some(machine) = machine.upgrade() else { return };
+            if machine.console().type_keys(&format!("{line}\n")).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Waits for the units, then says how to reach the machine. Runs beside [`wait`].
+pub(crate) fn introduce(machine: &Machine, timing: bool) {
+    let introduction = || -> Result<String, MachineError> {
+        let units = machine.settled()?;
+        let mut text = format!("\n{}", unit_table(&units));
+        if timing {
+            text.push_str(&format!("\n{}", timing_table(&machine.get("/v1/system/timing")?)));
+        }
+        text.push_str(&addresses(machine, &units));
+        Ok(text)
+    };
+    match introduction() {
+        Ok(text) => say(&text),
+        // Told on the console already when the machine has a reason of its own.
+        Err(error) => say(&format!("\nthe machine does not answer: {error}\n")),
+    }
+}
+
+fn addresses(machine: &Machine, units: &[Value]) -> String {
+    let mut text = String::from("\n");
+    for forward in machine.forwards() {
+        let address = format!("http://127.0.0.1:{}", forward.host);
+        let answers = machine.answers_http(forward.guest);
+        let demo = forward.guest == DEMO_PORT && units.iter().any(|unit| unit["name"] == "demo");
+        let what = if demo { "the demo" } else { "the machine" };
+        text.push_str(&match answers {
+            true => format!("  {what} answers at {address}\n"),
+            false => format!("  {what} does not answer at {address} (port {} of the machine)\n", forward.guest),
+        });
+        if demo && forward.host != DEMO_PORT {
+            text.push_str(&format!("  (port {DEMO_PORT} of this host is taken)\n"));
+        }
+    }
+    let command: Vec<String> = std::iter::once(machine.orlop_command().get_program().to_owned())
+        .chain(machine.orlop_command().get_args().map(ToOwned::to_owned))
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    format!("{text}\n  {} ps\n\n  Ctrl-C powers the machine off.\n\n", command.join(" "))
+}
+
+fn unit_table(units: &[Value]) -> String {
+    let rows: Vec<Vec<String>> = units
+        .iter()
+        .map(|unit| {
+            let word = |key: &str| unit[key].as_str().unwrap_or_default().to_owned();
+            vec![word("name"), format!("{} ({})", word("state"), word("sub_state")), word("reason")]
+        })
+        .collect();
+    table(&rows)
+}
+
+/// `GET /v1/system/timing` as rows: when, how long after the one before, what.
+pub(crate) fn timing_table(stages: &Value) -> String {
+    let mut rows = vec![vec!["at ms".to_owned(), "+ ms".to_owned(), "stage".to_owned()]];
+    let mut before = 0.0;
+    for stage in stages.as_array().into_iter().flatten() {
+        let at = stage["at_ns"].as_f64().unwrap_or(0.0) / 1e6;
+        let name = stage["name"].as_str().unwrap_or_default();
+        rows.push(vec![format!("{at:>8.1}"), format!("{:>8.1}", at - before), name.to_owned()]);
+        before = at;
+    }
+    table(&rows)
+}
+
+/// Waits for the machine's end, however long that takes.
+pub(crate) fn wait(machine: &Machine, interrupts: &Interrupts) -> ExitCode {
+    let end = machine.wait_for_the_end();
+    match (end.reason.as_str(), interrupts.count()) {
+        (_, 2..) => ExitCode::from(INTERRUPTED),
+        ("guest-shutdown" | "host-qmp-quit" | "host-signal", _) => {
+            say("the machine is off\n");
+            ExitCode::SUCCESS
+        }
+        (reason, _) => {
+            say(&format!("QEMU ended: {reason}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `--run`: the units settled, one command, off.
+pub(crate) fn run(machine: &Machine, words: &[String], timing: bool) -> Result<ExitCode, MachineError> {
+    machine.settled()?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let output = machine.orlop(&words)?;
+    if timing {
+        say(&timing_table(&machine.get("/v1/system/timing")?));
+    }
+    // A reader that has left (`| head`) is no reason to leave the machine running.
+    let _ = io::stdout().write_all(&output.stdout);
+    let _ = io::stderr().write_all(&output.stderr);
+    machine.post("/v1/system/poweroff")?;
+    machine.wait_end_for(POWEROFF_LIMIT)?;
+    let status = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+    Ok(ExitCode::from(status))
+}
+
+/// Units have their stop timeouts; ten minutes is the longest PID 1 allows them.
+const POWEROFF_LIMIT: Duration = Duration::from_secs(660);
