@@ -5,10 +5,12 @@
 #![cfg_attr(not(test), no_main)]
 #![allow(dead_code)]
 
+mod cmdline;
 mod console;
 mod exits;
 mod kernel_log;
 mod modprobe;
+mod modules;
 mod rescue;
 mod settings;
 mod setup;
@@ -26,6 +28,11 @@ use std::ffi::CStr;
 /// `linux/magic.h`; the type of the field differs between C libraries.
 const RAMFS_MAGIC: i128 = 0x8584_58f6;
 
+/// True for what the kernel unpacks an initramfs into.
+fn is_initramfs(kind: nix::sys::statfs::FsType) -> bool {
+    kind == nix::sys::statfs::TMPFS_MAGIC || i128::from(kind.0) == RAMFS_MAGIC
+}
+
 /// Decides what this process is; called by [`sys::entry`] before anything else ran.
 fn start(args: &[&CStr]) -> i32 {
     let name = args.first().map(|a| a.to_bytes()).unwrap_or_default();
@@ -41,10 +48,7 @@ fn is_stage_two() -> bool {
         return true;
     }
     match nix::sys::statfs::statfs("/") {
-        Ok(root) => {
-            let kind = root.filesystem_type();
-            kind != nix::sys::statfs::TMPFS_MAGIC && i128::from(kind.0) != RAMFS_MAGIC
-        }
+        Ok(root) => !is_initramfs(root.filesystem_type()),
         Err(_) => true,
     }
 }

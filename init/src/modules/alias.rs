@@ -1,0 +1,121 @@
+//! `modules.alias`: which module a device or a kernel's request wants.
+
+/// Calls `found` with each module whose pattern matches, in the file's order (depmod's).
+pub(crate) fn matching<'a>(aliases: &'a str, wanted: &str, mut found: impl FnMut(&'a str)) {
+    for line in aliases.lines() {
+        // A module's name holds no blank, a pattern may (in theory): split off both ends.
+        let Some(rest) = line.strip_prefix("alias ") else { continue };
+        let Some((pattern, module)) = rest.rsplit_once(' ') else { continue };
+        if matches(pattern.as_bytes(), wanted.as_bytes()) {
+            found(module);
+        }
+    }
+}
+
+/// fnmatch(3) without flags, with `-` and `_` equal outside brackets as in kmod. Linear apart from the last `*`.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    // Where to go on when something after the last `*` does not fit: the pattern behind it, and one byte further.
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() || p < pattern.len() {
+        if pattern.get(p) == Some(&b'*') {
+            p += 1;
+            retry = Some((p, t));
+            continue;
+        }
+        let used = text.get(t).map_or(0, |&byte| one(&pattern[p..], byte));
+        if used > 0 {
+            p += used;
+            t += 1;
+            continue;
+        }
+        match retry {
+            Some((behind, at)) if at < text.len() => {
+                (p, t) = (behind, at + 1);
+                retry = Some((behind, at + 1));
+            }
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// How many bytes of the pattern's head match this byte; 0: none.
+fn one(pattern: &[u8], byte: u8) -> usize {
+    match pattern.first() {
+        None => 0,
+        Some(b'?') => 1,
+        Some(b'[') => set(pattern, byte),
+        Some(b'\\') if pattern.len() > 1 => 2 * usize::from(fold(pattern[1]) == fold(byte)),
+        Some(&literal) => usize::from(fold(literal) == fold(byte)),
+    }
+}
+
+/// A bracket expression at the pattern's head; without its end it is a literal `[`.
+fn set(pattern: &[u8], byte: u8) -> usize {
+    let negated = matches!(pattern.get(1), Some(b'!' | b'^'));
+    let first = 1 + usize::from(negated);
+    let mut at = first;
+    let mut hit = false;
+    while let Some(&low) = pattern.get(at) {
+        if low == b']' && at > first {
+            return if hit == negated { 0 } else { at + 1 };
+        }
+        if pattern.get(at + 1) == Some(&b'-') && pattern.get(at + 2).is_some_and(|&high| high != b']') {
+            hit |= (low..=pattern[at + 2]).contains(&byte);
+            at += 3;
+        } else {
+            hit |= low == byte;
+            at += 1;
+        }
+    }
+    usize::from(byte == b'[')
+}
+
+fn fold(byte: u8) -> u8 {
+    if byte == b'-' { b'_' } else { byte }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(pattern: &str, text: &str) -> bool {
+        matches(pattern.as_bytes(), text.as_bytes())
+    }
+
+    #[test]
+    fn patterns_as_depmod_writes_them() {
+        let nic = "pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00";
+        assert!(fits("pci:v00001AF4d*sv*sd*bc*sc*i*", nic));
+        assert!(fits("pci:v*d*sv*sd*bc02sc*i*", nic));
+        assert!(!fits("pci:v*d*sv*sd*bc01sc*i*", nic));
+        assert!(!fits("pci:v00001AF4d*sv*sd*bc*sc*i*x", nic));
+        assert!(fits("virtio:d00000002v*", "virtio:d00000002v00001AF4"));
+        assert!(fits(
+            "cpu:type:x86,ven*fam*mod*:feature:*0140*",
+            "cpu:type:x86,ven0002fam000Fmod006B:feature:,0000,0140,"
+        ));
+        assert!(fits("fs-overlay", "fs_overlay") && fits("net_pf-10", "net-pf-10"));
+        assert!(fits("usb:v1234d[0-4]*", "usb:v1234d3x") && !fits("usb:v1234d[0-4]*", "usb:v1234d7x"));
+        assert!(fits("a[!b-d]e", "axe") && !fits("a[!b-d]e", "ace"));
+        assert!(fits("a[-_]b", "a-b") && !fits("a[_]b", "a-b"));
+        assert!(fits("a?c", "abc") && !fits("a?c", "ac"));
+        assert!(fits("*", "") && fits("", "") && !fits("", "x") && !fits("a", ""));
+        assert!(fits("a[b", "a[b") && fits("a\\*b", "a*b") && !fits("a\\*b", "axb"));
+    }
+
+    #[test]
+    fn a_hostile_pattern_ends_soon() {
+        let stars = "*a".repeat(60) + "b";
+        assert!(!fits(&stars, &"a".repeat(4096)));
+    }
+
+    #[test]
+    fn all_modules_of_an_alias_in_order() {
+        let text = "# Aliases extracted from modules themselves.\nalias fs-xfs xfs\nalias crypto-crc32c crc32c_intel\nalias crypto-crc32c crc32c_generic\nbroken\n";
+        let mut found = Vec::new();
+        matching(text, "crypto_crc32c", |m| found.push(m));
+        assert_eq!(found, ["crc32c_intel", "crc32c_generic"]);
+    }
+}
