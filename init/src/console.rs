@@ -80,6 +80,13 @@ impl Console {
         }
     }
 
+    /// Waits until the terminal has shown everything: only for a process with a deadline of its own.
+    pub(crate) fn drain(&mut self) {
+        if let Some(fd) = &self.fd {
+            let _ = nix::sys::termios::tcdrain(fd);
+        }
+    }
+
     fn note_dropped(&mut self) {
         let mut line = crate::text::Text::<64>::new();
         line.push_fmt(format_args!("[console was stopped: {} lines dropped]\n", self.dropped_lines));

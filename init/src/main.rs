@@ -7,10 +7,13 @@
 
 mod cmdline;
 mod console;
+mod contain;
 mod exits;
+mod fdstore;
 mod kernel_log;
 mod modprobe;
 mod modules;
+mod pid1;
 mod rescue;
 mod settings;
 mod setup;
@@ -39,7 +42,11 @@ fn start(args: &[&CStr]) -> i32 {
     if name.ends_with(b"modprobe") {
         return modprobe::main(args);
     }
-    if is_stage_two() { 0 } else { stage1::run() }
+    if std::process::id() != 1 {
+        eprintln!("init is PID 1 of an Orlop machine (or, called modprobe, loads modules); it does nothing else.");
+        return 2;
+    }
+    if is_stage_two() { pid1::run() } else { stage1::run() }
 }
 
 /// Stage 1 says so through `ORLOP_BOOT`; started in another way, the root decides: an initramfs is a ramfs or tmpfs.

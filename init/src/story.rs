@@ -174,6 +174,11 @@ pub(crate) fn flush() {
     story().console.flush();
 }
 
+/// Waits until the console has shown everything: only for a process with a deadline of its own.
+pub(crate) fn drain() {
+    story().console.drain();
+}
+
 impl Story {
     fn line(&mut self, level: Level, stage: &str, text: std::fmt::Arguments<'_>) {
         if level == Level::Debug && !self.debug {

@@ -18,6 +18,9 @@ use std::time::Duration;
 use crate::settings::Timing;
 
 const MAX_DEATHS: usize = 5;
+/// Starts for which there was no room, one second apart, before a person is asked.
+const MAX_NO_ROOM: usize = 60;
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -49,6 +52,8 @@ pub(crate) enum Event {
     Tick,
     Spawned,
     SpawnFailed,
+    /// It could not be started because the machine has no process, memory or fd left: that passes.
+    NoRoom,
     /// Its process was reaped.
     Died,
     /// Its end of the socket is closed, or the socket broke.
@@ -82,12 +87,13 @@ pub(crate) enum Action {
 pub(crate) struct Policy {
     state: State,
     deaths: usize,
+    no_room: usize,
     nonce: u64,
 }
 
 impl Policy {
     pub(crate) fn new() -> Self {
-        Self { state: State::Waiting { until: Duration::ZERO }, deaths: 0, nonce: 0 }
+        Self { state: State::Waiting { until: Duration::ZERO }, deaths: 0, no_room: 0, nonce: 0 }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -109,9 +115,18 @@ impl Policy {
 
             (State::Waiting { until }, Event::Tick) if now >= until => (self.state, Some(Action::Spawn)),
             (State::Waiting { .. }, Event::Spawned) => {
+                self.no_room = 0;
                 (State::Running { since: now, ping: Ping::Due { at: now + timing.ping_interval } }, None)
             }
             (State::Waiting { .. }, Event::SpawnFailed) => self.after_death(now, timing),
+            (State::Waiting { .. }, Event::NoRoom) => {
+                self.no_room += 1;
+                if self.no_room < MAX_NO_ROOM {
+                    (State::Waiting { until: now + NO_ROOM_PAUSE }, None)
+                } else {
+                    (State::GivenUp, Some(Action::GiveUp("the machine has no room for the supervisor")))
+                }
+            }
 
             (State::Running { since, ping: Ping::Due { at } }, Event::Tick) if now >= at => {
                 self.nonce += 1;
@@ -148,7 +163,7 @@ impl Policy {
             }
 
             (State::GivenUp, Event::Retry | Event::Renew) => {
-                self.deaths = 0;
+                (self.deaths, self.no_room) = (0, 0);
                 (State::Waiting { until: now }, None)
             }
             _ => return None,
@@ -240,6 +255,20 @@ mod tests {
             assert_eq!(matches!(action, Some(Action::GiveUp(_))), left == 0);
             now = policy.deadline().unwrap_or(now);
         }
+    }
+
+    #[test]
+    fn want_of_room_is_waited_for_but_not_for_ever() {
+        let mut policy = Policy::new();
+        let mut now = at(0.0);
+        let mut starts = 0;
+        while policy.step(Event::Tick, now, &T) == Some(Action::Spawn) {
+            starts += 1;
+            policy.step(Event::NoRoom, now, &T);
+            now = policy.deadline().unwrap_or(now);
+        }
+        assert_eq!((starts, policy.state()), (MAX_NO_ROOM, State::GivenUp));
+        assert_eq!(now, at(59.0));
     }
 
     #[test]

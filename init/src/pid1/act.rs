@@ -1,0 +1,187 @@
+//! Doing what the supervisor's policy and the shutdown's plan decide.
+
+use std::time::Duration;
+
+use handoff::Hello;
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+use super::machine::Machine;
+use crate::rescue::{Choice, Reason, Rescue};
+use crate::shutdown::mounts::{self, Outcome};
+use crate::shutdown::plan::{self, Step};
+use crate::shutdown::{devices, processes};
+use crate::supervise::link::Link;
+use crate::supervise::policy;
+use crate::sys::shared::Shared;
+use crate::{story, sys};
+
+/// Lines of init's own that the rescue screen's reason may quote.
+const CONTAINERS_RUN_ON: &str = "Containers that run keep running; nothing restarts them until the supervisor is back.";
+
+impl Machine {
+    pub(super) fn supervise(&mut self, event: policy::Event, now: Duration) {
+        let Some(action) = self.policy.step(event, now, &self.settings.timing) else { return };
+        match action {
+            policy::Action::Spawn => self.spawn(now),
+            policy::Action::Ping { nonce } => {
+                if let Some(link) = &mut self.link {
+                    link.ping(nonce);
+                    self.more_to_send = true;
+                }
+            }
+            policy::Action::Terminate => self.signal_supervisor(Signal::SIGTERM),
+            policy::Action::Kill(why) => {
+                story::warn_fmt("init", format_args!("killing the supervisor: {why}"));
+                self.signal_supervisor(Signal::SIGKILL);
+            }
+            policy::Action::GiveUp(why) => {
+                let reason = Reason::of(format_args!("{why}; the last time: {}", self.last_death));
+                self.open_rescue(reason.as_str(), now);
+            }
+        }
+    }
+
+    fn signal_supervisor(&self, signal: Signal) {
+        if let Some(child) = &self.child {
+            child.signal(signal);
+        }
+    }
+
+    fn spawn(&mut self, now: Duration) {
+        let started = self.with_spare(|machine| machine.command.start());
+        match started {
+            Ok((child, socket)) => {
+                self.generation += 1;
+                if self.generation == 1 {
+                    story::stage("supervisor-exec");
+                }
+                story::debug("init", &format!("supervisor pid={} generation={}", child.pid, self.generation));
+                self.exits.rewind();
+                let hello = Hello {
+                    generation: self.generation,
+                    queued_exits: u32::try_from(self.exits.len()).unwrap_or(u32::MAX),
+                    dropped_exits: self.exits.dropped(),
+                    state: self.state,
+                };
+                self.link = Some(Link::new(socket, hello));
+                self.more_to_send = true;
+                self.child = Some(child);
+                self.supervise(policy::Event::Spawned, now);
+            }
+            Err(errno) => {
+                let program = self.command.program();
+                self.last_death = crate::text::Text::of(format_args!("start {program}: {}", errno.desc()));
+                story::warn_fmt("init", format_args!("{}", self.last_death));
+                let is_want = matches!(errno, Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE);
+                let event = if is_want { policy::Event::NoRoom } else { policy::Event::SpawnFailed };
+                self.supervise(event, now);
+            }
+        }
+    }
+
+    pub(super) fn open_rescue(&mut self, reason: &str, now: Duration) {
+        if self.rescue.is_some() || !self.plan.is_up() {
+            return;
+        }
+        let choices = [Choice::Retry, Choice::Reboot, Choice::PowerOff];
+        let reason = Reason::of(format_args!("{reason}"));
+        self.rescue = Some(Rescue::open(reason, CONTAINERS_RUN_ON, &choices, self.settings.rescue_timeout, now));
+    }
+
+    pub(super) fn shut_down(&mut self, event: plan::Event, now: Duration) {
+        let was_up = self.plan.is_up();
+        let actions = self.plan.step(event, now, &self.settings.timing);
+        if was_up && !self.plan.is_up() {
+            self.rescue = None;
+            story::say("shutdown", processes::word(self.plan.kind()));
+        }
+        for action in actions.into_iter().flatten() {
+            self.shutdown_action(action, now);
+        }
+    }
+
+    fn shutdown_action(&mut self, action: plan::Action, now: Duration) {
+        match action {
+            plan::Action::Ask(kind) => match &mut self.link {
+                Some(link) => {
+                    link.request_shutdown(kind);
+                    self.more_to_send = true;
+                }
+                None => {
+                    self.supervise(policy::Event::Retire, now);
+                    self.shut_down(plan::Event::SupervisorGone, now);
+                }
+            },
+            plan::Action::Terminate => {
+                self.supervise(policy::Event::Retire, now);
+                story::say("shutdown", "every process is asked to end");
+                processes::terminate_all();
+                self.more_children = true;
+            }
+            plan::Action::Kill => {
+                self.supervise(policy::Event::Retire, now);
+                story::say("shutdown", "what is left is killed");
+                processes::kill_all();
+                self.more_children = true;
+            }
+            plan::Action::Start(step) => self.start_step(step, now),
+            plan::Action::Abandon(step) => self.abandon_step(step),
+            plan::Action::Reboot(kind) => self.end(kind),
+        }
+    }
+
+    fn start_step(&mut self, step: Step, now: Duration) {
+        if self.current_mount.is_none() {
+            self.current_mount = Shared::new();
+        }
+        if step == (Step::Unmount { round: 1, again: false }) {
+            story::say("shutdown", "unmounting");
+        }
+        let stuck = &self.stuck_mounts[..self.stuck_count];
+        let current = self.current_mount.as_ref();
+        let work = || match step {
+            Step::Unmount { .. } => mounts::unmount_round(stuck, current),
+            Step::Detach => devices::detach(),
+            Step::ReadOnly => mounts::read_only_round(),
+            Step::Sync => {
+                nix::unistd::sync();
+                story::drain();
+                Outcome { progress: false, left: false }
+            }
+        };
+        match sys::fork::run(|| work().to_status()) {
+            Ok(pid) => self.helper = Some(pid),
+            Err(errno) => {
+                // Everything else is dead, so this is a kernel without memory: the step is left out.
+                story::warn_fmt("shutdown", format_args!("{step:?} is left out: fork: {}", errno.desc()));
+                self.shut_down(plan::Event::StepDone { progress: false, left: true }, now);
+            }
+        }
+    }
+
+    fn abandon_step(&mut self, step: Step) {
+        story::warn_fmt("shutdown", format_args!("{step:?} hangs, going on without it"));
+        if let Some(Ok(pid)) = self.helper.take().map(i32::try_from) {
+            // It dies when the kernel lets it; its end is then an exit like any other.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        if let (Step::Unmount { .. }, Some(current)) = (step, &self.current_mount)
+            && self.stuck_count < self.stuck_mounts.len()
+        {
+            self.stuck_mounts[self.stuck_count] = current.get();
+            self.stuck_count += 1;
+        }
+    }
+
+    /// The watchdog stays armed: if the kernel hangs on its way out, it ends the machine.
+    fn end(&mut self, kind: handoff::ShutdownKind) {
+        story::say_fmt("shutdown", format_args!("done: {}", processes::word(kind)));
+        story::flush();
+        let errno = processes::end_machine(kind);
+        story::warn_fmt("shutdown", format_args!("{}: {}", processes::word(kind), errno.desc()));
+        let errno = processes::end_machine(handoff::ShutdownKind::Reboot);
+        story::warn_fmt("shutdown", format_args!("reboot: {}; not feeding the watchdog any more", errno.desc()));
+        crate::watchdog::stop_feeding();
+    }
+}

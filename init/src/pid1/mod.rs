@@ -1,0 +1,174 @@
+//! Stage 2: PID 1 of the running machine. Sets it up, then loops for ever.
+//!
+//! ```text
+//!   poll ──► signals ──► reap ──► link ──► rescue ──► clock ──► (again)
+//! ```
+//! One thread, a handful of fds, so poll(2) and no registration that could go stale. Every handler is contained
+//! ([`crate::contain`]), bounded in what it does before the next one's turn, and never waits.
+
+mod act;
+mod machine;
+mod reaping;
+mod requests;
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::Duration;
+
+use handoff::StateStore;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use self::machine::Machine;
+use crate::contain::{self, Handler};
+use crate::settings::Settings;
+use crate::sys::crash::Former;
+use crate::{setup, story, sys};
+
+/// The watchdog is fed and a stopped console tried at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(2);
+const CONSOLE_RETRY: Duration = Duration::from_millis(50);
+
+/// Runs the machine. Never returns.
+pub(crate) fn run() -> ! {
+    sys::fds::stdio_to_null();
+    let former = std::env::var("ORLOP_FORMER").ok().and_then(|env| Former::parse(&env));
+    sys::crash::install(former.map_or(0, |former| former.lives));
+    contain::install_hook();
+    let signals = loop {
+        match sys::signals::take_all() {
+            Ok(fd) => break fd,
+            // Only want of memory or of fds: both may pass, and nothing runs yet that would need us meanwhile.
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    };
+    story::attach();
+    match std::env::var("ORLOP_BOOT") {
+        Ok(stages) => story::adopt_stages(&stages),
+        Err(_) => story::stage("init"),
+    }
+    let settings = Settings::load();
+    story::set_debug(settings.debug);
+    let state = state_store(&std::env::var("ORLOP_STATE").unwrap_or_default());
+    if former.is_none() && wants_setup() {
+        let _ = contain::run(Handler::Setup, || {
+            contain::fault_point(Handler::Setup);
+            setup::run();
+        });
+    }
+    story::attach();
+    let mut machine = Machine::new(signals, settings, state, former);
+    #[cfg(debug_assertions)]
+    sys::alloc::fail(std::env::var_os("ORLOP_FAULT_ALLOC").is_some());
+    loop {
+        turn(&mut machine);
+    }
+}
+
+fn wants_setup() -> bool {
+    !(cfg!(debug_assertions) && std::env::var_os("ORLOP_TEST_NO_SETUP").is_some())
+}
+
+/// `persistent`, `volatile`, `degraded` or `degraded:<reason>`; without the variable nobody prepared a state store.
+fn state_store(env: &str) -> StateStore {
+    match env.split(':').next() {
+        Some("persistent") => StateStore::Persistent,
+        Some("degraded") => StateStore::Degraded,
+        _ => StateStore::Volatile,
+    }
+}
+
+/// What poll(2) reported, apart from the borrows it needed.
+#[derive(Default)]
+struct Ready {
+    signals: bool,
+    link: bool,
+}
+
+fn turn(machine: &mut Machine) {
+    crate::watchdog::feed();
+    let ready = wait(machine);
+    let now = story::now();
+    if ready.signals {
+        let result = contain::run(Handler::Signals, || machine.on_signals(now));
+        machine.after_panic(Handler::Signals, result, now);
+    }
+    // Not only on SIGCHLD: what a turn left over, or a panic, is taken up again in the next one.
+    let result = contain::run(Handler::Reap, || machine.on_children(now));
+    if result.is_err() {
+        machine.reap_plainly(now);
+    }
+    let result = contain::run(Handler::Link, || machine.on_link(ready.link, now));
+    machine.after_panic(Handler::Link, result, now);
+    let result = contain::run(Handler::Rescue, || machine.on_rescue(now));
+    machine.after_panic(Handler::Rescue, result, now);
+    let result = contain::run(Handler::Clock, || machine.on_clock(now));
+    machine.after_panic(Handler::Clock, result, now);
+    story::flush();
+}
+
+fn wait(machine: &Machine) -> Ready {
+    let timeout = sleep_time(machine, story::now());
+    let mut fds: [Option<PollFd<'_>>; 8] = [const { None }; 8];
+    let mut wanted: [(Option<BorrowedFd<'_>>, PollFlags); 8] = [(None, PollFlags::empty()); 8];
+    wanted[0] = (Some(machine.signals.as_fd()), PollFlags::POLLIN);
+    if let Some(link) = &machine.link {
+        let mut interest = PollFlags::empty();
+        interest.set(PollFlags::POLLIN, link.wants_to_read());
+        interest.set(PollFlags::POLLOUT, link.is_full());
+        wanted[1] = (Some(link.fd()), interest);
+    }
+    if let Some(rescue) = &machine.rescue {
+        for (place, fd) in wanted[2..].iter_mut().zip(rescue.inputs()) {
+            *place = (Some(fd), PollFlags::POLLIN);
+        }
+    }
+    // The first two keep their places; a machine without a link polls the signals twice.
+    let mut count = 0;
+    for (fd, interest) in wanted {
+        if let Some(fd) = fd.or((count < 2).then(|| machine.signals.as_fd())) {
+            fds[count] = Some(PollFd::new(fd, interest));
+            count += 1;
+        }
+    }
+    let [Some(a), Some(b), rest @ ..] = fds else { return Ready { signals: true, link: true } };
+    let mut list = [a, b, a, a, a, a, a, a];
+    for (place, fd) in list[2..].iter_mut().zip(rest) {
+        if let Some(fd) = fd {
+            *place = fd;
+        }
+    }
+    match poll(&mut list[..count], timeout) {
+        Ok(_) => {
+            let any = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+            Ready { signals: any(&list[0]), link: any(&list[1]) && machine.link.is_some() }
+        }
+        // EINTR, ENOMEM: look at everything; all of it is non-blocking.
+        Err(_) => Ready { signals: true, link: true },
+    }
+}
+
+fn sleep_time(machine: &Machine, now: Duration) -> PollTimeout {
+    let mut sleep = LONGEST_SLEEP;
+    if machine.has_more() {
+        sleep = Duration::ZERO;
+    }
+    if story::console_is_behind() {
+        sleep = sleep.min(CONSOLE_RETRY);
+    }
+    if let Some(until) = machine.deadline() {
+        // One millisecond more: poll(2) counts whole ones, and waking early would spin.
+        sleep = sleep.min(until.saturating_sub(now) + Duration::from_millis(u64::from(until > now)));
+    }
+    PollTimeout::try_from(sleep).unwrap_or(PollTimeout::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_store_is_what_stage_1_said() {
+        assert_eq!(state_store("persistent"), StateStore::Persistent);
+        assert_eq!(state_store("degraded:xfs: bad superblock"), StateStore::Degraded);
+        assert_eq!(state_store(""), StateStore::Volatile);
+    }
+}

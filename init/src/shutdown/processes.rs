@@ -1,0 +1,59 @@
+//! Ending every process but PID 1, and the machine.
+
+use handoff::ShutdownKind;
+use nix::errno::Errno;
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::story;
+
+/// cgroup.kill (kernel 5.14) ends a whole tree at once, forks included.
+const TREES: [&str; 2] = ["/sys/fs/cgroup/containers", "/sys/fs/cgroup/orlop"];
+
+/// TERM, and CONT so that stopped ones can act on it.
+pub(crate) fn terminate_all() {
+    everyone(Signal::SIGTERM);
+    everyone(Signal::SIGCONT);
+}
+
+pub(crate) fn kill_all() {
+    for tree in TREES {
+        if let Err(error) = std::fs::write(format!("{tree}/cgroup.kill"), "1")
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            story::warn_fmt("shutdown", format_args!("write 1 to {tree}/cgroup.kill: {error}"));
+        }
+    }
+    everyone(Signal::SIGKILL);
+}
+
+/// kill(-1) means all but oneself, which only PID 1 may say.
+fn everyone(signal: Signal) {
+    if std::process::id() == 1 {
+        // ESRCH: nobody is left.
+        let _ = kill(Pid::from_raw(-1), signal);
+    }
+}
+
+/// Ends the machine. Returns only when the kernel refuses, with its reason.
+pub(crate) fn end_machine(kind: ShutdownKind) -> Errno {
+    let mode = match kind {
+        ShutdownKind::PowerOff => RebootMode::RB_POWER_OFF,
+        ShutdownKind::Reboot => RebootMode::RB_AUTOBOOT,
+        ShutdownKind::Halt => RebootMode::RB_HALT_SYSTEM,
+        ShutdownKind::Kexec => RebootMode::RB_KEXEC,
+    };
+    let Err(errno) = reboot(mode);
+    errno
+}
+
+/// The word for the story and the log.
+pub(crate) fn word(kind: ShutdownKind) -> &'static str {
+    match kind {
+        ShutdownKind::PowerOff => "power off",
+        ShutdownKind::Reboot => "reboot",
+        ShutdownKind::Halt => "halt",
+        ShutdownKind::Kexec => "kexec",
+    }
+}
