@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::cmdline::Cmdline;
+
 /// How long things may take. The tests shorten them; nobody else can.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timing {
@@ -59,28 +61,21 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// From `/proc/cmdline`, as far as it can be read.
     pub(crate) fn load() -> Self {
-        let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        let mut settings = Self::parse(&line);
+        #[cfg_attr(not(debug_assertions), allow(unused_mut))]
+        let mut settings = Self::from_cmdline(&Cmdline::read());
         #[cfg(debug_assertions)]
         settings.shorten(&std::env::var("ORLOP_TEST_TIMING").unwrap_or_default());
-        settings.timing.backoff[0] = Duration::ZERO;
         settings
     }
 
-    fn parse(line: &str) -> Self {
-        let mut rescue_s = 300;
-        let mut debug = false;
-        for word in line.split_ascii_whitespace() {
-            match word.split_once('=') {
-                None if word == "orlop.debug" => debug = true,
-                Some(("orlop.rescue_timeout", value)) => rescue_s = value.parse().unwrap_or(rescue_s),
-                _ => {}
-            }
+    fn from_cmdline(line: &Cmdline) -> Self {
+        let rescue_s = line.value("orlop.rescue_timeout").and_then(|value| value.parse().ok()).unwrap_or(300);
+        Self {
+            timing: Timing::NORMAL,
+            rescue_timeout: (rescue_s > 0).then(|| Duration::from_secs(rescue_s)),
+            debug: line.has("orlop.debug"),
         }
-        let rescue_timeout = (rescue_s > 0).then(|| Duration::from_secs(rescue_s));
-        Self { timing: Timing::NORMAL, rescue_timeout, debug }
     }
 
     /// `ping_interval=50,grace=200`: milliseconds, for tests.
@@ -109,10 +104,10 @@ mod tests {
 
     #[test]
     fn the_command_line_sets_and_nonsense_does_not() {
-        let settings = Settings::parse("quiet orlop.rescue_timeout=7 orlop.debug panic=-1\n");
+        let settings = Settings::from_cmdline(&Cmdline::parse("quiet orlop.rescue_timeout=7 orlop.debug panic=-1\n"));
         assert_eq!((settings.rescue_timeout, settings.debug), (Some(Duration::from_secs(7)), true));
-        assert_eq!(Settings::parse("orlop.rescue_timeout=0").rescue_timeout, None);
-        let settings = Settings::parse("orlop.rescue_timeout=soon orlop.debugging");
+        assert_eq!(Settings::from_cmdline(&Cmdline::parse("orlop.rescue_timeout=0")).rescue_timeout, None);
+        let settings = Settings::from_cmdline(&Cmdline::parse("orlop.rescue_timeout=soon orlop.debugging"));
         assert_eq!((settings.rescue_timeout, settings.debug), (Some(Duration::from_secs(300)), false));
     }
 }

@@ -16,7 +16,7 @@ use crate::supervise::policy;
 use crate::sys::shared::Shared;
 use crate::{story, sys};
 
-/// Lines of init's own that the rescue screen's reason may quote.
+/// What the rescue screen says beside the reason.
 const CONTAINERS_RUN_ON: &str = "Containers that run keep running; nothing restarts them until the supervisor is back.";
 
 impl Machine {

@@ -11,7 +11,7 @@ mod machine;
 mod reaping;
 mod requests;
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use handoff::StateStore;
@@ -107,36 +107,23 @@ fn turn(machine: &mut Machine) {
 
 fn wait(machine: &Machine) -> Ready {
     let timeout = sleep_time(machine, story::now());
-    let mut fds: [Option<PollFd<'_>>; 8] = [const { None }; 8];
-    let mut wanted: [(Option<BorrowedFd<'_>>, PollFlags); 8] = [(None, PollFlags::empty()); 8];
-    wanted[0] = (Some(machine.signals.as_fd()), PollFlags::POLLIN);
+    // A place without an fd of its own asks nothing of the signals' fd, which is always there.
+    let nothing = (machine.signals.as_fd(), PollFlags::empty());
+    let mut wanted = [nothing; 8];
+    wanted[0] = (machine.signals.as_fd(), PollFlags::POLLIN);
     if let Some(link) = &machine.link {
         let mut interest = PollFlags::empty();
         interest.set(PollFlags::POLLIN, link.wants_to_read());
         interest.set(PollFlags::POLLOUT, link.is_full());
-        wanted[1] = (Some(link.fd()), interest);
+        wanted[1] = (link.fd(), interest);
     }
     if let Some(rescue) = &machine.rescue {
         for (place, fd) in wanted[2..].iter_mut().zip(rescue.inputs()) {
-            *place = (Some(fd), PollFlags::POLLIN);
+            *place = (fd, PollFlags::POLLIN);
         }
     }
-    // The first two keep their places; a machine without a link polls the signals twice.
-    let mut count = 0;
-    for (fd, interest) in wanted {
-        if let Some(fd) = fd.or((count < 2).then(|| machine.signals.as_fd())) {
-            fds[count] = Some(PollFd::new(fd, interest));
-            count += 1;
-        }
-    }
-    let [Some(a), Some(b), rest @ ..] = fds else { return Ready { signals: true, link: true } };
-    let mut list = [a, b, a, a, a, a, a, a];
-    for (place, fd) in list[2..].iter_mut().zip(rest) {
-        if let Some(fd) = fd {
-            *place = fd;
-        }
-    }
-    match poll(&mut list[..count], timeout) {
+    let mut list = wanted.map(|(fd, interest)| PollFd::new(fd, interest));
+    match poll(&mut list, timeout) {
         Ok(_) => {
             let any = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
             Ready { signals: any(&list[0]), link: any(&list[1]) && machine.link.is_some() }

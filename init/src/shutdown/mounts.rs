@@ -7,8 +7,20 @@ use crate::sys::shared::Shared;
 
 /// The kernel's own interfaces: they hold nothing, and the shutdown needs some of them to the end.
 const API: [&str; 14] = [
-    "proc", "sysfs", "devtmpfs", "devpts", "cgroup2", "bpf", "securityfs", "efivarfs", "debugfs", "tracefs", "mqueue",
-    "pstore", "configfs", "rootfs",
+    "proc",
+    "sysfs",
+    "devtmpfs",
+    "devpts",
+    "cgroup2",
+    "bpf",
+    "securityfs",
+    "efivarfs",
+    "debugfs",
+    "tracefs",
+    "mqueue",
+    "pstore",
+    "configfs",
+    "rootfs",
 ];
 /// Mount points that go down with the machine.
 const KEPT: [&str; 3] = ["/", "/dev/shm", "/run"];
@@ -174,20 +186,25 @@ mod tests {
     fn children_go_before_their_parents_and_the_kernels_own_stay() {
         let order = targets(MACHINE);
         let place = |target: &str| order.iter().position(|t| t == target).unwrap();
-        assert!(place("/run/orlop/units/web/rootfs/my data".replace("my ", "").as_str()) < place("/run/orlop/units/web/rootfs"));
+        assert!(
+            place("/run/orlop/units/web/rootfs/my data".replace("my ", "").as_str())
+                < place("/run/orlop/units/web/rootfs")
+        );
         assert_eq!(order.len(), 6, "{order:?}");
         assert!(!order.iter().any(|t| ["/", "/proc", "/sys", "/sys/fs/cgroup", "/run"].contains(&t.as_str())));
     }
 
     #[test]
     fn a_mount_moved_below_a_younger_one_still_goes_first() {
-        let order = targets("5 9 0:1 / /new/old rw - ext4 a rw\n9 1 0:2 / /new rw - ext4 b rw\n1 1 0:2 / / rw - erofs c ro");
+        let order =
+            targets("5 9 0:1 / /new/old rw - ext4 a rw\n9 1 0:2 / /new rw - ext4 b rw\n1 1 0:2 / / rw - erofs c ro");
         assert_eq!(order, ["/new/old", "/new"]);
     }
 
     #[test]
     fn a_line_is_read_with_its_escapes_and_optional_fields() {
-        let mount = parse("36 35 98:0 /r /mnt/a\\040b\\134c rw master:1 shared:2 - ext3 /dev/root ro,errors=x").unwrap();
+        let mount =
+            parse("36 35 98:0 /r /mnt/a\\040b\\134c rw master:1 shared:2 - ext3 /dev/root ro,errors=x").unwrap();
         assert_eq!((mount.target.as_str(), mount.kind.as_str(), mount.writable), ("/mnt/a b\\c", "ext3", false));
         assert!(parse("").is_none() && parse("36 35 98:0 / - x").is_none());
     }

@@ -35,11 +35,8 @@ pub(crate) struct Child {
 
 impl Command {
     pub(crate) fn new() -> Self {
-        let mut program = PROGRAM.into();
-        #[cfg(debug_assertions)]
-        if let Some(other) = std::env::var_os("ORLOP_SUPERVISOR") {
-            program = other;
-        }
+        let other = cfg!(debug_assertions).then(|| std::env::var_os("ORLOP_SUPERVISOR")).flatten();
+        let program = other.unwrap_or_else(|| PROGRAM.into());
         let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
         let mut envp = vec![
             text(b"PATH=/usr/bin:/usr/sbin:/bin:/sbin"),
@@ -61,11 +58,11 @@ impl Command {
     pub(crate) fn start(&self) -> Result<(Child, OwnedFd), Errno> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-        let theirs = above_safe(theirs)?;
+        let theirs = above_safe(&theirs)?;
         // The supervisor's end blocks unless it says otherwise: the flag belongs to each end alone.
         fcntl(&theirs, FcntlArg::F_SETFL(OFlag::empty()))?;
         let (failure, report) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        let report = above_safe(report)?;
+        let report = above_safe(&report)?;
         let cgroup = open(CGROUP, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
 
         let pointers = |list: &[CString]| -> Vec<_> {
@@ -89,8 +86,8 @@ fn passes(name: &OsStr) -> bool {
     name == "ORLOP_STATE" || (cfg!(debug_assertions) && name.as_bytes().starts_with(b"ORLOP_TEST_"))
 }
 
-fn above_safe(fd: OwnedFd) -> Result<OwnedFd, Errno> {
-    fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(SAFE_FD)).map(own)
+fn above_safe(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(SAFE_FD)).map(own)
 }
 
 impl Child {

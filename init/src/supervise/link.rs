@@ -175,22 +175,22 @@ impl Link {
         let mut control = nix::cmsg_space!([RawFd; 1]);
         let mut iov = [IoSliceMut::new(&mut bytes)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-        let (len, lost_fd, fd) =
-            match recvmsg::<UnixAddr>(self.socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
-                Ok(got) => {
-                    let lost = got.flags.contains(MsgFlags::MSG_CTRUNC);
-                    // Every descriptor is owned at once, so that one too many is closed and not leaked.
-                    let mut fd = None;
-                    if let Ok(messages) = got.cmsgs() {
-                        for number in messages.filter_map(rights).flatten() {
-                            fd = Some(own(number));
-                        }
+        let (len, lost_fd, fd) = match recvmsg::<UnixAddr>(self.socket.as_raw_fd(), &mut iov, Some(&mut control), flags)
+        {
+            Ok(got) => {
+                let lost = got.flags.contains(MsgFlags::MSG_CTRUNC);
+                // Every descriptor is owned at once, so that one too many is closed and not leaked.
+                let mut fd = None;
+                if let Ok(messages) = got.cmsgs() {
+                    for number in messages.filter_map(rights).flatten() {
+                        fd = Some(own(number));
                     }
-                    (got.bytes, lost, fd)
                 }
-                Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOMEM | Errno::ENOBUFS) => return Heard::Nothing,
-                Err(_) => return Heard::Gone,
-            };
+                (got.bytes, lost, fd)
+            }
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOMEM | Errno::ENOBUFS) => return Heard::Nothing,
+            Err(_) => return Heard::Gone,
+        };
         if len == 0 && self.is_closed() {
             return Heard::Gone;
         }
@@ -203,9 +203,12 @@ impl Link {
     /// A packet without bytes and the end of the connection read alike; poll(2) tells them apart.
     fn is_closed(&self) -> bool {
         use nix::poll::{PollFd, PollFlags, poll};
-        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLRDHUP)];
+        // nix does not name POLLRDHUP: the other end will send nothing more.
+        const PEER_CLOSED: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
+        let mut fds = [PollFd::new(self.socket.as_fd(), PEER_CLOSED)];
         let _ = poll(&mut fds, 0u8);
-        fds[0].revents().is_some_and(|r| r.intersects(PollFlags::POLLRDHUP | PollFlags::POLLHUP))
+        // `None` means a flag nix does not name, and only that one was asked for.
+        fds[0].revents().is_none_or(|r| r.intersects(PEER_CLOSED | PollFlags::POLLHUP))
     }
 }
 
@@ -219,10 +222,9 @@ fn rights(message: ControlMessageOwned) -> Option<Vec<RawFd>> {
 fn reply_message(reply: &mut Reply, store: &FdStore) -> Outgoing {
     match reply {
         Reply::Fd(name) => match store.get(name.as_str()) {
-            Some(fd) => Outgoing {
-                message: ToSupervisor::Fd { name: name.as_str().to_owned() },
-                fd: Some(fd.as_raw_fd()),
-            },
+            Some(fd) => {
+                Outgoing { message: ToSupervisor::Fd { name: name.as_str().to_owned() }, fd: Some(fd.as_raw_fd()) }
+            }
             None => failed(68, Errno::ENOENT, name),
         },
         Reply::Names { slot } => match store.name_from(*slot) {

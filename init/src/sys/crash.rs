@@ -93,11 +93,11 @@ impl LeakSpare for Vec<u8> {
 
 extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo_t.
-    let code = unsafe { (*info).si_code };
-    if code <= 0 {
+    let info = unsafe { &*info };
+    if info.si_code <= 0 {
         // Sent by a process. abort(3) sends to itself; what others send is no fault of ours.
         // SAFETY: as above; for codes of kill(2) and tgkill(2) the sender is filled in.
-        let sender = unsafe { (*info).si_pid() };
+        let sender = unsafe { info.si_pid() };
         // SAFETY: no arguments.
         if sender != unsafe { libc::getpid() } {
             return;
