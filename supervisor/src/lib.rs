@@ -1,4 +1,5 @@
 //! Orlop's supervisor: units, their supervision, the control interface and its command line.
 
 pub mod api;
+pub mod daemon;
 pub mod unit;

@@ -1,0 +1,221 @@
+//! From a request to a call: the table of `/v1`. Pure.
+
+use handoff::ShutdownKind;
+
+use super::http::{Answer, Head};
+use crate::unit::UnitName;
+
+/// What a client wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Call {
+    Ping,
+    Units,
+    Unit(UnitName),
+    Job { unit: UnitName, verb: Verb, no_block: bool },
+    Kill { unit: UnitName, signal: i32 },
+    Logs { unit: UnitName, query: LogQuery },
+    System,
+    Settled,
+    Timing,
+    Shutdown(ShutdownKind),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Start,
+    Stop,
+    Restart,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LogQuery {
+    /// The last so many records; all without.
+    pub(crate) tail: Option<usize>,
+    pub(crate) follow: bool,
+    /// µs since 1970.
+    pub(crate) since_us: Option<i64>,
+}
+
+/// Finds the call, or the problem to answer with.
+pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
+    let (path, query) = head.target.split_once('?').unwrap_or((&head.target, ""));
+    let query = Query::parse(query)?;
+    let segments: Vec<String> = path
+        .strip_prefix("/v1/")
+        .ok_or_else(|| Answer::problem(404, format!("{path}: the interface lies below /v1/")))?
+        .split('/')
+        .map(decode)
+        .collect::<Result<_, _>>()?;
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let method = head.method.as_str();
+    let call = match (method, segments.as_slice()) {
+        ("GET", ["ping"]) => Call::Ping,
+        ("GET", ["units"]) => Call::Units,
+        ("GET", ["units", name]) => Call::Unit(unit(name)?),
+        ("POST", ["units", name, "kill"]) => {
+            let signal = parse_signal(query.get("signal").unwrap_or("TERM"))
+                .ok_or_else(|| Answer::problem(400, "signal: no such signal; write TERM, SIGTERM, 15 or RTMIN+1"))?;
+            Call::Kill { unit: unit(name)?, signal }
+        }
+        ("POST", ["units", name, verb @ ("start" | "stop" | "restart")]) => {
+            let verb = match *verb {
+                "start" => Verb::Start,
+                "stop" => Verb::Stop,
+                _ => Verb::Restart,
+            };
+            Call::Job { unit: unit(name)?, verb, no_block: query.flag("no_block")? }
+        }
+        ("GET", ["units", name, "logs"]) => {
+            let tail = query.get("tail").map(|text| {
+                text.parse().map_err(|_| Answer::problem(400, format!("tail={text}: a number of lines is meant")))
+            });
+            let since = query.get("since").map(|text| {
+                text.parse::<jiff::Timestamp>()
+                    .map(|at| at.as_microsecond())
+                    .map_err(|_| Answer::problem(400, format!("since={text}: a time as 2026-01-31T12:00:00Z is meant")))
+            });
+            let query =
+                LogQuery { tail: tail.transpose()?, follow: query.flag("follow")?, since_us: since.transpose()? };
+            Call::Logs { unit: unit(name)?, query }
+        }
+        ("GET", ["system"]) => Call::System,
+        ("GET", ["system", "settled"]) => Call::Settled,
+        ("GET", ["system", "timing"]) => Call::Timing,
+        ("POST", ["system", "poweroff"]) => Call::Shutdown(ShutdownKind::PowerOff),
+        ("POST", ["system", "reboot"]) => Call::Shutdown(ShutdownKind::Reboot),
+        ("POST", ["system", "halt"]) => Call::Shutdown(ShutdownKind::Halt),
+        (
+            _,
+            ["ping" | "units"]
+            | ["units", _]
+            | ["units", _, "kill" | "start" | "stop" | "restart" | "logs"]
+            | ["system"]
+            | ["system", "settled" | "timing" | "poweroff" | "reboot" | "halt"],
+        ) => return Err(Answer::problem(405, format!("{path} is not for {method}"))),
+        _ => return Err(Answer::problem(404, format!("{path}: there is no such thing in version 1"))),
+    };
+    Ok(call)
+}
+
+fn unit(name: &str) -> Result<UnitName, Answer> {
+    UnitName::parse(name).map_err(|error| Answer::problem(404, format!("{name}: {error}")))
+}
+
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str) -> Result<Self, Answer> {
+        let mut pairs = Vec::new();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
+            // Not '+' for a space: times with an offset have a plus, and nothing here has spaces.
+            pairs.push((decode(key)?, decode(value)?));
+        }
+        Ok(Self(pairs))
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, Answer> {
+        match self.get(key) {
+            None | Some("false" | "0") => Ok(false),
+            Some("true" | "1" | "") => Ok(true),
+            Some(other) => Err(Answer::problem(400, format!("{key}={other}: true or false is meant"))),
+        }
+    }
+}
+
+fn decode(text: &str) -> Result<String, Answer> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16));
+        match (digit(rest.next()), digit(rest.next())) {
+            (Some(high), Some(low)) => bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?')),
+            _ => return Err(Answer::problem(400, format!("{text}: % is followed by two hexadecimal digits"))),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| Answer::problem(400, format!("{text}: not UTF-8")))
+}
+
+/// `TERM`, `SIGTERM`, `15`, `RTMIN+3`, `SIGRTMAX`.
+pub(crate) fn parse_signal(text: &str) -> Option<i32> {
+    // What programs see as SIGRTMIN: their libc keeps 32 and 33 to itself.
+    const RTMIN: i32 = 34;
+    const RTMAX: i32 = 64;
+    let name = text.strip_prefix("SIG").unwrap_or(text);
+    let number = if let Ok(number) = name.parse::<i32>() {
+        number
+    } else if let Some(rest) = name.strip_prefix("RTMIN") {
+        RTMIN + if rest.is_empty() { 0 } else { rest.strip_prefix('+')?.parse::<i32>().ok()? }
+    } else if let Some(rest) = name.strip_prefix("RTMAX") {
+        RTMAX - if rest.is_empty() { 0 } else { rest.strip_prefix('-')?.parse::<i32>().ok()? }
+    } else {
+        format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok()? as i32
+    };
+    (1..=RTMAX).contains(&number).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(method: &str, target: &str) -> Result<Call, u16> {
+        let head = Head {
+            method: method.into(),
+            target: target.into(),
+            keep_alive: true,
+            chunks: true,
+            body_bytes: 0,
+            expects_continue: false,
+        };
+        route(&head).map_err(|answer| answer.status)
+    }
+
+    fn name(text: &str) -> UnitName {
+        UnitName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn every_endpoint_has_its_call() {
+        assert_eq!(call("GET", "/v1/ping"), Ok(Call::Ping));
+        assert_eq!(call("GET", "/v1/units/web.container"), Ok(Call::Unit(name("web"))));
+        let start = Call::Job { unit: name("web"), verb: Verb::Start, no_block: true };
+        assert_eq!(call("POST", "/v1/units/web/start?no_block=true"), Ok(start));
+        assert_eq!(call("POST", "/v1/units/web/kill"), Ok(Call::Kill { unit: name("web"), signal: 15 }));
+        let query = LogQuery { tail: Some(5), follow: true, since_us: Some(1_000_000) };
+        let logs = Call::Logs { unit: name("web"), query };
+        assert_eq!(call("GET", "/v1/units/web/logs?tail=5&follow&since=1970-01-01T00%3A00%3A01Z"), Ok(logs));
+        assert_eq!(call("POST", "/v1/system/reboot"), Ok(Call::Shutdown(ShutdownKind::Reboot)));
+    }
+
+    #[test]
+    fn what_is_not_there_and_what_is_not_so_are_told_apart() {
+        assert_eq!(call("GET", "/"), Err(404));
+        assert_eq!(call("GET", "/v1/nothing"), Err(404));
+        assert_eq!(call("GET", "/v1/units/..%2fetc"), Err(404));
+        assert_eq!(call("GET", "/v1/units/web/start"), Err(405));
+        assert_eq!(call("DELETE", "/v1/units/web"), Err(405));
+        assert_eq!(call("POST", "/v1/units/web/kill?signal=NOPE"), Err(400));
+        assert_eq!(call("GET", "/v1/units/web/logs?tail=-1"), Err(400));
+        assert_eq!(call("GET", "/v1/units/web/logs?since=yesterday"), Err(400));
+        assert_eq!(call("GET", "/v1/units/%zz"), Err(400));
+    }
+
+    #[test]
+    fn signals_are_read_in_every_spelling() {
+        for (text, number) in [("TERM", 15), ("SIGKILL", 9), ("1", 1), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX", 64)]
+        {
+            assert_eq!(parse_signal(text), Some(number), "{text}");
+        }
+        for text in ["", "0", "65", "SIGSIG", "RTMIN3", "RTMIN+31", "-1"] {
+            assert_eq!(parse_signal(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Ordering and requirement, apart, as systemd has them: `After=` says who waits, `Requires=` and `Wants=` say who comes along.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::unit::{Unit, UnitName};
+
+type Edges = BTreeMap<UnitName, BTreeSet<UnitName>>;
+
+/// What one unit says of others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Links {
+    pub(crate) after: BTreeSet<UnitName>,
+    pub(crate) before: BTreeSet<UnitName>,
+    pub(crate) requires: BTreeSet<UnitName>,
+    pub(crate) wants: BTreeSet<UnitName>,
+}
+
+impl Links {
+    pub(crate) fn of(unit: &Unit) -> Self {
+        Self {
+            after: unit.after.clone(),
+            before: unit.before.clone(),
+            requires: unit.requires.clone(),
+            wants: unit.wants.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    /// Both `After=` and the reverse of `Before=`.
+    after: Edges,
+    /// The reverse of `after`.
+    before: Edges,
+    requires: Edges,
+    required_by: Edges,
+    wants: Edges,
+    /// Units on a cycle of the ordering, each with the path as a sentence.
+    cycles: BTreeMap<UnitName, String>,
+}
+
+static NONE: BTreeSet<UnitName> = BTreeSet::new();
+
+impl Graph {
+    /// Links to units that are not there are left out: they order nothing.
+    pub(crate) fn new(units: &BTreeMap<UnitName, Links>) -> Self {
+        let mut graph = Self::default();
+        let known = |name: &&UnitName| units.contains_key(*name);
+        for (name, links) in units {
+            for other in links.after.iter().filter(known) {
+                graph.order(other, name);
+            }
+            for other in links.before.iter().filter(known) {
+                graph.order(name, other);
+            }
+            for other in links.requires.iter().filter(known) {
+                graph.requires.entry(name.clone()).or_default().insert(other.clone());
+                graph.required_by.entry(other.clone()).or_default().insert(name.clone());
+            }
+            for other in links.wants.iter().filter(known) {
+                graph.wants.entry(name.clone()).or_default().insert(other.clone());
+            }
+        }
+        graph.find_cycles();
+        graph
+    }
+
+    fn order(&mut self, first: &UnitName, then: &UnitName) {
+        if first != then {
+            self.after.entry(then.clone()).or_default().insert(first.clone());
+            self.before.entry(first.clone()).or_default().insert(then.clone());
+        }
+    }
+
+    pub(crate) fn after(&self, name: &UnitName) -> &BTreeSet<UnitName> {
+        self.after.get(name).unwrap_or(&NONE)
+    }
+
+    pub(crate) fn before(&self, name: &UnitName) -> &BTreeSet<UnitName> {
+        self.before.get(name).unwrap_or(&NONE)
+    }
+
+    pub(crate) fn requires(&self, name: &UnitName) -> &BTreeSet<UnitName> {
+        self.requires.get(name).unwrap_or(&NONE)
+    }
+
+    /// `ordering cycle: a after b after a`, for a unit on one.
+    pub(crate) fn cycle(&self, name: &UnitName) -> Option<&str> {
+        self.cycles.get(name).map(String::as_str)
+    }
+
+    /// The unit and everything that comes along with it.
+    pub(crate) fn pulled_in(&self, name: &UnitName) -> BTreeSet<UnitName> {
+        closure(name, &[&self.requires, &self.wants])
+    }
+
+    /// The unit and everything that cannot be without it.
+    pub(crate) fn depending(&self, name: &UnitName) -> BTreeSet<UnitName> {
+        closure(name, &[&self.required_by])
+    }
+
+    /// For each unit the shortest way back to itself, if there is one. Breadth first, without recursion: a hostile set of
+    /// units cannot exhaust the stack.
+    fn find_cycles(&mut self) {
+        for name in self.after.keys() {
+            let mut came_from: BTreeMap<&UnitName, &UnitName> = BTreeMap::new();
+            let mut queue = std::collections::VecDeque::from([name]);
+            'search: while let Some(at) = queue.pop_front() {
+                for next in self.after(at) {
+                    if next == name {
+                        came_from.insert(name, at);
+                        break 'search;
+                    }
+                    if !came_from.contains_key(next) {
+                        came_from.insert(next, at);
+                        queue.push_back(next);
+                    }
+                }
+            }
+            let Some(mut at) = came_from.get(name).copied() else { continue };
+            let mut path = vec![name.as_str(), at.as_str()];
+            while at != name {
+                let Some(previous) = came_from.get(at) else { break };
+                at = previous;
+                path.push(at.as_str());
+            }
+            path.reverse();
+            self.cycles.insert(name.clone(), format!("ordering cycle: {}", path.join(" after ")));
+        }
+    }
+}
+
+fn closure(name: &UnitName, edges: &[&Edges]) -> BTreeSet<UnitName> {
+    let mut found = BTreeSet::from([name.clone()]);
+    let mut queue = vec![name];
+    while let Some(at) = queue.pop() {
+        for next in edges.iter().filter_map(|edges| edges.get(at)).flatten() {
+            if found.insert(next.clone()) {
+                queue.push(next);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> UnitName {
+        UnitName::parse(text).unwrap()
+    }
+
+    fn graph(edges: &[(&str, &str)]) -> Graph {
+        let mut units: BTreeMap<UnitName, Links> = BTreeMap::new();
+        for (unit, after) in edges {
+            units.entry(name(after)).or_default();
+            units.entry(name(unit)).or_default().after.insert(name(after));
+        }
+        Graph::new(&units)
+    }
+
+    #[test]
+    fn a_cycle_names_its_path_and_only_its_members() {
+        let graph = graph(&[("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("outside", "a")]);
+        assert_eq!(graph.cycle(&name("a")), Some("ordering cycle: a after b after c after a"));
+        assert!(graph.cycle(&name("b")).is_some() && graph.cycle(&name("c")).is_some());
+        assert_eq!(graph.cycle(&name("d")), None);
+        assert_eq!(graph.cycle(&name("outside")), None);
+    }
+
+    #[test]
+    fn before_is_after_from_the_other_side() {
+        let mut units: BTreeMap<UnitName, Links> = BTreeMap::new();
+        units.insert(name("db"), Links { before: BTreeSet::from([name("web")]), ..Links::default() });
+        units.insert(name("web"), Links { after: BTreeSet::from([name("gone")]), ..Links::default() });
+        let graph = Graph::new(&units);
+        assert_eq!(graph.after(&name("web")), &BTreeSet::from([name("db")]), "and what is not there orders nothing");
+        assert_eq!(graph.before(&name("db")), &BTreeSet::from([name("web")]));
+    }
+
+    #[test]
+    fn requirements_pull_in_and_stops_run_the_other_way() {
+        let mut units: BTreeMap<UnitName, Links> = BTreeMap::new();
+        units.insert(name("web"), Links { requires: BTreeSet::from([name("db")]), ..Links::default() });
+        units.insert(name("db"), Links { wants: BTreeSet::from([name("backup")]), ..Links::default() });
+        units.insert(name("backup"), Links::default());
+        let graph = Graph::new(&units);
+        assert_eq!(graph.pulled_in(&name("web")).len(), 3);
+        assert_eq!(graph.depending(&name("db")), BTreeSet::from([name("db"), name("web")]));
+        assert_eq!(graph.depending(&name("backup")), BTreeSet::from([name("backup")]));
+    }
+}

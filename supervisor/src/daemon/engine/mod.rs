@@ -1,0 +1,289 @@
+//! All units together: jobs, order, requirement, and how many start at once. Pure as the machine of one unit is: requests and
+//! events go in, effects come out, and the loop performs them.
+
+mod graph;
+mod job;
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+pub(crate) use graph::{Graph, Links};
+pub(crate) use job::{Job, JobId, JobKind};
+
+use super::machine::{Action, Event, Now, Outcome, Policy, Record, State, step};
+use crate::{api::types::ActiveState, unit::UnitName};
+
+/// Units that prepare, create and start at the same time; more only fight for the disk.
+const STARTING_AT_ONCE: usize = 8;
+
+/// A unit as the unit files describe it, as far as the engine cares.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) policy: Policy,
+    pub(crate) links: Links,
+    pub(crate) enabled: bool,
+    /// A rule of the machine forbids the start: the sentence says which.
+    pub(crate) forbidden: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) plan: Plan,
+    pub(crate) record: Record,
+    pub(crate) job: Option<Job>,
+    /// Its unit file is there. Without one it stays until it is at rest.
+    pub(crate) loaded: bool,
+    /// The record differs from what lies on disk.
+    pub(crate) changed: bool,
+}
+
+/// What the engine wants done or known.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Act { unit: UnitName, action: Action },
+    JobDone { id: JobId, unit: UnitName, result: Result<(), String> },
+    Changed { unit: UnitName, from: ActiveState, to: ActiveState },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Engine {
+    units: BTreeMap<UnitName, Entry>,
+    graph: Graph,
+    /// Units with a job, and waiting ones.
+    pending: BTreeSet<UnitName>,
+    effects: Vec<Effect>,
+    next_job: JobId,
+    shutting_down: bool,
+}
+
+impl Engine {
+    pub(crate) fn units(&self) -> impl Iterator<Item = (&UnitName, &Entry)> {
+        self.units.iter()
+    }
+
+    pub(crate) fn get(&self, name: &UnitName) -> Option<&Entry> {
+        self.units.get(name)
+    }
+
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.shutting_down
+    }
+
+    /// The unit files as they are now. What runs goes on as it is; a unit whose file is gone stays until it is at rest.
+    pub(crate) fn load(&mut self, plans: BTreeMap<UnitName, Plan>, now: Now) {
+        for (name, entry) in &mut self.units {
+            entry.loaded = plans.contains_key(name);
+            if !entry.loaded {
+                entry.plan.enabled = false;
+            }
+        }
+        for (name, plan) in plans {
+            match self.units.get_mut(&name) {
+                Some(entry) => {
+                    // The image's own stop signal was learnt when it was prepared; a unit at rest learns it anew.
+                    entry.changed |= entry.plan.policy != plan.policy;
+                    entry.plan = plan;
+                }
+                None => {
+                    let record = Record::new(now);
+                    self.units.insert(name, Entry { plan, record, job: None, loaded: true, changed: false });
+                }
+            }
+        }
+        self.units.retain(|_, entry| entry.loaded || entry.job.is_some() || !entry.record.state.at_rest());
+        self.regraph();
+    }
+
+    /// A unit as an earlier supervisor of this boot left it.
+    pub(crate) fn restore(&mut self, name: UnitName, policy: Policy, record: Record, job: Option<JobKind>) {
+        match self.units.get_mut(&name) {
+            Some(entry) => {
+                entry.record = record;
+                if !entry.record.state.at_rest() {
+                    entry.plan.policy.stop_signal = policy.stop_signal;
+                }
+            }
+            None => {
+                let plan = Plan { policy, links: Links::default(), enabled: false, forbidden: None };
+                self.units.insert(name.clone(), Entry { plan, record, job: None, loaded: false, changed: false });
+                self.regraph();
+            }
+        }
+        if let Some(kind) = job {
+            self.put_job(&name, kind);
+        }
+        self.pending.insert(name);
+    }
+
+    /// After the restores: what waited goes on.
+    pub(crate) fn resume(&mut self, now: Now) {
+        self.schedule(now);
+    }
+
+    fn regraph(&mut self) {
+        let links = self.units.iter().map(|(name, entry)| (name.clone(), entry.plan.links.clone())).collect();
+        self.graph = Graph::new(&links);
+        self.pending.retain(|name| self.units.contains_key(name));
+    }
+
+    /// The image's stop signal counts where the unit names none; known when the image is.
+    pub(crate) fn set_stop_signal(&mut self, name: &UnitName, signal: i32) {
+        if let Some(entry) = self.units.get_mut(name)
+            && entry.plan.policy.stop_signal != signal
+        {
+            entry.plan.policy.stop_signal = signal;
+            entry.changed = true;
+        }
+    }
+
+    /// Something happened to a unit.
+    pub(crate) fn event(&mut self, name: &UnitName, event: Event, now: Now) {
+        self.step(name, event, now);
+        self.schedule(now);
+    }
+
+    fn step(&mut self, name: &UnitName, event: Event, now: Now) {
+        let Some(entry) = self.units.get_mut(name) else { return };
+        let policy = &entry.plan.policy;
+        let from = entry.record.state.active(policy);
+        let (record, actions) = step(policy, entry.record.clone(), event, now);
+        entry.changed |= record != entry.record;
+        entry.record = record;
+        let to = entry.record.state.active(policy);
+        if entry.record.state == State::Waiting {
+            self.pending.insert(name.clone());
+        }
+        for action in actions {
+            self.effects.push(Effect::Act { unit: name.clone(), action });
+        }
+        if from != to {
+            self.effects.push(Effect::Changed { unit: name.clone(), from, to });
+        }
+    }
+
+    /// The earliest deadline of any unit.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.units.values().filter_map(|entry| entry.record.state.deadline()).min()
+    }
+
+    /// Deadlines that have passed by now.
+    pub(crate) fn tick(&mut self, now: Now) {
+        let due: Vec<UnitName> = self
+            .units
+            .iter()
+            .filter(|(_, entry)| entry.record.state.deadline().is_some_and(|at| at <= now.mono))
+            .map(|(name, _)| name.clone())
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        for name in due {
+            self.step(&name, Event::Deadline, now);
+        }
+        self.schedule(now);
+    }
+
+    /// What is to be done, in order; empty afterwards.
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Units whose record changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> Vec<UnitName> {
+        let mut changed = Vec::new();
+        for (name, entry) in &mut self.units {
+            if std::mem::take(&mut entry.changed) {
+                changed.push(name.clone());
+            }
+        }
+        changed
+    }
+
+    /// Every enabled unit is active, finished or failed.
+    pub(crate) fn settled(&self) -> bool {
+        self.units.values().filter(|entry| entry.plan.enabled).all(|entry| {
+            entry.job.is_none()
+                && (entry.record.state.at_rest()
+                    || entry.record.state.active(&entry.plan.policy) == ActiveState::Active)
+        })
+    }
+
+    /// Nothing runs any more and nothing is about to.
+    pub(crate) fn quiet(&self) -> bool {
+        self.units.values().all(|entry| entry.record.state.at_rest() && entry.job.is_none())
+    }
+
+    /// Stop everything, in the reverse of the order; nothing starts any more.
+    pub(crate) fn shut_down(&mut self, now: Now) {
+        self.shutting_down = true;
+        let names: Vec<UnitName> = self.units.keys().cloned().collect();
+        for name in names {
+            self.stop_job(&name);
+        }
+        self.schedule(now);
+    }
+
+    /// The shutdown's patience is over.
+    pub(crate) fn kill_all(&mut self, now: Now) {
+        let names: Vec<UnitName> = self.units.keys().cloned().collect();
+        for name in names {
+            self.step(&name, Event::KillNow, now);
+        }
+        self.schedule(now);
+    }
+
+    /// `None`: free to start. `Some(Ok)`: wait. `Some(Err)`: never.
+    fn obstacle(&self, name: &UnitName, by_job: bool) -> Option<Result<(), Outcome>> {
+        let stopping =
+            |other: &UnitName| self.units.get(other).and_then(|entry| entry.job.as_ref()).is_some_and(Job::is_stopping);
+        if self.graph.before(name).iter().any(stopping) {
+            return Some(Ok(()));
+        }
+        let mut wait = false;
+        for other in self.graph.after(name) {
+            let Some(entry) = self.units.get(other) else { continue };
+            if entry.job.is_some() {
+                wait = true;
+            } else if by_job && self.graph.requires(name).contains(other) {
+                match &entry.record.state {
+                    state if entry.is_up(state) => {}
+                    state if state.at_rest() => {
+                        let text = match &entry.record.last {
+                            Some(outcome) => format!("requires {other}, which {outcome}"),
+                            None => format!("requires {other}, which is not active"),
+                        };
+                        return Some(Err(Outcome::Refused { text }));
+                    }
+                    // It failed once and is about to try again: a requirement waits for the verdict.
+                    _ => wait = true,
+                }
+            }
+        }
+        let starting = self.units.values().filter(|entry| entry.record.state.is_starting()).count();
+        (wait || starting >= STARTING_AT_ONCE).then_some(Ok(()))
+    }
+}
+
+impl Entry {
+    /// Active, or a oneshot that has done its work.
+    fn is_up(&self, state: &State) -> bool {
+        let policy = &self.plan.policy;
+        state.active(policy) == ActiveState::Active || self.finished_well()
+    }
+
+    fn finished_well(&self) -> bool {
+        self.plan.policy.oneshot
+            && self.record.state == State::Inactive
+            && self.record.last.as_ref().is_some_and(|outcome| outcome.clean_after_stop(self.plan.policy.stop_signal))
+    }
+
+    /// Why a start did not come to anything.
+    fn reason(&self) -> String {
+        self.record.last.as_ref().map_or_else(|| "did not start".to_owned(), ToString::to_string)
+    }
+}

@@ -1,0 +1,214 @@
+//! Who may go now. Stops before starts where both touch; starts in the order, stops in its reverse.
+
+use super::{Effect, Engine, Job, JobId, JobKind};
+use crate::{
+    api::types::ActiveState,
+    daemon::machine::{Event, Now, Outcome, State},
+    unit::UnitName,
+};
+
+impl Engine {
+    /// Starts a unit with all it needs. The job's end comes as `Effect::JobDone`. `None`: no such unit, or the machine goes down.
+    pub(crate) fn start(&mut self, name: &UnitName, now: Now) -> Option<JobId> {
+        if self.shutting_down || !self.units.contains_key(name) {
+            return None;
+        }
+        let mut id = None;
+        for each in self.graph.pulled_in(name) {
+            let given = self.start_job(&each);
+            if each == *name {
+                id = given;
+            }
+        }
+        self.schedule(now);
+        id
+    }
+
+    /// Stops a unit and those that require it.
+    pub(crate) fn stop(&mut self, name: &UnitName, now: Now) -> Option<JobId> {
+        let mut id = None;
+        for each in self.graph.depending(name) {
+            let given = self.stop_job(&each);
+            if each == *name {
+                id = given;
+            }
+        }
+        self.schedule(now);
+        id
+    }
+
+    /// Stops and starts a unit, and those that require it as far as they are up.
+    pub(crate) fn restart(&mut self, name: &UnitName, now: Now) -> Option<JobId> {
+        if self.shutting_down {
+            return None;
+        }
+        for each in self.graph.depending(name) {
+            let up = self.units.get(&each).is_some_and(|entry| !entry.record.state.at_rest());
+            if each != *name && up {
+                self.put_job(&each, JobKind::Restart);
+            }
+        }
+        for each in self.graph.pulled_in(name) {
+            if each != *name {
+                self.start_job(&each);
+            }
+        }
+        let id = self.put_job(name, JobKind::Restart);
+        self.schedule(now);
+        id
+    }
+
+    fn start_job(&mut self, name: &UnitName) -> Option<JobId> {
+        match self.units.get(name)?.job.as_ref() {
+            // A stop that has begun cannot be taken back: the start follows it.
+            Some(job) if job.is_stopping() => self.put_job(name, JobKind::Restart),
+            _ => self.put_job(name, JobKind::Start),
+        }
+    }
+
+    pub(super) fn stop_job(&mut self, name: &UnitName) -> Option<JobId> {
+        self.put_job(name, JobKind::Stop)
+    }
+
+    pub(super) fn put_job(&mut self, name: &UnitName, kind: JobKind) -> Option<JobId> {
+        let next = self.next_job;
+        let entry = self.units.get_mut(name)?;
+        self.pending.insert(name.clone());
+        if let Some(job) = &entry.job {
+            if job.kind == kind {
+                return Some(job.id);
+            }
+            let result = Err(format!("{name}: replaced by another request"));
+            self.effects.push(Effect::JobDone { id: job.id, unit: name.clone(), result });
+        }
+        // A stop already under way serves the restart that replaces it; a restart's stop serves a stop.
+        let underway = matches!(
+            (&entry.job, kind),
+            (
+                Some(Job { kind: JobKind::Stop | JobKind::Restart, underway: true, .. }),
+                JobKind::Stop | JobKind::Restart
+            )
+        );
+        entry.job = Some(Job { id: next, kind, underway });
+        entry.changed = true;
+        self.next_job += 1;
+        Some(next)
+    }
+
+    /// Lets every unit go that may, until nothing moves any more.
+    pub(super) fn schedule(&mut self, now: Now) {
+        loop {
+            let mut moved = false;
+            for name in self.pending.clone() {
+                moved |= self.advance(&name, now);
+            }
+            if !moved {
+                break;
+            }
+        }
+        self.pending.retain(|name| {
+            self.units.get(name).is_some_and(|entry| entry.job.is_some() || entry.record.state == State::Waiting)
+        });
+        self.units.retain(|_, entry| entry.loaded || entry.job.is_some() || !entry.record.state.at_rest());
+    }
+
+    /// One move of one unit, if it has one.
+    fn advance(&mut self, name: &UnitName, now: Now) -> bool {
+        let Some(entry) = self.units.get(name) else { return false };
+        let Some(Job { kind, underway, .. }) = entry.job.clone() else {
+            return entry.record.state == State::Waiting && self.try_go(name, false, now);
+        };
+        let state = &entry.record.state;
+        match (kind, underway) {
+            (JobKind::Start, false) => {
+                if entry.is_up(state) && !entry.finished_well() {
+                    return self.done(name, Ok(()));
+                }
+                if let Some(why) = self.graph.cycle(name).or(entry.plan.forbidden.as_deref()) {
+                    let outcome = Outcome::Refused { text: why.to_owned() };
+                    let result = Err(format!("{name}: {outcome}"));
+                    self.step(name, Event::Refuse(outcome), now);
+                    return self.done(name, result);
+                }
+                match state.active(&entry.plan.policy) {
+                    // Something else takes it down: its turn comes when that is over.
+                    ActiveState::Deactivating => false,
+                    _ => {
+                        self.step(name, Event::Start, now);
+                        self.underway(name)
+                    }
+                }
+            }
+            (JobKind::Start, true) => match state {
+                State::Waiting => self.try_go(name, true, now),
+                State::Failed | State::AutoRestart { .. } => {
+                    let result = Err(format!("{name}: {}", entry.reason()));
+                    self.done(name, result)
+                }
+                State::Inactive if entry.finished_well() => self.done(name, Ok(())),
+                // It ended well before anybody saw it run.
+                State::Inactive if entry.record.last.as_ref().is_some_and(|o| o.exit_code() == Some(0)) => {
+                    self.done(name, Ok(()))
+                }
+                State::Inactive => {
+                    let result = Err(format!("{name}: {}", entry.reason()));
+                    self.done(name, result)
+                }
+                _ if entry.is_up(state) => self.done(name, Ok(())),
+                _ => false,
+            },
+            (JobKind::Stop | JobKind::Restart, false) => {
+                let held = self.graph.before(name).iter().any(|later| {
+                    self.units.get(later).is_some_and(|entry| {
+                        entry.job.as_ref().is_some_and(Job::is_stopping) && !entry.record.state.at_rest()
+                    })
+                });
+                // On a cycle everybody would wait for everybody.
+                if held && self.graph.cycle(name).is_none() {
+                    return false;
+                }
+                self.step(name, Event::Stop, now);
+                self.underway(name)
+            }
+            (JobKind::Stop, true) => state.at_rest() && self.done(name, Ok(())),
+            (JobKind::Restart, true) => {
+                let rest = state.at_rest();
+                if rest
+                    && let Some(entry) = self.units.get_mut(name)
+                    && let Some(job) = entry.job.as_mut()
+                {
+                    job.kind = JobKind::Start;
+                    job.underway = false;
+                    entry.changed = true;
+                }
+                rest
+            }
+        }
+    }
+
+    fn try_go(&mut self, name: &UnitName, by_job: bool, now: Now) -> bool {
+        match self.obstacle(name, by_job) {
+            None => self.step(name, Event::Go, now),
+            Some(Err(outcome)) => self.step(name, Event::Refuse(outcome), now),
+            Some(Ok(())) => return false,
+        }
+        true
+    }
+
+    fn underway(&mut self, name: &UnitName) -> bool {
+        if let Some(job) = self.units.get_mut(name).and_then(|entry| entry.job.as_mut()) {
+            job.underway = true;
+        }
+        true
+    }
+
+    fn done(&mut self, name: &UnitName, result: Result<(), String>) -> bool {
+        if let Some(entry) = self.units.get_mut(name)
+            && let Some(job) = entry.job.take()
+        {
+            entry.changed = true;
+            self.effects.push(Effect::JobDone { id: job.id, unit: name.clone(), result });
+        }
+        true
+    }
+}

@@ -1,0 +1,311 @@
+use std::time::Duration;
+
+use super::*;
+use crate::daemon::{machine::Process, testing::Random};
+
+fn name(text: &str) -> UnitName {
+    UnitName::parse(text).unwrap()
+}
+
+fn plan() -> Plan {
+    Plan { policy: Policy::plain(), links: Links::default(), enabled: true, forbidden: None }
+}
+
+fn names(list: &[&str]) -> BTreeSet<UnitName> {
+    list.iter().map(|each| name(each)).collect()
+}
+
+fn after(list: &[&str]) -> Plan {
+    Plan { links: Links { after: names(list), ..Links::default() }, ..plan() }
+}
+
+fn requires(list: &[&str]) -> Plan {
+    Plan { links: Links { after: names(list), requires: names(list), ..Links::default() }, ..plan() }
+}
+
+/// A machine that does what actions say, at once or in an order of its own, and keeps a diary.
+struct World {
+    engine: Engine,
+    now: Now,
+    /// Actions not yet answered.
+    open: Vec<(UnitName, Action)>,
+    live: BTreeMap<UnitName, Process>,
+    /// Units whose image is missing.
+    broken: BTreeSet<UnitName>,
+    diary: Vec<String>,
+    done: BTreeMap<JobId, Result<(), String>>,
+    next_pid: u32,
+}
+
+impl World {
+    fn new(plans: &[(&str, Plan)]) -> Self {
+        let now = Now { mono: Duration::from_secs(1), wall_us: 0 };
+        let mut engine = Engine::default();
+        engine.load(plans.iter().map(|(unit, plan)| (name(unit), plan.clone())).collect(), now);
+        Self {
+            engine,
+            now,
+            open: Vec::new(),
+            live: BTreeMap::new(),
+            broken: BTreeSet::new(),
+            diary: Vec::new(),
+            done: BTreeMap::new(),
+            next_pid: 100,
+        }
+    }
+
+    fn take(&mut self) {
+        for effect in self.engine.take_effects() {
+            match effect {
+                Effect::Act { action: Action::Remark(_), .. } => {}
+                Effect::Act { unit, action } => {
+                    if let Action::Prepare { .. } = action {
+                        let has_job = |other: &&UnitName| self.engine.get(other).is_some_and(|e| e.job.is_some());
+                        let first = self.engine.graph.after(&unit).iter().find(has_job);
+                        assert_eq!(first, None, "{unit} starts before it");
+                    }
+                    self.open.push((unit, action));
+                }
+                Effect::JobDone { id, result, .. } => {
+                    assert!(self.done.insert(id, result).is_none(), "job {id} ended twice");
+                }
+                Effect::Changed { unit, to, .. } => match to {
+                    ActiveState::Active => self.diary.push(format!("{unit} up")),
+                    ActiveState::Inactive => self.diary.push(format!("{unit} down")),
+                    ActiveState::Failed => self.diary.push(format!("{unit} failed")),
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    fn answer(&mut self, index: usize) {
+        let (unit, action) = self.open.remove(index);
+        let event = match action {
+            Action::Prepare { attempt } if self.broken.contains(&unit) => {
+                Event::PrepareFailed { attempt, text: "no such image".into() }
+            }
+            Action::Prepare { attempt } => Event::Prepared { attempt },
+            Action::Create { attempt } => {
+                self.next_pid += 1;
+                let process = Process { pid: self.next_pid, start_ticks: 1 };
+                assert!(self.live.insert(unit.clone(), process).is_none(), "{unit} lives twice");
+                Event::Created { attempt, process }
+            }
+            Action::Start { attempt } => Event::Started { attempt },
+            Action::Signal { process, .. } => {
+                if self.live.get(&unit) == Some(&process) {
+                    self.live.remove(&unit);
+                }
+                Event::Exited { process, wait_status: 15, out_of_memory: false }
+            }
+            Action::KillCgroup => {
+                if let Some(process) = self.live.remove(&unit) {
+                    self.engine.event(&unit, Event::Exited { process, wait_status: 9, out_of_memory: false }, self.now);
+                }
+                Event::CgroupEmpty
+            }
+            Action::Clean { attempt } => Event::Cleaned { attempt },
+            Action::KillOperation | Action::Remark(_) => return,
+        };
+        self.engine.event(&unit, event, self.now);
+    }
+
+    /// First come, first served, until nothing is left to do.
+    fn run(&mut self) {
+        self.take();
+        while !self.open.is_empty() {
+            self.answer(0);
+            self.take();
+        }
+    }
+
+    fn start(&mut self, unit: &str) -> JobId {
+        self.engine.start(&name(unit), self.now).unwrap()
+    }
+
+    fn state(&self, unit: &str) -> &'static str {
+        self.engine.get(&name(unit)).unwrap().record.state.sub_state()
+    }
+}
+
+#[test]
+fn starts_follow_the_order_and_stops_reverse_it() {
+    let mut world = World::new(&[("web", requires(&["app"])), ("app", requires(&["db"])), ("db", plan())]);
+    let job = world.start("web");
+    world.run();
+    assert_eq!(world.diary, ["db up", "app up", "web up"]);
+    assert_eq!(world.done[&job], Ok(()));
+    assert!(world.engine.settled());
+    world.diary.clear();
+    world.engine.shut_down(world.now);
+    world.run();
+    assert_eq!(world.diary, ["web down", "app down", "db down"]);
+    assert!(world.engine.quiet());
+    assert_eq!(world.engine.start(&name("web"), world.now), None, "nothing starts while the machine goes down");
+}
+
+#[test]
+fn a_bad_unit_fails_what_requires_it_and_nothing_else() {
+    let wants = Plan { links: Links { after: names(&["db"]), wants: names(&["db"]), ..Links::default() }, ..plan() };
+    let mut world = World::new(&[("db", plan()), ("app", requires(&["db"])), ("cron", wants), ("other", plan())]);
+    world.broken.insert(name("db"));
+    let app = world.start("app");
+    world.start("cron");
+    world.start("other");
+    world.run();
+    assert_eq!(world.state("app"), "failed");
+    assert_eq!(world.done[&app], Err("app: requires db, which no such image".into()));
+    assert_eq!((world.state("cron"), world.state("other")), ("running", "running"));
+    assert!(world.engine.settled());
+}
+
+#[test]
+fn a_cycle_is_refused_and_everything_else_starts() {
+    let mut world = World::new(&[("a", after(&["b"])), ("b", after(&["a"])), ("c", after(&["a"]))]);
+    let jobs: Vec<_> = ["a", "b", "c"].iter().map(|unit| world.start(unit)).collect();
+    world.run();
+    assert_eq!(world.done[&jobs[0]], Err("a: ordering cycle: a after b after a".into()));
+    assert_eq!((world.state("a"), world.state("b"), world.state("c")), ("failed", "failed", "running"));
+}
+
+#[test]
+fn stop_and_restart_reach_those_that_require_the_unit() {
+    let mut world = World::new(&[("db", plan()), ("app", requires(&["db"])), ("other", after(&["db"]))]);
+    world.start("app");
+    world.start("other");
+    world.run();
+    world.diary.clear();
+    let job = world.engine.restart(&name("db"), world.now).unwrap();
+    world.run();
+    assert_eq!(world.diary, ["app down", "db down", "db up", "app up"]);
+    assert_eq!(world.done[&job], Ok(()));
+    world.diary.clear();
+    world.engine.stop(&name("db"), world.now);
+    world.run();
+    assert_eq!(world.diary, ["app down", "db down"]);
+    assert_eq!(world.state("other"), "running");
+}
+
+#[test]
+fn a_start_during_a_stop_follows_it() {
+    let mut world = World::new(&[("web", plan())]);
+    world.start("web");
+    world.run();
+    let stop = world.engine.stop(&name("web"), world.now).unwrap();
+    let start = world.start("web");
+    world.run();
+    assert!(world.done[&stop].is_err(), "the stop was replaced");
+    assert_eq!((world.done[&start].clone(), world.state("web")), (Ok(()), "running"));
+    assert_eq!(world.diary, ["web up", "web down", "web up"]);
+}
+
+#[test]
+fn a_oneshot_holds_back_what_comes_after_it_until_it_is_done() {
+    let mut policy = Policy::plain();
+    policy.oneshot = true;
+    let mut world = World::new(&[("migrate", Plan { policy, ..plan() }), ("app", requires(&["migrate"]))]);
+    let job = world.start("app");
+    world.run();
+    assert_eq!((world.state("migrate"), world.state("app")), ("running", "waiting"));
+    let process = world.live.remove(&name("migrate")).unwrap();
+    world.engine.event(&name("migrate"), Event::Exited { process, wait_status: 0, out_of_memory: false }, world.now);
+    world.run();
+    assert_eq!((world.state("migrate"), world.state("app")), ("dead", "running"));
+    assert_eq!(world.done[&job], Ok(()));
+}
+
+#[test]
+fn only_so_many_start_at_once() {
+    let plans: Vec<(String, Plan)> = (0..50).map(|i| (format!("u{i}"), plan())).collect();
+    let plans: Vec<(&str, Plan)> = plans.iter().map(|(name, plan)| (name.as_str(), plan.clone())).collect();
+    let mut world = World::new(&plans);
+    for (unit, _) in &plans {
+        world.start(unit);
+    }
+    world.take();
+    while !world.open.is_empty() {
+        let starting = world.engine.units().filter(|(_, entry)| entry.record.state.is_starting()).count();
+        assert!(starting <= STARTING_AT_ONCE);
+        world.answer(0);
+        world.take();
+    }
+    assert!(world.engine.settled() && world.live.len() == 50);
+}
+
+#[test]
+fn a_unit_whose_file_is_gone_stays_until_it_is_at_rest() {
+    let mut world = World::new(&[("web", plan())]);
+    world.start("web");
+    world.run();
+    world.engine.load(BTreeMap::new(), world.now);
+    assert_eq!(world.state("web"), "running");
+    world.engine.stop(&name("web"), world.now);
+    world.run();
+    assert!(world.engine.get(&name("web")).is_none() && world.live.is_empty());
+}
+
+/// Random graphs, random requests, answers in random order, crashes in between: the order is kept, nothing lives twice, every
+/// job ends once, and a shutdown ends with nothing left.
+#[test]
+fn random_machines_keep_order_and_come_to_rest() {
+    let mut random = Random::new(0xfeed);
+    for round in 0..300 {
+        let count = 2 + random.below(12);
+        let plans: Vec<(String, Plan)> = (0..count)
+            .map(|i| {
+                let mut plan = plan();
+                for j in 0..i {
+                    match random.below(6) {
+                        0 => drop(plan.links.after.insert(name(&format!("u{j}")))),
+                        1 => {
+                            plan.links.after.insert(name(&format!("u{j}")));
+                            plan.links.requires.insert(name(&format!("u{j}")));
+                        }
+                        _ => {}
+                    }
+                }
+                (format!("u{i}"), plan)
+            })
+            .collect();
+        let plans: Vec<(&str, Plan)> = plans.iter().map(|(name, plan)| (name.as_str(), plan.clone())).collect();
+        let mut world = World::new(&plans);
+        let mut jobs = Vec::new();
+        for _ in 0..random.below(200) {
+            let unit = name(plans[random.below(count)].0);
+            match random.below(8) {
+                0 => jobs.extend(world.engine.start(&unit, world.now)),
+                1 if random.below(4) == 0 => jobs.extend(world.engine.stop(&unit, world.now)),
+                2 if random.below(4) == 0 => jobs.extend(world.engine.restart(&unit, world.now)),
+                3 if random.below(4) == 0 => {
+                    if let Some(process) = world.live.remove(&unit) {
+                        let exit = Event::Exited { process, wait_status: 256, out_of_memory: false };
+                        world.engine.event(&unit, exit, world.now);
+                    }
+                }
+                _ if !world.open.is_empty() => world.answer(random.below(world.open.len())),
+                _ => {}
+            }
+            world.take();
+        }
+        world.engine.shut_down(world.now);
+        for _ in 0..2000 {
+            world.take();
+            if world.engine.quiet() {
+                break;
+            }
+            if world.open.is_empty() {
+                world.now.mono = world.engine.next_deadline().unwrap_or(world.now.mono);
+                world.engine.tick(world.now);
+            } else {
+                world.answer(random.below(world.open.len()));
+            }
+        }
+        world.take();
+        assert!(world.engine.quiet(), "round {round}: {:?}", world.diary);
+        assert!(world.live.is_empty(), "round {round}: {:?}", world.live);
+        for job in jobs {
+            assert!(world.done.contains_key(&job), "round {round}: job {job} never ended");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The life of one unit as a pure function: no clock, no I/O, no log. Everything that happens to a unit is an event, everything
+//! it wants done is an action; the loop performs actions and brings back what came of them as further events.
+
+mod outcome;
+mod policy;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use outcome::{Outcome, Seconds, signal_name};
+pub(crate) use policy::Policy;
+pub(crate) use step::step;
+
+use crate::api::types::ActiveState;
+
+/// The moment of an event: CLOCK_MONOTONIC for everything that is measured, the wall clock (µs since 1970) for what people read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Now {
+    pub(crate) mono: Duration,
+    pub(crate) wall_us: i64,
+}
+
+/// A process that no reused pid can be mistaken for. `start_ticks` 0: not known, any process of this pid is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) start_ticks: u64,
+}
+
+impl Process {
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.pid == other.pid
+            && (self.start_ticks == other.start_ticks || self.start_ticks == 0 || other.start_ticks == 0)
+    }
+}
+
+/// Why and at whose wish a container is taken down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ending {
+    pub(crate) outcome: Outcome,
+    /// Somebody asked for the stop: no restart follows.
+    pub(crate) by_request: bool,
+}
+
+/// ```text
+///            Start            Go               Prepared           Created            Started
+/// Inactive ────────▶ Waiting ─────▶ Preparing ─────────▶ Creating ────────▶ Starting ────────▶ Running
+///   ▲ ▲ ▲              │ ▲   limit      │ failed            │ failed, late     │ failed, exit     │ Exited ╲ Stop
+///   │ │ └── Stop ──────┘ │              │                   │                  │                  │         ▼
+///   │ │                  │ at           │                   ▼                  ▼                  ▼     Stopping
+///   │ │             AutoRestart ◀──┐    │                 Killing ◀────────────┴──────────────────┴────────┤
+///   │ │                            │    │                   │ no process left       Exited, stop timeout ──┘
+///   │ │                            │    ▼                   ▼
+///   │ └─ clean ───────────────────(finish)◀─────────────  Cleaning
+///   │                           ╱         ╲      Cleaned, or given up
+///   └── Stop ── Exited ◀── oneshot,       unclean ──▶ Failed ── Start ──▶ Waiting
+///                          RemainAfterExit
+/// ```
+/// Killing ends when the main process is reaped and the cgroup says `populated 0`; Cleaning when the runtime has forgotten the
+/// container and nothing is mounted any more. A container is made only from Waiting, so two never live at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    Inactive,
+    /// For units it is ordered after, or for a free place among those that start at once.
+    Waiting,
+    Preparing {
+        deadline: Option<Duration>,
+    },
+    /// The bundle is built and the runtime creates the container. With `abort` it is taken down as soon as that is over.
+    Creating {
+        deadline: Option<Duration>,
+        abort: Option<Ending>,
+    },
+    /// Created; the runtime was told to start it. With `stop` it is stopped as soon as it runs.
+    Starting {
+        process: Process,
+        deadline: Option<Duration>,
+        stop: bool,
+    },
+    /// `deadline` only for a oneshot: until it ends, it is still starting.
+    Running {
+        process: Process,
+        since: Duration,
+        deadline: Option<Duration>,
+    },
+    /// Got its stop signal. `timeout`: what has happened when it is not by request.
+    Stopping {
+        process: Process,
+        kill_at: Option<Duration>,
+        timeout: Option<Outcome>,
+    },
+    Killing {
+        process: Option<Process>,
+        empty: bool,
+        ending: Ending,
+        again_at: Duration,
+        tries: u8,
+    },
+    Cleaning {
+        ending: Ending,
+        give_up_at: Duration,
+    },
+    AutoRestart {
+        at: Duration,
+    },
+    /// A oneshot that ended well and remains active.
+    Exited,
+    Failed,
+}
+
+/// All that is known of a unit's life, and all that must survive the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) state: State,
+    /// Counts the containers made for this unit in this boot; results of an earlier one are late and mean nothing.
+    pub(crate) attempt: u64,
+    /// When the last ones were made, for the start limit.
+    pub(crate) starts: VecDeque<Duration>,
+    /// Restarts since somebody (or the boot) asked for the unit.
+    pub(crate) restarts: u32,
+    /// Restarts without a stable run in between, for the back-off.
+    pub(crate) in_a_row: u32,
+    pub(crate) last: Option<Outcome>,
+    /// Wall clock at the last change of the active state.
+    pub(crate) since_us: i64,
+}
+
+impl Record {
+    pub(crate) fn new(now: Now) -> Self {
+        Self {
+            state: State::Inactive,
+            attempt: 0,
+            starts: VecDeque::new(),
+            restarts: 0,
+            in_a_row: 0,
+            last: None,
+            since_us: now.wall_us,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Somebody, the boot, or a unit that needs this one asks for it.
+    Start,
+    /// Everything it is ordered after has started, and there is a free place.
+    Go,
+    /// It cannot start.
+    Refuse(Outcome),
+    /// Somebody asks for the end.
+    Stop,
+    /// No more patience: the machine goes down.
+    KillNow,
+    Prepared {
+        attempt: u64,
+    },
+    PrepareFailed {
+        attempt: u64,
+        text: String,
+    },
+    Created {
+        attempt: u64,
+        process: Process,
+    },
+    CreateFailed {
+        attempt: u64,
+        text: String,
+    },
+    Started {
+        attempt: u64,
+    },
+    StartFailed {
+        attempt: u64,
+        text: String,
+    },
+    Exited {
+        process: Process,
+        wait_status: i32,
+        out_of_memory: bool,
+    },
+    /// The process is gone and no exit status will come.
+    Lost {
+        process: Process,
+    },
+    CgroupEmpty,
+    Cleaned {
+        attempt: u64,
+    },
+    /// `State::deadline` has passed.
+    Deadline,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    Prepare {
+        attempt: u64,
+    },
+    Create {
+        attempt: u64,
+    },
+    Start {
+        attempt: u64,
+    },
+    Signal {
+        process: Process,
+        signal: i32,
+    },
+    /// Kill the runtime's process that works for this unit.
+    KillOperation,
+    /// Kill every process of the cgroup and report when it is empty (at once, if there is none).
+    KillCgroup,
+    /// Let the runtime forget the container, unmount its file systems.
+    Clean {
+        attempt: u64,
+    },
+    /// For the unit's log.
+    Remark(String),
+}
+
+impl State {
+    /// When `Event::Deadline` is due.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        match self {
+            Self::Preparing { deadline }
+            | Self::Creating { deadline, .. }
+            | Self::Starting { deadline, .. }
+            | Self::Running { deadline, .. }
+            | Self::Stopping { kill_at: deadline, .. } => *deadline,
+            Self::Killing { again_at: at, .. } | Self::Cleaning { give_up_at: at, .. } | Self::AutoRestart { at } => {
+                Some(*at)
+            }
+            Self::Inactive | Self::Waiting | Self::Exited | Self::Failed => None,
+        }
+    }
+
+    pub(crate) fn active(&self, policy: &Policy) -> ActiveState {
+        match self {
+            Self::Inactive => ActiveState::Inactive,
+            Self::Running { .. } if policy.oneshot => ActiveState::Activating,
+            Self::Running { .. } | Self::Exited => ActiveState::Active,
+            Self::Waiting
+            | Self::Preparing { .. }
+            | Self::Creating { .. }
+            | Self::Starting { .. }
+            | Self::AutoRestart { .. } => ActiveState::Activating,
+            Self::Stopping { .. } | Self::Killing { .. } | Self::Cleaning { .. } => ActiveState::Deactivating,
+            Self::Failed => ActiveState::Failed,
+        }
+    }
+
+    pub(crate) fn sub_state(&self) -> &'static str {
+        match self {
+            Self::Inactive => "dead",
+            Self::Waiting => "waiting",
+            Self::Preparing { .. } => "preparing",
+            Self::Creating { .. } => "creating",
+            Self::Starting { .. } => "starting",
+            Self::Running { .. } => "running",
+            Self::Stopping { .. } => "stopping",
+            Self::Killing { .. } => "killing",
+            Self::Cleaning { .. } => "cleaning",
+            Self::AutoRestart { .. } => "auto-restart",
+            Self::Exited => "exited",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The container's first process, as long as it may live.
+    pub(crate) fn process(&self) -> Option<Process> {
+        match self {
+            Self::Starting { process, .. } | Self::Running { process, .. } | Self::Stopping { process, .. } => {
+                Some(*process)
+            }
+            Self::Killing { process, .. } => *process,
+            _ => None,
+        }
+    }
+
+    /// Nothing of it lives, nothing is under way, nothing comes by itself.
+    pub(crate) fn at_rest(&self) -> bool {
+        matches!(self, Self::Inactive | Self::Exited | Self::Failed)
+    }
+
+    /// Takes one of the places for units that start at the same time.
+    pub(crate) fn is_starting(&self) -> bool {
+        matches!(self, Self::Preparing { .. } | Self::Creating { .. } | Self::Starting { .. })
+    }
+}

@@ -1,0 +1,188 @@
+//! How a container ended, or why none came to be: kept in the unit's record, shown by `status`, decides about the restart.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a unit is no longer running.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    Exit {
+        code: i32,
+    },
+    Signal {
+        number: i32,
+        core: bool,
+    },
+    /// The kernel killed it for its memory limit: told apart from a signal by memory.events.
+    OutOfMemory,
+    /// The image could not be prepared.
+    Image {
+        text: String,
+    },
+    /// The runtime could not create or start the container.
+    Runtime {
+        text: String,
+    },
+    StartTimeout {
+        after: Duration,
+    },
+    /// Did not end within its stop timeout and was killed.
+    StopTimeout {
+        after: Duration,
+        signal: i32,
+    },
+    /// It never started: a unit it requires failed, or a rule of the machine forbids it.
+    Refused {
+        text: String,
+    },
+    StartLimit {
+        burst: u32,
+        interval: Duration,
+    },
+    /// Its process is gone, but nobody could say how it ended.
+    Lost,
+    /// Processes are left that even SIGKILL does not end (waiting for a device, as a rule).
+    Unkillable,
+    /// Killed before it ran, because it was asked to stop.
+    Cancelled,
+}
+
+/// Classes of systemd.service(5)'s table of `Restart=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    Clean,
+    UncleanCode,
+    UncleanSignal,
+    Timeout,
+    /// No restart can help.
+    Final,
+}
+
+impl Outcome {
+    /// From a wait status as `wait(2)` encodes it, real-time signals included.
+    pub(crate) fn from_wait_status(status: i32, out_of_memory: bool) -> Self {
+        let signal = status & 0x7f;
+        match signal {
+            0 => Self::Exit { code: (status >> 8) & 0xff },
+            libc::SIGKILL if out_of_memory => Self::OutOfMemory,
+            number => Self::Signal { number, core: status & 0x80 != 0 },
+        }
+    }
+
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            Self::Exit { code: 0 } | Self::Cancelled => Class::Clean,
+            Self::Signal { number: libc::SIGHUP | libc::SIGINT | libc::SIGTERM | libc::SIGPIPE, core: false } => {
+                Class::Clean
+            }
+            Self::Exit { .. } | Self::Image { .. } | Self::Runtime { .. } | Self::Lost => Class::UncleanCode,
+            Self::Signal { .. } | Self::OutOfMemory => Class::UncleanSignal,
+            Self::StartTimeout { .. } | Self::StopTimeout { .. } => Class::Timeout,
+            Self::Refused { .. } | Self::StartLimit { .. } | Self::Unkillable => Class::Final,
+        }
+    }
+
+    /// After a stop that was asked for, the stop signal's own traces are a clean end as well: a program that catches
+    /// SIGTERM and ends with 143, or one that does not catch it.
+    pub(crate) fn clean_after_stop(&self, stop_signal: i32) -> bool {
+        match self {
+            Self::Exit { code } => *code == 0 || *code == 128 + stop_signal,
+            Self::Signal { number, core } => !core && (*number == stop_signal || self.class() == Class::Clean),
+            other => other.class() == Class::Clean,
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Exit { code } => Some(*code),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn signal(&self) -> Option<i32> {
+        match self {
+            Self::Signal { number, .. } => Some(*number),
+            Self::OutOfMemory | Self::StopTimeout { .. } => Some(libc::SIGKILL),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit { code } => write!(f, "exited with status {code}"),
+            Self::Signal { number, core: false } => write!(f, "killed by {}", signal_name(*number)),
+            Self::Signal { number, core: true } => write!(f, "killed by {}, core dumped", signal_name(*number)),
+            Self::OutOfMemory => f.write_str("killed for using more memory than its limit"),
+            Self::Image { text } | Self::Runtime { text } | Self::Refused { text } => f.write_str(text),
+            Self::StartTimeout { after } => write!(f, "did not start within {}", Seconds(*after)),
+            Self::StopTimeout { after, signal } => {
+                write!(f, "did not end within {} of {}, killed", Seconds(*after), signal_name(*signal))
+            }
+            Self::StartLimit { burst, interval } => {
+                write!(f, "started {burst} times within {}: not started again", Seconds(*interval))
+            }
+            Self::Lost => f.write_str("ended while its exit status could not be kept"),
+            Self::Unkillable => f.write_str("has processes that do not end even by SIGKILL"),
+            Self::Cancelled => f.write_str("stopped before it ran"),
+        }
+    }
+}
+
+/// A duration for people: `10 s`, `0.25 s`.
+pub(crate) struct Seconds(pub(crate) Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.subsec_millis() == 0 {
+            write!(f, "{} s", self.0.as_secs())
+        } else {
+            write!(f, "{:.2} s", self.0.as_secs_f64())
+        }
+    }
+}
+
+/// `SIGTERM`, `SIGRTMIN+3`, or the number's own word.
+pub(crate) fn signal_name(number: i32) -> String {
+    if let Ok(signal) = nix::sys::signal::Signal::try_from(number) {
+        return signal.as_str().to_owned();
+    }
+    // The kernel's numbers (34 is what programs see as SIGRTMIN after their libc took two).
+    match number {
+        34 => "SIGRTMIN".to_owned(),
+        35..=64 => format!("SIGRTMIN+{}", number - 34),
+        other => format!("signal {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_statuses_of_every_kind_are_told_apart() {
+        assert_eq!(Outcome::from_wait_status(3 << 8, false), Outcome::Exit { code: 3 });
+        assert_eq!(Outcome::from_wait_status(9, false), Outcome::Signal { number: 9, core: false });
+        assert_eq!(Outcome::from_wait_status(9, true), Outcome::OutOfMemory);
+        assert_eq!(Outcome::from_wait_status(11 | 0x80, true), Outcome::Signal { number: 11, core: true });
+        // nix reports EINVAL for this one.
+        let real_time = Outcome::from_wait_status(37, false);
+        assert_eq!(real_time.to_string(), "killed by SIGRTMIN+3");
+        assert_eq!(real_time.class(), Class::UncleanSignal);
+        // An exit status is an exit status, whatever the counters say.
+        assert_eq!(Outcome::from_wait_status(0, true), Outcome::Exit { code: 0 });
+    }
+
+    #[test]
+    fn the_traces_of_the_stop_signal_are_a_clean_end_after_a_stop_only() {
+        let caught = Outcome::Exit { code: 143 };
+        assert!(caught.clean_after_stop(libc::SIGTERM));
+        assert!(!caught.clean_after_stop(libc::SIGQUIT));
+        assert_eq!(caught.class(), Class::UncleanCode);
+        assert!(Outcome::Signal { number: libc::SIGQUIT, core: false }.clean_after_stop(libc::SIGQUIT));
+        assert!(!Outcome::Exit { code: 1 }.clean_after_stop(libc::SIGTERM));
+    }
+}
