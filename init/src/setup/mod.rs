@@ -1,4 +1,126 @@
 //! What the machine needs before the supervisor runs.
+//!
+//! Every step stands alone: what fails is said and left out, and the machine goes on with less. Nothing here waits
+//! for anything but the disk `/var` lies on; drivers of devices that nobody needs yet are loaded by a child.
+
+mod cgroups;
+mod durable;
+mod identity;
+mod mounts;
+pub(crate) mod random;
+mod sysctl;
+mod watchdog;
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use crate::cmdline::Cmdline;
+use crate::modules::Modules;
+use crate::{story, sys};
+
+/// Only Orlop's root image has it. On any other root (a test in namespaces, someone's container) the files and
+/// settings found there are not ours to change.
+const OUR_ROOT: &str = "/usr/lib/orlop";
+
+/// What the state holds, whatever it is stored on. 0711: a container's user may reach what it was given, not list.
+const STATE_FOLDERS: [(&str, u32); 9] = [
+    ("/var/log/orlop", 0o700),
+    ("/var/tmp", 0o1777),
+    ("/var/lib", 0o755),
+    ("/var/lib/orlop", 0o711),
+    ("/var/lib/orlop/images", 0o711),
+    ("/var/lib/orlop/layers", 0o711),
+    ("/var/lib/orlop/volumes", 0o711),
+    ("/var/lib/orlop/containers", 0o711),
+    ("/var/lib/orlop/containers.d", 0o755),
+];
 
 /// Mounts, cgroups, sysctl, machine-id, random seed, hostname, watchdog; what fails is said and left out.
-pub(crate) fn run() {}
+pub(crate) fn run() {
+    if !Path::new(OUR_ROOT).is_dir() {
+        story::debug("setup", "not Orlop's root: its files and settings are left alone");
+        return;
+    }
+    mounts::set_up();
+    story::attach();
+    story::stage("mounts");
+
+    let cmdline = Cmdline::read();
+    cgroups::set_up();
+    loopback();
+    sysctl::set_up();
+    state_folders();
+    random::set_up();
+    identity::set_up(&cmdline);
+    ctrl_alt_del();
+    match Modules::open("", &cmdline) {
+        Ok(mut modules) => {
+            watchdog::load_driver(&mut modules);
+            coldplug(modules);
+        }
+        Err(error) => story::warn_fmt("modules", format_args!("{error}")),
+    }
+    watchdog::arm(&cmdline);
+    story::stage("setup");
+}
+
+fn loopback() {
+    let done = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .and_then(|socket| sys::loopback::up(socket.as_fd()));
+    if let Err(errno) = done {
+        story::warn_fmt("network", format_args!("set lo up: {}", errno.desc()));
+    }
+}
+
+/// The folders of the state, and the one writable place below `/etc`.
+fn state_folders() {
+    for (path, mode) in STATE_FOLDERS {
+        if let Err(error) = make_folder(path, mode) {
+            story::warn_fmt("state", format_args!("make {path}: {error}"));
+        }
+    }
+    let (from, on) = ("/var/lib/orlop/containers.d", "/etc/containers.d");
+    let none = None::<&str>;
+    let hard = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let bound = mount(Some(from), on, none, MsFlags::MS_BIND, none)
+        .and_then(|()| mount(none, on, none, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | hard, none));
+    if let Err(errno) = bound {
+        story::warn_fmt("state", format_args!("bind {from} on {on}: {}", errno.desc()));
+    }
+}
+
+/// Makes a folder, and gives it its mode whatever the umask is; one that is there stays as it is.
+fn make_folder(path: &str, mode: u32) -> io::Result<()> {
+    if Path::new(path).is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).create(path)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// From now on Ctrl-Alt-Del is a SIGINT for PID 1 and no reset.
+fn ctrl_alt_del() {
+    if let Err(errno) = nix::sys::reboot::set_cad_enabled(false) {
+        story::warn_fmt("setup", format_args!("make Ctrl-Alt-Del a signal: {}", errno.desc()));
+    }
+}
+
+/// Loads the drivers of the remaining devices in a child: each module costs up to 20 ms of signature check.
+fn coldplug(mut modules: Modules) {
+    let load = move || {
+        while modules.coldplug(|error| story::warn_fmt("modules", format_args!("{error}"))) {}
+        for name in modules.loaded() {
+            story::debug("modules", name);
+        }
+        0
+    };
+    if let Err(errno) = sys::fork::run(load) {
+        story::warn_fmt("modules", format_args!("start the loading of drivers: {}", errno.desc()));
+    }
+}

@@ -1,0 +1,102 @@
+//! The cgroup tree: `/init` (PID 1), `/orlop` (the supervisor and what it starts, until that joins a container's
+//! cgroup), `/containers/<unit>`. PID 1 and supervisor keep memory, CPU and process ids when the containers want all.
+
+use std::fs;
+use std::io;
+
+use crate::story;
+
+const ROOT: &str = "/sys/fs/cgroup";
+const MIB: u64 = 1 << 20;
+
+/// What the tree promises and what it allows, from the size of the machine.
+#[derive(Debug, PartialEq, Eq)]
+struct Limits {
+    init_min_bytes: u64,
+    supervisor_min_bytes: u64,
+    containers_max_bytes: u64,
+    containers_max_pids: u64,
+}
+
+impl Limits {
+    fn of(memory_bytes: u64, threads_max: u64) -> Self {
+        // The kernel's own growing needs (slabs, page tables) come out of the reserve too.
+        let reserve = (memory_bytes / 8).clamp(24 * MIB, 512 * MIB).min(memory_bytes / 2);
+        Self {
+            init_min_bytes: 2 * MIB,
+            supervisor_min_bytes: (memory_bytes / 8).min(32 * MIB),
+            containers_max_bytes: memory_bytes - reserve,
+            containers_max_pids: (threads_max - threads_max / 4).max(64),
+        }
+    }
+}
+
+/// Builds the tree and moves this process into `/init`. What the kernel or a namespace refuses is said and left out.
+pub(super) fn set_up() {
+    if !super::mounts::is_mount_point(ROOT) {
+        // Said by the mounts already.
+        return;
+    }
+    for name in ["init", "orlop", "containers"] {
+        match fs::create_dir(format!("{ROOT}/{name}")) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => warn(name, "", "make it", &error),
+            _ => {}
+        }
+    }
+    // Before the controllers are enabled: a cgroup with processes of its own cannot hand them on (outside the true root).
+    set("init", "cgroup.procs", "0");
+    enable_all("");
+    enable_all("containers");
+
+    let memory_bytes = nix::sys::sysinfo::sysinfo().map_or(64 * MIB, |info| info.ram_total());
+    let threads = fs::read_to_string("/proc/sys/kernel/threads-max").ok().and_then(|text| text.trim().parse().ok());
+    let limits = Limits::of(memory_bytes, threads.unwrap_or(1024));
+    set("init", "memory.min", &limits.init_min_bytes.to_string());
+    set("orlop", "memory.min", &limits.supervisor_min_bytes.to_string());
+    set("containers", "memory.max", &limits.containers_max_bytes.to_string());
+    set("containers", "pids.max", &limits.containers_max_pids.to_string());
+    for name in ["init", "orlop"] {
+        set(name, "cpu.weight", "1000");
+    }
+    // Inherited by the supervisor; the runtime gives every container its own value.
+    if let Err(error) = fs::write("/proc/self/oom_score_adj", "-1000") {
+        story::warn_fmt("cgroups", format_args!("write -1000 to /proc/self/oom_score_adj: {error}"));
+    }
+}
+
+/// Hands every controller there is on to the children. One write each: one that fails must not cost the others.
+fn enable_all(name: &str) {
+    let folder = if name.is_empty() { ROOT.to_owned() } else { format!("{ROOT}/{name}") };
+    let controllers = fs::read_to_string(format!("{folder}/cgroup.controllers")).unwrap_or_default();
+    for controller in controllers.split_ascii_whitespace() {
+        set(name, "cgroup.subtree_control", &format!("+{controller}"));
+    }
+}
+
+fn set(name: &str, file: &str, value: &str) {
+    if let Err(error) = fs::write(format!("{ROOT}/{name}/{file}"), value) {
+        warn(name, file, value, &error);
+    }
+}
+
+fn warn(name: &str, file: &str, value: &str, error: &io::Error) {
+    story::warn_fmt("cgroups", format_args!("/{name}/{file}: {value}: {error}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_grows_with_the_machine_within_bounds() {
+        let small = Limits::of(64 * MIB, 500);
+        assert_eq!(small.containers_max_bytes, 40 * MIB);
+        assert_eq!(small.supervisor_min_bytes, 8 * MIB);
+        assert_eq!(small.containers_max_pids, 375);
+        assert_eq!(Limits::of(1024 * MIB, 8000).containers_max_bytes, 896 * MIB);
+        let large = Limits::of(65536 * MIB, 500_000);
+        assert_eq!((large.containers_max_bytes, large.supervisor_min_bytes), (65024 * MIB, 32 * MIB));
+        let tiny = Limits::of(16 * MIB, 10);
+        assert_eq!((tiny.containers_max_bytes, tiny.containers_max_pids), (8 * MIB, 64));
+    }
+}

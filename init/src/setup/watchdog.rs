@@ -1,0 +1,95 @@
+//! The hardware watchdog: its driver, its device, its timeout. Feeding it is the event loop's.
+
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::cmdline::Cmdline;
+use crate::modules::{Modules, device_aliases};
+use crate::story;
+use crate::sys::watchdog::{identity, set_timeout};
+
+const DEVICE: &str = "/dev/watchdog0";
+const DEFAULT_SECONDS: u16 = 30;
+/// Less than this the event loop's feeding could miss on a busy machine.
+const MIN_SECONDS: u16 = 5;
+
+/// What `orlop.watchdog=` asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Wish {
+    Off,
+    Seconds(u16),
+}
+
+impl Wish {
+    /// `Err` holds the word that is neither a number nor `off`.
+    fn from(cmdline: &Cmdline) -> Result<Self, String> {
+        match cmdline.value("orlop.watchdog") {
+            None => Ok(Self::Seconds(DEFAULT_SECONDS)),
+            Some("off" | "0") => Ok(Self::Off),
+            Some(word) => match word.parse::<u16>() {
+                Ok(seconds) => Ok(Self::Seconds(seconds.max(MIN_SECONDS))),
+                Err(_) => Err(word.to_owned()),
+            },
+        }
+    }
+}
+
+/// Opens and arms the device. From here on the machine resets unless it is fed: the last step before the loop.
+pub(super) fn arm(cmdline: &Cmdline) {
+    let seconds = match Wish::from(cmdline) {
+        Ok(Wish::Off) => return story::say("watchdog", "off"),
+        Ok(Wish::Seconds(seconds)) => seconds,
+        Err(word) => {
+            story::warn_fmt("watchdog", format_args!("orlop.watchdog={word} is neither seconds nor off"));
+            DEFAULT_SECONDS
+        }
+    };
+    // O_NONBLOCK guards against nothing here, O_CLOEXEC against a supervisor that would keep the machine alive.
+    let device: OwnedFd = match OpenOptions::new().write(true).custom_flags(libc::O_CLOEXEC).open(DEVICE) {
+        Ok(file) => file.into(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return story::debug("watchdog", "this machine has none");
+        }
+        Err(error) => return story::warn_fmt("watchdog", format_args!("open {DEVICE}: {error}")),
+    };
+    let name = identity(device.as_fd()).unwrap_or_default();
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    let name = std::str::from_utf8(name).unwrap_or("?");
+    match set_timeout(device.as_fd(), seconds) {
+        Ok(set) => story::say_fmt("watchdog", format_args!("{name}, {set} s")),
+        // It runs with the timeout it was made with.
+        Err(errno) => story::warn_fmt("watchdog", format_args!("{name}: set {seconds} s: {}", errno.desc())),
+    }
+    crate::watchdog::adopt(device);
+}
+
+/// Loads the driver of a watchdog the initramfs had none for, at once: the other drivers can wait, this one cannot.
+pub(super) fn load_driver(modules: &mut Modules) {
+    if Path::new(DEVICE).exists() {
+        return;
+    }
+    for modalias in device_aliases() {
+        for name in modules.names_for(&modalias, "/watchdog/") {
+            if let Err(error) = modules.load(&name) {
+                story::warn_fmt("watchdog", format_args!("{error}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_on_the_command_line() {
+        let wish = |line: &str| Wish::from(&Cmdline::parse(line));
+        assert_eq!(wish(""), Ok(Wish::Seconds(30)));
+        assert_eq!(wish("orlop.watchdog=off"), Ok(Wish::Off));
+        assert_eq!(wish("orlop.watchdog=60"), Ok(Wish::Seconds(60)));
+        assert_eq!(wish("orlop.watchdog=1"), Ok(Wish::Seconds(MIN_SECONDS)));
+        assert_eq!(wish("orlop.watchdog=soon"), Err("soon".to_owned()));
+    }
+}
