@@ -4,7 +4,7 @@ use crate::error::{Result, at};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -105,32 +105,6 @@ impl io::Write for Counter {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Hashes what is read through it.
-#[allow(dead_code)] // the seed disk, which comes next
-pub(crate) struct Hashing<R> {
-    inner: R,
-    counter: Counter,
-}
-
-#[allow(dead_code)] // the seed disk, which comes next
-impl<R: Read> Hashing<R> {
-    pub(crate) fn new(inner: R) -> Self {
-        Self { inner, counter: Counter { sha: Sha256::new(), bytes: 0 } }
-    }
-
-    pub(crate) fn finish(self) -> (String, u64) {
-        (hex(&self.counter.sha.finalize()), self.counter.bytes)
-    }
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        io::Write::write(&mut self.counter, &buffer[..read])?;
-        Ok(read)
     }
 }
 

@@ -16,7 +16,6 @@ pub(crate) enum Compression {
     /// Read at every boot, made seldom.
     Best,
     /// Mostly compressed already, made often.
-    #[allow(dead_code)] // the seed disk, which comes next
     Fast,
 }
 

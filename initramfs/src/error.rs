@@ -32,8 +32,8 @@ pub enum Error {
     #[error("kernel {release} has no module {name}, which the machine needs to boot")]
     NoModule { release: String, name: String },
 
-    #[error("{what} takes {bytes} bytes, more than its budget of {budget} bytes")]
-    OverBudget { what: String, bytes: u64, budget: u64 },
+    #[error("partition {}: {source}", path.display())]
+    Partition { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
 /// The last lines of a failed program's own words, set apart from ours.

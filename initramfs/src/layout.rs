@@ -57,23 +57,22 @@ impl Layout {
         self.manifests.push(descriptor);
     }
 
-    #[allow(dead_code)] // the seed disk, which comes next
-    pub(crate) fn add(&mut self, descriptor: Value) {
-        self.manifests.push(descriptor);
-    }
-
     /// Writes the index, which makes the images visible.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.manifests.sort_by_cached_key(text);
         self.manifests.dedup();
-        let index = json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": self.manifests,
-        });
         place::write(&self.folder.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        place::write(&self.folder.join("index.json"), text(&index).as_bytes())
+        place::write(&self.folder.join("index.json"), index_text(&self.manifests).as_bytes())
     }
+}
+
+/// The content of `index.json`.
+pub(crate) fn index_text(manifests: &[Value]) -> String {
+    text(&json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": manifests,
+    }))
 }
 
 /// serde_json keeps objects sorted by key unless a dependency turns its `preserve_order` on; then this sorts.

@@ -9,6 +9,7 @@
 
 mod command;
 mod digest;
+mod disk;
 mod erofs;
 mod error;
 mod image;
@@ -20,28 +21,14 @@ mod place;
 mod programs;
 pub mod requirements;
 mod root;
+mod seed;
 mod seeds;
 mod tree;
 
+pub use disk::raw_disk;
 pub use error::{Error, Result};
 pub use image::{Image, Sizes, image};
 pub use kernel::{Kernel, Payload, kernel, payload, update_kernel};
 pub use pack::{PackConfig, pack};
 pub use programs::{Programs, out, programs, triple, workspace};
-
-use std::path::{Path, PathBuf};
-
-/// Builds the `orlop-seed` disk: unit files and OCI images (layout folders, oci-archives, docker-archives).
-pub fn seed_disk(
-    out: &Path,
-    _units: Option<&Path>,
-    _images: &[PathBuf],
-    _progress: &mut dyn FnMut(&str),
-) -> Result<PathBuf> {
-    Err(error::input(out, "this version cannot build a seed disk"))
-}
-
-/// Builds a raw GPT disk: both root slots (B is empty) and a blank state partition of `state_bytes`.
-pub fn raw_disk(out: &Path, _image: &Image, _state_bytes: u64, _progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
-    Err(error::input(out, "this version cannot build a disk"))
-}
+pub use seed::seed_disk;

@@ -4,6 +4,7 @@ use crate::error::{Result, at};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Held while a process works in a folder of the out tree; the kernel lets go of it when the process ends.
 pub(crate) fn lock(folder: &Path) -> Result<File> {
@@ -47,9 +48,10 @@ pub(crate) fn folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
     fs::rename(&done, path).map_err(at("rename into place", path))
 }
 
-/// Keeps the newest `count` entries of a folder whose names start with `prefix`: each build with changed inputs
-/// leaves one, and a machine may still be running from a recent one.
+/// Removes what nobody has used for an hour, beyond the newest `count`, of a folder's entries whose names start with
+/// `prefix`. Each build with changed inputs leaves one; the hour is for those who hold a path and have not opened it.
 pub(crate) fn keep_newest(folder: &Path, prefix: &str, count: usize) -> Result<()> {
+    const IN_USE: Duration = Duration::from_secs(3600);
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(at("read", folder))?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(prefix) {
@@ -59,7 +61,8 @@ pub(crate) fn keep_newest(folder: &Path, prefix: &str, count: usize) -> Result<(
     }
     found.sort();
     let surplus = found.len().saturating_sub(count);
-    for (_, path) in found.drain(..surplus) {
+    let unused = |changed: &SystemTime| changed.elapsed().is_ok_and(|age| age > IN_USE);
+    for (_, path) in found.drain(..surplus).filter(|(changed, _)| unused(changed)) {
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(at("remove", &path))?;
     }
@@ -68,5 +71,5 @@ pub(crate) fn keep_newest(folder: &Path, prefix: &str, count: usize) -> Result<(
 
 /// Marks a cached result as used now, for [`keep_newest`].
 pub(crate) fn touch(path: &Path) -> Result<()> {
-    File::open(path).and_then(|file| file.set_modified(std::time::SystemTime::now())).map_err(at("touch", path))
+    File::open(path).and_then(|file| file.set_modified(SystemTime::now())).map_err(at("touch", path))
 }

@@ -36,6 +36,10 @@ impl Tree {
         self.add(path, Node::File { mode: 0o644, content: Content::Bytes(text.as_bytes().to_vec()) });
     }
 
+    pub(crate) fn bytes(&mut self, path: &str, bytes: Vec<u8>) {
+        self.add(path, Node::File { mode: 0o644, content: Content::Bytes(bytes) });
+    }
+
     pub(crate) fn copy(&mut self, path: &str, mode: u32, from: &Path) {
         self.add(path, Node::File { mode, content: Content::Copy(from.to_path_buf()) });
     }
