@@ -141,7 +141,12 @@ impl Machine {
         let stuck = &self.stuck_mounts[..self.stuck_count];
         let current = self.current_mount.as_ref();
         let work = || match step {
-            Step::Unmount { .. } => mounts::unmount_round(stuck, current),
+            Step::Unmount { round, again } => {
+                if round == 1 && !again {
+                    crate::setup::random::save();
+                }
+                mounts::unmount_round(stuck, current)
+            }
             Step::Detach => devices::detach(),
             Step::ReadOnly => mounts::read_only_round(),
             Step::Sync => {

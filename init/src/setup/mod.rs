@@ -43,7 +43,7 @@ const STATE_FOLDERS: [(&str, u32); 9] = [
 
 /// Mounts, cgroups, sysctl, machine-id, random seed, hostname, watchdog; what fails is said and left out.
 pub(crate) fn run() {
-    if !Path::new(OUR_ROOT).is_dir() {
+    if !is_our_root() {
         story::debug("setup", "not Orlop's root: its files and settings are left alone");
         return;
     }
@@ -68,6 +68,10 @@ pub(crate) fn run() {
     }
     watchdog::arm(&cmdline);
     story::stage("setup");
+}
+
+fn is_our_root() -> bool {
+    Path::new(OUR_ROOT).is_dir()
 }
 
 fn loopback() {

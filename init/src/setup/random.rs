@@ -17,18 +17,23 @@ pub(super) fn set_up() {
     if let Err(error) = load() {
         story::warn_fmt("random", format_args!("load {SEED}: {error}"));
     }
-    let mut fresh = [0; SEED_BYTES];
-    // A generator that is not ready yet would make boot wait; the shutdown saves one then.
-    if random::try_fill(&mut fresh).is_ok() {
-        write(&fresh);
-    }
+    rotate();
 }
 
 /// Saves a seed for the next boot: for the shutdown, while `/var` is still writable.
 pub(crate) fn save() {
+    if super::is_our_root() {
+        rotate();
+    }
+}
+
+/// A generator that is not ready yet would make its caller wait: no seed is better than a weak one.
+fn rotate() {
     let mut fresh = [0; SEED_BYTES];
-    if random::try_fill(&mut fresh).is_ok() {
-        write(&fresh);
+    if random::try_fill(&mut fresh).is_ok()
+        && let Err(error) = durable::write(SEED, &fresh, 0o600)
+    {
+        story::warn_fmt("random", format_args!("write {SEED}: {error}"));
     }
 }
 
@@ -49,10 +54,4 @@ fn load() -> io::Result<()> {
     // So that what is drawn next, the new seed first of all, depends on the old one.
     random::reseed(generator.as_fd())?;
     Ok(())
-}
-
-fn write(seed: &[u8; SEED_BYTES]) {
-    if let Err(error) = durable::write(SEED, seed, 0o600) {
-        story::warn_fmt("random", format_args!("write {SEED}: {error}"));
-    }
 }
