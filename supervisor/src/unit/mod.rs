@@ -3,13 +3,28 @@
 //! `load` reads folders into typed units and a list of problems; `runtime_spec` makes of one unit and its image's configuration the
 //! OCI config.json. Neither knows anything of running: no clock, no network, no daemon; the same code answers `orlop lint` on a
 //! laptop. One broken unit never hides another, and nothing a file says is ignored in silence.
+//!
+//! The way of a file: `source` finds it and its drop-ins, `syntax` makes assignments of it, `sheet` checks them against the table of
+//! `keys`, `build` reads the values into a unit, `set` links the units and refuses circles.
 
+mod build;
+mod cycle;
+mod keys;
 mod model;
 mod name;
+mod nearest;
 mod problem;
+mod set;
+mod sheet;
+mod source;
 pub mod spec;
-
-use std::path::Path;
+mod specifier;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod text;
+mod values;
+mod words;
 
 pub use model::{
     Capabilities, ContainerSpec, Network, Propagation, Restart, ServiceSpec, ServiceType, Tmpfs, Ulimit, Unit, UnitSet,
@@ -17,11 +32,5 @@ pub use model::{
 };
 pub use name::{NameError, UnitName};
 pub use problem::{Place, Problem, Severity};
+pub use set::load;
 pub use spec::{Facts, SpecError, runtime_spec};
-
-/// Reads every unit file of the folders. A file in a later folder replaces those of the same name; a link to /dev/null masks
-/// them; drop-ins of all folders apply. A folder that does not exist is empty.
-pub fn load(dirs: &[&Path]) -> UnitSet {
-    let _ = dirs;
-    UnitSet::default()
-}

@@ -14,6 +14,8 @@ use super::{Problem, UnitName};
 #[derive(Debug, Default)]
 pub struct UnitSet {
     pub units: BTreeMap<UnitName, Unit>,
+    /// Units that are not in `units` because their files have errors.
+    pub broken: BTreeSet<UnitName>,
     /// Units hidden by a link to /dev/null (or by an empty file, as systemd has it).
     pub masked: BTreeSet<UnitName>,
     /// In the order of files and lines.
@@ -29,9 +31,10 @@ pub struct Unit {
     /// Started after these, stopped before them, if both are to be started at all.
     pub after: BTreeSet<UnitName>,
     pub before: BTreeSet<UnitName>,
-    /// Started with this unit; it does not start if one that it is also `after` fails to. All of them exist.
+    /// Started with this unit; it does not start if one that it is also `after` fails to. One that is not in the set has errors
+    /// itself (or is masked): then this unit cannot start, but nothing else is held up.
     pub requires: BTreeSet<UnitName>,
-    /// Started with this unit, whatever becomes of them. Those that do not exist were left out, as systemd does.
+    /// Started with this unit, whatever becomes of them. As with `after` and `before`, those that do not exist were left out.
     pub wants: BTreeSet<UnitName>,
     /// Ordered after network-online.target: by its own words, or because Quadlet orders every unit so by default.
     pub after_network_online: bool,
@@ -177,8 +180,7 @@ pub enum Network {
 /// `name|uid` and `group|gid`, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// `None`: `Group=` stands alone, the user is the image's.
-    pub user: Option<String>,
+    pub user: String,
     /// `None`: the user's own group in the image's /etc/passwd.
     pub group: Option<String>,
 }

@@ -1,0 +1,91 @@
+//! `Exec=` and `Entrypoint=`: what runs.
+
+use crate::unit::{sheet::Sheet, text::Text};
+
+/// A command line after systemd.service(5): `$$` is a dollar. What systemd would take from podman's own environment
+/// (`${NAME}`, or `$NAME` as a word) was hardly meant, and there is no such environment here.
+pub(super) fn exec(sheet: &mut Sheet) -> Vec<String> {
+    // Not `last`: the quotes around a command line belong to its words.
+    let Some(value) = sheet.all("Container", "Exec").pop() else { return Vec::new() };
+    let mut arguments = Vec::new();
+    for word in sheet.words(&value) {
+        match dollars(&word.text) {
+            Ok(text) => arguments.push(text),
+            Err(text) => sheet.error_at(&value, &word, text),
+        }
+    }
+    arguments
+}
+
+fn dollars(word: &str) -> Result<String, String> {
+    let name = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !text.is_empty();
+    let refuse = |shown: &str| {
+        format!(
+            "{shown} would be taken from podman's own environment, not the container's; write ${shown} and let the program expand it"
+        )
+    };
+    if let Some(variable) = word.strip_prefix('$')
+        && name(variable)
+    {
+        return Err(refuse(word));
+    }
+    let mut text = String::with_capacity(word.len());
+    let mut rest = word;
+    while let Some(at) = rest.find('$') {
+        text.push_str(&rest[..=at]);
+        let after = &rest[at + 1..];
+        if let Some(after) = after.strip_prefix('$') {
+            rest = after;
+        } else if let Some(end) = after.strip_prefix('{').and_then(|inner| inner.find('}')) {
+            return Err(refuse(&rest[at..at + 3 + end]));
+        } else {
+            rest = after;
+        }
+    }
+    text.push_str(rest);
+    Ok(text)
+}
+
+/// One program, or several words as a JSON list.
+pub(super) fn entrypoint(sheet: &mut Sheet) -> Option<Vec<String>> {
+    let value = sheet.last("Container", "Entrypoint").filter(|v| !v.text.is_empty())?;
+    if value.text.starts_with('[') {
+        return match serde_json::from_str::<Vec<String>>(&value.text) {
+            Ok(words) if words.iter().any(|w| w.contains('\0')) => {
+                sheet.error(&value, "a NUL character cannot be part of a word");
+                None
+            }
+            Ok(words) => Some(words),
+            Err(_) => {
+                sheet.error(&value, r#"not a JSON list of strings; write Entrypoint=["/bin/program", "argument"]"#);
+                None
+            }
+        };
+    }
+    if value.text.contains(char::is_whitespace) {
+        warn_of_spaces(sheet, &value);
+    }
+    Some(vec![value.text.clone()])
+}
+
+fn warn_of_spaces(sheet: &mut Sheet, value: &Text) {
+    let words: Vec<String> = value.text.split_whitespace().map(|w| format!("{w:?}")).collect();
+    let text =
+        format!("this is one program with spaces in its name; several words are Entrypoint=[{}]", words.join(", "));
+    sheet.warning(value, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dollars_are_systemds() {
+        assert_eq!(dollars("a$$b$$"), Ok("a$b$".into()));
+        assert_eq!(dollars("echo $HOME"), Ok("echo $HOME".into()));
+        assert_eq!(dollars("cost$"), Ok("cost$".into()));
+        assert_eq!(dollars("$${HOME}"), Ok("${HOME}".into()));
+        assert!(dollars("$HOME").unwrap_err().contains("$$HOME"));
+        assert!(dollars("x${HOME}/y").unwrap_err().starts_with("${HOME} "));
+    }
+}

@@ -1,0 +1,282 @@
+//! `Volume=` and `Tmpfs=`.
+
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use crate::unit::{Propagation, Tmpfs, Volume, VolumeSource, nearest::nearest, sheet::Sheet, text::Text};
+
+/// An absolute path inside the container, normalised: no `.`, no `..`, no doubled slashes.
+pub(super) fn destination(text: &str) -> Result<String, &'static str> {
+    if !text.starts_with('/') {
+        return Err("expected an absolute path");
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            // As Podman cleans paths: lexically, and never above the root.
+            ".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+/// A place where a unit may mount something.
+fn target(text: &str) -> Result<String, String> {
+    let path = destination(text)?;
+    let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
+    match path.as_str() {
+        "/" => Err("nothing can be mounted over the container's root".to_owned()),
+        "/proc" | "/sys" | "/dev" => Err(format!("{path} is the system's; mount to a path of the application")),
+        // CVE-2019-16884 and its kin: a mount there leads the runtime's own writes astray.
+        _ if below("/proc") => Err(format!("nothing can be mounted below /proc, so not to {path}")),
+        _ => Ok(path),
+    }
+}
+
+/// With the place of each, for what is compared with it later.
+pub(super) fn volumes(folder: &Path, sheet: &mut Sheet) -> Vec<(Rc<Text>, Volume)> {
+    let mut volumes: Vec<(Rc<Text>, Volume)> = Vec::new();
+    for value in sheet.all("Container", "Volume") {
+        match volume(folder, &value.text) {
+            Ok(volume) => {
+                if let Some((first, _)) = volumes.iter().find(|(_, other)| other.destination == volume.destination) {
+                    let line = first.place(&first.whole()).line;
+                    sheet.error(&value, format!("{} has a volume already, from line {line}", volume.destination));
+                } else {
+                    volumes.push((value, volume));
+                }
+            }
+            Err(text) => sheet.error(&value, format!("Volume={}: {text}", value.text)),
+        }
+    }
+    volumes
+}
+
+fn volume(folder: &Path, text: &str) -> Result<Volume, String> {
+    let mut parts = text.splitn(3, ':');
+    let (first, second, options) = (parts.next().unwrap_or(""), parts.next(), parts.next().unwrap_or(""));
+    let (source, to) = match second {
+        Some(to) => (source(folder, first)?, to),
+        None => (VolumeSource::Anonymous, first),
+    };
+    let mut volume = Volume {
+        source,
+        destination: target(to)?,
+        read_only: false,
+        // podman-run(1): "By default volumes are mounted with nosuid", "with nodev".
+        nosuid: true,
+        nodev: true,
+        noexec: false,
+        not_recursive: false,
+        propagation: Propagation::Private,
+        copy_up: true,
+    };
+    apply(&mut volume, options)?;
+    if matches!(volume.source, VolumeSource::Host(_)) {
+        volume.copy_up = false;
+    } else if volume.propagation != Propagation::Private {
+        return Err("mount propagation is for paths of the host, not for named or anonymous volumes".to_owned());
+    }
+    Ok(volume)
+}
+
+fn source(folder: &Path, text: &str) -> Result<VolumeSource, String> {
+    if text.starts_with('/') {
+        return Ok(VolumeSource::Host(PathBuf::from(destination(text)?)));
+    }
+    if text.starts_with('.') {
+        let path = folder.join(text);
+        let path = path.to_str().ok_or("the unit's folder has a name that is not UTF-8 text")?;
+        // A laptop's linter may have been given a relative folder: then the path stays as it is.
+        return Ok(VolumeSource::Host(PathBuf::from(destination(path).unwrap_or_else(|_| path.to_owned()))));
+    }
+    if text.ends_with(".volume") {
+        let plain = text.trim_end_matches(".volume");
+        return Err(format!(
+            ".volume files are known, not available in this version; write {plain}:/… for a named volume"
+        ));
+    }
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if text.is_empty()
+        || !text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || !text.chars().all(good)
+        || text.len() > 255
+    {
+        return Err("a volume's name has letters, digits, _, . and -, and begins with a letter or digit; a path of the host begins with /".to_owned());
+    }
+    Ok(VolumeSource::Named(text.to_owned()))
+}
+
+const OPTIONS: [&str; 22] = [
+    "rw", "ro", "z", "Z", "copy", "nocopy", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "bind", "rbind",
+    "private", "rprivate", "shared", "rshared", "slave", "rslave", "U", "O",
+];
+
+fn apply(volume: &mut Volume, options: &str) -> Result<(), String> {
+    let mut seen: Vec<&str> = Vec::new();
+    for option in options.split(',').filter(|o| !o.is_empty()) {
+        // Options of one group exclude each other.
+        let group = match option {
+            "rw" | "ro" => "rw",
+            "copy" | "nocopy" => "copy",
+            "suid" | "nosuid" => "suid",
+            "dev" | "nodev" => "dev",
+            "exec" | "noexec" => "exec",
+            "bind" | "rbind" => "bind",
+            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => "propagation",
+            other => other,
+        };
+        if seen.contains(&group) {
+            return Err(format!("{option} contradicts or repeats another option"));
+        }
+        seen.push(group);
+        match option {
+            "ro" => volume.read_only = true,
+            "suid" => volume.nosuid = false,
+            "dev" => volume.nodev = false,
+            "noexec" => volume.noexec = true,
+            "bind" => volume.not_recursive = true,
+            "nocopy" => volume.copy_up = false,
+            "shared" | "rshared" => volume.propagation = Propagation::Shared,
+            "slave" | "rslave" => volume.propagation = Propagation::Slave,
+            "rw" | "copy" | "nosuid" | "nodev" | "exec" | "rbind" | "private" | "rprivate" => {}
+            // SELinux labels, and there is no SELinux.
+            "z" | "Z" => {}
+            _ if option == "U"
+                || option == "O"
+                || ["idmap", "upperdir=", "workdir=", "unbindable", "runbindable"]
+                    .iter()
+                    .any(|known| option.starts_with(known)) =>
+            {
+                return Err(format!("the option {option} is known, not available in this version"));
+            }
+            _ => {
+                let near = nearest(option, OPTIONS.into_iter())
+                    .map_or(String::new(), |near| format!("; did you mean {near}?"));
+                return Err(format!("unknown option {option}{near}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn tmpfs(volumes: &[(Rc<Text>, Volume)], sheet: &mut Sheet) -> Vec<Tmpfs> {
+    let mut mounts: Vec<Tmpfs> = Vec::new();
+    for value in sheet.all("Container", "Tmpfs") {
+        let (to, options) = value.text.split_once(':').unwrap_or((&value.text, ""));
+        let read = target(to).and_then(|destination| Ok(Tmpfs { destination, options: tmpfs_options(options)? }));
+        match read {
+            Ok(tmpfs) if mounts.iter().any(|other| other.destination == tmpfs.destination) => {
+                sheet.error(&value, format!("{} has a tmpfs already", tmpfs.destination));
+            }
+            Ok(tmpfs) if volumes.iter().any(|(_, volume)| volume.destination == tmpfs.destination) => {
+                sheet.error(&value, format!("{} has a volume already", tmpfs.destination));
+            }
+            Ok(tmpfs) => mounts.push(tmpfs),
+            Err(text) => sheet.error(&value, format!("Tmpfs={}: {text}", value.text)),
+        }
+    }
+    mounts
+}
+
+const TMPFS_FLAGS: [&str; 17] = [
+    "rw",
+    "ro",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "atime",
+    "noatime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nodiratime",
+    "sync",
+    "tmpcopyup",
+    "notmpcopyup",
+];
+
+fn tmpfs_options(options: &str) -> Result<Vec<String>, String> {
+    let mut found = Vec::new();
+    for option in options.split(',').filter(|o| !o.is_empty()) {
+        let valid = match option.split_once('=') {
+            Some(("size", size)) => size
+                .strip_suffix('%')
+                .map_or_else(|| super::values::size(size).is_ok(), |share| share.parse::<u8>().is_ok_and(|n| n <= 100)),
+            Some(("mode", mode)) => u32::from_str_radix(mode, 8).is_ok_and(|m| m <= 0o7777),
+            Some(("nr_inodes" | "nr_blocks", count)) => super::values::size(count).is_ok(),
+            Some(("uid" | "gid", id)) => id.parse::<u32>().is_ok(),
+            Some(_) => false,
+            None if TMPFS_FLAGS.contains(&option) => true,
+            None => false,
+        };
+        if !valid {
+            let near = nearest(option, TMPFS_FLAGS.into_iter())
+                .map_or(String::new(), |near| format!("; did you mean {near}?"));
+            return Err(format!("unknown option {option}{near}; such as size=64m, mode=1777, ro, noexec are known"));
+        }
+        found.push(option.to_owned());
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Volume, String> {
+        volume(Path::new("/etc/containers.d"), text)
+    }
+
+    #[test]
+    fn sources_of_every_kind() {
+        assert_eq!(read("data:/d").unwrap().source, VolumeSource::Named("data".into()));
+        assert_eq!(read("/srv//x/../www:/d").unwrap().source, VolumeSource::Host("/srv/www".into()));
+        assert_eq!(read("./conf:/d").unwrap().source, VolumeSource::Host("/etc/containers.d/conf".into()));
+        assert_eq!(read("/cache").unwrap().source, VolumeSource::Anonymous);
+        assert!(read("data.volume:/d").unwrap_err().contains("data:/"));
+        assert!(read("-x:/d").is_err());
+        assert!(read("a b:/d").is_err());
+        assert!(read(":/d").is_err());
+    }
+
+    #[test]
+    fn options_are_checked_one_by_one() {
+        let volume = read("/srv:/d:ro,Z,noexec,suid,rslave").unwrap();
+        assert!(volume.read_only && volume.noexec && !volume.nosuid && volume.nodev && !volume.copy_up);
+        assert_eq!(volume.propagation, Propagation::Slave);
+        for (text, word) in [
+            ("/a:/b:ro,rw", "contradicts"),
+            ("/a:/b:U", "not available"),
+            ("/a:/b:noexce", "noexec?"),
+            ("v:/b:rshared", "propagation"),
+            ("v:/b:idmap=uids=0-1-10", "not available"),
+        ] {
+            assert!(read(text).unwrap_err().contains(word), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_systems_own_places_are_refused() {
+        for to in ["/", "/proc", "/proc/sys/kernel", "/sys", "/dev", "//proc/../proc/x", "relative"] {
+            assert!(read(&format!("v:{to}")).is_err(), "{to}");
+        }
+        assert_eq!(read("v:/a/./b/../c/").unwrap().destination, "/a/c");
+        assert_eq!(read("v:/process").unwrap().destination, "/process");
+    }
+
+    #[test]
+    fn tmpfs_options_are_checked() {
+        assert!(tmpfs_options("rw,size=64m,mode=1777,noexec,nr_inodes=1k,uid=5,size=10%").is_ok());
+        assert!(["sise=1", "mode=8", "size=x", "noexce", "uid=a"].iter().all(|o| tmpfs_options(o).is_err()));
+    }
+}

@@ -1,0 +1,140 @@
+//! What each supported key makes of the unit, beginning with the defaults.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use super::{minimal, path, unit, units};
+use crate::unit::{
+    Network, Restart, ServiceType, Severity, Ulimit, UnitName, Unmask, User, VolumeSource, build,
+    keys::{self, Status},
+    sheet::Sheet,
+    syntax,
+};
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+/// A row that says "supported" and a builder that never asks for it would be a key ignored in silence.
+#[test]
+fn every_supported_key_is_read() {
+    let document = syntax::parse(path("a.container"), minimal("", "").as_bytes());
+    let mut sheet = Sheet::new(UnitName::parse("a").unwrap(), vec![document]);
+    build::draft(path("a.container"), &mut sheet);
+    for key in keys::all() {
+        let asked = sheet.asked.contains(&(key.section, key.name));
+        assert_eq!(asked, key.status == Status::Supported, "[{}] {}=", key.section, key.name);
+    }
+}
+
+#[test]
+fn the_defaults_are_podmans_and_systemds() {
+    let unit = unit("", "");
+    assert_eq!(unit.description, "web");
+    assert!(!unit.enabled && !unit.after_network_online);
+    assert_eq!((unit.start_limit_burst, unit.start_limit_interval), (5, Duration::from_secs(10)));
+    let service = &unit.service;
+    assert_eq!((service.kind, service.restart, service.remain_after_exit), (ServiceType::Exec, Restart::No, false));
+    assert_eq!(service.restart_delay, Duration::from_millis(100));
+    assert_eq!(
+        (service.start_timeout, service.stop_timeout),
+        (Some(Duration::from_secs(90)), Some(Duration::from_secs(10)))
+    );
+    let container = &unit.container;
+    assert_eq!((container.pids_max, container.memory_max_bytes), (Some(2048), None));
+    assert_eq!((container.read_only, container.read_only_tmpfs, container.no_new_privileges), (false, true, false));
+    assert_eq!(container.shm_size_bytes, 64 << 20);
+    assert_eq!(container.unmask, Unmask::Paths(vec![]));
+    assert_eq!((container.stop_signal, container.user.clone(), container.entrypoint.clone()), (None, None, None));
+}
+
+#[test]
+fn container_keys() {
+    let container = |text: &str| unit(text, "").container;
+    assert_eq!(container("ContainerName=my.name").container_name.as_deref(), Some("my.name"));
+    assert_eq!(container("Exec=a  \"b c\" $$d \\\n  e").exec, ["a", "b c", "$d", "e"]);
+    assert_eq!(container("Exec=a\nExec=b").exec, ["b"]);
+    assert_eq!(container("Exec=a\nExec=").exec, Vec::<String>::new());
+    assert_eq!(container("Exec=\"quoted whole\"").exec, ["quoted whole"]);
+    assert_eq!(container("Entrypoint=/bin/x").entrypoint, Some(vec!["/bin/x".into()]));
+    assert_eq!(container("Entrypoint=[\"a\",\"b c\"]").entrypoint, Some(vec!["a".into(), "b c".into()]));
+    assert_eq!(container("Entrypoint=[]").entrypoint, Some(vec![]));
+    assert_eq!(
+        container("Environment=A=1 \"B=two words\" C=\nEnvironment=A=2 D='x=y'").environment,
+        map(&[("A", "2"), ("B", "two words"), ("C", ""), ("D", "x=y")])
+    );
+    assert_eq!(container("Environment=A=1\nEnvironment=\nEnvironment=B=2").environment, map(&[("B", "2")]));
+    assert_eq!(
+        container("EnvironmentFile=/etc/a.env b.env").environment_files,
+        [PathBuf::from("/etc/a.env"), PathBuf::from("b.env")]
+    );
+    assert_eq!(container("Volume=a:/a\nVolume=/b\nVolume=").volumes, []);
+    assert_eq!(container("Volume=a:/a\nVolume=/b").volumes[1].source, VolumeSource::Anonymous);
+    assert_eq!(container("Tmpfs=/t:size=1m,ro").tmpfs[0].options, ["size=1m", "ro"]);
+    assert_eq!(container("Network=none").network, Network::None);
+    assert_eq!(container("User=app").user, Some(User { user: "app".into(), group: None }));
+    assert_eq!(container("User=\"5:6\"").user, Some(User { user: "5".into(), group: Some("6".into()) }));
+    assert_eq!(container("User=5\nGroup=web").user, Some(User { user: "5".into(), group: Some("web".into()) }));
+    assert_eq!(container("GroupAdd=video\nGroupAdd=44").extra_groups, ["video", "44"]);
+    assert_eq!(container("WorkingDir=/srv/../app").working_dir.as_deref(), Some("/app"));
+    assert!(container("ReadOnly=yes\nReadOnlyTmpfs=no").read_only);
+    assert!(!container("ReadOnlyTmpfs=no").read_only_tmpfs);
+    assert_eq!(container("Memory=20g").memory_max_bytes, Some(20 << 30));
+    assert_eq!(container("PidsLimit=-1").pids_max, None);
+    assert_eq!(container("PidsLimit=10").pids_max, Some(10));
+    assert_eq!(container("HostName=%N.example.com").hostname.as_deref(), Some("web.example.com"));
+    assert_eq!(container("AddHost=db:192.0.2.1\nAddHost=a;b:::1").hosts.len(), 3);
+    assert_eq!(container("StopSignal=SIGINT").stop_signal, Some(2));
+    assert!(container("NoNewPrivileges=on").no_new_privileges);
+    assert_eq!(container("Ulimit=nofile=1:2").ulimits, [Ulimit { kind: "RLIMIT_NOFILE".into(), soft: 1, hard: 2 }]);
+    assert_eq!(container("Ulimit=core=-1").ulimits[0].hard, u64::MAX);
+    assert_eq!(container("ShmSize=1m").shm_size_bytes, 1 << 20);
+    assert_eq!(container("Sysctl=net.ipv4.tcp_syncookies=0 kernel.msgmax=1").sysctls.len(), 2);
+    assert_eq!(container("Mask=/proc/a:/proc/b /x").mask, ["/proc/a", "/proc/b", "/x"]);
+    assert_eq!(container("Unmask=ALL").unmask, Unmask::All);
+    assert_eq!(container("Unmask=/proc/*").unmask, Unmask::Paths(vec!["/proc/*".into()]));
+    assert_eq!(
+        container("Label=b a=1 \"c=d e\"").labels,
+        map(&[("a", "1"), ("c", "d e")]).into_iter().chain([("b".into(), String::new())]).collect()
+    );
+    assert_eq!(container("Annotation=x=y").annotations, map(&[("x", "y")]));
+    let capabilities = container("DropCapability=all\nAddCapability=net_admin CAP_CHOWN").capabilities;
+    assert!(capabilities.drop_all && capabilities.add.contains("CAP_NET_ADMIN") && capabilities.add.len() == 2);
+}
+
+#[test]
+fn service_keys() {
+    let service = |text: &str| unit("", &format!("[Service]\n{text}")).service;
+    assert_eq!(service("Restart=on-failure\nRestartSec=1min 30s").restart_delay, Duration::from_secs(90));
+    let oneshot = service("Type=oneshot\nRemainAfterExit=yes");
+    assert_eq!((oneshot.kind, oneshot.remain_after_exit, oneshot.start_timeout), (ServiceType::Oneshot, true, None));
+    assert_eq!(service("Type=notify").kind, ServiceType::Exec);
+    assert_eq!(service("TimeoutStartSec=0").start_timeout, None);
+    assert_eq!(service("TimeoutStartSec=900").start_timeout, Some(Duration::from_secs(900)));
+    assert_eq!(service("TimeoutStopSec=3").stop_timeout, Some(Duration::from_secs(3)));
+    assert_eq!(service("TimeoutSec=5").start_timeout, Some(Duration::from_secs(5)));
+    assert_eq!(service("TimeoutSec=5\nTimeoutStopSec=infinity").stop_timeout, Some(Duration::from_secs(10)));
+    assert_eq!(unit("StopTimeout=30", "").service.stop_timeout, Some(Duration::from_secs(30)));
+    assert_eq!(unit("StopTimeout=300", "").service.stop_timeout, Some(Duration::from_secs(90)));
+    let limits =
+        unit("Memory=1g\nPidsLimit=50", "[Service]\nMemoryMax=512M\nTasksMax=infinity\nOOMScoreAdjust=-5").container;
+    assert_eq!((limits.memory_max_bytes, limits.pids_max, limits.oom_score_adj), (Some(512 << 20), Some(50), -5));
+    assert_eq!(unit("PidsLimit=-1", "[Service]\nTasksMax=7\nMemoryMax=infinity").container.pids_max, Some(7));
+}
+
+#[test]
+fn unit_keys() {
+    let unit = unit(
+        "",
+        "[Unit]\nDescription=The %N of \"all\"\nDocumentation=man:a(1) https://example.com/\nStartLimitBurst=3\nStartLimitIntervalSec=1min",
+    );
+    assert_eq!(unit.description, "The web of \"all\"");
+    assert_eq!(unit.documentation, ["man:a(1)", "https://example.com/"]);
+    assert_eq!((unit.start_limit_burst, unit.start_limit_interval), (3, Duration::from_secs(60)));
+}
+
+#[test]
+fn escapes_nobody_knows_are_kept_with_a_warning() {
+    let set = units(&[("a", &minimal("Exec=grep a\\d", ""))]);
+    assert_eq!(set.units["a"].container.exec, ["grep", "a\\d"]);
+    assert_eq!(set.problems[0].severity, Severity::Warning);
+}

@@ -1,0 +1,197 @@
+//! What is written wrongly is told at its place, with what to write instead, and all at once.
+
+use super::{problem, shown, units};
+use crate::unit::keys::{self, Status};
+
+#[test]
+fn everything_missing_is_said() {
+    assert_eq!(
+        shown(&units(&[("a", "# nothing\n")])),
+        ["a.container: a .container file needs a [Container] section with Image="]
+    );
+    assert_eq!(
+        shown(&units(&[("a", "[Unit]\n\n [Container]\n")])),
+        [
+            "a.container:3:3: no Image=: write the image's full name, such as Image=docker.io/library/nginx:1.27",
+            "a.container:3:3: no Network=: bridge networks are not available in this version; write Network=host or Network=none",
+        ]
+    );
+}
+
+#[test]
+fn all_mistakes_of_a_file_come_at_once() {
+    let set = units(&[(
+        "web",
+        "[Container]\nimage=x\nRestart=always\nMemory=64X\nUser=-1\nPodmanArgs=--privileged\nPublishPort=8080:80\n\
+         Pull=always\nNetwork=host\nFrobnicate=1\n[Contaner]\n[Service]\nRestartSec=soon\nX-Mine=1\n[X-Mine]\nAnything=goes\n[Volume]\n",
+    )]);
+    let shown = shown(&set);
+    let expected = [
+        "web.container:1:2: no Image=",
+        "web.container:2:1: unknown key image= in [Container]; did you mean Image=?",
+        "web.container:3:1: Restart= belongs in [Service], this is [Container]",
+        "web.container:4:8: Memory=64X: expected a size such as 64M",
+        "web.container:5:6: User=-1: expected a user's name or a number",
+        "web.container:6:1: PodmanArgs= cannot be honoured here: there is no podman",
+        "web.container:7:1: PublishPort=: known, not available in this version; with Network=host",
+        "web.container:8:6: Pull=always: known, not available in this version; it can be missing, never",
+        "web.container:10:1: unknown key Frobnicate= in [Container]; keys of your own begin with X-",
+        "web.container:11:2: unknown section [Contaner]; did you mean [Container]?",
+        "web.container:13:12: RestartSec=soon: expected a time span",
+        "web.container:17:2: [Volume] has no place in a .container file",
+    ];
+    assert_eq!(shown.len(), expected.len(), "{shown:#?}");
+    for (shown, expected) in shown.iter().zip(expected) {
+        assert!(shown.starts_with(expected), "{shown}\n  is not\n{expected}");
+    }
+}
+
+#[test]
+fn places_lie_inside_continued_lines() {
+    let text = "Environment=A=1 \\\n# why not\n   B=2 \\\n   C";
+    assert!(problem(text, "").starts_with("web.container:7:4: C has no =; quote a value with spaces"));
+    assert!(
+        problem("Volume=%N-data:/d:rx", "").starts_with("web.container:4:8: Volume=web-data:/d:rx: unknown option rx")
+    );
+    assert!(problem("Exec=a \"b", "").starts_with("web.container:4:8: the quote \" is never closed"));
+    assert!(problem("Exec=sh -c ${X}", "").starts_with("web.container:4:12: ${X} would be taken"));
+    assert!(
+        problem("Exec=date +%Q", "")
+            .starts_with("web.container:4:12: warning: %Q is not a specifier and stays as it is; write %%Q")
+    );
+}
+
+#[test]
+fn no_network_is_refused_with_what_to_write() {
+    for (value, what) in [
+        ("bridge", "bridge networks are known"),
+        ("app.network", "networks of .network files are known"),
+        ("pasta:-t,auto", "this mode is known"),
+        ("mynet", "networks by name are known"),
+        ("db.container", "another container's network is known"),
+    ] {
+        let set = units(&[("a", &format!("[Container]\nImage=x\nNetwork={value}\n"))]);
+        let shown = shown(&set);
+        assert_eq!(shown.len(), 1, "{shown:#?}");
+        assert!(shown[0].contains(what) && shown[0].ends_with("write Network=host or Network=none"), "{}", shown[0]);
+    }
+}
+
+#[test]
+fn each_wrong_value_is_told_what_it_should_be() {
+    for (container, words) in [
+        ("AddCapability=CAP_NET_ADMN", "did you mean CAP_NET_ADMIN?"),
+        ("DropCapability=CHOWN\nAddCapability=cap_chown", "dropped and added"),
+        ("DropCapability=all\nAddCapability=all", "leave one of them out"),
+        ("Ulimit=nofiles=1", "did you mean nofile?"),
+        ("Ulimit=nofile=5:4", "soft limit"),
+        ("Ulimit=nofile", "nofile=1024:4096"),
+        ("Sysctl=kernel.panic=1", "not a container's own"),
+        ("Sysctl=net..x=1", "not a container's own"),
+        ("Sysctl=net.ipv4.ip_forward", "write Sysctl=name=value"),
+        ("Group=5", "Group= needs User="),
+        ("User=a:b\nGroup=c", "names a group already"),
+        ("User=4294967296", "below 4294967295"),
+        ("GroupAdd=keep-groups", "name the groups"),
+        ("WorkingDir=here", "absolute path"),
+        ("HostName=a_b..c", "host name"),
+        ("StopTimeout=1min", "without a unit"),
+        ("StopSignal=SIGFOO", "SIGTERM"),
+        ("PidsLimit=many", "-1 for no limit"),
+        ("Memory=64", "did you mean 64M?"),
+        ("AddHost=db", "AddHost=db:192.0.2.1"),
+        ("AddHost=db:nowhere", "not an IP address"),
+        ("AddHost=db:host-gateway", "not available"),
+        ("Environment=A", "write Environment=A=value"),
+        ("Environment==x", "the name before = is missing"),
+        ("Entrypoint=[\"a\", 5]", "JSON list"),
+        ("Entrypoint=/bin/sh -c", "Entrypoint=[\"/bin/sh\", \"-c\"]"),
+        ("Volume=/a:/x\nVolume=b:/x/", "has a volume already, from line 4"),
+        ("Volume=/a:/x\nTmpfs=/x", "has a volume already"),
+        ("Volume=a:/proc/sys", "below /proc"),
+        ("Tmpfs=/x:sise=1", "size=64m"),
+        ("Mask=proc/x", "absolute path"),
+        ("Unmask=proc/x", "ALL or absolute paths"),
+        ("ReadOnly=si", "expected yes"),
+        ("ContainerName=-x", "begins with a letter"),
+        ("Image=x y", "go into Exec="),
+        ("Image=x.image", "not available"),
+    ] {
+        let shown = problem(container, "");
+        assert!(shown.contains(words), "{container}: {shown}");
+    }
+    for (rest, words) in [
+        ("[Service]\nType=forking", "notify (the default) or oneshot"),
+        ("[Service]\nType=exec", "warning: Podman refuses Type=exec"),
+        ("[Service]\nType=oneshot\nRestart=always", "not possible with Type=oneshot"),
+        ("[Service]\nRestart=unless-stopped", "Docker's word"),
+        ("[Service]\nMemoryMax=50%", "not available"),
+        ("[Service]\nTasksMax=0", "limit of 0"),
+        ("[Service]\nOOMScoreAdjust=-1001", "-1000 to 1000"),
+        ("[Service]\nRestartSec=infinity", "that ends"),
+        ("[Service]\nExecStartPre=/bin/true", "no shell"),
+        ("[Service]\nStartLimitBurst=3", "moved to [Unit]"),
+        ("[Unit]\nStartLimitBurst=-1", "expected a number"),
+        ("[Unit]\nAfter=db", "write db.container"),
+        ("[Unit]\nAfter=data.volume", "not available"),
+        ("[Unit]\nAfter=web.service", "cannot name itself"),
+        ("[Unit]\nAfter=x@1.service", "templates"),
+        ("[Install]\nAlias=x.service", "not available"),
+    ] {
+        let shown = problem("", rest);
+        assert!(shown.contains(words), "{rest}: {shown}");
+    }
+}
+
+/// Each key that is not supported is refused or taken by its name, in the very words of its row.
+#[test]
+fn every_row_of_the_table_answers() {
+    for key in keys::all() {
+        let text = format!("[Container]\nImage=x\nNetwork=none\n[{}]\n{}=zzz\n", key.section, key.name);
+        let shown = shown(&units(&[("a", &text)]));
+        match key.status {
+            Status::Supported => {}
+            Status::Inert(_) => assert_eq!(shown, Vec::<String>::new(), "{}=", key.name),
+            Status::Only(values) => {
+                assert!(shown.len() == 1 && shown[0].contains("it can be"), "{}=: {shown:?}", key.name);
+                let text = text.replace("zzz", values[0]);
+                assert!(units(&[("a", &text)]).problems.is_empty(), "{text}");
+            }
+            Status::NotYet(hint) => {
+                assert!(
+                    shown.len() == 1 && shown[0].contains("not available in this version"),
+                    "{}=: {shown:?}",
+                    key.name
+                );
+                assert!(shown[0].ends_with(hint), "{shown:?}");
+            }
+            Status::Refused(why) => assert!(shown.len() == 1 && shown[0].ends_with(why), "{}=: {shown:?}", key.name),
+        }
+        // An empty assignment asks for nothing, or takes back what a unit needs.
+        if matches!(key.name, "Image" | "Network") {
+            continue;
+        }
+        assert!(units(&[("a", &text.replace("zzz", ""))]).problems.is_empty(), "{}=", key.name);
+    }
+}
+
+#[test]
+fn hostile_texts_are_only_refused() {
+    let long = format!("[Container]\nImage=x\nNetwork=none\nEnvironment={}\n", "A=1 ".repeat(100_000));
+    assert_eq!(units(&[("a", &long)]).units.len(), 1);
+    let lines = format!("[Container]\nImage=x\nNetwork=none\nExec=a{}\n", " \\\n b".repeat(50_000));
+    assert_eq!(units(&[("a", &lines)]).units["a"].container.exec.len(), 50_001);
+    for text in [
+        "[",
+        "]",
+        "=",
+        "\\",
+        "\\\n\\",
+        "[]\nA=1",
+        "[Container]\n=\n\0",
+        "[Container]\nImage=\u{202e}x\nNetwork=none",
+        "\u{feff}",
+    ] {
+        assert_eq!(units(&[("a", text)]).units.len() + units(&[("a", text)]).broken.len(), 1, "{text:?}");
+    }
+}

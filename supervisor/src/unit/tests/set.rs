@@ -1,0 +1,171 @@
+//! Links between units, masks, drop-ins, and folders on disk.
+
+use std::{fs, os::unix::fs::symlink};
+
+use super::{minimal, path, shown, units};
+use crate::unit::{UnitName, load};
+
+fn names<'a>(set: impl IntoIterator<Item = &'a UnitName>) -> Vec<&'a str> {
+    set.into_iter().map(UnitName::as_str).collect()
+}
+
+#[test]
+fn links_are_resolved_in_both_directions() {
+    let set = units(&[
+        ("db", &minimal("", "[Install]\nWantedBy=multi-user.target")),
+        ("web", &minimal("", "[Unit]\nAfter=db.container cache.service\nRequires=db.service\nWants=cache.container")),
+        ("cache", &minimal("", "[Unit]\nBefore=web.service\n[Install]\nRequiredBy=db.container")),
+    ]);
+    assert_eq!(shown(&set), Vec::<String>::new());
+    let web = &set.units["web"];
+    assert_eq!(names(&web.after), ["cache", "db"]);
+    assert_eq!(names(&web.requires), ["db"]);
+    assert_eq!(names(&web.wants), ["cache"]);
+    assert!(!web.enabled && set.units["db"].enabled && !set.units["cache"].enabled);
+    assert_eq!(names(&set.units["cache"].before), ["web"]);
+    assert_eq!(names(&set.units["db"].requires), ["cache"]);
+}
+
+#[test]
+fn what_does_not_exist_is_refused_or_warned_about() {
+    let set = units(&[
+        ("db", &minimal("", "")),
+        ("a", &minimal("", "[Unit]\nRequires=bd.service")),
+        ("b", &minimal("", "[Unit]\nAfter=bd.container")),
+        ("c", &minimal("", "[Unit]\nAfter=bd.service\nWants=proxy.service")),
+        ("d", &minimal("", "[Unit]\nRequires=var.mount\nAfter=x.mount")),
+    ]);
+    assert_eq!(names(set.units.keys()), ["c", "db"]);
+    assert_eq!(names(&set.broken), ["a", "b", "d"]);
+    assert!(set.units["c"].after.is_empty() && set.units["c"].wants.is_empty());
+    let shown = shown(&set);
+    assert_eq!(shown[0], "a.container:6:10: Requires=bd.service: there is no bd.container; did you mean db.container?");
+    assert_eq!(shown[1], "b.container:6:7: After=bd.container: there is no bd.container; did you mean db.container?");
+    assert!(shown[2].starts_with("c.container:6:7: warning: After=bd.service: without effect"), "{}", shown[2]);
+    assert!(shown[3].starts_with("c.container:7:7: warning: Wants=proxy.service: without effect"), "{}", shown[3]);
+    assert_eq!(shown.len(), 6);
+}
+
+#[test]
+fn a_circle_is_shown_as_its_path_and_the_rest_loads() {
+    let set = units(&[
+        ("a", &minimal("", "[Unit]\nAfter=b.container")),
+        ("b", &minimal("", "[Unit]\nAfter=c.container")),
+        ("c", &minimal("", "[Unit]\nBefore=x.container\nAfter=a.container")),
+        ("d", &minimal("", "[Unit]\nAfter=a.container\nRequires=a.container")),
+        ("x", &minimal("", "")),
+    ]);
+    assert_eq!(names(set.units.keys()), ["d", "x"]);
+    assert_eq!(names(&set.broken), ["a", "b", "c"]);
+    assert_eq!(
+        shown(&set),
+        [
+            "a.container:6:7: units wait for each other in a circle: a after b (a.container:6, After=), b after c (b.container:6, After=), \
+          c after a (c.container:7, After=); take one of these lines away"
+        ]
+    );
+    // It cannot start, and nothing else is held up by it.
+    assert_eq!(names(&set.units["d"].requires), ["a"]);
+    assert!(set.units["d"].after.is_empty());
+}
+
+#[test]
+fn two_circles_are_two_problems() {
+    let both = |other: &str| minimal("", &format!("[Unit]\nAfter={other}.service\nBefore={other}.service"));
+    let set = units(&[("a", &both("b")), ("b", &minimal("", "")), ("c", &both("d")), ("d", &minimal("", ""))]);
+    assert_eq!(set.problems.len(), 2, "{:#?}", shown(&set));
+    assert!(set.units.is_empty());
+}
+
+#[test]
+fn targets_keep_their_meaning() {
+    let set = units(&[
+        ("a", "[Container]\nImage=x\nNetwork=host\n"),
+        ("b", "[Container]\nImage=x\nNetwork=host\n[Quadlet]\nDefaultDependencies=no\n"),
+        (
+            "c",
+            "[Container]\nImage=x\nNetwork=none\n[Unit]\nWants=network-online.target\nAfter=network-online.target local-fs.target\n",
+        ),
+        ("d", "[Container]\nImage=x\nNetwork=none\n[Unit]\nWants=network-online.target\n"),
+        ("e", "[Container]\nImage=x\nNetwork=none\n[Unit]\nAfter=network-onlin.target\n"),
+        ("f", "[Container]\nImage=x\nNetwork=none\n[Install]\nWantedBy=graphical.target\n"),
+    ]);
+    let online = |name: &str| set.units[name].after_network_online;
+    assert_eq!([online("a"), online("b"), online("c"), online("d")], [true, false, true, false]);
+    let shown = shown(&set);
+    assert_eq!(shown[0], "e.container:5:7: unknown target network-onlin.target; did you mean network-online.target?");
+    assert!(shown[1].contains("warning") && shown[1].contains("default.target"), "{}", shown[1]);
+    assert!(!set.units["f"].enabled);
+}
+
+#[test]
+fn folders_replace_mask_and_extend() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lib, etc) = (dir.path().join("lib"), dir.path().join("etc"));
+    for folder in [
+        "lib/web-front.container.d",
+        "etc/web-.container.d",
+        "etc/container.d",
+        "etc/web-front.container.d",
+        "etc/gone.container.d",
+    ] {
+        fs::create_dir_all(dir.path().join(folder)).unwrap();
+    }
+    fs::write(lib.join("web-front.container"), minimal("Environment=A=lib", "")).unwrap();
+    fs::write(lib.join("demo.container"), minimal("", "")).unwrap();
+    fs::write(lib.join("old.container"), minimal("", "")).unwrap();
+    fs::write(etc.join("old.container"), minimal("HostName=new", "")).unwrap();
+    symlink("/dev/null", etc.join("demo.container")).unwrap();
+    fs::write(etc.join("container.d/50-all.conf"), "[Container]\nEnvironment=B=all\nMemory=1G\n").unwrap();
+    fs::write(etc.join("web-.container.d/50-all.conf"), "[Container]\nEnvironment=C=prefix\n").unwrap();
+    fs::write(lib.join("web-front.container.d/60-x.conf"), "[Container]\nEnvironment=D=lib\n").unwrap();
+    fs::write(etc.join("web-front.container.d/60-x.conf"), "[Container]\nEnvironment=D=etc\n").unwrap();
+    fs::write(etc.join("web-front.container.d/70-typo.conf"), "[Container]\nEnvironmnt=D=etc\n").unwrap();
+    fs::write(etc.join("web-front.container.d/readme.txt"), "").unwrap();
+    fs::write(etc.join("data.volume"), "[Volume]\n").unwrap();
+    fs::write(etc.join("x.contianer"), "").unwrap();
+    fs::write(etc.join("app.env"), "A=1\n").unwrap();
+
+    let set = load(&[&lib, &etc, path("/nonexistent/folder")]);
+    assert_eq!(names(set.units.keys()), ["old"]);
+    assert_eq!(names(&set.masked), ["demo"]);
+    assert_eq!(names(&set.broken), ["web-front"]);
+    assert_eq!(set.units["old"].container.hostname.as_deref(), Some("new"));
+    assert_eq!(set.units["old"].container.memory_max_bytes, Some(1 << 30));
+    let strip = |line: String| line.replace(&format!("{}/", dir.path().display()), "");
+    let shown: Vec<String> = shown(&set).into_iter().map(strip).collect();
+    assert_eq!(
+        shown,
+        [
+            "etc/data.volume: .volume files are known, not available in this version",
+            "etc/gone.container.d: warning: drop-ins without effect: there is no gone.container",
+            "etc/web-front.container.d/70-typo.conf:2:1: unknown key Environmnt= in [Container]; did you mean Environment=?",
+            "etc/web-front.container.d/readme.txt: warning: left out: a drop-in's name ends in .conf",
+            "etc/x.contianer: warning: left out: .contianer is no kind of unit; did you mean .container?",
+        ]
+    );
+    fs::remove_file(etc.join("web-front.container.d/70-typo.conf")).unwrap();
+    let set = load(&[&lib, &etc]);
+    let environment = &set.units["web-front"].container.environment;
+    let of = |key: &str| environment.get(key).map(String::as_str);
+    // The file of the nearer folder replaces the one of the same name: container.d's B is gone, web-'s C stands.
+    assert_eq!([of("A"), of("B"), of("C"), of("D")], [Some("lib"), None, Some("prefix"), Some("etc")]);
+}
+
+#[test]
+fn odd_files_do_not_disturb() {
+    let dir = tempfile::tempdir().unwrap();
+    nix::unistd::mkfifo(&dir.path().join("pipe.container"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::create_dir(dir.path().join("folder.container")).unwrap();
+    symlink("nowhere", dir.path().join("dangling.container")).unwrap();
+    fs::write(dir.path().join("empty.container"), "").unwrap();
+    fs::write(dir.path().join("a@b.container"), "").unwrap();
+    fs::write(dir.path().join("huge.container"), vec![b'#'; (1 << 20) + 1]).unwrap();
+    fs::write(dir.path().join(".hidden.container"), "x").unwrap();
+    fs::write(dir.path().join("good.container"), minimal("", "")).unwrap();
+    let set = load(&[dir.path()]);
+    assert_eq!(names(set.units.keys()), ["good"]);
+    assert_eq!(names(&set.masked), ["empty"]);
+    assert_eq!(names(&set.broken), ["dangling", "folder", "huge", "pipe"]);
+    assert_eq!(set.problems.len(), 5, "{:#?}", shown(&set));
+}

@@ -1,0 +1,140 @@
+//! A piece of a unit file that knows where it came from, through continued lines and replaced specifiers.
+
+use std::{ops::Range, path::Path, rc::Rc};
+
+use super::{Place, Problem, Severity};
+
+/// What a key was set to, or a part of it. `file` is the drop-in where one set it.
+#[derive(Debug, Clone)]
+pub(super) struct Text {
+    pub(super) text: String,
+    pub(super) file: Rc<Path>,
+    /// In the order of `at`; the first is at 0.
+    segments: Vec<Segment>,
+}
+
+/// From byte `at` of the text on, the file reads from this line and column.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    at: usize,
+    line: u32,
+    column: u32,
+    /// The text is not what the file has here (a specifier's meaning): every byte of it lies at `column`.
+    replaced: bool,
+}
+
+/// Something wrong at some bytes of a `Text`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) range: Range<usize>,
+    pub(super) text: String,
+}
+
+impl Text {
+    pub(super) fn new(file: Rc<Path>) -> Self {
+        Self { text: String::new(), file, segments: Vec::new() }
+    }
+
+    /// Adds what the file has at this place.
+    pub(super) fn push(&mut self, text: &str, line: u32, column: u32) {
+        self.segments.push(Segment { at: self.text.len(), line, column, replaced: false });
+        self.text.push_str(text);
+    }
+
+    /// Adds a specifier's meaning in place of `range` of `from`.
+    pub(super) fn push_replaced(&mut self, text: &str, from: &Self, range: &Range<usize>) {
+        let place = from.place(range);
+        let (line, column) = (place.line, place.column);
+        self.segments.push(Segment { at: self.text.len(), line, column, replaced: true });
+        self.text.push_str(text);
+    }
+
+    pub(super) fn slice(&self, range: Range<usize>) -> Self {
+        let mut part = Self::new(Rc::clone(&self.file));
+        self.copy_into(&mut part, range);
+        part
+    }
+
+    /// Appends `range` of this text to `other`, places included.
+    pub(super) fn copy_into(&self, other: &mut Self, range: Range<usize>) {
+        let base = other.text.len();
+        let place = self.locate(range.start);
+        other.segments.push(Segment { at: base, ..place });
+        let first = self.segments.partition_point(|s| s.at <= range.start);
+        for segment in self.segments[first..].iter().take_while(|s| s.at < range.end) {
+            other.segments.push(Segment { at: base + segment.at - range.start, ..*segment });
+        }
+        other.text.push_str(&self.text[range]);
+    }
+
+    /// The text without white space around it.
+    pub(super) fn trimmed(&self) -> Self {
+        let start = self.text.len() - self.text.trim_start().len();
+        self.slice(start..start + self.text.trim().len())
+    }
+
+    fn locate(&self, at: usize) -> Segment {
+        let index = self.segments.partition_point(|s| s.at <= at).saturating_sub(1);
+        let Some(segment) = self.segments.get(index) else {
+            return Segment { at: 0, line: 1, column: 1, replaced: false };
+        };
+        if segment.replaced {
+            return *segment;
+        }
+        let chars = self.text.get(segment.at..at).map_or(0, |s| s.chars().count());
+        Segment { column: segment.column.saturating_add(u32::try_from(chars).unwrap_or(u32::MAX)), ..*segment }
+    }
+
+    /// Where these bytes stand in the file; the width stays on the first line of them.
+    pub(super) fn place(&self, range: &Range<usize>) -> Place {
+        let start = self.locate(range.start);
+        let next =
+            self.segments.get(self.segments.partition_point(|s| s.at <= range.start)).map_or(usize::MAX, |s| s.at);
+        let chars = if start.replaced {
+            1
+        } else {
+            self.text.get(range.start..range.end.min(next)).map_or(1, |s| s.trim_end().chars().count())
+        };
+        Place { line: start.line, column: start.column, width: u32::try_from(chars.max(1)).unwrap_or(u32::MAX) }
+    }
+
+    pub(super) fn whole(&self) -> Range<usize> {
+        0..self.text.len()
+    }
+
+    pub(super) fn error(&self, range: &Range<usize>, text: impl Into<String>) -> Problem {
+        self.problem(range, Severity::Error, text.into())
+    }
+
+    pub(super) fn warning(&self, range: &Range<usize>, text: impl Into<String>) -> Problem {
+        self.problem(range, Severity::Warning, text.into())
+    }
+
+    fn problem(&self, range: &Range<usize>, severity: Severity, text: String) -> Problem {
+        Problem { path: self.file.to_path_buf(), place: self.place(range), severity, text }
+    }
+}
+
+impl Fault {
+    pub(super) fn new(range: Range<usize>, text: impl Into<String>) -> Self {
+        Self { range, text: text.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_survive_continued_lines() {
+        let mut text = Text::new(Rc::from(Path::new("f")));
+        text.push("one ", 3, 6);
+        text.push("twö three", 4, 3);
+        assert_eq!(text.place(&(0..3)), Place { line: 3, column: 6, width: 3 });
+        assert_eq!(text.place(&(4..8)), Place { line: 4, column: 3, width: 3 });
+        assert_eq!(text.place(&(9..14)), Place { line: 4, column: 7, width: 5 });
+        let part = text.slice(2..14);
+        assert_eq!(part.text, "e twö three");
+        assert_eq!(part.place(&(7..12)), Place { line: 4, column: 7, width: 5 });
+    }
+}

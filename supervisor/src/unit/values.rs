@@ -1,0 +1,219 @@
+//! The small value languages of both manuals: booleans, time spans, sizes, signals. Each error says what to write.
+
+use std::time::Duration;
+
+/// What was expected in place of the value, as a sentence's object: `expected …`.
+pub(super) type Expected = &'static str;
+
+pub(super) const BOOLEAN: Expected = "expected yes, true, on, 1 or no, false, off, 0";
+pub(super) const SPAN: Expected = "expected a time span such as 90, 1min 30s, 500ms or infinity";
+pub(super) const SIZE: Expected = "expected a size such as 64M, 1.5G or a number of bytes";
+pub(super) const SIGNAL: Expected = "expected a signal such as SIGTERM, TERM, RTMIN+3 or 15";
+
+pub(super) fn boolean(text: &str) -> Result<bool, Expected> {
+    let is = |words: [&str; 6]| words.iter().any(|w| w.eq_ignore_ascii_case(text));
+    if is(["1", "yes", "y", "true", "t", "on"]) {
+        Ok(true)
+    } else if is(["0", "no", "n", "false", "f", "off"]) {
+        Ok(false)
+    } else {
+        Err(BOOLEAN)
+    }
+}
+
+/// systemd.time(7), in microseconds at the finest; `None` is `infinity`.
+pub(super) fn span(text: &str) -> Result<Option<Duration>, Expected> {
+    let text = text.trim();
+    if text == "infinity" {
+        return Ok(None);
+    }
+    let mut total: u128 = 0;
+    let mut rest = text;
+    if rest.is_empty() {
+        return Err(SPAN);
+    }
+    while !rest.is_empty() {
+        let (whole, fraction, after) = number(rest).ok_or(SPAN)?;
+        let after = after.trim_start();
+        let length = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
+        let unit = unit_us(&after[..length]).ok_or(SPAN)?;
+        let part = u128::from(whole) * u128::from(unit) + u128::from(fraction) * u128::from(unit) / u128::from(SCALE);
+        total += part;
+        rest = after[length..].trim_start();
+    }
+    // systemd's own limit: what does not fit 64 bits of microseconds is not a time.
+    let total = u64::try_from(total).ok().filter(|t| *t < u64::MAX).ok_or(SPAN)?;
+    Ok(Some(Duration::from_micros(total)))
+}
+
+fn unit_us(unit: &str) -> Option<u64> {
+    const SECOND: u64 = 1_000_000;
+    Some(match unit {
+        "us" | "usec" | "µs" | "μs" => 1,
+        "ms" | "msec" => 1000,
+        "" | "s" | "sec" | "second" | "seconds" => SECOND,
+        "m" | "min" | "minute" | "minutes" => 60 * SECOND,
+        "h" | "hr" | "hour" | "hours" => 3600 * SECOND,
+        "d" | "day" | "days" => 86_400 * SECOND,
+        "w" | "week" | "weeks" => 7 * 86_400 * SECOND,
+        "M" | "month" | "months" => 2_629_800 * SECOND,
+        "y" | "year" | "years" => 31_557_600 * SECOND,
+        _ => return None,
+    })
+}
+
+/// Fractions are counted in billionths.
+const SCALE: u64 = 1_000_000_000;
+
+/// `12` or `1.5` at the start: the whole part, the fraction in billionths, what follows.
+fn number(text: &str) -> Option<(u64, u64, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let whole = if digits == 0 { 0 } else { text[..digits].parse().ok()? };
+    let rest = &text[digits..];
+    let Some(after) = rest.strip_prefix('.') else {
+        return (digits > 0).then_some((whole, 0, rest));
+    };
+    let length = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+    if digits == 0 && length == 0 {
+        return None;
+    }
+    let fraction =
+        after[..length].bytes().chain(std::iter::repeat(b'0')).take(9).fold(0, |n, b| n * 10 + u64::from(b - b'0'));
+    Some((whole, fraction, &after[length..]))
+}
+
+/// A size in bytes with systemd's suffixes K, M, G, T, P, E (of 1024) or Podman's, which may be small and may have `i` and `b` behind them.
+pub(super) fn size(text: &str) -> Result<u64, Expected> {
+    let (whole, fraction, rest) = number(text.trim()).ok_or(SIZE)?;
+    let suffix = rest.trim_start().to_ascii_lowercase();
+    let letter = match suffix.as_str() {
+        "" | "b" => "",
+        s => s.strip_suffix("ib").or_else(|| s.strip_suffix('b')).or_else(|| s.strip_suffix('i')).unwrap_or(s),
+    };
+    let shift = match letter {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        "e" => 60,
+        _ => return Err(SIZE),
+    };
+    let unit = 1_u128 << shift;
+    let bytes = u128::from(whole) * unit + u128::from(fraction) * unit / u128::from(SCALE);
+    u64::try_from(bytes).map_err(|_| SIZE)
+}
+
+/// Number of a signal by name, with or without SIG, or by number.
+pub(super) fn signal(text: &str) -> Result<i32, Expected> {
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return text.parse().ok().filter(|n| (1..=64).contains(n)).ok_or(SIGNAL);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some((_, number)) = SIGNALS.iter().find(|(known, _)| *known == name) {
+        return Ok(*number);
+    }
+    // As the kernel and musl number them, with the three that glibc keeps for itself left out, as systemd and Podman count.
+    let offset = |rest: &str, sign: char| -> Option<i32> {
+        if rest.is_empty() { Some(0) } else { rest.strip_prefix(sign)?.parse::<u8>().ok().map(i32::from) }
+    };
+    let number = if let Some(rest) = name.strip_prefix("RTMIN") {
+        offset(rest, '+').map(|n| 34 + n)
+    } else if let Some(rest) = name.strip_prefix("RTMAX") {
+        offset(rest, '-').map(|n| 64 - n)
+    } else {
+        None
+    };
+    number.filter(|n| (34..=64).contains(n)).ok_or(SIGNAL)
+}
+
+const SIGNALS: [(&str, i32); 33] = [
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("ILL", libc::SIGILL),
+    ("TRAP", libc::SIGTRAP),
+    ("ABRT", libc::SIGABRT),
+    ("IOT", libc::SIGABRT),
+    ("BUS", libc::SIGBUS),
+    ("FPE", libc::SIGFPE),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("SEGV", libc::SIGSEGV),
+    ("USR2", libc::SIGUSR2),
+    ("PIPE", libc::SIGPIPE),
+    ("ALRM", libc::SIGALRM),
+    ("TERM", libc::SIGTERM),
+    ("STKFLT", libc::SIGSTKFLT),
+    ("CHLD", libc::SIGCHLD),
+    ("CONT", libc::SIGCONT),
+    ("STOP", libc::SIGSTOP),
+    ("TSTP", libc::SIGTSTP),
+    ("TTIN", libc::SIGTTIN),
+    ("TTOU", libc::SIGTTOU),
+    ("URG", libc::SIGURG),
+    ("XCPU", libc::SIGXCPU),
+    ("XFSZ", libc::SIGXFSZ),
+    ("VTALRM", libc::SIGVTALRM),
+    ("PROF", libc::SIGPROF),
+    ("WINCH", libc::SIGWINCH),
+    ("IO", libc::SIGIO),
+    ("POLL", libc::SIGIO),
+    ("PWR", libc::SIGPWR),
+    ("SYS", libc::SIGSYS),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn booleans() {
+        assert_eq!([boolean("yes"), boolean("True"), boolean("ON"), boolean("1")], [Ok(true); 4]);
+        assert_eq!([boolean("no"), boolean("false"), boolean("Off"), boolean("0")], [Ok(false); 4]);
+        assert!(["", "2", "yess", "enabled"].iter().all(|t| boolean(t).is_err()));
+    }
+
+    #[test]
+    fn the_time_spans_of_the_manual() {
+        let ms = |text| span(text).unwrap().unwrap().as_millis();
+        assert_eq!(ms("50"), 50_000);
+        assert_eq!(ms("2min 200ms"), 120_200);
+        assert_eq!(ms("2h 30min"), 9_000_000);
+        assert_eq!([ms("2 h"), ms("2hours")], [7_200_000; 2]);
+        assert_eq!(ms("48hr"), 172_800_000);
+        assert_eq!(ms("1y 12month"), 2 * 31_557_600_000);
+        assert_eq!(ms("55s500ms"), 55_500);
+        assert_eq!(ms("300ms20s 5day"), 432_020_300);
+        assert_eq!(ms("1.5min"), 90_000);
+        assert_eq!(ms(".5"), 500);
+        assert_eq!(span("infinity"), Ok(None));
+        assert_eq!(span("0"), Ok(Some(Duration::ZERO)));
+        for wrong in ["", "s", "-1", "1 fortnight", "1x", "5 . 3", "99999999999999999999", "600000y"] {
+            assert_eq!(span(wrong), Err(SPAN), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_of_both_manuals() {
+        assert_eq!(size("1024"), Ok(1024));
+        assert_eq!([size("64M"), size("64m"), size("64MiB"), size("64 mb"), size("0.0625g")], [Ok(64 << 20); 5]);
+        assert_eq!(size("1.5K"), Ok(1536));
+        assert_eq!(size("1E"), Ok(1 << 60));
+        for wrong in ["", "M", "64X", "-1", "64 M B", "16E", "1.5.5k"] {
+            assert_eq!(size(wrong), Err(SIZE), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn signals_by_name_and_number() {
+        assert_eq!([signal("SIGTERM"), signal("term"), signal("15")], [Ok(15); 3]);
+        assert_eq!([signal("SIGRTMIN+3"), signal("RTMIN+3"), signal("37")], [Ok(37); 3]);
+        assert_eq!([signal("SIGRTMAX-1"), signal("RTMAX")], [Ok(63), Ok(64)]);
+        for wrong in ["", "0", "65", "SIGFOO", "RTMIN+99", "SIG", "-9", "RTMIN-1"] {
+            assert!(signal(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
