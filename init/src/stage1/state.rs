@@ -19,7 +19,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 
 use super::devices::{self, BlockDevice};
 use super::seed::{self, HEADER_BYTES, Seed};
@@ -189,10 +189,19 @@ fn open(device: &BlockDevice, reset: bool) -> Result<(), StateError> {
         create(&file, device)?;
     }
     drop(file);
-    mount(Some(node.as_str()), MOUNT_POINT, Some("xfs"), FLAGS, None::<&str>)
-        .map_err(|source| StateError::Mount { node, source })?;
-    grow(device, new);
+    mount_xfs(&node)?;
+    if grow(device, new) {
+        // Kernels before 6.13 (and their stable series) cannot replay a log that grows the file system: a power cut now
+        // would cost the state. An unmount writes the new size and leaves an empty log.
+        umount(MOUNT_POINT).map_err(|source| StateError::Mount { node: node.clone(), source })?;
+        mount_xfs(&node)?;
+    }
     Ok(())
+}
+
+fn mount_xfs(node: &str) -> Result<(), StateError> {
+    mount(Some(node), MOUNT_POINT, Some("xfs"), FLAGS, None::<&str>)
+        .map_err(|source| StateError::Mount { node: node.to_owned(), source })
 }
 
 fn probe(device: &File, size_bytes: u64) -> io::Result<Content> {
@@ -231,8 +240,8 @@ fn largest_seed(size_bytes: u64) -> Result<String, StateError> {
 }
 
 /// Grows the mounted file system to its device: after its creation, and whenever the device grew. A failure costs
-/// only the space.
-fn grow(device: &BlockDevice, new: bool) {
+/// only the space. True when it grew.
+fn grow(device: &BlockDevice, new: bool) -> bool {
     let made = if new { "xfs, new" } else { "xfs" };
     let name = &device.name;
     let grown =
@@ -246,8 +255,9 @@ fn grow(device: &BlockDevice, new: bool) {
             let now = xfs_geometry(folder.as_fd())?;
             Ok((had_bytes, now.blocks * u64::from(now.block_bytes)))
         });
+    let larger = matches!(grown, Ok((had, has)) if has > had);
     match grown {
-        Ok((had, has)) if has > had => {
+        Ok((had, has)) if larger => {
             story::say_fmt("state", format_args!("{made}, {name}, grown from {} to {} MiB", had >> 20, has >> 20));
         }
         Ok((_, has)) => story::say_fmt("state", format_args!("{made}, {name}, {} MiB", has >> 20)),
@@ -256,6 +266,7 @@ fn grow(device: &BlockDevice, new: bool) {
             story::warn_fmt("state", format_args!("grow it to its device: {}", errno.desc()));
         }
     }
+    larger
 }
 
 /// The rescue screen's "state reset", after the word was typed: the next boot makes a new state. Refused while the
