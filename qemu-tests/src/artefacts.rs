@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use initramfs::requirements::{self, DPKG, MKFS_EROFS, MKFS_XFS, QEMU};
 use initramfs::{Image, Kernel, Programs};
 use nix::fcntl::{Flock, FlockArg};
 
@@ -35,6 +36,8 @@ impl Artefacts {
     pub fn build(kernel: Option<&Path>, progress: &mut dyn FnMut(&str)) -> Result<Self, BuildError> {
         let out = initramfs::out();
         let _lock = lock(&out)?;
+        // All that will be missing later, named or installed before anything takes time.
+        requirements::ensure(&[MKFS_EROFS, MKFS_XFS, DPKG, QEMU], progress)?;
         let programs = initramfs::programs(progress)?;
         let kernel = initramfs::kernel(&out, kernel, progress)?;
         let image = initramfs::image(&out, &kernel, &programs, progress)?;

@@ -35,7 +35,7 @@ pub struct Machine {
     folder: Folder,
     /// When QEMU was started.
     pub(crate) started: Instant,
-    _slot: Slot,
+    slot: Option<Slot>,
 }
 
 /// `Debug` shows the sentence, too: that is what a test's `unwrap` prints.
@@ -81,7 +81,12 @@ impl Machine {
     pub(crate) fn new(child: Child, console: Console, qmp: Qmp, folder: Folder, slot: Slot, orlop: PathBuf) -> Self {
         let pid = child.id().cast_signed();
         let (child, started) = (Mutex::new(child), Instant::now());
-        Self { child, pid, console, qmp, forwards: Vec::new(), orlop, folder, started, _slot: slot }
+        Self { child, pid, console, qmp, forwards: Vec::new(), orlop, folder, started, slot: Some(slot) }
+    }
+
+    /// Lets others boot in its place: it only waits for questions from here on.
+    pub fn is_idle(&mut self) {
+        self.slot = None;
     }
 
     pub fn console(&self) -> &Console {

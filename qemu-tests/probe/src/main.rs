@@ -2,6 +2,7 @@
 //!
 //! On failure: one sentence on stderr and exit status 1; a wrong call exits with 2.
 
+mod cgroups;
 mod files;
 mod net;
 mod processes;
@@ -21,6 +22,8 @@ probe mount-of PATH              print file system type and size in bytes of the
 probe write FILE TEXT            write and sync
 probe cat FILE...                print files
 probe count FILE                 add one to the number in FILE, sync, print it
+probe keep-killing CGROUP        kill everything in the cgroup whenever there is something
+probe freeze CGROUP SECONDS      freeze the cgroup, thaw it after SECONDS
 probe exit CODE                  print `exiting` and exit
 probe sleep [SECONDS]            stay (for ever without SECONDS), end on TERM
 probe burn                       use a CPU
@@ -41,6 +44,8 @@ fn main() -> ExitCode {
         ["write", file, text] => files::write(file, text),
         ["cat", files @ ..] => files::cat(files),
         ["count", file] => files::count(file),
+        ["keep-killing", cgroup] => cgroups::keep_killing(cgroup),
+        ["freeze", cgroup, seconds] => with_number(seconds, |seconds| cgroups::freeze(cgroup, seconds)),
         ["exit", code] => {
             return code.parse().map_or(ExitCode::from(2), |code: u8| {
                 println!("exiting");

@@ -1,0 +1,27 @@
+//! What a container with the machine's cgroups in a volume can do to others: the way a test kills or stops the
+//! supervisor without any door of its own.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+pub(crate) fn keep_killing(cgroup: &str) -> io::Result<()> {
+    const BEAT: Duration = Duration::from_millis(20);
+    println!("killing");
+    loop {
+        if !fs::read_to_string(Path::new(cgroup).join("cgroup.procs"))?.is_empty() {
+            fs::write(Path::new(cgroup).join("cgroup.kill"), "1")?;
+        }
+        thread::sleep(BEAT);
+    }
+}
+
+pub(crate) fn freeze(cgroup: &str, seconds: u64) -> io::Result<()> {
+    let freeze = Path::new(cgroup).join("cgroup.freeze");
+    println!("freezing");
+    fs::write(&freeze, "1")?;
+    thread::sleep(Duration::from_secs(seconds));
+    fs::write(freeze, "0")
+}

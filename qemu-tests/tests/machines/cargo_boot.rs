@@ -1,0 +1,127 @@
+//! `cargo boot` as a person calls it.
+
+use crate::support::{enabled, probe_image, probe_unit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use qemu_tests::{Artefacts, LIMIT, get_tcp};
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+
+/// A running `cargo boot`, killed when dropped: it then takes its QEMU with it.
+struct Boot {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Boot {
+    fn start(args: &[&str]) -> Self {
+        // What it boots is built by now, so that no wait below is for a compiler.
+        Artefacts::shared();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_boot"));
+        let mut child = command.args(args).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines, seen: Vec::new() }
+    }
+
+    fn wait_for(&mut self, pattern: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(LIMIT);
+            let line = line.unwrap_or_else(|error| panic!("{error} before `{pattern}` in {:#?}", self.seen));
+            self.seen.push(line.clone());
+            if line.contains(pattern) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Its output ends with it; a machine that does not stop would be noticed here.
+    fn wait(&mut self) -> ExitStatus {
+        loop {
+            match self.lines.recv_timeout(LIMIT) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(error) => panic!("{error}: it goes on: {:#?}", self.seen),
+            }
+        }
+    }
+}
+
+impl Drop for Boot {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn it_shows_the_demos_address_and_ctrl_c_powers_off() {
+    // Taken, so that it has to find another port and say so.
+    let taken = TcpListener::bind("127.0.0.1:8080");
+    let mut boot = Boot::start(&["--", "--timing"]);
+    let line = boot.wait_for("the demo");
+    assert!(line.contains("the demo answers at http://127.0.0.1:"), "{line}");
+    let address: SocketAddr = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
+    assert_ne!(address.port(), 8080);
+    assert_eq!(get_tcp(address, "/", LIMIT).unwrap().status, 200);
+    boot.wait_for("8080 of this host is taken");
+    assert!(boot.seen.iter().any(|line| line.contains("supervisor-exec")), "no timing in {:#?}", boot.seen);
+    let hint = boot.wait_for(" -H unix://");
+    let words: Vec<&str> = hint.split_whitespace().collect();
+    let ps = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    assert!(String::from_utf8_lossy(&ps.stdout).contains("demo"), "{ps:?}");
+
+    boot.signal(Signal::SIGINT);
+    boot.wait_for("the machine is off");
+    assert_eq!(boot.wait().code(), Some(0));
+    drop(taken);
+}
+
+#[test]
+fn a_second_ctrl_c_cuts_the_power() {
+    let units = tempfile::tempdir().unwrap();
+    let stubborn = enabled(&probe_unit("ignore-term", "StopTimeout=600"));
+    std::fs::write(units.path().join("stubborn.container"), stubborn).unwrap();
+    let image = probe_image().to_str().unwrap();
+    let mut boot = Boot::start(&["--units", units.path().to_str().unwrap(), "--image", image, "--headless"]);
+    boot.wait_for("Ctrl-C powers");
+    boot.signal(Signal::SIGINT);
+    boot.wait_for("Ctrl-C again");
+    boot.signal(Signal::SIGINT);
+    boot.wait_for("cutting the power");
+    assert_eq!(boot.wait().code(), Some(130));
+}
+
+#[test]
+fn run_prints_and_exits_as_the_command_did() {
+    Artefacts::shared();
+    let run = |words: &str| Command::new(env!("CARGO_BIN_EXE_boot")).args(["--run", words]).output().unwrap();
+    let ps = run("ps --json");
+    assert_eq!(ps.status.code(), Some(0), "{}", String::from_utf8_lossy(&ps.stderr));
+    let units: Vec<serde_json::Value> = serde_json::from_slice(&ps.stdout).unwrap();
+    assert!(units.iter().any(|unit| unit["name"] == "demo" && unit["state"] == "active"), "{units:#?}");
+    let unknown = run("status 'no such'");
+    assert_eq!(unknown.status.code(), Some(4), "{}", String::from_utf8_lossy(&unknown.stderr));
+}
+
+#[test]
+fn wrong_options_are_explained() {
+    let wrong = Command::new(env!("CARGO_BIN_EXE_boot")).args(["-p", "web:80"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("`web` is not a port"), "{wrong:?}");
+    let help = Command::new(env!("CARGO_BIN_EXE_boot")).args(["--", "--help"]).output().unwrap();
+    let text = String::from_utf8_lossy(&help.stdout).into_owned();
+    let options = "--units --image -p --disk --memory --cpus --kernel --append --headless --timing --run Examples:";
+    for option in options.split(' ') {
+        assert!(text.contains(option), "{option} is not in {text}");
+    }
+}

@@ -1,0 +1,161 @@
+//! One machine, with the demo and a few probes, of which many things are asked that change nothing.
+
+use crate::support::{enabled, machine, named, probe_unit, run_probe, state};
+use qemu_tests::Machine;
+use std::sync::OnceLock;
+
+/// Units the tests below start when they need them are not enabled.
+fn first() -> &'static Machine {
+    static FIRST: OnceLock<Machine> = OnceLock::new();
+    FIRST.get_or_init(|| {
+        let mut machine = machine("first")
+            .unit("web.container", &enabled(&probe_unit("serve 8081", "Environment=COLOUR=blue")))
+            .unit("once.container", &enabled(&probe_unit("exit 0", "")))
+            .unit("bad.container", "[Container]\nImage=localhost/probe:latest\nNetwork=host\nExce=serve 1\n")
+            .unit("writes.container", &probe_unit("try-writes /host /host/proc", "Volume=/:/host"))
+            .unit("zombies.container", &probe_unit("zombies /host/proc", "Volume=/:/host"))
+            .unit("orphans.container", &probe_unit("orphans 200", ""))
+            .unit("mounts.container", &probe_unit("cat /proc/self/mounts /proc/self/status", ""))
+            .forward(8080)
+            .forward(8081)
+            .start()
+            .unwrap();
+        machine.settled().unwrap();
+        // From here on it waits for questions: others may boot meanwhile.
+        machine.is_idle();
+        machine
+    })
+}
+
+#[test]
+fn the_machine_boots_and_says_so_on_its_console() {
+    let machine = first();
+    let system = machine.get("/v1/system").unwrap();
+    assert_eq!(system["state_store"], "persistent", "{system:#}");
+    assert_eq!(system["supervisor_generation"], 1, "{system:#}");
+    assert_eq!(system["machine_id"].as_str().unwrap().len(), 32, "{system:#}");
+    let addresses = system["addresses"].as_array().unwrap();
+    assert!(addresses.iter().any(|address| address == "eth0 10.0.2.15/24"), "{system:#}");
+    let console = machine.console().text();
+    for stage in ["root", "state", "demo"] {
+        assert!(console.lines().any(|line| line.starts_with('[') && line.contains(stage)), "no {stage} in:\n{console}");
+    }
+    // No kernel noise: every line before the rescue screen would be one of the story.
+    let noise: Vec<&str> = console.lines().filter(|line| !line.is_empty() && !line.starts_with('[')).collect();
+    assert!(noise.is_empty(), "{noise:#?}");
+}
+
+#[test]
+fn the_demo_answers_through_the_forwarded_port() {
+    let page = first().http(8080, "/").unwrap();
+    assert_eq!(page.status, 200);
+    assert!(page.header("Content-Type").unwrap_or_default().starts_with("text/html"), "{:?}", page.headers);
+    assert!(page.text().contains("<html"), "{}", page.text());
+}
+
+#[test]
+fn units_settle_each_in_its_own_way() {
+    let units = first().get("/v1/units").unwrap();
+    let units = units.as_array().unwrap();
+    assert_eq!(state(named(units, "demo")), "active");
+    assert_eq!(state(named(units, "web")), "active");
+    let once = named(units, "once");
+    assert_eq!((state(once), once["exit_code"].as_i64()), ("inactive", Some(0)), "{once:#}");
+    assert_eq!(named(units, "writes")["enabled"], false);
+}
+
+#[test]
+fn a_mistake_in_one_unit_is_shown_with_its_place_and_the_nearest_key() {
+    let machine = first();
+    let system = machine.get("/v1/system").unwrap();
+    let problems = system["problems"].as_array().unwrap();
+    let problem = problems.iter().filter_map(|problem| problem.as_str()).find(|text| text.contains("bad.container"));
+    let problem = problem.unwrap_or_else(|| panic!("{system:#}"));
+    assert!(problem.contains("bad.container:4:1") && problem.contains("Exec"), "{problem}");
+
+    // The same words on a laptop.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.container");
+    std::fs::write(&file, "[Container]\nImage=localhost/probe:latest\nNetwork=host\nExce=serve 1\n").unwrap();
+    let lint = std::process::Command::new(machine.orlop_program()).arg("lint").arg(&file).output().unwrap();
+    assert_eq!(lint.status.code(), Some(1), "{lint:?}");
+    let said = String::from_utf8_lossy(&lint.stdout) + String::from_utf8_lossy(&lint.stderr);
+    let text = |line: &str| line.split_once("bad.container:").map(|(_, text)| text.to_owned());
+    assert!(said.lines().any(|line| text(line) == text(problem)), "{said}\nagainst\n{problem}");
+}
+
+#[test]
+fn only_the_four_places_can_be_written() {
+    let lines = run_probe(first(), "writes", "walked ").unwrap();
+    let walked: u32 = lines.last().and_then(|line| line.strip_prefix("walked ")?.parse().ok()).unwrap();
+    assert!(walked > 15, "{lines:#?}");
+    let writable: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("writable /host")).collect();
+    // Device nodes live in memory; whoever may make them is root of the machine already.
+    let allowed = ["/etc/containers.d", "/var", "/run", "/tmp", "/dev"];
+    let below =
+        |path: &str, place: &str| path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let wrong: Vec<_> = writable.iter().filter(|path| !allowed.iter().any(|place| below(path, place))).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // The walk tries each folder once, and /etc/containers.d is a folder of /var bound there: it has its own proof in
+    // the units of this very machine, which lie there.
+    for place in ["/var", "/run", "/tmp"] {
+        assert!(writable.contains(&place), "{place} is not writable: {writable:#?}");
+    }
+    let unit = first().unit("web").unwrap();
+    assert_eq!(unit["path"], "/etc/containers.d/web.container");
+}
+
+#[test]
+fn zombies_are_gone() {
+    let machine = first();
+    machine.post("/v1/units/orphans/start").unwrap();
+    machine.wait_for_log("orphans", "orphaned").unwrap();
+    // Its PID 1 has left them unreaped; with it they become the machine's.
+    machine.post("/v1/units/orphans/stop").unwrap();
+    let lines = run_probe(machine, "zombies", "zombies ").unwrap();
+    assert_eq!(lines.last().map(String::as_str), Some("zombies 0"), "{lines:#?}");
+}
+
+#[test]
+fn a_container_has_the_default_capabilities_and_sees_only_its_own_mounts() {
+    let lines = run_probe(first(), "mounts", "nonvoluntary_ctxt_switches").unwrap();
+    let value = |key: &str| lines.iter().find_map(|line| line.strip_prefix(key)).map(str::trim);
+    // Podman's list: CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT.
+    assert_eq!(value("CapEff:"), Some("00000000800405fb"), "{lines:#?}");
+    assert_eq!(value("CapInh:"), Some("0000000000000000"), "{lines:#?}");
+    assert_eq!(value("Pid:"), Some("1"), "{lines:#?}");
+    let roots: Vec<_> = lines.iter().filter(|line| line.split(' ').nth(1) == Some("/")).collect();
+    assert!(roots.len() == 1 && roots[0].starts_with("overlay "), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains(" /var")), "{lines:#?}");
+}
+
+#[test]
+fn the_command_line_reaches_the_machine_from_the_host() {
+    let machine = first();
+    let ps = machine.orlop(&["ps"]).unwrap();
+    assert!(ps.status.success(), "{ps:?}");
+    let listed = String::from_utf8(ps.stdout).unwrap();
+    assert!(listed.lines().any(|line| line.contains("web") && line.contains("active")), "{listed}");
+
+    let json = machine.orlop(&["ps", "--json"]).unwrap();
+    let units: Vec<serde_json::Value> = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(state(named(&units, "web")), "active");
+
+    let status = machine.orlop(&["status", "once"]).unwrap();
+    assert_eq!(status.status.code(), Some(3), "{status:?}");
+    let unknown = machine.orlop(&["status", "webb"]).unwrap();
+    assert_eq!(unknown.status.code(), Some(4), "{unknown:?}");
+    let logs = machine.orlop(&["logs", "web"]).unwrap();
+    assert!(String::from_utf8_lossy(&logs.stdout).contains("listening on 8081"), "{logs:?}");
+}
+
+#[test]
+fn many_clients_at_once_are_served() {
+    let machine = first();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..12).map(|_| scope.spawn(|| machine.get("/v1/units/web").unwrap())).collect();
+        for client in clients {
+            assert_eq!(state(&client.join().unwrap()), "active");
+        }
+    });
+}

@@ -1,0 +1,57 @@
+//! Machines that lack something, or are built differently.
+
+use crate::support::{enabled, machine, named, probe_unit, state};
+use qemu_tests::{Artefacts, Machine};
+
+#[test]
+fn a_machine_without_a_network_card_runs_its_units() {
+    let sleep = enabled(&probe_unit("sleep", ""));
+    let machine = machine("no-network").no_network().unit("sleep.container", &sleep).start().unwrap();
+    let units = machine.settled().unwrap();
+    assert_eq!(state(named(&units, "sleep")), "active", "{units:#?}");
+    let system = machine.get("/v1/system").unwrap();
+    assert_eq!(system["addresses"].as_array().map(Vec::len), Some(0), "{system:#}");
+    assert_eq!(system["state"], "running", "{system:#}");
+}
+
+#[test]
+fn ninety_six_mebibytes_are_enough() {
+    let machine = Machine::builder(Artefacts::shared(), "memory").memory_mib(96).forward(8080).start().unwrap();
+    let units = machine.settled().unwrap();
+    assert_eq!(state(named(&units, "demo")), "active", "{units:#?}");
+    assert_eq!(machine.http(8080, "/").unwrap().status, 200);
+}
+
+#[test]
+fn a_static_address_comes_from_the_kernels_command_line() {
+    // Another prefix length than QEMU's DHCP server gives, to tell the two apart.
+    let machine = Machine::builder(Artefacts::shared(), "static")
+        .append("ip=10.0.2.15::10.0.2.2:255.255.255.128:shelf:eth0:off:10.0.2.3")
+        .forward(8080)
+        .start()
+        .unwrap();
+    machine.settled().unwrap();
+    let system = machine.get("/v1/system").unwrap();
+    let addresses = system["addresses"].as_array().unwrap();
+    assert!(addresses.iter().any(|address| address == "eth0 10.0.2.15/25"), "{system:#}");
+    assert_eq!(machine.http(8080, "/").unwrap().status, 200);
+}
+
+#[test]
+fn a_raw_disk_boots_by_its_partition_labels() {
+    let artefacts = Artefacts::shared();
+    let disk = initramfs::raw_disk(&artefacts.out, &artefacts.image, 1 << 30, &mut |_| {}).unwrap();
+    let machine = Machine::builder(artefacts, "raw-disk").raw_disk(&disk).forward(8080).start().unwrap();
+    let units = machine.settled().unwrap();
+    assert_eq!(state(named(&units, "demo")), "active", "{units:#?}");
+    assert_eq!(machine.get("/v1/system").unwrap()["state_store"], "persistent");
+    assert_eq!(machine.http(8080, "/").unwrap().status, 200);
+}
+
+#[test]
+fn without_a_state_disk_the_machine_says_that_nothing_is_kept() {
+    let machine = Machine::builder(Artefacts::shared(), "stateless").no_state().start().unwrap();
+    let units = machine.settled().unwrap();
+    assert_eq!(state(named(&units, "demo")), "active", "{units:#?}");
+    assert_eq!(machine.get("/v1/system").unwrap()["state_store"], "volatile");
+}

@@ -1,0 +1,14 @@
+//! Every test that needs a machine. Each reads as a script: boot, expect, act, expect.
+//!
+//! Questions that only look are asked of one machine (`first`); whoever changes or ends a machine boots its own.
+#![allow(clippy::unwrap_used, reason = "a test ends with the sentence of the error, its place and the console's tail")]
+
+mod cargo_boot;
+mod first;
+mod hardware;
+mod nginx;
+mod power;
+mod state;
+mod supervisor;
+mod support;
+mod watchdog;

@@ -1,0 +1,102 @@
+//! What a machine stores, it keeps: over a reboot, over a power cut, and in front of a file system it cannot read.
+
+use crate::support::{enabled, machine, named, probe_unit, state};
+use qemu_tests::{Artefacts, Machine};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const DISK_BYTES: u64 = 2 << 30;
+/// Where xfs keeps its own identity: `sb_magicnum` at 0, `sb_uuid` at 32 (xfs_db(8), superblock).
+const SUPERBLOCK_UUID: std::ops::Range<usize> = 32..48;
+
+fn blank_disk(folder: &Path) -> PathBuf {
+    let disk = folder.join("state.raw");
+    File::create(&disk).unwrap().set_len(DISK_BYTES).unwrap();
+    disk
+}
+
+fn head(disk: &Path) -> Vec<u8> {
+    let mut head = vec![0; 1 << 20];
+    File::open(disk).unwrap().read_exact_at(&mut head, 0).unwrap();
+    head
+}
+
+fn uuid(disk: &Path) -> Vec<u8> {
+    let head = head(disk);
+    assert_eq!(&head[..4], b"XFSB");
+    head[SUPERBLOCK_UUID].to_vec()
+}
+
+/// Counts its own starts in a named volume.
+fn counter() -> String {
+    enabled(&probe_unit("count /data/count", "Volume=data:/data"))
+}
+
+fn machine_id(machine: &Machine) -> String {
+    machine.get("/v1/system").unwrap()["machine_id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn state_and_identity_are_kept_over_reboot_and_power_cut() {
+    let folder = tempfile::tempdir_in(&Artefacts::shared().out).unwrap();
+    let disk = blank_disk(folder.path());
+    let builder = machine("state").state_file(&disk).unit("count.container", &counter()).may_reboot();
+
+    let first = builder.clone().start().unwrap();
+    first.wait_for_log("count", "count 1").unwrap();
+    let id = machine_id(&first);
+    let made = uuid(&disk);
+    assert!(made.iter().any(|byte| *byte != 0));
+    first.post("/v1/system/reboot").unwrap();
+    first.wait_event("RESET").unwrap();
+    first.wait_for_log("count", "count 2").unwrap();
+    assert_eq!(machine_id(&first), id);
+    first.settled().unwrap();
+    first.power_cut();
+
+    let second = builder.clone().may_reboot().start().unwrap();
+    second.wait_for_log("count", "count 3").unwrap();
+    assert_eq!(machine_id(&second), id);
+    assert_eq!(uuid(&disk), made);
+    second.post("/v1/system/poweroff").unwrap();
+    assert_eq!(second.wait_end().unwrap().reason, "guest-shutdown");
+    drop(second);
+
+    // Another machine is another one.
+    let other_disk = folder.path().join("other.raw");
+    File::create(&other_disk).unwrap().set_len(DISK_BYTES).unwrap();
+    let other = machine("other").state_file(&other_disk).start().unwrap();
+    other.settled().unwrap();
+    assert_ne!(machine_id(&other), id);
+    assert_ne!(uuid(&other_disk), made);
+}
+
+#[test]
+fn a_corrupted_state_file_system_is_said_and_not_overwritten() {
+    let folder = tempfile::tempdir_in(&Artefacts::shared().out).unwrap();
+    let disk = blank_disk(folder.path());
+    let builder = machine("corrupted").state_file(&disk).unit("count.container", &counter());
+    let first = builder.clone().start().unwrap();
+    first.wait_for_log("count", "count 1").unwrap();
+    first.post("/v1/system/poweroff").unwrap();
+    first.wait_end().unwrap();
+    drop(first);
+
+    // The superblock's magic stays, so that it is plainly an xfs; the rest of its head is nonsense.
+    File::options().write(true).open(&disk).unwrap().write_all_at(&[0xa5; 8192 - 4], 4).unwrap();
+    let damaged = head(&disk);
+
+    let second = builder.start().unwrap();
+    let units = second.settled().unwrap();
+    let system = second.get("/v1/system").unwrap();
+    assert_eq!((&system["state_store"], &system["state"]), (&"degraded".into(), &"degraded".into()), "{system:#}");
+    let count = named(&units, "count");
+    assert_eq!(state(count), "failed", "a unit with stored data must not start on an empty disk: {count:#}");
+    assert!(count["reason"].as_str().unwrap_or_default().contains("state"), "{count:#}");
+    assert_eq!(state(named(&units, "demo")), "active", "what stores nothing runs: {units:#?}");
+    assert!(second.console().text().contains("state"), "{}", second.console().tail());
+    second.post("/v1/system/poweroff").unwrap();
+    second.wait_end().unwrap();
+    assert!(head(&disk) == damaged, "the damaged file system was written to");
+}

@@ -1,0 +1,114 @@
+//! The supervisor dies, hangs, grows: the containers do not notice.
+
+use crate::support::{enabled, machine, probe_unit, state};
+use qemu_tests::LIMIT;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+
+/// The number in `line N`.
+fn number(line: &str) -> u64 {
+    line.strip_prefix("line ").and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("`{line}`"))
+}
+
+#[test]
+fn a_killed_supervisor_is_replaced_and_no_container_notices() {
+    let machine = machine("killed")
+        .unit("stream.container", &enabled(&probe_unit("stream 9000", "")))
+        .unit("kill.container", &probe_unit("write /cg/orlop/cgroup.kill 1", "Volume=/sys/fs/cgroup:/cg"))
+        .forward(9000)
+        .start()
+        .unwrap();
+    machine.settled().unwrap();
+    let before = machine.unit("stream").unwrap();
+    assert_eq!(state(&before), "active", "{before:#}");
+    let client = TcpStream::connect(machine.forwarded(9000).unwrap()).unwrap();
+    client.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut lines = BufReader::new(client).lines().map(|line| number(&line.unwrap()));
+    assert_eq!(lines.by_ref().take(5).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+
+    // The answer to this request may die with the one who would give it.
+    let _ = machine.post("/v1/units/kill/start?no_block=true");
+    let system = machine
+        .wait_until("a second supervisor", || {
+            let system = machine.get("/v1/system")?;
+            Ok((system["supervisor_generation"] == 2).then_some(system))
+        })
+        .unwrap();
+    assert_eq!(system["state_store"], "persistent");
+
+    let after = machine.unit("stream").unwrap();
+    assert_eq!((&after["pid"], state(&after), &after["restarts"]), (&before["pid"], "active", &before["restarts"]));
+    // Nothing was lost on the way to the client, and more comes.
+    let streamed: Vec<u64> = lines.take(100).collect();
+    assert_eq!(streamed, (6..106).collect::<Vec<_>>());
+
+    // The log has every line from the first on, across the change.
+    let shown = number(&machine.log("stream").unwrap().pop().unwrap());
+    machine.wait_for_log("stream", &format!("line {}", shown + 20)).unwrap();
+    let log = machine.log("stream").unwrap();
+    let logged: Vec<u64> = log.iter().filter(|line| line.starts_with("line ")).map(|line| number(line)).collect();
+    let expected: Vec<u64> = (1..=logged.len() as u64).collect();
+    assert_eq!(logged, expected);
+
+    // The new one stops what the old one started.
+    let stopped = machine.post("/v1/units/stream/stop").unwrap();
+    assert_eq!(state(&stopped), "inactive", "{stopped:#}");
+}
+
+#[test]
+fn a_hanging_supervisor_is_killed_and_replaced() {
+    // Frozen by its cgroup: it exists, and answers nothing. PID 1 has to find that out by itself.
+    let machine = machine("hanging")
+        .unit("web.container", &enabled(&probe_unit("serve 8081", "")))
+        .unit("freeze.container", &probe_unit("freeze /cg/orlop 50", "Volume=/sys/fs/cgroup:/cg"))
+        .forward(8081)
+        .start()
+        .unwrap();
+    machine.settled().unwrap();
+    let before = machine.unit("web").unwrap();
+    let _ = machine.post("/v1/units/freeze/start?no_block=true");
+    machine
+        .wait_until("another supervisor", || {
+            let system = machine.get("/v1/system")?;
+            Ok(system["supervisor_generation"].as_u64().filter(|generation| *generation > 1))
+        })
+        .unwrap();
+    assert_eq!(machine.unit("web").unwrap()["pid"], before["pid"]);
+    assert_eq!(machine.http(8081, "/").unwrap().text(), "ok");
+}
+
+#[test]
+fn supervisor_and_init_stay_small() {
+    const INIT_KIB: u64 = 700;
+    const SUPERVISOR_KIB: u64 = 8192;
+    const UNIT_KIB: u64 = 64;
+    const MORE: u64 = 10;
+    let mut builder = machine("small");
+    for unit in ["one", "two"] {
+        builder = builder.unit(&format!("{unit}.container"), &enabled(&probe_unit("sleep", "")));
+    }
+    for unit in 0..MORE {
+        builder = builder.unit(&format!("more-{unit}.container"), &probe_unit("sleep", ""));
+    }
+    let machine = builder.start().unwrap();
+    machine.settled().unwrap();
+    let active = || {
+        let units = machine.get("/v1/units").unwrap();
+        units.as_array().unwrap().iter().filter(|unit| state(unit) == "active").count()
+    };
+    assert_eq!(active(), 3, "the demo and two more");
+    let three = machine.get("/v1/system").unwrap();
+    let kib = |system: &Value, key: &str| system[key].as_u64().unwrap_or_else(|| panic!("{system:#}"));
+    assert!(kib(&three, "init_rss_kib") <= INIT_KIB, "{three:#}");
+    assert!(kib(&three, "supervisor_rss_kib") <= SUPERVISOR_KIB, "{three:#}");
+
+    for unit in 0..MORE {
+        machine.post(&format!("/v1/units/more-{unit}/start")).unwrap();
+    }
+    assert_eq!(active(), 13);
+    let more = machine.get("/v1/system").unwrap();
+    let grown = kib(&more, "supervisor_rss_kib").saturating_sub(kib(&three, "supervisor_rss_kib"));
+    assert!(grown <= MORE * UNIT_KIB, "{grown} KiB for {MORE} units: {more:#}");
+    assert!(kib(&more, "init_rss_kib") <= INIT_KIB, "{more:#}");
+}
