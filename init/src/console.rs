@@ -14,14 +14,14 @@ const PENDING_BYTES: usize = 8192;
 /// One terminal the machine talks to, with what it has not taken yet.
 pub(crate) struct Console {
     fd: Option<OwnedFd>,
-    pending: [u8; PENDING_BYTES],
-    len: usize,
+    /// Allocated with the first text, and never again.
+    pending: Vec<u8>,
     dropped_lines: u64,
 }
 
 impl Console {
     pub(crate) const fn new() -> Self {
-        Self { fd: None, pending: [0; PENDING_BYTES], len: 0, dropped_lines: 0 }
+        Self { fd: None, pending: Vec::new(), dropped_lines: 0 }
     }
 
     /// Opens the device if it is not open; a missing device is no error, the lines wait.
@@ -44,38 +44,41 @@ impl Console {
 
     /// True while something waits for the terminal to take it.
     pub(crate) fn is_behind(&self) -> bool {
-        self.fd.is_some() && self.len > 0
+        self.fd.is_some() && !self.pending.is_empty()
     }
 
     /// Queues one line (or several) and writes what the terminal takes now.
     pub(crate) fn write(&mut self, text: &[u8]) {
-        if self.len + text.len() > PENDING_BYTES {
+        if !self.has_room(text) {
             self.flush();
         }
-        if self.len + text.len() > PENDING_BYTES {
+        if !self.has_room(text) {
             self.dropped_lines += 1;
             return;
         }
-        self.pending[self.len..self.len + text.len()].copy_from_slice(text);
-        self.len += text.len();
+        self.pending.extend_from_slice(text);
         self.flush();
+    }
+
+    fn has_room(&mut self, text: &[u8]) -> bool {
+        let missing = PENDING_BYTES.saturating_sub(self.pending.len());
+        self.pending.len() + text.len() <= PENDING_BYTES && self.pending.try_reserve_exact(missing).is_ok()
     }
 
     /// Writes what the terminal takes; a broken terminal (hangup) is closed, to be opened again by `attach`.
     pub(crate) fn flush(&mut self) {
         let mut done = 0;
-        while done < self.len {
+        while done < self.pending.len() {
             let Some(fd) = &self.fd else { break };
-            match nix::unistd::write(fd, &self.pending[done..self.len]) {
+            match nix::unistd::write(fd, &self.pending[done..]) {
                 Ok(0) | Err(nix::Error::EAGAIN) => break,
                 Ok(n) => done += n,
                 Err(nix::Error::EINTR) => {}
                 Err(_) => self.fd = None,
             }
         }
-        self.pending.copy_within(done..self.len, 0);
-        self.len -= done;
-        if self.len == 0 && self.dropped_lines > 0 {
+        self.pending.drain(..done);
+        if self.pending.is_empty() && self.dropped_lines > 0 {
             self.note_dropped();
         }
     }
@@ -91,9 +94,6 @@ impl Console {
         let mut line = crate::text::Text::<64>::new();
         line.push_fmt(format_args!("[console was stopped: {} lines dropped]\n", self.dropped_lines));
         self.dropped_lines = 0;
-        let bytes = line.as_bytes();
-        self.pending[..bytes.len()].copy_from_slice(bytes);
-        self.len = bytes.len();
-        self.flush();
+        self.write(line.as_bytes());
     }
 }

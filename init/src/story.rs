@@ -32,7 +32,8 @@ enum Level {
 struct Story {
     console: Console,
     kmsg: Option<std::os::fd::OwnedFd>,
-    ring: [Line; RING_LINES],
+    /// Allocated with the first line, and never again.
+    ring: Vec<Line>,
     said: usize,
     stages: [(StageName, u64); MAX_STAGES],
     stage_count: usize,
@@ -42,7 +43,7 @@ struct Story {
 static STORY: Mutex<Story> = Mutex::new(Story {
     console: Console::new(),
     kmsg: None,
-    ring: [Line::new(); RING_LINES],
+    ring: Vec::new(),
     said: 0,
     stages: [(StageName::new(), 0); MAX_STAGES],
     stage_count: 0,
@@ -160,8 +161,8 @@ pub(crate) fn last_lines(count: usize, mut each: impl FnMut(&str)) {
     let said = story().said;
     for i in said.saturating_sub(count.min(RING_LINES))..said {
         // A copy, so that `each` may say something itself.
-        let line = story().ring[i % RING_LINES];
-        each(line.as_str());
+        let line = story().ring.get(i % RING_LINES).copied();
+        each(line.as_ref().map_or("", Line::as_str));
     }
 }
 
@@ -193,8 +194,14 @@ impl Story {
         name.push_printable(stage);
         line.push_fmt(format_args!("{:<9} ", name.as_str()));
         line.push_printable(raw.as_str());
-        self.ring[self.said % RING_LINES] = line;
-        self.said += 1;
+        let place = self.said % RING_LINES;
+        if place < self.ring.len() {
+            self.ring[place] = line;
+            self.said += 1;
+        } else if self.ring.try_reserve_exact(RING_LINES - self.ring.len()).is_ok() {
+            self.ring.push(line);
+            self.said += 1;
+        }
 
         // The terminal adds the carriage return (ONLCR is in the kernel's initial mode of a terminal).
         let mut shown = Text::<{ LINE_BYTES + 1 }>::new();

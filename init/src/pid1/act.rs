@@ -49,7 +49,11 @@ impl Machine {
     }
 
     fn spawn(&mut self, now: Duration) {
-        let started = self.with_spare(|machine| machine.command.start());
+        let started = match fault_spawn(self.spawns) {
+            Some(errno) => Err(errno),
+            None => self.with_spare(|machine| machine.command.start()),
+        };
+        self.spawns = self.spawns.saturating_add(1);
         match started {
             Ok((child, socket)) => {
                 self.generation += 1;
@@ -189,4 +193,13 @@ impl Machine {
         story::warn_fmt("shutdown", format_args!("reboot: {}; not feeding the watchdog any more", errno.desc()));
         crate::watchdog::stop_feeding();
     }
+}
+
+/// Fault injection: `ORLOP_FAULT_SPAWN=3` makes the first three starts fail for want of a process.
+fn fault_spawn(spawns: u32) -> Option<Errno> {
+    if !cfg!(debug_assertions) {
+        return None;
+    }
+    let failing: u32 = std::env::var("ORLOP_FAULT_SPAWN").ok()?.parse().ok()?;
+    (spawns < failing).then_some(Errno::EAGAIN)
 }

@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     pub(super) child: Option<Child>,
     pub(super) link: Option<Link>,
     pub(super) generation: u32,
+    /// Starts tried, failed ones included.
+    pub(super) spawns: u32,
     /// Why the supervisor ended or could not be started, the last time.
     pub(super) last_death: Text<120>,
     pub(super) plan: Plan,
@@ -67,6 +69,7 @@ impl Machine {
             child: None,
             link: None,
             generation: 0,
+            spawns: 0,
             last_death: Text::new(),
             plan: Plan::new(),
             helper: None,
@@ -161,6 +164,10 @@ impl Machine {
                 // The kernel sends it for Ctrl-Alt-Del once CAD is off.
                 libc::SIGINT => Requested(Reboot),
                 libc::SIGPWR => Requested(PowerOff),
+                // Fault injection: PID 1 itself breaks.
+                libc::SIGUSR2 if cfg!(debug_assertions) && std::env::var_os("ORLOP_FAULT_ABORT").is_some() => {
+                    std::process::abort()
+                }
                 libc::SIGTERM => {
                     story::say_fmt("init", format_args!("SIGTERM from pid={sender}: a new supervisor"));
                     self.supervise(policy::Event::Renew, now);
