@@ -1,0 +1,283 @@
+//! PID 1 as a real PID 1: of a user and pid namespace, without a virtual machine and without root.
+
+#[allow(unsafe_code, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+mod sys;
+
+mod machine;
+mod scripts;
+mod supervisor;
+
+use machine::machine;
+
+/// Not a test of its own: init executes this program as `orlop supervise`, and the test runner takes that word for a
+/// filter. Elsewhere it has nothing to do.
+#[test]
+fn supervise() {
+    if let Ok(script) = std::env::var("ORLOP_TEST_SCRIPT") {
+        std::panic::set_hook(Box::new(|info| {
+            let text = info.to_string().replace('\n', " ");
+            let _ = std::fs::write(std::env::var("ORLOP_TEST_REPORT").unwrap_or_default(), format!("panic {text}\n"));
+            std::process::exit(99);
+        }));
+        scripts::run(&script);
+    }
+}
+
+mod reaping {
+    use super::*;
+
+    #[test]
+    fn a_hundred_thousand_orphans_with_their_statuses_in_bounded_memory() {
+        machine("orphans").start().expect("healthy");
+    }
+
+    #[test]
+    fn every_signal_that_ends_a_child_is_told() {
+        machine("signals").start().expect("healthy");
+    }
+
+    #[test]
+    fn a_storm_of_signals_loses_nothing() {
+        machine("storm").start().expect("healthy");
+    }
+
+    #[test]
+    fn what_nobody_acknowledges_is_bounded_and_counted() {
+        machine("drop exits").start().expect("healthy");
+    }
+
+    #[test]
+    fn exits_wait_for_the_next_supervisor() {
+        machine("away").start().expect("healthy");
+    }
+}
+
+mod poverty {
+    use super::*;
+
+    #[test]
+    fn without_stdio() {
+        machine("healthy").without_stdio().start().expect("healthy");
+    }
+
+    #[test]
+    fn without_dev() {
+        machine("healthy").without_dev().start().expect("healthy");
+    }
+
+    #[test]
+    fn without_dev_and_stdio() {
+        machine("healthy").without_dev().without_stdio().start().expect("healthy");
+    }
+
+    #[test]
+    fn without_memory_everything_runs_on_the_reserve() {
+        for script in ["keep fd", "away", "storm", "flood"] {
+            let mut machine = machine(script).env("ORLOP_FAULT_ALLOC", "1").start();
+            if script == "keep fd" {
+                machine.expect("stored");
+                machine.signal(libc::SIGTERM);
+            }
+            machine.expect("healthy");
+        }
+    }
+
+    #[test]
+    fn without_file_descriptors() {
+        let mut machine = machine("exhaust fds").max_fds(64).start();
+        machine.expect("full");
+        machine.expect("healthy");
+    }
+
+    #[test]
+    fn without_processes_to_start() {
+        let mut machine = machine("healthy").env("ORLOP_FAULT_SPAWN", "3").start();
+        machine.expect_console("Try again");
+        machine.expect("healthy");
+    }
+}
+
+mod panics {
+    use super::*;
+
+    #[test]
+    fn one_in_each_handler_is_survived() {
+        for handler in ["setup", "signals", "reap", "link", "clock"] {
+            let mut machine = machine("provoke").env("ORLOP_FAULT_PANIC", &format!("{handler}:1")).start();
+            machine.expect_console(&format!("handler={handler} panicked times=1"));
+            machine.expect("healthy");
+        }
+    }
+
+    #[test]
+    fn a_reaper_that_always_panics_still_reaps() {
+        let mut machine = machine("crash").env("ORLOP_FAULT_PANIC", "reap:*").timing("backoff", 1).start();
+        machine.expect_console("Orlop: rescue");
+    }
+
+    #[test]
+    fn a_link_that_always_panics_ends_in_the_rescue_screen() {
+        let mut machine = machine("healthy").env("ORLOP_FAULT_PANIC", "link:*").timing("backoff", 1).start();
+        machine.expect_console("Orlop: rescue");
+    }
+
+    #[test]
+    fn a_clock_that_always_panics_ends_in_the_rescue_screen() {
+        let mut machine = machine("healthy").env("ORLOP_FAULT_PANIC", "clock:*").start();
+        machine.expect_console("clock handler is broken");
+        machine.expect_console("power off");
+    }
+
+    #[test]
+    fn a_rescue_screen_that_panics_again_and_again_reboots() {
+        let mut machine = machine("crash").env("ORLOP_FAULT_PANIC", "rescue:*").timing("backoff", 1).start();
+        assert_eq!(machine.expect_end(), libc::SIGHUP);
+    }
+
+    #[test]
+    fn a_fault_of_pid_1_itself_keeps_the_stored_fds() {
+        let mut machine = machine("keep fd").env("ORLOP_FAULT_ABORT", "1").start();
+        machine.expect("stored");
+        machine.signal(libc::SIGUSR2);
+        machine.expect_console("PID 1 is broken: abort");
+        machine.expect_console("PID 1 started over times=1 kept fds=1");
+        machine.expect("healthy");
+    }
+
+    #[test]
+    fn the_third_fault_reboots() {
+        let mut machine = machine("healthy").env("ORLOP_FAULT_ABORT", "1").start();
+        for _ in 0..3 {
+            machine.expect("healthy");
+            machine.signal(libc::SIGUSR2);
+        }
+        assert_eq!(machine.expect_end(), libc::SIGHUP);
+    }
+}
+
+mod supervision {
+    use super::*;
+
+    #[test]
+    fn one_that_cannot_be_started_is_named_on_the_rescue_screen() {
+        let mut machine = machine("healthy").env("ORLOP_SUPERVISOR", "/no/such/orlop").timing("backoff", 1).start();
+        machine.expect_console("Orlop: rescue");
+        machine.expect_console("exec: No such file or directory");
+    }
+
+    #[test]
+    fn five_crashes_in_a_row_lead_to_the_rescue_screen_and_retry_starts_it_again() {
+        let mut machine = machine("crash until asked").timing("backoff", 1).start();
+        machine.expect_console("killed by signal 9");
+        machine.expect_console("Orlop: rescue");
+        machine.expect_console("> ");
+        machine.key("nonsense\r");
+        machine.expect_console("Not one of the choices");
+        machine.key("r\r");
+        machine.expect("healthy");
+    }
+
+    #[test]
+    fn containers_outlive_the_supervisor_and_the_rescue_screen() {
+        let mut machine = machine("container").timing("backoff", 1).start();
+        machine.expect("container");
+        machine.expect_console("Orlop: rescue");
+        machine.expect_console("keep running");
+        machine.expect_console("> ");
+        machine.key("r\r");
+        machine.expect("healthy");
+    }
+
+    #[test]
+    fn a_rescue_screen_that_nobody_answers_reboots() {
+        let mut machine = machine("crash").timing("backoff", 1).timing("rescue_timeout", 300).start();
+        machine.expect_console("Orlop: rescue");
+        assert_eq!(machine.expect_end(), libc::SIGHUP);
+    }
+
+    #[test]
+    fn one_that_hangs_is_killed_and_started_again() {
+        let mut machine = machine("hang").timing("ping_interval", 50).timing("ping_timeout", 300).start();
+        machine.expect("hello 1");
+        machine.expect_console("does not answer its ping");
+        machine.expect("hello 2");
+        machine.expect("healthy");
+    }
+
+    #[test]
+    fn one_that_closes_its_socket_is_started_again() {
+        let mut machine = machine("close socket").start();
+        machine.expect_console("closed its handoff socket");
+        machine.expect("hello 2");
+        machine.expect("healthy");
+    }
+
+    #[test]
+    fn floods_and_garbage_are_survived() {
+        for script in ["flood", "garbage"] {
+            machine(script).start().expect("healthy");
+        }
+    }
+
+    #[test]
+    fn a_new_supervisor_on_sigterm_finds_its_fds() {
+        let mut machine = machine("keep fd").start();
+        machine.expect("stored");
+        machine.signal(libc::SIGTERM);
+        machine.expect("hello 2");
+        machine.expect("healthy");
+    }
+}
+
+mod shutdown {
+    use super::*;
+
+    #[test]
+    fn signals_ask_the_supervisor_and_end_the_machine() {
+        let rt = libc::SIGRTMIN();
+        for (signal, word, end) in [
+            (libc::SIGINT, "Reboot", libc::SIGHUP),
+            (libc::SIGPWR, "PowerOff", libc::SIGINT),
+            (rt + 3, "Halt", libc::SIGINT),
+            (rt + 4, "PowerOff", libc::SIGINT),
+            (rt + 5, "Reboot", libc::SIGHUP),
+        ] {
+            let mut machine = machine("healthy").start();
+            machine.expect("healthy");
+            machine.signal(signal);
+            assert_eq!(machine.expect("asked"), word);
+            assert_eq!(machine.expect_end(), end, "signal {signal}");
+            machine.expect_shown("unmounting");
+        }
+    }
+
+    #[test]
+    fn a_process_that_ignores_term_is_killed() {
+        let mut machine = machine("stubborn").timing("grace", 300).start();
+        machine.expect("ready");
+        machine.signal(libc::SIGRTMIN() + 4);
+        assert_eq!(machine.expect_end(), libc::SIGINT);
+        machine.expect_shown("what is left is killed");
+    }
+
+    #[test]
+    fn a_supervisor_that_does_not_answer_is_not_waited_for() {
+        let mut machine = machine("mute").timing("answer_timeout", 300).start();
+        machine.expect("ready");
+        machine.signal(libc::SIGRTMIN() + 5);
+        assert_eq!(machine.expect_end(), libc::SIGHUP);
+    }
+
+    #[test]
+    fn the_supervisor_may_end_the_machine_itself() {
+        assert_eq!(machine("reboot").start().expect_end(), libc::SIGHUP);
+    }
+
+    #[test]
+    fn the_rescue_screen_powers_off() {
+        let mut machine = machine("crash").timing("backoff", 1).start();
+        machine.expect_console("> ");
+        machine.key("p\r");
+        assert_eq!(machine.expect_end(), libc::SIGINT);
+    }
+}
