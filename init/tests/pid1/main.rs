@@ -1,4 +1,5 @@
 //! PID 1 as a real PID 1: of a user and pid namespace, without a virtual machine and without root.
+#![allow(clippy::unwrap_used)] // a test that cannot go on ends
 
 #[allow(unsafe_code, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 mod sys;
@@ -21,6 +22,12 @@ fn supervise() {
         }));
         scripts::run(&script);
     }
+}
+
+/// The machines below share the file system of the one that runs them: inside, nothing of it may be writable.
+#[test]
+fn the_file_system_outside_is_safe() {
+    machine("touch").start().expect("healthy");
 }
 
 mod reaping {

@@ -12,6 +12,7 @@ pub(crate) fn run(script: &str) -> ! {
     let mut s = Supervisor::start();
     match script {
         "healthy" => healthy(&mut s),
+        "touch" => touch(&mut s),
         "orphans" => orphans(&mut s),
         "signals" => signals(&mut s),
         "storm" => storm(&mut s),
@@ -38,6 +39,15 @@ pub(crate) fn run(script: &str) -> ! {
 fn healthy(s: &mut Supervisor) {
     s.check_health();
     s.report("healthy");
+}
+
+/// Tries to write where the test program lies, in the root and in the places every program writes to.
+fn touch(s: &mut Supervisor) {
+    for folder in [env!("CARGO_TARGET_TMPDIR"), "/", "/tmp", "/var/tmp", "/etc", "/root", "/sys/fs/cgroup"] {
+        let result = std::fs::write(format!("{folder}/orlop-pid1-test"), "");
+        assert!(result.is_err(), "{folder} is writable");
+    }
+    healthy(s);
 }
 
 /// 100,000 of them, by batches, so that none has to be dropped.
@@ -295,7 +305,7 @@ fn keep_fd(s: &mut Supervisor) {
     s.send(&ToInit::TakeFd { name: "log:web:out".into() });
     let (_, fd) = s.next();
     let mut bytes = [0; 4];
-    assert_eq!(nix::unistd::read(&fd.unwrap(), &mut bytes), Ok(4));
+    assert_eq!(nix::unistd::read(fd.unwrap(), &mut bytes), Ok(4));
     assert_eq!(&bytes, b"kept");
     healthy(s);
 }

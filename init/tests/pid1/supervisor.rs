@@ -162,7 +162,7 @@ impl Supervisor {
         assert_eq!(message, ToSupervisor::Fd { name: "health".into() });
         nix::unistd::write(&write, b"alive").unwrap();
         let mut bytes = [0; 5];
-        assert_eq!(nix::unistd::read(&fd.unwrap(), &mut bytes), Ok(5));
+        assert_eq!(nix::unistd::read(fd.unwrap(), &mut bytes), Ok(5));
         self.send(&ToInit::DropFd { name: "health".into() });
     }
 
