@@ -71,6 +71,8 @@ fn image(path: &Path, sheet: &mut Sheet) -> String {
             .error(&value, format!("{}: .image and .build files are known, not available in this version", value.text));
     } else if value.text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         sheet.error(&value, "an image's name has no spaces; arguments go into Exec=");
+    } else if let Err(error) = value.text.parse::<oci::image::Reference>() {
+        sheet.error(&value, error.to_string());
     }
     value.text.clone()
 }

@@ -5,6 +5,7 @@ mod command;
 mod container;
 mod identity;
 mod limits;
+pub(super) use limits::CAPABILITIES;
 mod links;
 mod mounts;
 mod service;

@@ -185,7 +185,7 @@ pub(super) fn tmpfs(volumes: &[(Rc<Text>, Volume)], sheet: &mut Sheet) -> Vec<Tm
     mounts
 }
 
-const TMPFS_FLAGS: [&str; 17] = [
+const TMPFS_FLAGS: [&str; 16] = [
     "rw",
     "ro",
     "suid",
@@ -201,13 +201,19 @@ const TMPFS_FLAGS: [&str; 17] = [
     "strictatime",
     "nodiratime",
     "sync",
-    "tmpcopyup",
     "notmpcopyup",
 ];
 
 fn tmpfs_options(options: &str) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     for option in options.split(',').filter(|o| !o.is_empty()) {
+        if option == "tmpcopyup" {
+            return Err("the option tmpcopyup is known, not available in this version".to_owned());
+        }
+        // It is so anyway.
+        if option == "notmpcopyup" {
+            continue;
+        }
         let valid = match option.split_once('=') {
             Some(("size", size)) => size
                 .strip_suffix('%')

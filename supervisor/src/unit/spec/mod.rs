@@ -1,17 +1,31 @@
 //! From a unit, its image's configuration and facts of the machine to the OCI config.json. Pure.
+//!
+//! Every field of every structure is written here: oci-spec's defaults are those of another runtime.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+mod identity;
+mod linux;
+mod mounts;
+mod process;
 
-use oci_spec::{image::ImageConfiguration, runtime::Spec};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    path::PathBuf,
+};
 
-use super::{Unit, Volume};
+use oci_spec::{
+    image::{Config, ImageConfiguration},
+    runtime::{Root, Spec},
+};
+
+use super::{Network, Propagation, Unit, Volume, VolumeSource, values};
 
 /// What neither the unit nor the image's configuration says.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// The container's mounted root, absolute.
     pub rootfs: PathBuf,
-    /// The machine's; a container on the host's network shares it.
+    /// The machine's.
     pub hostname: String,
     /// Contents of /etc/passwd and /etc/group in the image; empty where it has none.
     pub passwd: String,
@@ -30,6 +44,17 @@ pub enum SpecError {
     NoCommand,
     /// A fact about this volume's destination is missing.
     NoVolumeDir(String),
+    /// `User=` or the image's own names someone who is not in its /etc/passwd.
+    NoUser(String),
+    NoGroup(String),
+    /// `WorkingDir` of the image.
+    WorkingDir(String),
+    /// Lines count from 1.
+    EnvironmentFile {
+        file: PathBuf,
+        line: usize,
+        text: String,
+    },
 }
 
 impl std::error::Error for SpecError {}
@@ -39,6 +64,12 @@ impl fmt::Display for SpecError {
         match self {
             Self::NoCommand => write!(f, "the image has neither Entrypoint nor Cmd: write Exec= or Entrypoint="),
             Self::NoVolumeDir(to) => write!(f, "no folder was prepared for the volume at {to}"),
+            Self::NoUser(name) => write!(f, "the image's /etc/passwd has no user {name}; write its number in User="),
+            Self::NoGroup(name) => write!(f, "the image's /etc/group has no group {name}; write its number"),
+            Self::WorkingDir(path) => {
+                write!(f, "the image's working directory {path} is not an absolute path: write WorkingDir=")
+            }
+            Self::EnvironmentFile { file, line, text } => write!(f, "{}:{line}: {text}", file.display()),
         }
     }
 }
@@ -46,12 +77,78 @@ impl fmt::Display for SpecError {
 /// All volumes of the container: the unit's own, then those the image declares and the unit does not cover. The daemon prepares
 /// a folder for each that is not a host path and names it in `Facts::volume_dirs`.
 pub fn volumes(unit: &Unit, image: &ImageConfiguration) -> Vec<Volume> {
-    let _ = image;
-    unit.container.volumes.clone()
+    let container = &unit.container;
+    let mut volumes = container.volumes.clone();
+    // The root is fresh at each start, and so is an image's volume: it needs a place of its own only where the root is sealed.
+    if !container.read_only {
+        return volumes;
+    }
+    let mut declared: Vec<&String> = config(image).and_then(|c| c.volumes().as_ref()).into_iter().flatten().collect();
+    declared.sort();
+    for path in declared {
+        let covered =
+            volumes.iter().any(|v| v.destination == *path) || container.tmpfs.iter().any(|t| t.destination == *path);
+        if path.starts_with('/') && path != "/" && !covered {
+            volumes.push(Volume {
+                source: VolumeSource::Anonymous,
+                destination: path.clone(),
+                read_only: false,
+                nosuid: true,
+                nodev: true,
+                noexec: false,
+                not_recursive: false,
+                propagation: Propagation::Private,
+                copy_up: true,
+            });
+        }
+    }
+    volumes
+}
+
+/// How the container calls itself: `HostName=`, the machine's name on the machine's network, else the unit's.
+pub fn hostname(unit: &Unit, machine: &str) -> String {
+    if let Some(name) = &unit.container.hostname {
+        return name.clone();
+    }
+    if unit.container.network == Network::Host && !machine.is_empty() {
+        return machine.to_owned();
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    unit.name.as_str().chars().map(plain).take(63).collect()
+}
+
+/// What asks the container to end: `StopSignal=`, the image's, or SIGTERM.
+pub fn stop_signal(unit: &Unit, image: &ImageConfiguration) -> i32 {
+    let of_image = || values::signal(config(image)?.stop_signal().as_ref()?).ok();
+    unit.container.stop_signal.or_else(of_image).unwrap_or(libc::SIGTERM)
 }
 
 /// Makes the OCI config.json of a unit's container.
 pub fn runtime_spec(unit: &Unit, image: &ImageConfiguration, facts: &Facts) -> Result<Spec, SpecError> {
-    let _ = (unit, image, facts);
-    Err(SpecError::NoCommand)
+    let hostname = hostname(unit, &facts.hostname);
+    let mut root = Root::default();
+    root.set_path(facts.rootfs.clone());
+    root.set_readonly(Some(unit.container.read_only));
+    let annotations: HashMap<String, String> = unit.container.annotations.clone().into_iter().collect();
+    let mut spec = Spec::default();
+    spec.set_version("1.2.0".to_owned());
+    spec.set_root(Some(root));
+    spec.set_mounts(Some(mounts::mounts(unit, &volumes(unit, image), facts)?));
+    spec.set_process(Some(process::process(unit, config(image), facts, &hostname)?));
+    spec.set_hostname(Some(hostname));
+    spec.set_domainname(None);
+    spec.set_hooks(None);
+    spec.set_annotations((!annotations.is_empty()).then_some(annotations));
+    spec.set_linux(Some(linux::linux(unit)));
+    spec.set_solaris(None);
+    spec.set_windows(None);
+    spec.set_vm(None);
+    spec.set_zos(None);
+    spec.set_uid_mappings(None);
+    spec.set_gid_mappings(None);
+    Ok(spec)
+}
+
+fn config(image: &ImageConfiguration) -> Option<&Config> {
+    image.config().as_ref()
 }

@@ -70,7 +70,7 @@ fn no_network_is_refused_with_what_to_write() {
         ("mynet", "networks by name are known"),
         ("db.container", "another container's network is known"),
     ] {
-        let set = units(&[("a", &format!("[Container]\nImage=x\nNetwork={value}\n"))]);
+        let set = units(&[("a", &format!("[Container]\nImage=localhost/x\nNetwork={value}\n"))]);
         let shown = shown(&set);
         assert_eq!(shown.len(), 1, "{shown:#?}");
         assert!(shown[0].contains(what) && shown[0].ends_with("write Network=host or Network=none"), "{}", shown[0]);
@@ -116,6 +116,7 @@ fn each_wrong_value_is_told_what_it_should_be() {
         ("ContainerName=-x", "begins with a letter"),
         ("Image=x y", "go into Exec="),
         ("Image=x.image", "not available"),
+        ("Image=nginx", "docker.io/library/nginx:latest"),
     ] {
         let shown = problem(container, "");
         assert!(shown.contains(words), "{container}: {shown}");
@@ -147,7 +148,7 @@ fn each_wrong_value_is_told_what_it_should_be() {
 #[test]
 fn every_row_of_the_table_answers() {
     for key in keys::all() {
-        let text = format!("[Container]\nImage=x\nNetwork=none\n[{}]\n{}=zzz\n", key.section, key.name);
+        let text = format!("[Container]\nImage=localhost/x\nNetwork=none\n[{}]\n{}=zzz\n", key.section, key.name);
         let shown = shown(&units(&[("a", &text)]));
         match key.status {
             Status::Supported => {}
@@ -177,9 +178,9 @@ fn every_row_of_the_table_answers() {
 
 #[test]
 fn hostile_texts_are_only_refused() {
-    let long = format!("[Container]\nImage=x\nNetwork=none\nEnvironment={}\n", "A=1 ".repeat(100_000));
+    let long = format!("[Container]\nImage=localhost/x\nNetwork=none\nEnvironment={}\n", "A=1 ".repeat(100_000));
     assert_eq!(units(&[("a", &long)]).units.len(), 1);
-    let lines = format!("[Container]\nImage=x\nNetwork=none\nExec=a{}\n", " \\\n b".repeat(50_000));
+    let lines = format!("[Container]\nImage=localhost/x\nNetwork=none\nExec=a{}\n", " \\\n b".repeat(50_000));
     assert_eq!(units(&[("a", &lines)]).units["a"].container.exec.len(), 50_001);
     for text in [
         "[",

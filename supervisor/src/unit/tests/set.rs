@@ -80,15 +80,15 @@ fn two_circles_are_two_problems() {
 #[test]
 fn targets_keep_their_meaning() {
     let set = units(&[
-        ("a", "[Container]\nImage=x\nNetwork=host\n"),
-        ("b", "[Container]\nImage=x\nNetwork=host\n[Quadlet]\nDefaultDependencies=no\n"),
+        ("a", "[Container]\nImage=localhost/x\nNetwork=host\n"),
+        ("b", "[Container]\nImage=localhost/x\nNetwork=host\n[Quadlet]\nDefaultDependencies=no\n"),
         (
             "c",
-            "[Container]\nImage=x\nNetwork=none\n[Unit]\nWants=network-online.target\nAfter=network-online.target local-fs.target\n",
+            "[Container]\nImage=localhost/x\nNetwork=none\n[Unit]\nWants=network-online.target\nAfter=network-online.target local-fs.target\n",
         ),
-        ("d", "[Container]\nImage=x\nNetwork=none\n[Unit]\nWants=network-online.target\n"),
-        ("e", "[Container]\nImage=x\nNetwork=none\n[Unit]\nAfter=network-onlin.target\n"),
-        ("f", "[Container]\nImage=x\nNetwork=none\n[Install]\nWantedBy=graphical.target\n"),
+        ("d", "[Container]\nImage=localhost/x\nNetwork=none\n[Unit]\nWants=network-online.target\n"),
+        ("e", "[Container]\nImage=localhost/x\nNetwork=none\n[Unit]\nAfter=network-onlin.target\n"),
+        ("f", "[Container]\nImage=localhost/x\nNetwork=none\n[Install]\nWantedBy=graphical.target\n"),
     ]);
     let online = |name: &str| set.units[name].after_network_online;
     assert_eq!([online("a"), online("b"), online("c"), online("d")], [true, false, true, false]);

@@ -1,0 +1,110 @@
+//! What a container sees of the file systems: the contract's mounts, then the unit's own.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+
+use super::{Facts, SpecError};
+use crate::unit::{ContainerSpec, Propagation, Unit, Unmask, Volume, VolumeSource};
+
+pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<Vec<Mount>, SpecError> {
+    let container = &unit.container;
+    let mut own = Vec::new();
+    for volume in volumes {
+        own.push(bind(volume, facts)?);
+    }
+    for tmpfs in &container.tmpfs {
+        let mut options = tmpfs.options.clone();
+        for (word, opposite) in [("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")] {
+            if !options.iter().any(|o| o == word || o == opposite) {
+                options.push(word.to_owned());
+            }
+        }
+        own.push(mount(&tmpfs.destination, "tmpfs", "tmpfs", options));
+    }
+    // What a unit mounts replaces the system's mount of the same place.
+    let mut mounts = system(container, facts);
+    mounts.retain(|mount| !own.iter().any(|o| o.destination() == mount.destination()));
+    if container.read_only && container.read_only_tmpfs {
+        for (path, mode) in [("/run", "mode=0755"), ("/tmp", "mode=1777"), ("/var/tmp", "mode=1777")] {
+            if !own.iter().any(|o| o.destination() == Path::new(path)) {
+                own.push(mount(path, "tmpfs", "tmpfs", words(&["rw", "nosuid", "nodev", mode])));
+            }
+        }
+    }
+    // A place inside another comes after it.
+    own.sort_by_key(|mount| mount.destination().components().count());
+    mounts.append(&mut own);
+    Ok(mounts)
+}
+
+fn system(container: &ContainerSpec, facts: &Facts) -> Vec<Mount> {
+    let cgroup_access = match &container.unmask {
+        Unmask::All => "rw",
+        Unmask::Paths(paths) if paths.iter().any(|p| p == "/sys/fs/cgroup") => "rw",
+        Unmask::Paths(_) => "ro",
+    };
+    let sealed = container.read_only && !container.read_only_tmpfs;
+    let shm_size = format!("size={}", container.shm_size_bytes);
+    let shm_access = if sealed { "ro" } else { "rw" };
+    let dev = words(&["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]);
+    let pts = words(&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]);
+    let shm = words(&["nosuid", "noexec", "nodev", "mode=1777", &shm_size, shm_access]);
+    let cgroup = words(&["nosuid", "noexec", "nodev", "relatime", cgroup_access]);
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", words(&["nosuid", "noexec", "nodev"])),
+        mount("/dev", "tmpfs", "tmpfs", dev),
+        mount("/dev/pts", "devpts", "devpts", pts),
+        mount("/dev/shm", "tmpfs", "shm", shm),
+        mount("/dev/mqueue", "mqueue", "mqueue", words(&["nosuid", "noexec", "nodev"])),
+        mount("/sys", "sysfs", "sysfs", words(&["nosuid", "noexec", "nodev", "ro"])),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup),
+    ];
+    // They lie on the host: sealed with the rest where the root is.
+    let access = if container.read_only { "ro" } else { "rw" };
+    for file in ["hosts", "hostname", "resolv.conf"] {
+        let options = words(&["bind", "rprivate", "nosuid", "noexec", "nodev", access]);
+        mounts.push(mount(Path::new("/etc").join(file), "bind", facts.etc.join(file), options));
+    }
+    mounts
+}
+
+fn bind(volume: &Volume, facts: &Facts) -> Result<Mount, SpecError> {
+    let source = match &volume.source {
+        VolumeSource::Host(path) => path.clone(),
+        VolumeSource::Named(_) | VolumeSource::Anonymous => {
+            let dir = facts.volume_dirs.get(&volume.destination);
+            dir.cloned().ok_or_else(|| SpecError::NoVolumeDir(volume.destination.clone()))?
+        }
+    };
+    let mut options = words(&[
+        if volume.not_recursive { "bind" } else { "rbind" },
+        match volume.propagation {
+            Propagation::Private => "rprivate",
+            Propagation::Shared => "rshared",
+            Propagation::Slave => "rslave",
+        },
+        if volume.read_only { "ro" } else { "rw" },
+    ]);
+    for (on, word) in [(volume.nosuid, "nosuid"), (volume.nodev, "nodev"), (volume.noexec, "noexec")] {
+        if on {
+            options.push(word.to_owned());
+        }
+    }
+    Ok(mount(&volume.destination, "bind", source, options))
+}
+
+fn words(options: &[&str]) -> Vec<String> {
+    options.iter().map(|o| (*o).to_owned()).collect()
+}
+
+fn mount(destination: impl Into<PathBuf>, kind: &str, source: impl Into<PathBuf>, options: Vec<String>) -> Mount {
+    let mut mount = Mount::default();
+    mount.set_destination(destination.into());
+    mount.set_typ(Some(kind.to_owned()));
+    mount.set_source(Some(source.into()));
+    mount.set_options(Some(options));
+    mount.set_uid_mappings(None);
+    mount.set_gid_mappings(None);
+    mount
+}
