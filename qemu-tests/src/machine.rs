@@ -153,6 +153,14 @@ impl Machine {
         http::ask_unix(&self.control_socket(), method, path, LIMIT).map_err(|source| self.http_error(source))
     }
 
+    /// Asks the supervisor to power off, but does not wait long for it: a person does.
+    pub fn ask_to_power_off(&self) -> Result<(), MachineError> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let path = "/v1/system/poweroff";
+        let answer = http::ask_unix(&self.control_socket(), "POST", path, PATIENCE);
+        answer.map(drop).map_err(|source| self.http_error(source))
+    }
+
     fn http_error(&self, source: HttpError) -> MachineError {
         MachineError::Http { source, tail: self.console.tail() }
     }

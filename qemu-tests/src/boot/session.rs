@@ -77,8 +77,8 @@ impl Drop for Interrupts {
 
 /// Asks the supervisor; where none answers, presses the power button.
 pub(crate) fn power_off(machine: &Machine) {
-    if let Err(error) = machine.post("/v1/system/poweroff") {
-        say(&format!("{error}\npressing the power button instead\n"));
+    if machine.ask_to_power_off().is_err() {
+        say("the supervisor does not answer: pressing the power button\n");
         if let Err(error) = machine.power_button() {
             say(&format!("{error}\n"));
         }
