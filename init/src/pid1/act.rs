@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use handoff::Hello;
+use handoff::{Hello, StateStore};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
@@ -88,9 +88,11 @@ impl Machine {
         if self.rescue.is_some() || !self.plan.is_up() {
             return;
         }
-        let choices = [Choice::Retry, Choice::Reboot, Choice::PowerOff];
+        let all = [Choice::Retry, Choice::Reboot, Choice::PowerOff, Choice::StateReset];
+        // A state in use is not offered: what is mounted may not be overwritten.
+        let choices = if self.state == StateStore::Degraded { &all[..] } else { &all[..3] };
         let reason = Reason::of(format_args!("{reason}"));
-        self.rescue = Some(Rescue::open(reason, CONTAINERS_RUN_ON, &choices, self.settings.rescue_timeout, now));
+        self.rescue = Some(Rescue::open(reason, CONTAINERS_RUN_ON, choices, self.settings.rescue_timeout, now));
     }
 
     pub(super) fn shut_down(&mut self, event: plan::Event, now: Duration) {

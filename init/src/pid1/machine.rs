@@ -212,8 +212,28 @@ impl Machine {
             Choice::Retry => self.supervise(policy::Event::Retry, now),
             Choice::PowerOff => self.shut_down(plan::Event::Requested(ShutdownKind::PowerOff), now),
             Choice::Reboot | Choice::StateReset => {
+                if choice == Choice::StateReset {
+                    self.reset_state();
+                }
                 self.shut_down(plan::Event::Requested(ShutdownKind::Reboot), now);
             }
+        }
+    }
+
+    /// Marks the state device, so that the next boot makes a new file system on it; in a copy, because a disk can hang.
+    fn reset_state(&mut self) {
+        let mark = || match crate::stage1::state::reset() {
+            Ok(node) => {
+                story::warn_fmt("rescue", format_args!("{node} is marked: the next boot makes a new state on it"));
+                0
+            }
+            Err(error) => {
+                story::warn_fmt("rescue", format_args!("state reset: {error}"));
+                1
+            }
+        };
+        if let Err(errno) = sys::fork::run(mark) {
+            story::warn_fmt("rescue", format_args!("state reset: fork: {}", errno.desc()));
         }
     }
 

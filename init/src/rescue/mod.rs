@@ -162,6 +162,28 @@ impl Page {
     }
 }
 
+/// True when somebody presses a key on one of the consoles within `wait`: for what an unattended machine goes on
+/// without.
+pub(crate) fn is_wanted(wait: Duration) -> bool {
+    let mut terminals = Terminals::open();
+    let deadline = story::now() + wait;
+    loop {
+        let left = deadline.saturating_sub(story::now());
+        let fds: Vec<BorrowedFd<'_>> = terminals.iter().filter_map(|terminal| terminal.console.fd()).collect();
+        if left.is_zero() || fds.is_empty() {
+            return false;
+        }
+        let mut list: Vec<PollFd<'_>> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        // In steps, so that a clock that was rounded down does not make this spin.
+        let _ = poll(&mut list, 100u16);
+        drop(list);
+        let mut keys = [0; 64];
+        if terminals.iter_mut().any(|terminal| !terminal.read(&mut keys).is_empty()) {
+            return true;
+        }
+    }
+}
+
 /// Stage 1's screen: shows the reason, waits for a choice among `choices`, and reboots when nobody answers within
 /// `orlop.rescue_timeout`. The watchdog, if it is armed already, is fed only while a person may still answer.
 pub(crate) fn run(reason: &str, choices: &[Choice]) -> Choice {

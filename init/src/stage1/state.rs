@@ -4,8 +4,8 @@
 //!   no device ────────────────────────────────► tmpfs, volatile
 //!   device: blank, or marked unfinished ──────► new xfs from the largest seed that fits ─┐
 //!   device: xfs ──────────────────────────────► mount ── ok ──► grow ──► persistent ◄────┘
-//!                                                  └─ fails ──► tmpfs, degraded, device untouched
-//!   device: anything else ────────────────────► tmpfs, degraded, device untouched
+//!                                                  └─ fails ──► (a key pressed: rescue screen) ──► tmpfs, degraded
+//!   device: anything else ──────────────────────────────────────┘        device untouched
 //! ```
 //! Only a device whose first and last MiB are all zero is blank: partition tables, LUKS, RAID and every file system
 //! in use leave something there. What is not blank is written only after a person said so: the word on the rescue
@@ -17,15 +17,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount, umount};
+use nix::sys::reboot::RebootMode;
 
 use super::devices::{self, BlockDevice};
 use super::seed::{self, HEADER_BYTES, Seed};
 use super::superblock::{is_xfs, uuid_v4};
 use crate::cmdline::Cmdline;
 use crate::modules::{ModuleError, Modules};
+use crate::rescue::{self, Choice};
 use crate::story;
 use crate::sys::blockdev::{xfs_geometry, xfs_grow};
 use crate::sys::random;
@@ -33,6 +36,8 @@ use crate::sys::random;
 pub(super) const LABEL: &str = "orlop-state";
 const SEEDS: &str = "/sysroot/usr/lib/orlop/seeds";
 const MOUNT_POINT: &str = "/sysroot/var";
+/// How long a degraded boot waits for somebody who wants to decide.
+const ASK: Duration = Duration::from_secs(5);
 const FLAGS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 /// The ends of a device that must be zero before it counts as blank.
 const PROBE_BYTES: u64 = 1 << 20;
@@ -140,12 +145,9 @@ fn content(head: &[u8], tail: &[u8]) -> Content {
 pub(super) fn set_up(device: Option<&BlockDevice>, modules: &mut Modules, cmdline: &Cmdline) -> Verdict {
     let verdict = match device {
         None => Verdict::Volatile,
-        Some(device) => match open_or_reset(device, modules, cmdline) {
+        Some(device) => match open_or_ask(device, modules, cmdline) {
             Ok(()) => return Verdict::Persistent,
-            Err(error) => {
-                story::warn_fmt("state", format_args!("{error}; nothing was overwritten"));
-                Verdict::Degraded(error.to_string())
-            }
+            Err(error) => Verdict::Degraded(error.to_string()),
         },
     };
     // Everything stored on it is lost at the end of the boot; it may not take the machine's memory with it.
@@ -155,6 +157,37 @@ pub(super) fn set_up(device: Option<&BlockDevice>, modules: &mut Modules, cmdlin
         Err(errno) => story::warn_fmt("state", format_args!("mount tmpfs on /var: {}", errno.desc())),
     }
     verdict
+}
+
+/// What cannot be opened is said, and whoever is at a console can decide about it; an unattended machine goes on without.
+fn open_or_ask(device: &BlockDevice, modules: &mut Modules, cmdline: &Cmdline) -> Result<(), StateError> {
+    let mut result = open_or_reset(device, modules, cmdline);
+    loop {
+        let error = match result {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        story::warn_fmt("state", format_args!("{error}; nothing was overwritten"));
+        let wait = ASK.as_secs();
+        story::say_fmt("state", format_args!("press a key within {wait} s for the rescue screen"));
+        if !rescue::is_wanted(ASK) {
+            return Err(error);
+        }
+        let all = [Choice::Retry, Choice::Reboot, Choice::PowerOff, Choice::StateReset];
+        let choices = if error.is_cured_by_reset() { &all[..] } else { &all[..3] };
+        result = match rescue::run(&error.to_string(), choices) {
+            Choice::StateReset => open(device, true),
+            Choice::Retry => open(device, false),
+            Choice::Reboot => {
+                super::end(RebootMode::RB_AUTOBOOT);
+                Err(error)
+            }
+            Choice::PowerOff => {
+                super::end(RebootMode::RB_POWER_OFF);
+                Err(error)
+            }
+        };
+    }
 }
 
 fn open_or_reset(device: &BlockDevice, modules: &mut Modules, cmdline: &Cmdline) -> Result<(), StateError> {
