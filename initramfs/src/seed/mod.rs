@@ -41,6 +41,7 @@ pub fn seed_disk(
         }
     }
     for image in images {
+        source::check(image)?;
         key.text(&image.to_string_lossy());
         key.tree(image)?;
     }

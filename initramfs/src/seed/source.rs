@@ -6,13 +6,17 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek as _};
 use std::path::{Component, Path, PathBuf};
 
+pub(super) fn check(given: &Path) -> Result<()> {
+    if given.exists() {
+        return Ok(());
+    }
+    Err(input(given, "there is no such image (an OCI layout folder, an oci-archive or a docker-archive)"))
+}
+
 /// The folder with the image's files.
 pub(super) fn open(given: &Path, work: &Path) -> Result<PathBuf> {
     if given.is_dir() {
         return Ok(given.to_path_buf());
-    }
-    if !given.exists() {
-        return Err(input(given, "there is no such image (an OCI layout folder, an oci-archive or a docker-archive)"));
     }
     fs::create_dir_all(work).map_err(at("create", work))?;
     unpack(given, work)?;

@@ -1,0 +1,157 @@
+//! Builds of whole images with the distribution's kernel: reproducible, cached, inside the budgets.
+
+use initramfs::{Image, Kernel, Programs};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Kernel and programs, made once for all tests here; the kernel stays cached below target/orlop.
+fn inputs() -> &'static (Kernel, Programs) {
+    static INPUTS: OnceLock<(Kernel, Programs)> = OnceLock::new();
+    INPUTS.get_or_init(|| {
+        let progress = &mut |step: &str| println!("{step}");
+        let kernel = initramfs::kernel(&initramfs::out(), None, progress).expect("a kernel");
+        (kernel, initramfs::programs(progress).expect("the programs"))
+    })
+}
+
+fn build(out: &Path) -> Image {
+    let (kernel, programs) = inputs();
+    initramfs::image(out, kernel, programs, &mut |step| println!("{step}")).expect("an image")
+}
+
+fn same_bytes(one: &Path, other: &Path) {
+    assert_ne!(one, other, "two builds, not one found twice");
+    let (one_bytes, other_bytes) = (fs::read(one).expect("read"), fs::read(other).expect("read"));
+    let first = one_bytes.iter().zip(&other_bytes).position(|(a, b)| a != b);
+    assert_eq!(first, None, "{} and {} differ from this byte on", one.display(), other.display());
+    assert_eq!(one_bytes.len(), other_bytes.len(), "{} and {}", one.display(), other.display());
+}
+
+fn seeds(out: &Path) -> PathBuf {
+    let mut entries = fs::read_dir(out).expect("the out folder").flatten();
+    entries.find(|entry| entry.file_name().to_string_lossy().starts_with("seeds-")).expect("seeds").path()
+}
+
+#[test]
+fn two_builds_of_the_same_inputs_are_the_same_bytes() {
+    // One below target, one in the temporary folder: different file systems name files in different orders.
+    let near = tempfile::tempdir_in(initramfs::out()).unwrap();
+    let far = tempfile::tempdir().unwrap();
+    let (one, other) = (build(near.path()), build(far.path()));
+    same_bytes(&one.initramfs, &other.initramfs);
+    same_bytes(&one.root, &other.root);
+    for seed in ["1.xfsseed", "16.xfsseed", "256.xfsseed"] {
+        same_bytes(&seeds(near.path()).join(seed), &seeds(far.path()).join(seed));
+    }
+    let disk = |out: &Path, image: &Image| initramfs::raw_disk(out, image, 64 << 20, &mut |_| {}).unwrap();
+    same_bytes(&disk(near.path(), &one), &disk(far.path(), &other));
+
+    let quiet = &mut |step: &str| panic!("nothing has changed, and yet: {step}");
+    let (kernel, programs) = inputs();
+    let again = initramfs::image(near.path(), kernel, programs, quiet).unwrap();
+    assert_eq!((again.root, again.sizes), (one.root, one.sizes));
+    initramfs::kernel(&initramfs::out(), None, quiet).unwrap();
+}
+
+/// The programs have budgets of their own, which the tests of the repository hold.
+#[test]
+fn the_root_stays_inside_its_budget() {
+    let sizes = build(&initramfs::out()).sizes;
+    for (name, bytes) in sizes.list() {
+        println!("size.{name} {bytes}");
+    }
+    assert!(sizes.root_without_modules <= 6 << 20, "the root takes {} bytes", sizes.root_without_modules);
+    assert!(sizes.root >= sizes.root_without_modules && sizes.uki() == sizes.kernel + sizes.initramfs);
+}
+
+/// What mkfs made and the seed keeps is a whole file system: xfs_repair, looking only, finds nothing to do.
+#[test]
+fn a_seed_is_a_clean_file_system() {
+    build(&initramfs::out());
+    let seed = fs::read(seeds(&initramfs::out()).join("1.xfsseed")).unwrap();
+    let number = |at: usize, bytes: usize| {
+        seed[at..at + bytes].iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    assert_eq!(&seed[..8], b"ORLOPXFS");
+    assert_eq!(number(8, 8), 1 << 30);
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(number(8, 8)).unwrap();
+    let (mut at, mut last) = (20, None);
+    for _ in 0..number(16, 4) {
+        let (offset, length) = (number(at, 8), usize::try_from(number(at + 8, 4)).unwrap());
+        assert!(last < Some(offset), "offsets ascend");
+        last = Some(offset);
+        let bytes = &seed[at + 12..at + 12 + length];
+        std::os::unix::fs::FileExt::write_all_at(image.as_file(), bytes, offset).unwrap();
+        at += 12 + length;
+    }
+    assert_eq!(at, seed.len(), "nothing behind the last block");
+    let repair = Command::new("xfs_repair").args(["-n", "-f"]).arg(image.path()).output().expect("run xfs_repair");
+    let said = String::from_utf8_lossy(&repair.stderr).into_owned() + &String::from_utf8_lossy(&repair.stdout);
+    // An empty log is what a machine begins with, and the one thing repair would like to fill.
+    let complaints = said.lines().filter(|line| line.to_lowercase().contains("would"));
+    let complaints: Vec<&str> = complaints.filter(|line| !line.starts_with("Would format log to cycle")).collect();
+    assert!(complaints.is_empty() && said.contains("totally zeroed log") && said.contains("Phase 7"), "{said}");
+}
+
+#[test]
+fn the_disk_has_two_slots_and_room_for_state() {
+    let image = build(&initramfs::out());
+    let path = initramfs::raw_disk(&initramfs::out(), &image, 2 << 30, &mut |_| {}).unwrap();
+    let disk = gpt::GptConfig::new().open(&path).expect("a valid table");
+    assert!(disk.backup_header().is_ok(), "the second table is valid too");
+    let partitions: Vec<_> = disk.partitions().values().collect();
+    let names: Vec<&str> = partitions.iter().map(|partition| partition.name.as_str()).collect();
+    assert_eq!(names, ["orlop-root-a", "orlop-root-b", "orlop-state"]);
+    assert!(partitions.iter().all(|partition| partition.first_lba % 2048 == 0));
+    assert_eq!(partitions[0].sectors_len().unwrap(), partitions[1].sectors_len().unwrap());
+    assert_eq!(partitions[2].sectors_len().unwrap() * 512, 2 << 30);
+    assert!(partitions[0].sectors_len().unwrap() * 512 >= 2 * image.sizes.root, "an update may be twice as large");
+
+    let mut start = vec![0; usize::try_from(image.sizes.root).unwrap()];
+    let file = fs::File::open(&path).unwrap();
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut start, partitions[0].first_lba * 512).unwrap();
+    assert!(start == fs::read(&image.root).unwrap(), "slot A holds the root image");
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap());
+    assert!(blocks * 512 < 64 << 20, "the file is sparse");
+}
+
+/// Every module's dependencies lie before it can be loaded, in the same list.
+#[test]
+fn the_module_lists_of_the_root_are_closed() {
+    let image = build(&initramfs::out());
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let mut extract = Command::new("fsck.erofs");
+    extract.arg(format!("--extract={}", root.display())).arg(&image.root);
+    assert!(extract.output().expect("run fsck.erofs").status.success());
+    let modules = root.join("usr/lib/modules").join(&inputs().0.release);
+    let list = fs::read_to_string(modules.join("modules.orlop")).unwrap();
+    let names: Vec<&str> = list.lines().map(|line| line.split('\t').next().unwrap()).collect();
+    for line in list.lines() {
+        let [name, path, depends] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line:?}") };
+        assert!(modules.join(path).is_file(), "{name} is in the image");
+        for dependency in depends.split(',').filter(|name| !name.is_empty()) {
+            assert!(names.contains(&dependency), "{name} needs {dependency}");
+        }
+    }
+    let aliases = fs::read_to_string(modules.join("modules.alias")).unwrap();
+    for wanted in ["alias fs-xfs xfs", "alias fs-overlay overlay", "alias virtio:d00000001v* virtio_net"] {
+        let name = wanted.rsplit(' ').next().unwrap();
+        assert!(!names.contains(&name) || aliases.lines().any(|line| line == wanted), "{wanted}");
+    }
+
+    // The rest of the layout, as init and the supervisor rely on it.
+    for program in ["sbin/init", "usr/bin/orlop", "usr/bin/orlop-oci"] {
+        assert!(root.join(program).is_file(), "{program}");
+    }
+    for folder in ["dev", "proc", "sys", "run", "tmp", "var", "mnt", "etc/containers.d"] {
+        assert!(root.join(folder).is_dir(), "{folder}");
+    }
+    assert_eq!(fs::read_link(root.join("sbin/modprobe")).unwrap(), Path::new("init"));
+    assert_eq!(fs::read_link(root.join("etc/resolv.conf")).unwrap(), Path::new("/run/orlop/resolv.conf"));
+    assert!(root.join("usr/lib/containers.d/demo.container").is_file());
+    assert!(root.join("usr/lib/orlop/images/index.json").is_file());
+}
