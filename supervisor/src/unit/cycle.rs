@@ -16,29 +16,33 @@ pub(super) struct Cycle {
 /// For each unit the units it starts after, with the words that say so.
 type Order<'a> = BTreeMap<&'a UnitName, BTreeMap<&'a UnitName, &'a Link>>;
 
+/// A circle longer than this is not read to its end by anybody.
+const MAX_EDGES: usize = 16;
+
 pub(super) fn find(drafts: &BTreeMap<UnitName, Draft>) -> Vec<Cycle> {
     let order = order(drafts);
+    let reverse = reverse(&order);
     let mut cycles = Vec::new();
     let mut done: BTreeSet<&UnitName> = BTreeSet::new();
-    for start in order.keys() {
-        if done.contains(*start) {
+    for start in candidates(&order, &reverse) {
+        if done.contains(start) {
             continue;
         }
         let Some(path) = shortest(&order, start) else { continue };
         // Everything that waits for the start and that the start waits for.
-        let members: BTreeSet<UnitName> = reach(&order, start)
-            .into_iter()
-            .filter(|other| reach(&order, other).contains(start))
-            .map(|other| (*other).clone())
-            .collect();
-        done.extend(order.keys().copied().filter(|name| members.contains(*name)));
-        let edges: Vec<String> = path
+        let members = &reach(&order, start) & &reach(&reverse, start);
+        done.extend(&members);
+        let mut edges: Vec<String> = path
             .iter()
+            .take(MAX_EDGES)
             .map(|(from, to, link)| format!("{from} after {to} ({}, {}=)", link.place(), link.kind.key()))
             .collect();
+        if path.len() > MAX_EDGES {
+            edges.push(format!("and {} more", path.len() - MAX_EDGES));
+        }
         let text = format!("units wait for each other in a circle: {}; take one of these lines away", edges.join(", "));
         if let Some((_, _, link)) = path.first() {
-            cycles.push(Cycle { members, problem: link.error(text) });
+            cycles.push(Cycle { members: members.into_iter().cloned().collect(), problem: link.error(text) });
         }
     }
     cycles
@@ -60,6 +64,34 @@ fn order(drafts: &BTreeMap<UnitName, Draft>) -> Order<'_> {
         }
     }
     order
+}
+
+fn reverse<'a>(order: &Order<'a>) -> Order<'a> {
+    let mut reverse = Order::new();
+    for (from, edges) in order {
+        for (to, link) in edges {
+            reverse.entry(*to).or_default().insert(*from, *link);
+        }
+    }
+    reverse
+}
+
+/// What is left when every unit that waits for nothing left is taken away, again and again: circles, and what waits for them.
+fn candidates<'a>(order: &Order<'a>, reverse: &Order<'a>) -> Vec<&'a UnitName> {
+    let mut waits: BTreeMap<&UnitName, usize> = order.iter().map(|(name, edges)| (*name, edges.len())).collect();
+    let mut free: Vec<&UnitName> = reverse.keys().copied().filter(|name| !waits.contains_key(*name)).collect();
+    while let Some(unit) = free.pop() {
+        for waiting in reverse.get(unit).into_iter().flat_map(|edges| edges.keys()) {
+            if let Some(left) = waits.get_mut(*waiting) {
+                *left -= 1;
+                if *left == 0 {
+                    waits.remove(*waiting);
+                    free.push(waiting);
+                }
+            }
+        }
+    }
+    waits.into_keys().collect()
 }
 
 /// The shortest way from a unit back to itself.

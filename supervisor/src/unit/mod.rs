@@ -9,7 +9,9 @@
 
 mod build;
 mod cycle;
+pub(crate) mod glob;
 mod keys;
+pub mod lint;
 mod model;
 mod name;
 mod nearest;
@@ -34,3 +36,4 @@ pub use name::{NameError, UnitName};
 pub use problem::{Place, Problem, Severity};
 pub use set::load;
 pub use spec::{Facts, SpecError, runtime_spec};
+pub(crate) use values::{signal, span};

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// The unit is not loaded.
     Error,
@@ -11,7 +11,7 @@ pub enum Severity {
 }
 
 /// Line and column count from 1, the column in characters. Line 0: the file as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Place {
     pub line: u32,
     pub column: u32,
@@ -20,7 +20,7 @@ pub struct Place {
 }
 
 /// Shown as `file:line:column: text`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Problem {
     pub path: PathBuf,
     pub place: Place,

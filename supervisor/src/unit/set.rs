@@ -1,7 +1,7 @@
 //! All units together: links between them resolved, unknown ones and cycles refused, and nothing else with them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::Path,
 };
 
@@ -25,6 +25,7 @@ pub fn load(dirs: &[&Path]) -> UnitSet {
 pub(super) fn assemble(sources: Vec<Source>, problems: Vec<Problem>) -> UnitSet {
     let mut set = UnitSet { problems, ..UnitSet::default() };
     let mut drafts: BTreeMap<UnitName, Draft> = BTreeMap::new();
+    let mut of_drop_ins: HashSet<Problem> = HashSet::new();
     for source in sources {
         match source.content {
             Content::Masked => {
@@ -46,9 +47,7 @@ pub(super) fn assemble(sources: Vec<Source>, problems: Vec<Problem>) -> UnitSet 
                 }
                 // A drop-in of all containers is wrong once, not once for each of them.
                 for problem in found {
-                    if !source.drop_ins.iter().any(|(path, _)| *path == problem.path)
-                        || !set.problems.contains(&problem)
-                    {
+                    if problem.path == source.path || of_drop_ins.insert(problem.clone()) {
                         set.problems.push(problem);
                     }
                 }

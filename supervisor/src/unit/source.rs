@@ -40,8 +40,8 @@ const OTHER_KINDS: [&str; 9] = ["volume", "network", "pod", "image", "build", "k
 #[derive(Default)]
 struct Folder {
     units: Vec<(String, PathBuf)>,
-    /// By the folder's name: `web.container.d`, `web-.container.d`, `container.d`.
-    drop_ins: Vec<(String, PathBuf)>,
+    /// By the folder's name (`web.container.d`, `web-.container.d`, `container.d`): where it is, and its files by name.
+    drop_ins: BTreeMap<String, (PathBuf, Vec<(String, PathBuf)>)>,
 }
 
 pub(super) fn find(dirs: &[&Path], problems: &mut Vec<Problem>) -> Vec<Source> {
@@ -55,10 +55,10 @@ pub(super) fn find(dirs: &[&Path], problems: &mut Vec<Problem>) -> Vec<Source> {
             Err(error) => problems.push(whole(path, Severity::Error, error.to_string())),
         }
     }
-    for (name, path) in folders.iter().flat_map(|f| &f.drop_ins) {
+    for (name, (path, _)) in folders.iter().flat_map(|f| &f.drop_ins) {
         let owner = name.strip_suffix(DROP_INS);
         if let Some(owner) = owner.filter(|o| !o.ends_with('-'))
-            && !units.keys().any(|unit| unit.as_str() == owner)
+            && !units.contains_key(owner)
         {
             problems.push(whole(
                 path,
@@ -82,12 +82,8 @@ fn source(name: UnitName, path: PathBuf, folders: &[Folder], problems: &mut Vec<
     // The nearer to the unit's own name, the stronger; then the later folder. One file of each name applies, in the order of names.
     let mut chosen: BTreeMap<String, PathBuf> = BTreeMap::new();
     for level in levels(&name) {
-        for folder in folders {
-            for (_, dir) in folder.drop_ins.iter().filter(|(n, _)| *n == level) {
-                for (file, path) in drop_in_files(dir, problems) {
-                    chosen.insert(file, path);
-                }
-            }
+        for (_, files) in folders.iter().filter_map(|folder| folder.drop_ins.get(&level)) {
+            chosen.extend(files.iter().cloned());
         }
     }
     let mut drop_ins = Vec::new();
@@ -146,7 +142,8 @@ fn folder(dir: &Path, problems: &mut Vec<Problem>) -> Folder {
         if name.ends_with(SUFFIX) {
             folder.units.push((name, path));
         } else if name == "container.d" || name.ends_with(DROP_INS) {
-            folder.drop_ins.push((name, path));
+            let files = drop_in_files(&path, problems);
+            folder.drop_ins.insert(name, (path, files));
         } else if OTHER_KINDS.contains(&suffix) {
             problems.push(whole(
                 &path,
@@ -172,10 +169,7 @@ fn drop_in_files(dir: &Path, problems: &mut Vec<Problem>) -> Vec<(String, PathBu
     files.retain(|(name, path)| {
         let conf = name.ends_with(".conf");
         if !conf && !name.starts_with('.') && !name.ends_with('~') {
-            let problem = whole(path, Severity::Warning, "left out: a drop-in's name ends in .conf".to_owned());
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
+            problems.push(whole(path, Severity::Warning, "left out: a drop-in's name ends in .conf".to_owned()));
         }
         conf
     });

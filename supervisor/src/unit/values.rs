@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What was expected in place of the value, as a sentence's object: `expected …`.
-pub(super) type Expected = &'static str;
+pub(crate) type Expected = &'static str;
 
 pub(super) const BOOLEAN: Expected = "expected yes, true, on, 1 or no, false, off, 0";
 pub(super) const SPAN: Expected = "expected a time span such as 90, 1min 30s, 500ms or infinity";
@@ -22,7 +22,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, Expected> {
 }
 
 /// systemd.time(7), in microseconds at the finest; `None` is `infinity`.
-pub(super) fn span(text: &str) -> Result<Option<Duration>, Expected> {
+pub(crate) fn span(text: &str) -> Result<Option<Duration>, Expected> {
     let text = text.trim();
     if text == "infinity" {
         return Ok(None);
@@ -106,7 +106,7 @@ pub(super) fn size(text: &str) -> Result<u64, Expected> {
 }
 
 /// Number of a signal by name, with or without SIG, or by number.
-pub(super) fn signal(text: &str) -> Result<i32, Expected> {
+pub(crate) fn signal(text: &str) -> Result<i32, Expected> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().ok().filter(|n| (1..=64).contains(n)).ok_or(SIGNAL);
     }

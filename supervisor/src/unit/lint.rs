@@ -1,0 +1,170 @@
+//! The daemon's own reading of unit files, for a laptop: no machine, no image, no network.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{Place, Problem, Severity, UnitSet, load};
+
+/// What was found wrong, in the order of files and lines, and how much was looked at.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub problems: Vec<Problem>,
+    /// Units without mistakes.
+    pub good: usize,
+    pub broken: usize,
+}
+
+impl Report {
+    pub fn errors(&self) -> usize {
+        self.problems.iter().filter(|problem| problem.severity == Severity::Error).count()
+    }
+}
+
+/// Folders are read together, a later one over an earlier, as the machine does with its two. A file is read together with all of
+/// its folder, since units name each other, but only what is wrong with itself and its drop-ins is reported.
+pub fn check(paths: &[PathBuf]) -> Report {
+    let (folders, files): (Vec<&PathBuf>, Vec<&PathBuf>) = paths.iter().partition(|path| path.is_dir());
+    let mut report = Report::default();
+    if !folders.is_empty() {
+        let dirs: Vec<&Path> = folders.iter().map(|path| path.as_path()).collect();
+        report.add(load(&dirs), |_| true, |_| true);
+    }
+    let mut by_folder: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
+    for file in files {
+        match folder_of(file) {
+            Ok(folder) => {
+                // As `load` will name it.
+                let path = file.file_name().map_or_else(|| file.clone(), |name| folder_path(&folder, file, name));
+                by_folder.entry(folder).or_default().insert(path);
+            }
+            Err(text) => report.problems.push(Problem {
+                path: file.clone(),
+                place: Place::default(),
+                severity: Severity::Error,
+                text,
+            }),
+        }
+    }
+    for (folder, files) in by_folder {
+        let asked = |path: &Path| {
+            files.contains(path) || path.parent().is_some_and(|dir| files.contains(&dir.with_extension("")))
+        };
+        report.add(load(&[&folder]), asked, |name| files.contains(&folder.join(format!("{name}.container"))));
+    }
+    report.problems.sort_by(|a, b| (&a.path, a.place).cmp(&(&b.path, b.place)));
+    report
+}
+
+impl Report {
+    fn add(&mut self, set: UnitSet, path: impl Fn(&Path) -> bool, name: impl Fn(&str) -> bool) {
+        self.good += set.units.keys().filter(|unit| name(unit.as_str())).count();
+        self.broken += set.broken.iter().filter(|unit| name(unit.as_str())).count();
+        for mut problem in set.problems.into_iter().filter(|problem| path(&problem.path)) {
+            if let Ok(short) = problem.path.strip_prefix("./") {
+                problem.path = short.to_path_buf();
+            }
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// A file by the name that reading its folder of units gives it.
+fn folder_path(folder: &Path, file: &Path, name: &OsStr) -> PathBuf {
+    match file.parent().and_then(Path::file_name) {
+        Some(dir) if file.extension() == Some(OsStr::new("conf")) => folder.join(dir).join(name),
+        _ => folder.join(name),
+    }
+}
+
+/// The folder of units that a unit file or a drop-in belongs to.
+fn folder_of(file: &Path) -> Result<PathBuf, String> {
+    if let Err(error) = fs::metadata(file) {
+        return Err(format!("cannot read the file: {error}"));
+    }
+    let here = |dir: Option<&Path>| match dir {
+        Some(dir) if dir != Path::new("") => dir.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    match file.extension().and_then(OsStr::to_str) {
+        Some("container") => Ok(here(file.parent())),
+        Some("conf") if file.parent().is_some_and(|dir| dir.to_string_lossy().ends_with("container.d")) => {
+            Ok(here(file.parent().and_then(Path::parent)))
+        }
+        Some(kind @ ("volume" | "network" | "pod" | "image" | "build" | "kube" | "timer" | "socket")) => {
+            Err(format!(".{kind} files are known, not available in this version"))
+        }
+        _ => {
+            Err("not a unit file: its name ends in .container, a drop-in's in .conf below a .container.d folder"
+                .to_owned())
+        }
+    }
+}
+
+/// The line that is meant, and a marker under the place. Tabs stay tabs, so that the marker stands right.
+pub fn excerpt(problem: &Problem, text: &str) -> Option<(String, String)> {
+    const WIDTH: usize = 160;
+    let Place { line, column, width } = problem.place;
+    let line = text.lines().nth((line as usize).checked_sub(1)?)?.trim_start_matches('\u{feff}');
+    let start = (column as usize).saturating_sub(1);
+    // A very long line is shown from shortly before the place.
+    let skip = if start > WIDTH / 2 { start - WIDTH / 4 } else { 0 };
+    let clean = |c: char| if c != '\t' && c.is_control() { '\u{fffd}' } else { c };
+    let shown: String = line.chars().skip(skip).take(WIDTH).map(clean).collect();
+    let indent: String = shown.chars().take(start - skip).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    let room = shown.chars().count().saturating_sub(start - skip).max(1);
+    Some((shown, format!("{indent}{}", "^".repeat((width as usize).clamp(1, room)))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(line: u32, column: u32, width: u32) -> Problem {
+        Problem {
+            path: "a".into(),
+            place: Place { line, column, width },
+            severity: Severity::Error,
+            text: "wrong".into(),
+        }
+    }
+
+    #[test]
+    fn the_marker_stands_under_the_place() {
+        let text = "[Container]\n\tMemory=6x\n";
+        assert_eq!(excerpt(&problem(2, 9, 2), text), Some(("\tMemory=6x".into(), "\t       ^^".into())));
+        assert_eq!(excerpt(&problem(2, 9, 99), text).unwrap().1, "\t       ^^");
+        assert_eq!(excerpt(&problem(0, 0, 0), text), None);
+        assert_eq!(excerpt(&problem(9, 1, 1), text), None);
+        let long = format!("Environment={}", "ä".repeat(5000));
+        let (shown, marker) = excerpt(&problem(1, 4000, 3), &long).unwrap();
+        assert!(shown.chars().count() <= 160 && marker.trim_start() == "^^^");
+        assert_eq!(excerpt(&problem(1, 3, 1), "a\u{1b}[2Jb").unwrap().0, "a\u{fffd}[2Jb");
+    }
+
+    #[test]
+    fn a_file_is_read_with_its_folder_and_answers_for_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let good = "[Container]\nImage=localhost/x\nNetwork=none\n";
+        let web = write("web.container", &format!("{good}[Unit]\nAfter=db.container\n"));
+        write("db.container", "[Container]\nImage=localhost/x\n");
+        let drop_in = write("web.container.d/10-x.conf", "[Container]\nMemry=1\n");
+        let notes = write("notes.txt", "");
+        let all = check(&[dir.path().to_path_buf()]);
+        assert_eq!((all.good, all.broken, all.errors()), (0, 2, 2));
+        let one = check(std::slice::from_ref(&web));
+        assert_eq!((one.broken, one.problems.len()), (1, 1));
+        assert_eq!(one.problems[0].path, drop_in);
+        assert_eq!(check(&[drop_in]).errors(), 1);
+        assert_eq!(check(&[notes, dir.path().join("nothing.container")]).errors(), 2);
+    }
+}
