@@ -12,7 +12,7 @@ use crate::rescue::{Choice, Rescue};
 use crate::settings::Settings;
 use crate::shutdown::plan::{self, Plan};
 use crate::supervise::child::{Child, Command};
-use crate::supervise::link::{Link, Sent};
+use crate::supervise::link::{Blocked, Link, Sent};
 use crate::supervise::policy::{self, Policy};
 use crate::sys::crash::Former;
 use crate::sys::shared::Shared;
@@ -23,6 +23,7 @@ use super::requests::SayLimit;
 
 /// Exits kept for a supervisor that is away.
 const MAX_EXITS: usize = 4096;
+const CLOCK_REST: Duration = Duration::from_secs(1);
 /// Spare descriptors, given up for a moment when there are no others.
 const SPARE_FDS: usize = 6;
 
@@ -49,6 +50,8 @@ pub(crate) struct Machine {
     pub(super) stuck_count: usize,
     pub(super) rescue: Option<Rescue>,
     pub(super) spare: [Option<OwnedFd>; SPARE_FDS],
+    /// A clock handler that panicked is left alone until then: its deadline is still there and would make PID 1 spin.
+    clock_rests_until: Duration,
     /// A turn ended before the work did.
     pub(super) more_children: bool,
     pub(super) more_to_send: bool,
@@ -78,6 +81,7 @@ impl Machine {
             stuck_count: 0,
             rescue: None,
             spare: [const { None }; SPARE_FDS],
+            clock_rests_until: Duration::ZERO,
             more_children: false,
             more_to_send: false,
             garbage: 0,
@@ -132,7 +136,8 @@ impl Machine {
     /// The next time at which the clock changes something.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let rescue = self.rescue.as_ref().and_then(Rescue::deadline);
-        [self.policy.deadline(), self.plan.deadline(), rescue].into_iter().flatten().min()
+        let clock = [self.policy.deadline(), self.plan.deadline()].into_iter().flatten().min();
+        [clock.map(|until| until.max(self.clock_rests_until)), rescue].into_iter().flatten().min()
     }
 
     pub(crate) fn on_signals(&mut self, now: Duration) {
@@ -192,7 +197,7 @@ impl Machine {
         self.more_to_send = false;
         match link.pump(&mut self.exits, &self.store) {
             Sent::All => {}
-            Sent::Some => self.more_to_send = !link.is_full(),
+            Sent::Some => self.more_to_send = link.blocked() == Blocked::No,
             Sent::Gone => self.supervisor_hung_up(now),
         }
     }
@@ -238,6 +243,9 @@ impl Machine {
     }
 
     pub(crate) fn on_clock(&mut self, now: Duration) {
+        if now < self.clock_rests_until {
+            return;
+        }
         contain::fault_point(Handler::Clock);
         self.supervise(policy::Event::Tick, now);
         self.shut_down(plan::Event::Tick, now);
@@ -250,6 +258,9 @@ impl Machine {
         let Err(Panicked(times)) = result else { return };
         if times < 2 {
             return;
+        }
+        if handler == Handler::Clock {
+            self.clock_rests_until = now + CLOCK_REST;
         }
         match handler {
             // The next supervisor gets a new socket, without what was in this one.
@@ -265,8 +276,10 @@ impl Machine {
             Handler::Clock if self.plan.is_up() && self.rescue.is_none() => {
                 let _ = contain::run(Handler::Setup, || self.open_rescue("PID 1's clock handler is broken", now));
             }
-            // A clock that is broken during a shutdown, or twice again: the watchdog and start_over remain.
-            Handler::Clock if times > 100 => sys::crash::start_over("the clock handler panics again and again"),
+            // Broken during a shutdown, or after a person chose "retry": another life of PID 1 may fare better.
+            Handler::Clock if times > 10 && self.rescue.is_none() => {
+                sys::crash::start_over("the clock handler panics again and again")
+            }
             _ => {}
         }
     }

@@ -20,12 +20,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use self::machine::Machine;
 use crate::contain::{self, Handler};
 use crate::settings::Settings;
+use crate::supervise::link::Blocked;
 use crate::sys::crash::Former;
 use crate::{setup, story, sys};
 
-/// The watchdog is fed and a stopped console tried at least this often.
+/// The watchdog is fed at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
-const CONSOLE_RETRY: Duration = Duration::from_millis(50);
+/// For what no fd reports: a console that takes more, a kernel that has memory again.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Runs the machine. Never returns.
 pub(crate) fn run() -> ! {
@@ -48,10 +50,12 @@ pub(crate) fn run() -> ! {
     let settings = Settings::load();
     story::set_debug(settings.debug);
     let state = state_store(&std::env::var("ORLOP_STATE").unwrap_or_default());
-    if former.is_none() && wants_setup() {
+    if former.is_none() {
         let _ = contain::run(Handler::Setup, || {
             contain::fault_point(Handler::Setup);
-            setup::run();
+            if wants_setup() {
+                setup::run();
+            }
         });
     }
     story::attach();
@@ -114,7 +118,7 @@ fn wait(machine: &Machine) -> Ready {
     if let Some(link) = &machine.link {
         let mut interest = PollFlags::empty();
         interest.set(PollFlags::POLLIN, link.wants_to_read());
-        interest.set(PollFlags::POLLOUT, link.is_full());
+        interest.set(PollFlags::POLLOUT, link.blocked() == Blocked::Full);
         wanted[1] = (link.fd(), interest);
     }
     if let Some(rescue) = &machine.rescue {
@@ -138,8 +142,9 @@ fn sleep_time(machine: &Machine, now: Duration) -> PollTimeout {
     if machine.has_more() {
         sleep = Duration::ZERO;
     }
-    if story::console_is_behind() {
-        sleep = sleep.min(CONSOLE_RETRY);
+    let is_starved = machine.link.as_ref().is_some_and(|link| link.blocked() == Blocked::Starved);
+    if is_starved || story::console_is_behind() {
+        sleep = sleep.min(RETRY);
     }
     if let Some(until) = machine.deadline() {
         // One millisecond more: poll(2) counts whole ones, and waking early would spin.

@@ -61,7 +61,7 @@ impl Machine {
                 self.answer(request, &name, result.err());
             }
             ToInit::TakeFd { name } => match self.store.get(&name) {
-                Some(_) => self.reply(Reply::Fd(short(&name))),
+                Some(_) => self.reply(Reply::Fd { request, name: short(&name) }),
                 None => self.answer(request, &name, Some(Errno::ENOENT)),
             },
             ToInit::DropFd { name } => {

@@ -21,7 +21,10 @@ const MAX_REPLIES: usize = 64;
 pub(crate) const TURN: usize = 64;
 
 pub(crate) enum Reply {
-    Fd(Name),
+    Fd {
+        request: u8,
+        name: Name,
+    },
     /// A listing that goes on at this slot of the store.
     Names {
         slot: usize,
@@ -40,8 +43,17 @@ pub(crate) struct Link {
     replies: VecDeque<Reply>,
     ping: Option<u64>,
     request: Option<ShutdownKind>,
-    /// The socket is full: wait until it takes more.
-    is_full: bool,
+    blocked: Blocked,
+}
+
+/// Why nothing more is sent for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blocked {
+    No,
+    /// The socket is full: poll(2) reports when it takes more.
+    Full,
+    /// The kernel has no memory for it, or too many descriptors are on their way: nothing reports the end of that.
+    Starved,
 }
 
 /// Where a round of sending ended.
@@ -81,7 +93,7 @@ impl Link {
             replies: VecDeque::with_capacity(MAX_REPLIES + 1),
             ping: None,
             request: None,
-            is_full: false,
+            blocked: Blocked::No,
         }
     }
 
@@ -93,8 +105,8 @@ impl Link {
         self.replies.len() < MAX_REPLIES
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.is_full
+    pub(crate) fn blocked(&self) -> Blocked {
+        self.blocked
     }
 
     pub(crate) fn ping(&mut self, nonce: u64) {
@@ -116,12 +128,15 @@ impl Link {
     pub(crate) fn pump(&mut self, exits: &mut ExitQueue, store: &FdStore) -> Sent {
         for _ in 0..TURN {
             let Some(next) = self.next(exits, store) else { return Sent::All };
-            self.is_full = false;
+            self.blocked = Blocked::No;
             match send(&self.socket, &next) {
                 Ok(()) => self.advance(&next.message, exits),
-                // ENOBUFS, ENOMEM, ETOOMANYREFS (too many fds on their way): the same later.
-                Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS) => {
-                    self.is_full = true;
+                Err(Errno::EAGAIN | Errno::EINTR) => {
+                    self.blocked = Blocked::Full;
+                    return Sent::Some;
+                }
+                Err(Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS) => {
+                    self.blocked = Blocked::Starved;
                     return Sent::Some;
                 }
                 Err(_) => return Sent::Gone,
@@ -221,11 +236,11 @@ fn rights(message: ControlMessageOwned) -> Option<Vec<RawFd>> {
 
 fn reply_message(reply: &mut Reply, store: &FdStore) -> Outgoing {
     match reply {
-        Reply::Fd(name) => match store.get(name.as_str()) {
+        Reply::Fd { request, name } => match store.get(name.as_str()) {
             Some(fd) => {
                 Outgoing { message: ToSupervisor::Fd { name: name.as_str().to_owned() }, fd: Some(fd.as_raw_fd()) }
             }
-            None => failed(68, Errno::ENOENT, name),
+            None => failed(*request, Errno::ENOENT, name),
         },
         Reply::Names { slot } => match store.name_from(*slot) {
             Some((at, name)) => {
@@ -305,8 +320,8 @@ mod tests {
         let mut pids = Vec::new();
         let mut was_full = false;
         while pids.len() < 4000 {
-            while link.pump(&mut exits, &store) == Sent::Some && !link.is_full() {}
-            was_full |= link.is_full();
+            while link.pump(&mut exits, &store) == Sent::Some && link.blocked() == Blocked::No {}
+            was_full |= link.blocked() == Blocked::Full;
             pids.extend(heard(&theirs).iter().filter_map(|m| match m {
                 ToSupervisor::Exit(exit) => Some(exit.pid),
                 _ => None,

@@ -58,7 +58,14 @@ impl Supervisor {
         let rights = [ControlMessage::ScmRights(std::slice::from_ref(&fds))];
         let control = if fd.is_some() { &rights[..] } else { &[] };
         let iov = [IoSlice::new(packet)];
-        sendmsg::<UnixAddr>(self.socket.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None).unwrap();
+        loop {
+            match sendmsg::<UnixAddr>(self.socket.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None) {
+                Ok(_) => return,
+                // More descriptors on their way than this user may have: until init took some in.
+                Err(Errno::ETOOMANYREFS) => drop(poll(&mut [], 5u8)),
+                Err(error) => panic!("send: {error}"),
+            }
+        }
     }
 
     /// True when the packet fitted into the socket.
@@ -82,7 +89,10 @@ impl Supervisor {
             _ => None,
         });
         let len = got.bytes;
-        assert!(len > 0, "init closed the socket");
+        if len == 0 {
+            // Init is gone, or is a new one that cannot hear this process any more.
+            std::process::exit(0);
+        }
         (ToSupervisor::decode(&bytes[..len]).unwrap(), fd)
     }
 
