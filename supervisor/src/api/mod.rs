@@ -2,7 +2,6 @@
 //! rest is the server's: it never blocks, holds a bounded number of bytes for each of a bounded number of clients, and a client
 //! that breaks the rules loses its connection and nothing else happens.
 
-#![allow(dead_code)]
 pub(crate) mod connection;
 pub(crate) mod http;
 pub(crate) mod route;

@@ -97,6 +97,10 @@ impl Server {
         Ok(())
     }
 
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listener.is_some()
+    }
+
     /// The devices of all serial ports that carry the interface.
     pub(crate) fn find_ports(class: &Path, dev: &Path) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(class) else { return Vec::new() };

@@ -1,7 +1,81 @@
 //! The daemon: `orlop supervise`.
+//!
+//! One loop owns all state (`core`); slow work runs in threads and in the runtime's processes and comes back as events. What is
+//! to be done is decided by pure functions (`machine` for a unit, `engine` for all of them) and done by `perform`. Every record is
+//! written below /run before it is acted upon, so that a supervisor that dies at any instant is followed by one that goes on from
+//! there (`recover`): no container ends for it, none starts twice, no exit status is lost.
+//!
+//! On failure: what concerns one unit fails that unit, with a sentence; everything else is logged and the loop goes on. Only what
+//! it cannot be without at its start (an epoll, signals) ends it, and PID 1 starts it anew.
 
-#![allow(dead_code)]
+mod boot;
+mod bundle;
+mod cgroup;
+mod clock;
+mod core;
 mod engine;
+mod events;
+mod handoff;
+mod images;
+mod logger;
+mod logs;
 mod machine;
+mod mailbox;
+mod network;
+mod paths;
+mod perform;
+mod process;
+mod recover;
+mod requests;
+mod runtime;
+mod shutdown;
+mod status;
+mod store;
+#[allow(unsafe_code)] // the crate's room for it
+mod sys;
 #[cfg(test)]
 mod testing;
+mod unit_files;
+
+use std::{env, fs, path::Path, process::ExitCode};
+
+use self::{core::Daemon, handoff::Handoff, paths::Paths};
+
+/// Names the descriptor of the handoff socket. Without it there is no PID 1 of ours: the daemon reaps its containers itself.
+const HANDOFF_VARIABLE: &str = "ORLOP_HANDOFF";
+
+/// Supervises until it is told to end.
+pub fn run() -> ExitCode {
+    let paths = Paths::new(Path::new("/"));
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    logger::start(&paths.logs(), cmdline.split_ascii_whitespace().any(|word| word == "orlop.debug"));
+    let handoff = match take_handoff() {
+        Ok(handoff) => handoff,
+        Err(error) => {
+            log::error!("{HANDOFF_VARIABLE}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if handoff.is_none()
+        && let Err(errno) = nix::sys::prctl::set_child_subreaper(true)
+    {
+        log::error!("become the parent of orphans: {errno}");
+    }
+    match Daemon::new(paths, handoff) {
+        Ok(mut daemon) => {
+            daemon.start();
+            daemon.run();
+            ExitCode::SUCCESS
+        }
+        Err(errno) => {
+            log::error!("start: {errno}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn take_handoff() -> std::io::Result<Option<Handoff>> {
+    let Some(number) = env::var_os(HANDOFF_VARIABLE) else { return Ok(None) };
+    let number = number.to_str().and_then(|text| text.parse().ok()).ok_or(std::io::ErrorKind::InvalidInput)?;
+    Ok(Some(Handoff::new(sys::adopt_fd(number)?)?))
+}

@@ -15,7 +15,7 @@ use std::{
 pub(crate) use graph::{Graph, Links};
 pub(crate) use job::{Job, JobId, JobKind};
 
-use super::machine::{Action, Event, Now, Outcome, Policy, Record, State, step};
+use super::machine::{Action, Event, Now, Outcome, Policy, Process, Record, State, step};
 use crate::{api::types::ActiveState, unit::UnitName};
 
 /// Units that prepare, create and start at the same time; more only fight for the disk.
@@ -202,6 +202,19 @@ impl Engine {
             }
         }
         changed
+    }
+
+    /// Its record could not be written: it is tried again.
+    pub(crate) fn mark_changed(&mut self, name: &UnitName) {
+        if let Some(entry) = self.units.get_mut(name) {
+            entry.changed = true;
+        }
+    }
+
+    /// The unit whose container has this first process.
+    pub(crate) fn unit_of(&self, process: Process) -> Option<UnitName> {
+        let is_its = |entry: &Entry| entry.record.state.process().is_some_and(|its| its.is(&process));
+        self.units.iter().find(|(_, entry)| is_its(entry)).map(|(name, _)| name.clone())
     }
 
     /// Every enabled unit is active, finished or failed.

@@ -92,7 +92,7 @@ impl World {
                 assert!(self.live.insert(unit.clone(), process).is_none(), "{unit} lives twice");
                 Event::Created { attempt, process }
             }
-            Action::Start { attempt } => Event::Started { attempt },
+            Action::Start { attempt } | Action::Query { attempt } => Event::Started { attempt },
             Action::Signal { process, .. } => {
                 if self.live.get(&unit) == Some(&process) {
                     self.live.remove(&unit);

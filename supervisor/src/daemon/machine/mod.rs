@@ -11,7 +11,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use outcome::{Outcome, Seconds, signal_name};
+pub(crate) use outcome::{Outcome, Seconds};
 pub(crate) use policy::Policy;
 pub(crate) use step::step;
 
@@ -60,6 +60,9 @@ pub(crate) struct Ending {
 ///   └── Stop ── Exited ◀── oneshot,       unclean ──▶ Failed ── Start ──▶ Waiting
 ///                          RemainAfterExit
 /// ```
+/// A supervisor that takes over sends Interrupted: Preparing and Cleaning begin anew, Creating goes over Killing back to Waiting,
+/// Starting asks the runtime, the others only repeat their signal.
+///
 /// Killing ends when the main process is reaped and the cgroup says `populated 0`; Cleaning when the runtime has forgotten the
 /// container and nothing is mounted any more. A container is made only from Waiting, so two never live at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +196,22 @@ pub(crate) enum Event {
     },
     /// `State::deadline` has passed.
     Deadline,
+    /// A new supervisor took over: what was under way in the old one is done again, or asked about.
+    Interrupted,
+    /// The runtime's answer to `Action::Query`.
+    Found {
+        attempt: u64,
+        status: Found,
+    },
+}
+
+/// What the runtime knows of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    Created,
+    Running,
+    /// Ended, or the runtime knows nothing of it.
+    Nothing,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,6 +228,10 @@ pub(crate) enum Action {
     Signal {
         process: Process,
         signal: i32,
+    },
+    /// Ask the runtime what became of a start.
+    Query {
+        attempt: u64,
     },
     /// Kill the runtime's process that works for this unit.
     KillOperation,

@@ -47,6 +47,8 @@ pub(crate) enum Outcome {
     Unkillable,
     /// Killed before it ran, because it was asked to stop.
     Cancelled,
+    /// The supervisor died while the container was made: it is made once more.
+    Interrupted,
 }
 
 /// Classes of systemd.service(5)'s table of `Restart=`.
@@ -73,7 +75,7 @@ impl Outcome {
 
     pub(crate) fn class(&self) -> Class {
         match self {
-            Self::Exit { code: 0 } | Self::Cancelled => Class::Clean,
+            Self::Exit { code: 0 } | Self::Cancelled | Self::Interrupted => Class::Clean,
             Self::Signal { number: libc::SIGHUP | libc::SIGINT | libc::SIGTERM | libc::SIGPIPE, core: false } => {
                 Class::Clean
             }
@@ -128,6 +130,7 @@ impl fmt::Display for Outcome {
             Self::Lost => f.write_str("ended while its exit status could not be kept"),
             Self::Unkillable => f.write_str("has processes that do not end even by SIGKILL"),
             Self::Cancelled => f.write_str("stopped before it ran"),
+            Self::Interrupted => f.write_str("interrupted while it was made, is made once more"),
         }
     }
 }

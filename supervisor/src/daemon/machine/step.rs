@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::policy::{Policy, STABLE_RUN};
-use super::{Action, Ending, Event, Now, Outcome, Process, Record, State};
+use super::{Action, Ending, Event, Found, Now, Outcome, Process, Record, State};
 
 /// Between two attempts to kill what is left in the cgroup.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
@@ -44,6 +44,7 @@ impl Machine<'_> {
             | Event::CreateFailed { attempt: of, .. }
             | Event::Started { attempt: of }
             | Event::StartFailed { attempt: of, .. }
+            | Event::Found { attempt: of, .. }
             | Event::Cleaned { attempt: of }
                 if *of != attempt => {}
             _ => match self.record.state.clone() {
@@ -54,8 +55,8 @@ impl Machine<'_> {
                 State::Preparing { deadline } => self.preparing(event, deadline),
                 State::Creating { deadline, abort } => self.creating(event, deadline, abort),
                 State::Starting { process, deadline, stop } => self.starting(event, process, deadline, stop),
-                State::Running { process, since, .. } => self.running(event, process, since),
-                State::Stopping { process, timeout, .. } => self.stopping(event, process, timeout),
+                State::Running { process, since, .. } => self.running(&event, process, since),
+                State::Stopping { process, timeout, .. } => self.stopping(&event, process, timeout),
                 State::Killing { process, empty, ending, again_at, tries } => {
                     self.killing(event, Kill { process, empty, ending, again_at, tries });
                 }
@@ -145,6 +146,7 @@ impl Machine<'_> {
             }
             Event::PrepareFailed { text, .. } => self.finish(by_itself(Outcome::Image { text })),
             Event::Deadline => self.finish(by_itself(self.start_timeout())),
+            Event::Interrupted => self.act(Action::Prepare { attempt: self.record.attempt }),
             // The layers being unpacked are the image's, not this container's: nothing to take down.
             Event::Stop | Event::KillNow => self.finish(by_request(Outcome::Cancelled)),
             _ => {}
@@ -161,6 +163,7 @@ impl Machine<'_> {
                     self.act(Action::Start { attempt });
                 }
             },
+            Event::Interrupted => self.kill(None, abort.unwrap_or_else(|| by_itself(Outcome::Interrupted))),
             Event::CreateFailed { text, .. } => {
                 self.kill(None, abort.unwrap_or_else(|| by_itself(Outcome::Runtime { text })));
             }
@@ -188,7 +191,13 @@ impl Machine<'_> {
 
     fn starting(&mut self, event: Event, process: Process, deadline: Option<Duration>, stop: bool) {
         match event {
-            Event::Started { .. } => {
+            Event::Interrupted => self.act(Action::Query { attempt: self.record.attempt }),
+            Event::Found { attempt, status: Found::Created } => self.act(Action::Start { attempt }),
+            // Its exit status is on its way, if it ran.
+            Event::Found { status: Found::Nothing, .. } => {
+                self.kill(Some(process), Ending { outcome: Outcome::Interrupted, by_request: stop });
+            }
+            Event::Started { .. } | Event::Found { status: Found::Running, .. } => {
                 let deadline = if self.policy.oneshot { deadline } else { None };
                 self.goto(State::Running { process, since: self.now.mono, deadline });
                 self.remark(if self.record.restarts > 0 {
@@ -223,13 +232,13 @@ impl Machine<'_> {
         }
     }
 
-    fn running(&mut self, event: Event, process: Process, since: Duration) {
+    fn running(&mut self, event: &Event, process: Process, since: Duration) {
         match event {
             Event::Exited { process: of, wait_status, out_of_memory } if of.is(&process) => {
                 if self.now.mono.saturating_sub(since) >= STABLE_RUN {
                     self.record.in_a_row = 0;
                 }
-                self.kill(None, by_itself(Outcome::from_wait_status(wait_status, out_of_memory)));
+                self.kill(None, by_itself(Outcome::from_wait_status(*wait_status, *out_of_memory)));
             }
             Event::Lost { process: of } if of.is(&process) => self.kill(None, by_itself(Outcome::Lost)),
             Event::Stop => self.stop(process, None),
@@ -246,16 +255,17 @@ impl Machine<'_> {
         self.act(Action::Signal { process, signal });
     }
 
-    fn stopping(&mut self, event: Event, process: Process, timeout: Option<Outcome>) {
+    fn stopping(&mut self, event: &Event, process: Process, timeout: Option<Outcome>) {
         let by_request = timeout.is_none();
         match event {
             Event::Exited { process: of, wait_status, out_of_memory } if of.is(&process) => {
-                let outcome = timeout.unwrap_or_else(|| Outcome::from_wait_status(wait_status, out_of_memory));
+                let outcome = timeout.unwrap_or_else(|| Outcome::from_wait_status(*wait_status, *out_of_memory));
                 self.kill(None, Ending { outcome, by_request });
             }
             Event::Lost { process: of } if of.is(&process) => {
                 self.kill(None, Ending { outcome: timeout.unwrap_or(Outcome::Lost), by_request });
             }
+            Event::Interrupted => self.act(Action::Signal { process, signal: self.policy.stop_signal }),
             // What began as a timeout of the start is now wanted.
             Event::Stop => {
                 if let State::Stopping { timeout, .. } = &mut self.record.state {
@@ -280,11 +290,18 @@ impl Machine<'_> {
     fn killing(&mut self, event: Event, mut kill: Kill) {
         let by_request = kill.ending.by_request;
         match event {
-            Event::Exited { process: of, .. } | Event::Lost { process: of }
+            Event::Exited { process: of, wait_status, out_of_memory }
                 if kill.process.is_some_and(|process| process.is(&of)) =>
             {
                 kill.process = None;
+                let outcome = Outcome::from_wait_status(wait_status, out_of_memory);
+                // It ran and ended while nobody looked; SIGKILL was ours.
+                if kill.ending.outcome == Outcome::Interrupted && outcome.signal() != Some(libc::SIGKILL) {
+                    kill.ending.outcome = outcome;
+                }
             }
+            Event::Lost { process: of } if kill.process.is_some_and(|process| process.is(&of)) => kill.process = None,
+            Event::Interrupted => self.act(Action::KillCgroup),
             // The runtime knows better than an exit status why the program never ran.
             Event::StartFailed { text, .. } if matches!(kill.ending.outcome, Outcome::Exit { .. }) => {
                 kill.ending = Ending { outcome: Outcome::Runtime { text }, by_request };
@@ -320,6 +337,7 @@ impl Machine<'_> {
     fn cleaning(&mut self, event: Event, mut ending: Ending, give_up_at: Duration) {
         match event {
             Event::Cleaned { .. } => self.finish(ending),
+            Event::Interrupted => self.act(Action::Clean { attempt: self.record.attempt }),
             Event::Deadline => {
                 self.act(Action::KillOperation);
                 self.finish(ending);
@@ -340,6 +358,11 @@ impl Machine<'_> {
     fn finish(&mut self, Ending { outcome, by_request }: Ending) {
         let policy = self.policy;
         self.remark(outcome.to_string());
+        if outcome == Outcome::Interrupted && !by_request {
+            // Not a start that counts: nothing of the unit's doing ended it.
+            self.record.starts.pop_back();
+            return self.goto(State::Waiting);
+        }
         let clean = if by_request {
             outcome.clean_after_stop(policy.stop_signal)
         } else {

@@ -1,0 +1,179 @@
+//! What is done once per life: the seed disk, the unit files, the network, the interface, and at the boot the enabled units.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::mount::{MsFlags, mount};
+
+use super::{
+    clock,
+    core::{Daemon, Mail},
+    paths::Paths,
+};
+use crate::{api::server::Server, unit::UnitName};
+
+const SEED_SERIAL: &str = "orlop-seed";
+/// Serial ports that are not there yet are looked for so long after the start.
+const PORTS_MAY_COME: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl Daemon {
+    /// From the start of the process to the loop.
+    pub(crate) fn start(&mut self) {
+        self.stage("supervisor".to_owned());
+        let exits = self.greet();
+        for folder in [self.paths.run(), self.paths.units(), self.paths.runtime_root()] {
+            if let Err(error) = fs::create_dir_all(&folder) {
+                log::error!("{}: {error}", folder.display());
+            }
+        }
+        let mode = fs::Permissions::from_mode(0o700);
+        let _ = fs::set_permissions(self.paths.units(), mode);
+        match take_seed(&self.paths) {
+            Ok(None) => {}
+            Ok(Some(units)) => self.say(format!("{:<9} {units} unit files, images", "seed")),
+            Err(error) => self.say(format!("{:<9} not used: {error}", "seed")),
+        }
+        let sender = self.mail.sender();
+        self.network.start(move |text, warning| sender.send(Mail::Network { text, warning }));
+        for problem in self.files.read(&self.paths) {
+            log::warn!("{problem}");
+            self.say(problem);
+        }
+        let taken_over = self.adopt(exits);
+        self.listen();
+        self.find_ports(clock::monotonic());
+        if taken_over {
+            let generation = self.generation;
+            self.say(format!("{:<9} taken over, supervisor {generation} of this boot", "orlop"));
+        } else {
+            self.start_enabled();
+        }
+        // From here on a new supervisor takes over instead of starting everything; the jobs are written with it.
+        self.save();
+        self.booted = true;
+        if let Err(error) = fs::write(self.paths.booted(), "") {
+            log::error!("{}: {error}", self.paths.booted().display());
+        }
+    }
+
+    fn start_enabled(&mut self) {
+        let enabled: Vec<UnitName> =
+            self.engine.units().filter(|(_, entry)| entry.plan.enabled).map(|(name, _)| name.clone()).collect();
+        let now = clock::now();
+        for unit in enabled {
+            self.engine.start(&unit, now);
+        }
+    }
+
+    /// Serial ports that carry the interface and are not served yet.
+    pub(crate) fn find_ports(&mut self, now: Duration) {
+        for port in Server::find_ports(Path::new("/sys/class/virtio-ports"), Path::new("/dev")) {
+            if self.ports.insert(port.clone()) {
+                log::info!("control interface on {}", port.display());
+                self.server.open_port(&self.epoll, port, now);
+            }
+        }
+        self.look_for_ports = (self.ports.is_empty() && now < PORTS_MAY_COME).then_some(now + LOOK_EVERY);
+    }
+}
+
+/// Mounts the seed disk and copies its units over the machine's. The number of units; `None` without such a disk.
+fn take_seed(paths: &Paths) -> io::Result<Option<usize>> {
+    let seed = paths.seed();
+    if seed.join("images").exists() || seed.join("containers.d").exists() {
+        return Ok(None);
+    }
+    let Some(device) = find_disk(Path::new("/sys/block"), SEED_SERIAL)? else { return Ok(None) };
+    fs::create_dir_all(&seed)?;
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some(&device), &seed, Some("erofs"), flags, None::<&str>)
+        .map_err(|errno| io::Error::other(format!("mount {}: {errno}", device.display())))?;
+    let from = seed.join("containers.d");
+    if from.exists() { copy_units(&from, &paths.machine_units()).map(Some) } else { Ok(Some(0)) }
+}
+
+fn find_disk(class: &Path, serial: &str) -> io::Result<Option<PathBuf>> {
+    let entries = match fs::read_dir(class) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    for entry in entries.flatten() {
+        let read = |path: &str| fs::read_to_string(entry.path().join(path)).unwrap_or_default();
+        if read("serial").trim() == serial || read("device/serial").trim() == serial {
+            return Ok(Some(Path::new("/dev").join(entry.file_name())));
+        }
+    }
+    Ok(None)
+}
+
+/// Files and drop-in folders, each replaced whole: a power cut leaves the old or the new.
+fn copy_units(from: &Path, to: &Path) -> io::Result<usize> {
+    fs::create_dir_all(to)?;
+    let mut copied = 0;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            copy_units(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            // Hidden, so that nobody takes it for a unit.
+            let unfinished = to.join(format!(".{}.new", entry.file_name().display()));
+            fs::copy(entry.path(), &unfinished)?;
+            fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o644))?;
+            fs::File::open(&unfinished)?.sync_all()?;
+            fs::rename(&unfinished, &target)?;
+            copied += 1;
+        } else if kind.is_symlink() {
+            let link = fs::read_link(entry.path())?;
+            let unfinished = to.join(format!(".{}.new", entry.file_name().display()));
+            let _ = fs::remove_file(&unfinished);
+            std::os::unix::fs::symlink(link, &unfinished)?;
+            fs::rename(&unfinished, &target)?;
+            copied += 1;
+        }
+    }
+    fs::File::open(to)?.sync_all()?;
+    Ok(copied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_units_replace_the_machines_of_the_same_name_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let (seed, etc) = (folder.path().join("seed"), folder.path().join("etc"));
+        fs::create_dir_all(seed.join("web.container.d")).unwrap();
+        fs::create_dir_all(&etc).unwrap();
+        fs::write(seed.join("web.container"), "new").unwrap();
+        fs::write(seed.join("web.container.d/10.conf"), "drop-in").unwrap();
+        std::os::unix::fs::symlink("/dev/null", seed.join("demo.container")).unwrap();
+        fs::write(etc.join("web.container"), "old").unwrap();
+        fs::write(etc.join("db.container"), "kept").unwrap();
+        assert_eq!(copy_units(&seed, &etc).unwrap(), 2);
+        assert_eq!(fs::read_to_string(etc.join("web.container")).unwrap(), "new");
+        assert_eq!(fs::read_to_string(etc.join("db.container")).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(etc.join("web.container.d/10.conf")).unwrap(), "drop-in");
+        assert_eq!(fs::read_link(etc.join("demo.container")).unwrap(), Path::new("/dev/null"));
+        assert_eq!(fs::read_dir(&etc).unwrap().count(), 4, "nothing unfinished is left");
+    }
+
+    #[test]
+    fn disks_are_found_by_their_serial() {
+        let folder = tempfile::tempdir().unwrap();
+        for (disk, serial) in [("vda", "orlop-root\n"), ("vdb", "orlop-seed\n")] {
+            fs::create_dir(folder.path().join(disk)).unwrap();
+            fs::write(folder.path().join(disk).join("serial"), serial).unwrap();
+        }
+        assert_eq!(find_disk(folder.path(), SEED_SERIAL).unwrap(), Some(PathBuf::from("/dev/vdb")));
+        assert_eq!(find_disk(folder.path(), "other").unwrap(), None);
+        assert_eq!(find_disk(Path::new("/nonexistent"), "other").unwrap(), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! A new volume gets what the image has at its place, with owners and modes, as Docker and Podman do it: that is how a database
+//! image finds a data folder it may write to.
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{MetadataExt, PermissionsExt},
+    },
+    path::Path,
+};
+
+use nix::{
+    dir::{Dir, Type},
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, open, openat, readlinkat},
+    sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat, mkdirat},
+    unistd::{Gid, Uid, fchown, fchownat, symlinkat},
+};
+
+use super::{BundleError, at, make_folder, rootfs};
+
+/// Deeper trees are not copied; nobody ships one at a volume's place.
+const MAX_DEPTH: u32 = 64;
+
+/// Makes the volume's folder, filled from the image if it is new.
+pub(super) fn prepare(root: &OwnedFd, destination: &str, dir: &Path, copy: bool) -> Result<(), BundleError> {
+    if dir.exists() {
+        return Ok(());
+    }
+    let Some(parent) = dir.parent() else { return Ok(()) };
+    make_folder(parent, 0o711)?;
+    // Under another name until it is complete: a power cut in between leaves no half-filled volume.
+    let unfinished = parent.join(format!(".new-{}", dir.file_name().unwrap_or_default().display()));
+    match fs::remove_dir_all(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("empty", &unfinished)(error)),
+        _ => {}
+    }
+    make_folder(&unfinished, 0o755)?;
+    if copy {
+        match rootfs::open(root, destination, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+            Ok(source) => fill(&source, &unfinished).map_err(at("copy the image's files to", dir))?,
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
+            Err(errno) => return Err(at("open the image's", Path::new(destination))(errno.into())),
+        }
+    }
+    fs::rename(&unfinished, dir).map_err(at("rename", dir))?;
+    let sync = |path: &Path| fs::File::open(path).and_then(|folder| folder.sync_all());
+    sync(parent).map_err(at("sync", parent))
+}
+
+fn fill(source: &OwnedFd, target: &Path) -> io::Result<()> {
+    let meta = fs::File::from(source.try_clone()?).metadata()?;
+    let folder = open(target, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    copy_tree(source, &folder, 0)?;
+    fchown(&folder, Some(Uid::from_raw(meta.uid())), Some(Gid::from_raw(meta.gid())))?;
+    fs::File::from(folder).set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777))
+}
+
+fn copy_tree(source: &OwnedFd, target: &OwnedFd, depth: u32) -> io::Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the tree is too deep"));
+    }
+    let listing = Dir::from_fd(source.try_clone()?)?;
+    for entry in listing {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let stat = fstatat(source, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        let follow_not = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        match kind(&stat, entry.file_type()) {
+            Type::Directory => {
+                mkdirat(target, name, Mode::from_bits_truncate(0o700))?;
+                let from = openat(source, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY | follow_not, Mode::empty())?;
+                let to = openat(target, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY | follow_not, Mode::empty())?;
+                copy_tree(&from, &to, depth + 1)?;
+                own(&to, uid, gid, stat.st_mode)?;
+            }
+            Type::File => {
+                let from = openat(source, name, OFlag::O_RDONLY | follow_not, Mode::empty())?;
+                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | follow_not;
+                let to = openat(target, name, flags, Mode::from_bits_truncate(0o600))?;
+                let (mut from, mut to) = (fs::File::from(from), fs::File::from(to));
+                io::copy(&mut from, &mut to)?;
+                to.sync_all()?;
+                own(&to, uid, gid, stat.st_mode)?;
+            }
+            Type::Symlink => {
+                symlinkat(readlinkat(source, name)?.as_os_str(), target, name)?;
+                fchownat(target, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            }
+            // Devices, pipes and sockets are not data.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Owner before mode: a change of owner takes setuid bits away.
+fn own(fd: impl AsFd, uid: Uid, gid: Gid, mode: u32) -> io::Result<()> {
+    fchown(&fd, Some(uid), Some(gid))?;
+    fchmod(&fd, Mode::from_bits_truncate(mode & 0o7777))?;
+    Ok(())
+}
+
+fn kind(stat: &FileStat, listed: Option<Type>) -> Type {
+    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFDIR => Type::Directory,
+        SFlag::S_IFREG => Type::File,
+        SFlag::S_IFLNK => Type::Symlink,
+        _ => listed.unwrap_or(Type::Fifo),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_new_volume_holds_the_images_files_and_an_old_one_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        fs::create_dir_all(image.join("data/sub")).unwrap();
+        fs::write(image.join("data/sub/file"), "content").unwrap();
+        fs::set_permissions(image.join("data/sub/file"), fs::Permissions::from_mode(0o4640)).unwrap();
+        fs::set_permissions(image.join("data"), fs::Permissions::from_mode(0o1777)).unwrap();
+        symlink("/etc/passwd", image.join("data/link")).unwrap();
+        let root: OwnedFd = fs::File::open(&image).unwrap().into();
+        let volume = folder.path().join("volumes/pg");
+        prepare(&root, "/data", &volume, true).unwrap();
+        assert_eq!(fs::read_to_string(volume.join("sub/file")).unwrap(), "content");
+        assert_eq!(fs::metadata(volume.join("sub/file")).unwrap().mode() & 0o7777, 0o4640);
+        assert_eq!(fs::metadata(&volume).unwrap().mode() & 0o7777, 0o1777);
+        assert_eq!(fs::read_link(volume.join("link")).unwrap(), Path::new("/etc/passwd"));
+        fs::write(volume.join("sub/file"), "changed").unwrap();
+        prepare(&root, "/data", &volume, true).unwrap();
+        assert_eq!(fs::read_to_string(volume.join("sub/file")).unwrap(), "changed");
+        for (destination, copy) in [("/data", false), ("/nowhere", true)] {
+            let empty = folder.path().join("volumes").join(format!("empty{copy}"));
+            prepare(&root, destination, &empty, copy).unwrap();
+            assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+        }
+    }
+}

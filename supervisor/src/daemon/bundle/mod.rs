@@ -1,0 +1,180 @@
+//! Bundles: from a unit and its prepared image to the folder the runtime takes. Runs in a worker thread; everything it makes is
+//! made anew at every start and taken down after it.
+
+mod copy_up;
+mod overlay;
+mod rootfs;
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use oci::image::PreparedImage;
+
+pub(crate) use overlay::unmount;
+
+use super::paths::Paths;
+use crate::unit::{Facts, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec};
+
+/// Longest `EnvironmentFile=`, in bytes.
+const MAX_ENVIRONMENT_BYTES: u64 = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) enum BundleError {
+    File {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// A host path among the volumes is not there.
+    NoSuchHostPath(PathBuf),
+    Spec(SpecError),
+    /// The container's configuration cannot be written.
+    Json(serde_json::Error),
+}
+
+impl std::error::Error for BundleError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::File { source, .. } => Some(source),
+            Self::NoSuchHostPath(_) => None,
+            Self::Spec(source) => Some(source),
+            Self::Json(source) => Some(source),
+        }
+    }
+}
+
+impl fmt::Display for BundleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { action, path, source } => write!(f, "{action} {}: {source}", path.display()),
+            Self::NoSuchHostPath(path) => {
+                write!(f, "Volume={}: there is no such file or folder on this machine", path.display())
+            }
+            Self::Spec(error) => error.fmt(f),
+            Self::Json(error) => write!(f, "write config.json: {error}"),
+        }
+    }
+}
+
+/// For `map_err`: what was done to which path.
+fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BundleError {
+    let path = path.to_owned();
+    move |source| BundleError::File { action, path, source }
+}
+
+/// The name the runtime knows a unit's container by: what runc allows in an id, so `+` and two digits for the rest.
+pub(crate) fn container_id(unit: &UnitName) -> String {
+    let mut id = String::new();
+    for c in unit.as_str().chars() {
+        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+            id.push(c);
+        } else {
+            id.push_str(&format!("+{:02x}", u32::from(c)));
+        }
+    }
+    id
+}
+
+/// Makes the bundle: root file system mounted, volumes and generated files there, config.json written.
+pub(crate) fn build(paths: &Paths, unit: &Unit, image: &PreparedImage, hostname: &str) -> Result<(), BundleError> {
+    let folder = paths.unit(&unit.name);
+    make_folder(&folder, 0o700)?;
+    let root = overlay::mount(&paths.container(&unit.name), &paths.rootfs(&unit.name), &image.layers)?;
+    let hostname = unit.container.hostname.as_deref().unwrap_or(hostname);
+    let etc = folder.join("etc");
+    make_folder(&etc, 0o755)?;
+    write_etc(paths, &etc, unit, hostname)?;
+    let mut facts = Facts {
+        rootfs: paths.rootfs(&unit.name),
+        hostname: hostname.to_owned(),
+        passwd: rootfs::read(&root, "etc/passwd").map_err(at("read the image's", Path::new("/etc/passwd")))?,
+        group: rootfs::read(&root, "etc/group").map_err(at("read the image's", Path::new("/etc/group")))?,
+        volume_dirs: BTreeMap::new(),
+        etc,
+        environment_files: Vec::new(),
+    };
+    for (index, volume) in spec::volumes(unit, &image.config).iter().enumerate() {
+        let dir = match &volume.source {
+            VolumeSource::Host(path) => {
+                if fs::metadata(path).is_err() {
+                    return Err(BundleError::NoSuchHostPath(path.clone()));
+                }
+                continue;
+            }
+            VolumeSource::Named(name) => paths.volume(name),
+            VolumeSource::Anonymous => paths.container(&unit.name).join("anonymous").join(index.to_string()),
+        };
+        copy_up::prepare(&root, &volume.destination, &dir, volume.copy_up)?;
+        facts.volume_dirs.insert(volume.destination.clone(), dir);
+    }
+    for path in &unit.container.environment_files {
+        facts.environment_files.push(read_bounded(path).map_err(at("read EnvironmentFile", path))?);
+    }
+    let spec = runtime_spec(unit, &image.config, &facts).map_err(BundleError::Spec)?;
+    let config = folder.join("config.json");
+    let text = serde_json::to_vec(&spec).map_err(BundleError::Json)?;
+    fs::write(&config, text).map_err(at("write", &config))
+}
+
+/// The files every container gets instead of its image's.
+fn write_etc(paths: &Paths, etc: &Path, unit: &Unit, hostname: &str) -> Result<(), BundleError> {
+    let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    if hostname != "localhost" {
+        hosts.push_str(&format!("127.0.1.1\t{hostname}\n"));
+    }
+    for (name, address) in &unit.container.hosts {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
+    for (name, text) in [
+        ("hosts", hosts),
+        ("hostname", format!("{hostname}\n")),
+        ("resolv.conf", fs::read_to_string(paths.resolv_conf()).unwrap_or_default()),
+    ] {
+        let path = etc.join(name);
+        fs::write(&path, text).map_err(at("write", &path))?;
+    }
+    Ok(())
+}
+
+/// New name servers reach the containers that run: the same file is written, because it is that file which is bound.
+pub(crate) fn refresh_resolv_conf(paths: &Paths) {
+    let text = fs::read(paths.resolv_conf()).unwrap_or_default();
+    for entry in fs::read_dir(paths.units()).into_iter().flatten().flatten() {
+        let path = entry.path().join("etc/resolv.conf");
+        if path.exists()
+            && let Err(error) = fs::write(&path, &text)
+        {
+            log::warn!("{}: {error}", path.display());
+        }
+    }
+}
+
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let file = fs::File::open(path)?;
+    let mut text = String::new();
+    let read = io::Read::read_to_string(&mut io::Read::take(file, MAX_ENVIRONMENT_BYTES + 1), &mut text)?;
+    if read as u64 > MAX_ENVIRONMENT_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than 1 MiB"));
+    }
+    Ok(text)
+}
+
+fn make_folder(path: &Path, mode: u32) -> Result<(), BundleError> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(at("make the folder", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_what_every_runtime_allows_and_differ_where_names_do() {
+        let id = |name: &str| container_id(&UnitName::parse(name).unwrap());
+        assert_eq!(id("web-1.a_b"), "web-1.a_b");
+        assert_eq!(id(r"dev\x2ddisk:1"), "dev+5cx2ddisk+3a1");
+    }
+}

@@ -1,0 +1,87 @@
+//! The container's root: overlayfs over the image's layers, with a writable layer that is empty at every start.
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::{MetadataExt, PermissionsExt, chown},
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, open},
+    mount::{MntFlags, MsFlags, mount as mount_fs, umount2},
+    sys::stat::Mode,
+};
+
+use super::{BundleError, at, make_folder};
+
+/// mount(2) takes one page of options.
+const MAX_OPTIONS_BYTES: usize = 4000;
+
+/// Mounts a fresh root at `rootfs` and returns a descriptor of it.
+pub(super) fn mount(container: &Path, rootfs: &Path, layers: &[PathBuf]) -> Result<OwnedFd, BundleError> {
+    // An earlier start's may still be there after a crash.
+    unmount(rootfs).map_err(at("unmount", rootfs))?;
+    let (upper, work) = (container.join("upper"), container.join("work"));
+    for stale in [&upper, &work, &container.join("anonymous")] {
+        match fs::remove_dir_all(stale) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("empty", stale)(error)),
+            _ => {}
+        }
+    }
+    for folder in [container, &upper, &work, rootfs] {
+        make_folder(folder, 0o755)?;
+    }
+    // What the container sees as `/` has the upper folder's owner and mode.
+    if let Some(top) = layers.last() {
+        let meta = fs::metadata(top).map_err(at("read the layer", top))?;
+        chown(&upper, Some(meta.uid()), Some(meta.gid())).map_err(at("chown", &upper))?;
+        let mode = fs::Permissions::from_mode(meta.mode() & 0o7777);
+        fs::set_permissions(&upper, mode).map_err(at("chmod", &upper))?;
+    }
+    let mut folders: Vec<&Path> = layers.iter().rev().map(PathBuf::as_path).collect();
+    folders.extend([upper.as_path(), work.as_path()]);
+    // Named by descriptors where a name would be cut or read as syntax; the kernel resolves them while it mounts.
+    let plain = folders.iter().all(|path| !path.as_os_str().as_encoded_bytes().iter().any(|b| b",:\\".contains(b)));
+    let length: usize = folders.iter().map(|path| path.as_os_str().len() + 1).sum();
+    let mut held = Vec::new();
+    let mut names = Vec::new();
+    for path in folders {
+        if plain && length < MAX_OPTIONS_BYTES - 100 {
+            names.push(path.display().to_string());
+        } else {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let fd = open(path, flags, Mode::empty()).map_err(|errno| at("open", path)(errno.into()))?;
+            names.push(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+            held.push(fd);
+        }
+    }
+    let (lower, writable) = names.split_at(names.len() - 2);
+    let [upper, work] = writable else { return Err(at("mount overlay on", rootfs)(Errno::EINVAL.into())) };
+    // volatile: the layer does not outlive the container, so nobody waits for its fsyncs.
+    let options = format!("volatile,lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
+    if options.len() > MAX_OPTIONS_BYTES {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, format!("{} layers are too many", lower.len()));
+        return Err(at("mount overlay on", rootfs)(error));
+    }
+    mount_fs(Some("overlay"), rootfs, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))
+        .map_err(|errno| at("mount overlay on", rootfs)(errno.into()))?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(rootfs, flags, Mode::empty()).map_err(|errno| at("open", rootfs)(errno.into()))
+}
+
+/// Unmounts whatever is mounted there, one on top of the other; nothing is a success.
+pub(crate) fn unmount(rootfs: &Path) -> io::Result<()> {
+    for _ in 0..16 {
+        match umount2(rootfs, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            // Not a mount point, or not there at all.
+            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,349 @@
+//! The loop and what it owns. One thread, one epoll; an error in a turn is logged and the next turn comes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use ::handoff::{StateStore, ToInit};
+use nix::{
+    errno::Errno,
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        inotify::{InitFlags, Inotify},
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+use oci::image::PreparedImage;
+
+use super::{
+    clock,
+    engine::{Engine, JobId},
+    handoff::Handoff,
+    images::{Images, Prepared},
+    logs::{Logs, Reading, Stream},
+    machine::{Event, Process},
+    mailbox::Mailbox,
+    network::Network,
+    paths::Paths,
+    runtime::Runtime,
+    shutdown::Shutdown,
+    unit_files::UnitFiles,
+};
+use crate::{
+    api::{
+        server::{ConnectionId, Server},
+        types::BootStage,
+    },
+    unit::UnitName,
+};
+
+/// High halves of epoll tokens: whose event it is.
+mod class {
+    pub(super) const SIGNALS: u32 = 1;
+    pub(super) const MAIL: u32 = 2;
+    pub(super) const HANDOFF: u32 = 3;
+    pub(super) const CGROUPS: u32 = 4;
+    pub(super) const UNIT_FILES: u32 = 5;
+    pub(super) const API: u32 = 6;
+    pub(super) const ADOPTED: u32 = 7;
+}
+
+/// Exits of processes nobody knows (yet): a container may end before the runtime has told its pid.
+const MAX_UNCLAIMED: usize = 256;
+
+/// What worker threads report.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    Image {
+        image: String,
+        prepared: Prepared,
+    },
+    Bundle {
+        unit: UnitName,
+        attempt: u64,
+        result: Result<(), String>,
+    },
+    /// A log pipe is at its end and written.
+    LogEnded {
+        unit: UnitName,
+        stream: Stream,
+    },
+    /// A log reader has something, or has ended.
+    LogChunk,
+    /// A line about the network, for the console.
+    Network {
+        text: String,
+        warning: bool,
+    },
+}
+
+/// A client that waits for the end of a job.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(crate) connection: ConnectionId,
+    pub(crate) job: JobId,
+    pub(crate) unit: UnitName,
+}
+
+pub(crate) struct Daemon {
+    pub(crate) paths: Paths,
+    pub(crate) epoll: Epoll,
+    pub(crate) signals: SignalFd,
+    pub(crate) mail: Mailbox<Mail>,
+    pub(crate) handoff: Option<Handoff>,
+    pub(crate) generation: u32,
+    pub(crate) state_store: StateStore,
+    pub(crate) engine: Engine,
+    pub(crate) files: UnitFiles,
+    pub(crate) images: Images,
+    /// Between Prepare and Create.
+    pub(crate) prepared: BTreeMap<UnitName, Arc<PreparedImage>>,
+    pub(crate) runtime: Runtime,
+    pub(crate) cgroup_watch: Inotify,
+    pub(crate) logs: Logs,
+    pub(crate) server: Server,
+    pub(crate) waiters: Vec<Waiter>,
+    pub(crate) settled_waiters: Vec<ConnectionId>,
+    pub(crate) readings: Vec<(ConnectionId, Reading)>,
+    pub(crate) timing: Vec<BootStage>,
+    /// When each unit's present start began, for the line on the console.
+    pub(crate) start_began: BTreeMap<UnitName, Duration>,
+    pub(crate) unclaimed: VecDeque<(Process, i32)>,
+    /// The last exit that PID 1 told us, and the last that we acknowledged.
+    pub(crate) exit_seq: u64,
+    pub(crate) acknowledged: u64,
+    /// Without PID 1: processes that are not our children, watched by pidfd.
+    pub(crate) adopted: BTreeMap<u32, (OwnedFd, Process)>,
+    /// What PID 1 kept, until units are known.
+    pub(crate) stored: BTreeMap<String, OwnedFd>,
+    /// Events that came of performing an action.
+    pub(crate) follow_ups: VecDeque<(UnitName, Event)>,
+    pub(crate) network: Network,
+    pub(crate) shutdown: Option<Shutdown>,
+    pub(crate) ports: BTreeSet<PathBuf>,
+    pub(crate) look_for_ports: Option<Duration>,
+    /// Every enabled unit was asked for.
+    pub(crate) booted: bool,
+    pub(crate) ended: bool,
+}
+
+impl Daemon {
+    pub(crate) fn new(paths: Paths, handoff: Option<Handoff>) -> nix::Result<Self> {
+        let mut mask = SigSet::empty();
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            mask.add(signal);
+        }
+        // Threads started from here on inherit the mask; children get an empty one from std.
+        mask.thread_block()?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let mail = Mailbox::new()?;
+        let cgroup_watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let files = UnitFiles::new()?;
+        let readable = |fd: BorrowedFd<'_>, class: u32| {
+            epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(class) << 32))
+        };
+        readable(signals.as_fd(), class::SIGNALS)?;
+        readable(mail.bell(), class::MAIL)?;
+        readable(cgroup_watch.as_fd(), class::CGROUPS)?;
+        readable(files.watch(), class::UNIT_FILES)?;
+        if let Some(handoff) = &handoff {
+            readable(handoff.fd(), class::HANDOFF)?;
+        }
+        Ok(Self {
+            logs: Logs::start(paths.logs())?,
+            runtime: Runtime::new(paths.clone()),
+            server: Server::new(class::API, nix::unistd::geteuid().as_raw()),
+            paths,
+            epoll,
+            signals,
+            mail,
+            handoff,
+            generation: 1,
+            state_store: StateStore::Persistent,
+            engine: Engine::default(),
+            files,
+            images: Images::default(),
+            prepared: BTreeMap::new(),
+            cgroup_watch,
+            waiters: Vec::new(),
+            settled_waiters: Vec::new(),
+            readings: Vec::new(),
+            timing: Vec::new(),
+            start_began: BTreeMap::new(),
+            unclaimed: VecDeque::new(),
+            exit_seq: 0,
+            acknowledged: 0,
+            adopted: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            follow_ups: VecDeque::new(),
+            network: Network::default(),
+            shutdown: None,
+            ports: BTreeSet::new(),
+            look_for_ports: None,
+            booted: false,
+            ended: false,
+        })
+    }
+
+    /// Until the daemon is told to end.
+    pub(crate) fn run(&mut self) {
+        let mut events = [EpollEvent::empty(); 64];
+        self.settle();
+        while !self.ended {
+            match self.epoll.wait(&mut events, self.timeout()) {
+                Ok(ready) => {
+                    for event in &events[..ready] {
+                        self.dispatch(*event);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => log::error!("epoll: {errno}"),
+            }
+            self.tick();
+            self.settle();
+        }
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        let shutdown = self.shutdown.as_ref().map(Shutdown::next_deadline);
+        let deadlines = [self.engine.next_deadline(), self.server.next_deadline(), shutdown, self.look_for_ports];
+        let Some(next) = deadlines.into_iter().flatten().min() else { return EpollTimeout::NONE };
+        // One more: a deadline is never met a fraction too early.
+        let ms = next.saturating_sub(clock::monotonic()).as_millis() + 1;
+        EpollTimeout::try_from(u32::try_from(ms.min(60_000)).unwrap_or(0)).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    fn dispatch(&mut self, event: EpollEvent) {
+        let low = u32::try_from(event.data() & u64::from(u32::MAX)).unwrap_or(0);
+        match u32::try_from(event.data() >> 32).unwrap_or(0) {
+            class::SIGNALS => self.on_signals(),
+            class::MAIL => self.mail.drain().into_iter().for_each(|mail| self.on_mail(mail)),
+            class::HANDOFF => self.on_handoff(),
+            class::CGROUPS => self.on_cgroup_events(),
+            class::UNIT_FILES => self.files.changed(),
+            class::API => self.server.ready(&self.epoll, low, event.events(), clock::monotonic()),
+            class::ADOPTED => self.on_adopted_end(low),
+            other => log::error!("an event of class {other}"),
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = clock::now();
+        self.engine.tick(now);
+        self.server.tick(&self.epoll, now.mono);
+        self.tick_shutdown(now);
+        if self.look_for_ports.is_some_and(|at| at <= now.mono) {
+            self.find_ports(now.mono);
+        }
+    }
+
+    /// Everything that follows from what just happened, in the order that a death in between can bear: the record is written
+    /// before the deed, and PID 1 forgets an exit only when what came of it is written.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            for (connection, head) in self.server.take_requests() {
+                self.on_request(connection, &head);
+            }
+            while let Some((unit, event)) = self.follow_ups.pop_front() {
+                self.engine.event(&unit, event, clock::now());
+            }
+            let effects = self.engine.take_effects();
+            self.save();
+            if effects.is_empty() && self.follow_ups.is_empty() && !self.runtime_failures() {
+                break;
+            }
+            for effect in effects {
+                self.perform(effect);
+            }
+        }
+        self.acknowledge();
+        self.answer_settled();
+        self.pump_logs();
+        self.want_handoff_writable();
+    }
+
+    fn acknowledge(&mut self) {
+        if self.exit_seq > self.acknowledged {
+            self.acknowledged = self.exit_seq;
+            self.tell(&ToInit::ExitsHandled { seq: self.exit_seq });
+        }
+    }
+
+    /// To PID 1, if there is one.
+    pub(crate) fn tell(&mut self, message: &ToInit) {
+        if let Some(handoff) = &mut self.handoff {
+            handoff.send(message, None);
+        }
+    }
+
+    pub(crate) fn store_fd(&mut self, name: String, fd: BorrowedFd<'_>) {
+        if let Some(handoff) = &mut self.handoff {
+            match fd.try_clone_to_owned() {
+                Ok(fd) => handoff.send(&ToInit::PutFd { name }, Some(fd)),
+                Err(error) => log::error!("store the descriptor {name}: {error}"),
+            }
+        }
+    }
+
+    /// A line for the console and the supervisor's log.
+    pub(crate) fn say(&mut self, text: String) {
+        log::info!("{text}");
+        self.tell(&ToInit::Say { text });
+    }
+
+    fn want_handoff_writable(&mut self) {
+        let Some(handoff) = &self.handoff else { return };
+        let token = u64::from(class::HANDOFF) << 32;
+        if handoff.is_closed() {
+            let _ = self.epoll.delete(handoff.fd());
+            log::error!("PID 1 closed the handoff socket");
+            self.handoff = None;
+            return;
+        }
+        let flags = if handoff.is_full() { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
+        let _ = self.epoll.modify(handoff.fd(), &mut EpollEvent::new(flags, token));
+    }
+
+    /// Without PID 1 there is nobody to tell the end of a process that is not our child.
+    pub(crate) fn watch_adopted(&mut self, process: Process) {
+        match super::sys::pidfd_open(process.pid) {
+            Ok(fd) => {
+                let token = (u64::from(class::ADOPTED) << 32) | u64::from(process.pid);
+                if let Err(errno) = self.epoll.add(&fd, EpollEvent::new(EpollFlags::EPOLLIN, token)) {
+                    log::error!("watch pid {}: {errno}", process.pid);
+                }
+                self.adopted.insert(process.pid, (fd, process));
+            }
+            Err(error) => log::warn!("watch pid {}: {error}", process.pid),
+        }
+    }
+
+    fn on_adopted_end(&mut self, pid: u32) {
+        if let Some((fd, process)) = self.adopted.remove(&pid) {
+            let _ = self.epoll.delete(&fd);
+            if let Some(unit) = self.engine.unit_of(process) {
+                self.engine.event(&unit, Event::Lost { process }, clock::now());
+            }
+        }
+    }
+
+    pub(crate) fn stage(&mut self, name: String) {
+        if !self.timing.iter().any(|stage| stage.name == name) {
+            let at_ns = u64::try_from(clock::monotonic().as_nanos()).unwrap_or(u64::MAX);
+            self.timing.push(BootStage { name, at_ns });
+        }
+    }
+
+    pub(crate) fn keep_unclaimed(&mut self, process: Process, wait_status: i32) {
+        if self.unclaimed.len() >= MAX_UNCLAIMED {
+            self.unclaimed.pop_front();
+        }
+        self.unclaimed.push_back((process, wait_status));
+    }
+}

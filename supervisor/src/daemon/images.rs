@@ -1,0 +1,65 @@
+//! Images for units: prepared in worker threads, one per reference, whoever waits for it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use oci::image::{Layout, PreparedImage, Reference, prepare};
+
+use super::{mailbox, paths::Paths};
+use crate::unit::UnitName;
+
+/// How a preparation ended; the sentence is for the person who wrote the unit.
+pub(crate) type Prepared = Result<Arc<PreparedImage>, String>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Images {
+    /// References being prepared, and for whom (with their attempt).
+    wanted: BTreeMap<String, Vec<(UnitName, u64)>>,
+}
+
+impl Images {
+    /// Prepares the image in a thread of its own, if none is at it already. `report` is called from there. False when no thread
+    /// could be started.
+    pub(crate) fn want(
+        &mut self,
+        paths: &Paths,
+        unit: &UnitName,
+        attempt: u64,
+        image: &str,
+        report: impl FnOnce(String, Prepared) + Send + 'static,
+    ) -> bool {
+        let waiting = self.wanted.entry(image.to_owned()).or_default();
+        waiting.push((unit.clone(), attempt));
+        if waiting.len() > 1 {
+            return true;
+        }
+        let (paths, name) = (paths.clone(), image.to_owned());
+        let started = mailbox::spawn("image", move || {
+            let prepared = find(&paths, &name);
+            report(name, prepared.map(Arc::new));
+        });
+        if !started {
+            self.wanted.remove(image);
+        }
+        started
+    }
+
+    /// Who waited for it.
+    pub(crate) fn done(&mut self, image: &str) -> Vec<(UnitName, u64)> {
+        self.wanted.remove(image).unwrap_or_default()
+    }
+}
+
+fn find(paths: &Paths, image: &str) -> Result<PreparedImage, String> {
+    let reference: Reference = image.parse().map_err(|error| format!("image {image}: {error}"))?;
+    let mut layouts = Vec::new();
+    for path in paths.layouts() {
+        if path.join("oci-layout").exists() {
+            match Layout::open(&path) {
+                Ok(layout) => layouts.push(layout),
+                // One broken layout does not hide the others.
+                Err(error) => log::error!("{}: {error}", path.display()),
+            }
+        }
+    }
+    prepare(&layouts, &paths.layers(), &reference).map_err(|error| format!("image {image}: {error}"))
+}

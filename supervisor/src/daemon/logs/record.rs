@@ -1,0 +1,161 @@
+//! One record of a log file: `2026-01-31T12:00:00.000000Z stdout F text`, the format the container world calls CRI, so that its
+//! tools read our files. `P` instead of `F`: the line goes on in the next record.
+
+use crate::api::types::LogLine;
+
+/// No record holds more text, in bytes; a longer line becomes several.
+pub(crate) const MAX_TEXT_BYTES: usize = 16 << 10;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stream {
+    Out,
+    Err,
+    /// The supervisor's own remarks.
+    Orlop,
+}
+
+impl Stream {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Out => "stdout",
+            Self::Err => "stderr",
+            Self::Orlop => "orlop",
+        }
+    }
+}
+
+/// Appends a record to a batch.
+pub(crate) fn write(out: &mut Vec<u8>, time: &str, stream: Stream, partial: bool, text: &[u8]) {
+    out.extend_from_slice(time.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(stream.word().as_bytes());
+    out.extend_from_slice(if partial { b" P " } else { b" F " });
+    out.extend_from_slice(text);
+    out.push(b'\n');
+}
+
+/// Reads a record, without its newline, back.
+pub(crate) fn parse(unit: &str, line: &[u8]) -> Option<LogLine> {
+    let mut fields = line.splitn(4, |byte| *byte == b' ');
+    let time = std::str::from_utf8(fields.next()?).ok()?;
+    let stream = std::str::from_utf8(fields.next()?).ok()?;
+    let partial = match fields.next()? {
+        b"P" => true,
+        b"F" => false,
+        _ => return None,
+    };
+    let message = String::from_utf8_lossy(fields.next()?).into_owned();
+    Some(LogLine { time: time.to_owned(), unit: unit.to_owned(), stream: stream.to_owned(), message, partial })
+}
+
+/// Cuts a stream of bytes into lines.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// Calls `record(text, partial)` for every whole line, and for what is too long for one record.
+    pub(crate) fn push(&mut self, mut bytes: &[u8], mut record: impl FnMut(&[u8], bool)) {
+        while !bytes.is_empty() {
+            let room = MAX_TEXT_BYTES - self.rest.len();
+            let window = &bytes[..bytes.len().min(room + 1)];
+            match window.iter().position(|byte| *byte == b'\n') {
+                Some(end) if self.rest.is_empty() => {
+                    record(&bytes[..end], false);
+                    bytes = &bytes[end + 1..];
+                }
+                Some(end) => {
+                    self.rest.extend_from_slice(&bytes[..end]);
+                    record(&self.rest, false);
+                    self.rest.clear();
+                    bytes = &bytes[end + 1..];
+                }
+                None => {
+                    let taken = window.len().min(room);
+                    self.rest.extend_from_slice(&bytes[..taken]);
+                    bytes = &bytes[taken..];
+                    // Only when more follows: a line of exactly this length is whole.
+                    if self.rest.len() == MAX_TEXT_BYTES && !bytes.is_empty() {
+                        record(&self.rest, true);
+                        self.rest.clear();
+                    }
+                }
+            }
+        }
+        if self.rest.is_empty() && self.rest.capacity() > 0 {
+            self.rest = Vec::new();
+        }
+    }
+
+    /// The writer is gone: what has no newline is a record too.
+    pub(crate) fn end(&mut self, record: impl FnOnce(&[u8], bool)) {
+        if !self.rest.is_empty() {
+            record(&self.rest, true);
+            self.rest = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::testing::Random;
+
+    fn cut(chunks: &[&[u8]]) -> Vec<(Vec<u8>, bool)> {
+        let mut lines = Lines::default();
+        let mut found = Vec::new();
+        for chunk in chunks {
+            lines.push(chunk, |text, partial| found.push((text.to_vec(), partial)));
+        }
+        lines.end(|text, partial| found.push((text.to_vec(), partial)));
+        found
+    }
+
+    #[test]
+    fn lines_are_whole_however_they_arrive() {
+        let whole = vec![(b"one".to_vec(), false), (vec![], false), (b"three".to_vec(), false)];
+        assert_eq!(cut(&[b"one\n\nthree\n"]), whole);
+        assert_eq!(cut(&[b"o", b"ne", b"\n", b"\nth", b"ree\n"]), whole);
+        assert_eq!(cut(&[b"end without newline"]), [(b"end without newline".to_vec(), true)]);
+    }
+
+    #[test]
+    fn no_record_is_longer_than_the_limit_and_no_byte_is_lost() {
+        let mut random = Random::new(3);
+        let exact = vec![b'x'; MAX_TEXT_BYTES];
+        assert_eq!(cut(&[&exact, b"\n"]), [(exact.clone(), false)]);
+        for _ in 0..50 {
+            let text: Vec<u8> =
+                (0..random.below(100_000)).map(|_| if random.below(9000) == 0 { b'\n' } else { b'a' }).collect();
+            let mut chunks = Vec::new();
+            let mut rest = text.as_slice();
+            while !rest.is_empty() {
+                let (chunk, more) = rest.split_at(1 + random.below(rest.len()));
+                chunks.push(chunk);
+                rest = more;
+            }
+            let mut joined = Vec::new();
+            for (record, partial) in cut(&chunks) {
+                assert!(record.len() <= MAX_TEXT_BYTES);
+                joined.extend_from_slice(&record);
+                if !partial {
+                    joined.push(b'\n');
+                }
+            }
+            assert!(joined == text, "{} bytes differ", text.len());
+        }
+    }
+
+    #[test]
+    fn records_read_back_with_whatever_they_hold() {
+        let mut file = Vec::new();
+        write(&mut file, "2026-01-31T12:00:00.000001Z", Stream::Err, true, b"a  b \xff \0 \x1b[31m");
+        let line = parse("web", file.strip_suffix(b"\n").unwrap()).unwrap();
+        assert_eq!((line.stream.as_str(), line.partial, line.unit.as_str()), ("stderr", true, "web"));
+        assert_eq!(line.message, "a  b \u{fffd} \0 \u{1b}[31m");
+        for garbage in [&b""[..], b"x", b"a b c d", b"2026 stdout"] {
+            assert_eq!(parse("web", garbage), None);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Where things lie: the architecture's table of files, in one place, below a root that tests choose.
+
+use std::path::{Path, PathBuf};
+
+use crate::unit::UnitName;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    pub(crate) fn run(&self) -> PathBuf {
+        self.at("run/orlop")
+    }
+
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.at("run/orlop/control.sock")
+    }
+
+    /// There once every enabled unit of this boot was asked for.
+    pub(crate) fn booted(&self) -> PathBuf {
+        self.at("run/orlop/booted")
+    }
+
+    /// Holds the kind of the shutdown that is under way.
+    pub(crate) fn shutdown(&self) -> PathBuf {
+        self.at("run/orlop/shutdown")
+    }
+
+    pub(crate) fn seed(&self) -> PathBuf {
+        self.at("run/orlop/seed")
+    }
+
+    pub(crate) fn resolv_conf(&self) -> PathBuf {
+        self.at("run/orlop/resolv.conf")
+    }
+
+    pub(crate) fn runtime_root(&self) -> PathBuf {
+        self.at("run/orlop/oci")
+    }
+
+    pub(crate) fn units(&self) -> PathBuf {
+        self.at("run/orlop/units")
+    }
+
+    pub(crate) fn unit(&self, unit: &UnitName) -> PathBuf {
+        self.units().join(unit.as_str())
+    }
+
+    pub(crate) fn rootfs(&self, unit: &UnitName) -> PathBuf {
+        self.unit(unit).join("rootfs")
+    }
+
+    pub(crate) fn state(&self, unit: &UnitName) -> PathBuf {
+        self.unit(unit).join("state.json")
+    }
+
+    /// The container's writable layer.
+    pub(crate) fn container(&self, unit: &UnitName) -> PathBuf {
+        self.at("var/lib/orlop/containers").join(unit.as_str())
+    }
+
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
+        self.at("var/lib/orlop/volumes").join(name)
+    }
+
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.at("var/lib/orlop/layers")
+    }
+
+    /// OCI layouts, the first that has an image wins.
+    pub(crate) fn layouts(&self) -> [PathBuf; 3] {
+        [self.at("run/orlop/seed/images"), self.at("var/lib/orlop/images"), self.at("usr/lib/orlop/images")]
+    }
+
+    pub(crate) fn shipped_units(&self) -> PathBuf {
+        self.at("usr/lib/containers.d")
+    }
+
+    pub(crate) fn machine_units(&self) -> PathBuf {
+        self.at("etc/containers.d")
+    }
+
+    pub(crate) fn machine_id(&self) -> PathBuf {
+        self.at("etc/machine-id")
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.at("var/log/orlop")
+    }
+
+    pub(crate) fn cgroups(&self) -> PathBuf {
+        self.at("sys/fs/cgroup")
+    }
+
+    pub(crate) fn cgroup(&self, unit: &UnitName) -> PathBuf {
+        self.at("sys/fs/cgroup/containers").join(unit.as_str())
+    }
+}

@@ -1,0 +1,205 @@
+//! Actions and effects of the engine become deeds here. None of them blocks; what fails becomes an event.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    unistd::pipe2,
+};
+
+use super::{
+    bundle, cgroup, clock,
+    core::{Daemon, Mail},
+    engine::Effect,
+    logs::Stream,
+    machine::{Action, Event, Process, Seconds, State},
+    mailbox, process, recover,
+    runtime::Operation,
+    store::{self, Stored},
+};
+use crate::{api::types::ActiveState, unit::UnitName};
+
+impl Daemon {
+    pub(crate) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Act { unit, action } => self.act(&unit, action),
+            Effect::JobDone { id, unit, result } => self.on_job_done(id, &unit, &result),
+            Effect::Changed { unit, from, to } => self.on_changed(&unit, from, to),
+        }
+    }
+
+    fn act(&mut self, unit: &UnitName, action: Action) {
+        match action {
+            Action::Prepare { attempt } => self.prepare(unit, attempt),
+            Action::Create { attempt } => self.build(unit, attempt),
+            Action::Start { attempt } => self.runtime.run(unit, attempt, Operation::Start),
+            Action::Query { attempt } => self.runtime.run(unit, attempt, Operation::Query),
+            Action::Signal { process, signal } => signal_process(unit, process, signal),
+            Action::KillOperation => self.runtime.kill(unit),
+            Action::KillCgroup => {
+                self.kill_cgroup(unit);
+                self.watch_cgroup(unit);
+            }
+            Action::Clean { attempt } => {
+                if self.runtime.knows(unit) {
+                    self.runtime.run(unit, attempt, Operation::Delete);
+                } else {
+                    self.cleaned(unit, attempt);
+                }
+            }
+            Action::Remark(text) => {
+                log::info!("{unit}: {text}");
+                self.logs.remark(unit, &text);
+            }
+        }
+    }
+
+    fn later(&mut self, unit: &UnitName, event: Event) {
+        self.follow_ups.push_back((unit.clone(), event));
+    }
+
+    fn prepare(&mut self, unit: &UnitName, attempt: u64) {
+        let Some(image) = self.files.get(unit).map(|unit| unit.container.image.clone()) else {
+            let text = "its unit file is gone or has mistakes".to_owned();
+            return self.later(unit, Event::PrepareFailed { attempt, text });
+        };
+        let sender = self.mail.sender();
+        let report = move |image, prepared| sender.send(Mail::Image { image, prepared });
+        if !self.images.want(&self.paths, unit, attempt, &image, report) {
+            let text = "the machine has no room for another thread".to_owned();
+            self.later(unit, Event::PrepareFailed { attempt, text });
+        }
+    }
+
+    fn build(&mut self, unit: &UnitName, attempt: u64) {
+        let (Some(image), Some(described)) = (self.prepared.remove(unit), self.files.get(unit).cloned()) else {
+            let text = "its unit file is gone".to_owned();
+            return self.later(unit, Event::CreateFailed { attempt, text });
+        };
+        let (paths, hostname, sender) = (self.paths.clone(), hostname(), self.mail.sender());
+        let name = unit.clone();
+        let started = mailbox::spawn("bundle", move || {
+            let result = bundle::build(&paths, &described, &image, &hostname).map_err(|error| error.to_string());
+            sender.send(Mail::Bundle { unit: name, attempt, result });
+        });
+        if !started {
+            let text = "the machine has no room for another thread".to_owned();
+            self.later(unit, Event::CreateFailed { attempt, text });
+        }
+    }
+
+    pub(crate) fn on_bundle(&mut self, unit: &UnitName, attempt: u64, result: Result<(), String>) {
+        let record = self.engine.get(unit).map(|entry| &entry.record).filter(|record| record.attempt == attempt);
+        let (current, wanted) = match record.map(|record| &record.state) {
+            Some(State::Creating { abort, .. }) => (true, abort.is_none()),
+            _ => (false, false),
+        };
+        let made = result.and_then(|()| {
+            if !wanted {
+                return Err("no longer wanted".to_owned());
+            }
+            self.pipes(unit).map_err(|errno| format!("make the pipes of its log: {errno}"))
+        });
+        match made {
+            Ok((out, err)) => self.runtime.run(unit, attempt, Operation::Create { out, err }),
+            Err(text) if current => self.engine.event(unit, Event::CreateFailed { attempt, text }, clock::now()),
+            Err(_) => {
+                // Given up on while it was built: what it mounted goes, unless a newer start works there.
+                let idle = self.engine.get(unit).is_none_or(|entry| entry.record.state.at_rest());
+                if idle && let Err(error) = bundle::unmount(&self.paths.rootfs(unit)) {
+                    log::warn!("{unit}: unmount its root: {error}");
+                }
+            }
+        }
+    }
+
+    /// The container's stdout and stderr: read ends to PID 1 and the log writer, write ends for the runtime.
+    fn pipes(&mut self, unit: &UnitName) -> nix::Result<(OwnedFd, OwnedFd)> {
+        let (out, err) = (pipe2(OFlag::O_CLOEXEC)?, pipe2(OFlag::O_CLOEXEC)?);
+        for (stream, read) in [(Stream::Out, out.0), (Stream::Err, err.0)] {
+            // Ours only: the container's end blocks, as programs expect.
+            fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+            self.store_fd(recover::log_name(unit, stream), read.as_fd());
+            self.follow_log(unit, stream, read);
+        }
+        Ok((out.1, err.1))
+    }
+
+    fn kill_cgroup(&self, unit: &UnitName) {
+        let cgroup = self.paths.cgroup(unit);
+        if let Err(error) = cgroup::kill(&cgroup) {
+            log::warn!("{unit}: cgroup.kill: {error}; killing one by one");
+            for pid in cgroup::processes(&cgroup) {
+                if let Some(found) = process::identify(pid) {
+                    let _ = process::signal(found, libc::SIGKILL);
+                }
+            }
+        }
+    }
+
+    /// The runtime has forgotten the container: take down what we made.
+    pub(crate) fn cleaned(&mut self, unit: &UnitName, attempt: u64) {
+        if let Err(error) = bundle::unmount(&self.paths.rootfs(unit)) {
+            log::warn!("{unit}: unmount its root: {error}");
+        }
+        if let Err(error) = cgroup::remove(&self.paths.cgroup(unit)) {
+            log::warn!("{unit}: remove its cgroup: {error}");
+        }
+        self.later(unit, Event::Cleaned { attempt });
+    }
+
+    /// Lines on the console, and the boot's table of times.
+    fn on_changed(&mut self, unit: &UnitName, from: ActiveState, to: ActiveState) {
+        let now = clock::monotonic();
+        let Some(entry) = self.engine.get(unit) else { return };
+        let reason = entry.record.last.as_ref().map(ToString::to_string).unwrap_or_default();
+        let restarts = entry.record.restarts;
+        match to {
+            ActiveState::Activating if from != ActiveState::Active => {
+                self.start_began.entry(unit.clone()).or_insert(now);
+            }
+            ActiveState::Active => {
+                self.stage(format!("unit:{unit}:active"));
+                let took = self.start_began.remove(unit).map(|began| now.saturating_sub(began));
+                if restarts == 0 {
+                    self.say(format!("{unit:<9} up after {}", Seconds(took.unwrap_or_default())));
+                } else {
+                    self.say(format!("{unit:<9} up again, restart {restarts}"));
+                }
+            }
+            ActiveState::Failed => {
+                self.start_began.remove(unit);
+                log::warn!("{unit}: failed: {reason}");
+                self.say(format!("{unit:<9} failed: {reason}"));
+            }
+            ActiveState::Inactive => {
+                self.start_began.remove(unit);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes the records that changed.
+    pub(crate) fn save(&mut self) {
+        for unit in self.engine.take_changed() {
+            let Some(entry) = self.engine.get(&unit) else { continue };
+            let job = entry.job.as_ref().map(|job| job.kind);
+            let stored = Stored::new(entry.plan.policy.clone(), entry.record.clone(), job);
+            if let Err(error) = store::save(&self.paths, &unit, &stored) {
+                log::error!("{unit}: write its state: {error}");
+                self.engine.mark_changed(&unit);
+            }
+        }
+    }
+}
+
+fn signal_process(unit: &UnitName, process: Process, signal: i32) {
+    if let Err(error) = process::signal(process, signal) {
+        // Gone already: its exit status is on the way.
+        log::debug!("{unit}: signal {signal} to pid {}: {error}", process.pid);
+    }
+}
+
+pub(crate) fn hostname() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
+}

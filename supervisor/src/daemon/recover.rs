@@ -1,0 +1,245 @@
+//! Taking over: from PID 1 at every start, and from an earlier supervisor of this boot if there was one. Containers run on, exits
+//! that came in between are taken into account, log pipes come back from PID 1's store, and what nobody owns is removed.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixListener,
+    },
+    time::Duration,
+};
+
+use ::handoff::{Hello, MAX_NAME_BYTES, ToInit, ToSupervisor};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{
+    bundle, cgroup, clock,
+    core::Daemon,
+    engine::Plan,
+    logs::Stream,
+    machine::{Event, Process, State},
+    process, shutdown, store,
+};
+use crate::{api::server::Server, unit::UnitName};
+
+/// For PID 1's first words: it sends them right after the exec.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LISTENER_NAME: &str = "listen:control";
+
+/// The name of a log pipe in PID 1's store. A unit's name may be longer than a name there; then its end is replaced by a number
+/// made of all of it.
+pub(crate) fn log_name(unit: &UnitName, stream: Stream) -> String {
+    let end = match stream {
+        Stream::Err => "err",
+        _ => "out",
+    };
+    let name = unit.as_str();
+    if name.len() + "log::out".len() <= MAX_NAME_BYTES {
+        return format!("log:{name}:{end}");
+    }
+    // FNV-1a: any number will do that differs for names that differ.
+    let hash =
+        name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    format!("log:{}~{hash:016x}:{end}", &name[..MAX_NAME_BYTES - "log:~:out".len() - 16])
+}
+
+impl Daemon {
+    /// Listens to PID 1 until it has said all it has to say at a start: who we are, what ended, what is stored. Exits are
+    /// returned for after the adoption.
+    pub(crate) fn greet(&mut self) -> Vec<(Process, i32)> {
+        let mut exits = Vec::new();
+        let Some(handoff) = &mut self.handoff else { return exits };
+        handoff.send(&ToInit::ListFds, None);
+        let deadline = clock::monotonic() + PATIENCE;
+        let (mut hello, mut awaited_exits, mut listed) = (None, 0, false);
+        let mut awaited_fds: Vec<String> = Vec::new();
+        while hello.is_none() || exits.len() < awaited_exits || !listed || !awaited_fds.is_empty() {
+            let left = deadline.saturating_sub(clock::monotonic());
+            let Some(handoff) = &mut self.handoff else { break };
+            if left.is_zero() || handoff.is_closed() {
+                log::error!("PID 1 did not say all it has to say; going on without it");
+                break;
+            }
+            let Some((message, fd)) = handoff.receive() else {
+                handoff.flush();
+                let mut fds = [PollFd::new(handoff.fd(), PollFlags::POLLIN)];
+                let ms = u16::try_from(left.as_millis()).unwrap_or(u16::MAX);
+                let _ = poll(&mut fds, PollTimeout::from(ms));
+                continue;
+            };
+            match message {
+                ToSupervisor::Hello(Hello { generation, queued_exits, dropped_exits, state }) => {
+                    hello = Some(generation);
+                    awaited_exits = usize::try_from(queued_exits).unwrap_or(0);
+                    self.generation = generation;
+                    self.state_store = state;
+                    if dropped_exits > 0 {
+                        log::warn!("PID 1 had to drop {dropped_exits} exits in this boot");
+                    }
+                }
+                ToSupervisor::Exit(exit) => {
+                    self.exit_seq = self.exit_seq.max(exit.seq);
+                    exits.push((Process { pid: exit.pid, start_ticks: exit.start_ticks }, exit.wait_status));
+                }
+                ToSupervisor::FdName { name } => {
+                    awaited_fds.push(name.clone());
+                    self.tell(&ToInit::TakeFd { name });
+                }
+                ToSupervisor::FdsEnd => listed = true,
+                ToSupervisor::Fd { name } => {
+                    awaited_fds.retain(|awaited| *awaited != name);
+                    if let Some(fd) = fd {
+                        self.stored.insert(name, fd);
+                    }
+                }
+                ToSupervisor::Failed { name, .. } => awaited_fds.retain(|awaited| *awaited != name),
+                other => self.on_init(other),
+            }
+        }
+        exits
+    }
+
+    /// Takes over what an earlier supervisor of this boot left. Unit files are read already. True if there was one.
+    pub(crate) fn adopt(&mut self, exits: Vec<(Process, i32)>) -> bool {
+        let plans: BTreeMap<UnitName, Plan> = self.files.plans(self.state_store);
+        self.engine.load(plans, clock::now());
+        let taken_over = self.paths.booted().exists() || self.generation > 1;
+        if taken_over {
+            self.kill_old_operations();
+            for (unit, stored) in store::load(&self.paths) {
+                self.engine.restore(unit, stored.policy, stored.record, stored.job);
+            }
+        }
+        for (name, fd) in std::mem::take(&mut self.stored) {
+            self.take_stored(&name, fd);
+        }
+        for (process, wait_status) in exits {
+            self.on_exit(process, wait_status);
+        }
+        if taken_over {
+            self.adopt_units();
+            self.remove_leftovers();
+            if let Some(kind) = shutdown::interrupted(&self.paths) {
+                self.begin_shutdown(kind);
+            }
+        }
+        taken_over
+    }
+
+    fn adopt_units(&mut self) {
+        let units: Vec<(UnitName, State)> =
+            self.engine.units().map(|(name, entry)| (name.clone(), entry.record.state.clone())).collect();
+        for (unit, state) in units {
+            if !state.at_rest() {
+                log::info!("{unit}: taken over, {}", state.sub_state());
+            }
+            if let Some(found) = state.process() {
+                if process::is_alive(found) {
+                    if self.handoff.is_none() {
+                        self.watch_adopted(found);
+                    }
+                } else if process::identify(found.pid).is_none_or(|now| !now.is(&found)) {
+                    // Reaped, and its exit was not among those PID 1 kept.
+                    self.engine.event(&unit, Event::Lost { process: found }, clock::now());
+                }
+            }
+            self.engine.event(&unit, Event::Interrupted, clock::now());
+        }
+        self.engine.resume(clock::now());
+    }
+
+    /// Runtime processes of the supervisor before us: they work for nobody and would come in the way of ours.
+    fn kill_old_operations(&self) {
+        if self.handoff.is_none() {
+            return;
+        }
+        for pid in cgroup::processes(&self.paths.cgroups().join("orlop")) {
+            if pid != std::process::id()
+                && let Some(found) = process::identify(pid)
+            {
+                log::warn!("pid {pid} is left of an earlier supervisor, killed");
+                let _ = process::signal(found, libc::SIGKILL);
+            }
+        }
+    }
+
+    /// Cgroups and mounts of units that nobody knows, or that are at rest.
+    fn remove_leftovers(&mut self) {
+        let rests = |daemon: &Self, name: &str| {
+            daemon.engine.units().find(|(unit, _)| unit.as_str() == name).is_none_or(|(_, e)| e.record.state.at_rest())
+        };
+        for entry in fs::read_dir(self.paths.cgroups().join("containers")).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && rests(self, &name) {
+                log::warn!("{name}: its cgroup is left over, removed");
+                let _ = cgroup::kill(&entry.path());
+                let _ = cgroup::remove(&entry.path());
+            }
+        }
+        for entry in fs::read_dir(self.paths.units()).into_iter().flatten().flatten() {
+            if rests(self, &entry.file_name().to_string_lossy())
+                && let Err(error) = bundle::unmount(&entry.path().join("rootfs"))
+            {
+                log::warn!("{}: unmount what is left over: {error}", entry.path().display());
+            }
+        }
+    }
+
+    /// A descriptor from PID 1's store finds its place again.
+    pub(crate) fn take_stored(&mut self, name: &str, fd: OwnedFd) {
+        if name == LISTENER_NAME {
+            if let Err(error) = self.server.listen(&self.epoll, UnixListener::from(fd)) {
+                log::error!("control socket from the store: {error}");
+            }
+            return;
+        }
+        let streams = [Stream::Out, Stream::Err];
+        let found = self.engine.units().find_map(|(unit, _)| {
+            streams.into_iter().find(|stream| log_name(unit, *stream) == name).map(|stream| (unit.clone(), stream))
+        });
+        // Of a unit that is gone: its last lines still belong into its log.
+        let found = found.or_else(|| {
+            let (unit, end) = name.strip_prefix("log:")?.rsplit_once(':')?;
+            let stream = if end == "err" { Stream::Err } else { Stream::Out };
+            Some((UnitName::parse(unit).ok()?, stream))
+        });
+        match found {
+            Some((unit, stream)) => self.follow_log(&unit, stream, fd),
+            None => {
+                log::warn!("nobody knows the stored descriptor {name}, dropped");
+                self.tell(&ToInit::DropFd { name: name.to_owned() });
+            }
+        }
+    }
+
+    /// The control socket: the one PID 1 kept, so that nobody's connection is refused, or a new one.
+    pub(crate) fn listen(&mut self) {
+        if self.server.is_listening() {
+            return;
+        }
+        let path = self.paths.control_socket();
+        let result = Server::bind(&path).and_then(|listener| {
+            self.store_fd(LISTENER_NAME.to_owned(), listener.as_fd());
+            self.server.listen(&self.epoll, listener)
+        });
+        if let Err(error) = result {
+            log::error!("{}: {error}", path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_has_its_own_names_in_the_store() {
+        let short = UnitName::parse("web").unwrap();
+        assert_eq!(log_name(&short, Stream::Out), "log:web:out");
+        let long = |last: char| UnitName::parse(&format!("{}{last}", "a".repeat(199))).unwrap();
+        let (a, b) = (log_name(&long('a'), Stream::Err), log_name(&long('b'), Stream::Err));
+        assert!(a != b && a.len() <= MAX_NAME_BYTES && a.ends_with(":err"), "{a}");
+    }
+}

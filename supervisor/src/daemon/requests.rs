@@ -1,0 +1,203 @@
+//! Calls of the interface, answered at once or when what they wait for has happened.
+
+use std::sync::mpsc::TryRecvError;
+
+use ::handoff::ToInit;
+use serde_json::json;
+
+use super::{
+    clock,
+    core::{Daemon, Mail, Waiter},
+    engine::JobId,
+    logs, process,
+    status::CONTRACT,
+};
+use crate::{
+    api::{
+        http::{Answer, Head},
+        route::{Call, LogQuery, Verb, route},
+        server::ConnectionId,
+    },
+    unit::UnitName,
+};
+
+/// Log streams at the same time: each has a thread.
+const MAX_READINGS: usize = 32;
+/// A chunk is taken when there is room for as much; a single long record may exceed it.
+const CHUNK_ROOM: usize = 32 << 10;
+
+impl Daemon {
+    pub(crate) fn on_request(&mut self, connection: ConnectionId, head: &Head) {
+        let answer = match route(head) {
+            Ok(call) => self.on_call(connection, call),
+            Err(answer) => Some(answer),
+        };
+        if let Some(answer) = answer {
+            self.server.answer(&self.epoll, connection, &answer, clock::monotonic());
+        }
+    }
+
+    /// `None`: the answer comes later.
+    fn on_call(&mut self, connection: ConnectionId, call: Call) -> Option<Answer> {
+        if matches!(call, Call::Units | Call::Unit(_) | Call::Job { .. } | Call::System) {
+            self.reload_if_stale();
+        }
+        Some(match call {
+            Call::Ping => Answer::json(200, &json!({ "version": env!("CARGO_PKG_VERSION"), "contract": CONTRACT })),
+            Call::Units => Answer::json(200, &self.all_units()),
+            Call::Unit(unit) => self.answer_unit(200, &unit),
+            Call::Job { unit, verb, no_block } => return self.on_job(connection, unit, verb, no_block),
+            Call::Kill { unit, signal } => self.on_kill(&unit, signal),
+            Call::Logs { unit, query } => return self.on_logs(connection, &unit, query),
+            Call::System => Answer::json(200, &self.system_status()),
+            Call::Settled => {
+                self.settled_waiters.push(connection);
+                return None;
+            }
+            Call::Timing => Answer::json(200, &self.timing),
+            Call::Shutdown(kind) => {
+                let answer = Answer::json(202, &json!({ "accepted": true }));
+                self.server.answer(&self.epoll, connection, &answer, clock::monotonic());
+                self.begin_shutdown(kind);
+                return None;
+            }
+        })
+    }
+
+    fn answer_unit(&self, status: u16, unit: &UnitName) -> Answer {
+        match self.engine.get(unit) {
+            Some(entry) => Answer::json(status, &self.unit_status(unit, entry)),
+            None => self.no_such_unit(unit),
+        }
+    }
+
+    fn no_such_unit(&self, unit: &UnitName) -> Answer {
+        let problems = self.files.problems_of(unit);
+        if problems.is_empty() {
+            Answer::problem(404, format!("{unit}: there is no such unit"))
+        } else {
+            Answer::problem(404, format!("{unit}: its unit file has mistakes\n{}", problems.join("\n")))
+        }
+    }
+
+    fn on_job(&mut self, connection: ConnectionId, unit: UnitName, verb: Verb, no_block: bool) -> Option<Answer> {
+        if self.engine.get(&unit).is_none() {
+            return Some(self.no_such_unit(&unit));
+        }
+        let now = clock::now();
+        let job = match verb {
+            Verb::Start => self.engine.start(&unit, now),
+            Verb::Stop => self.engine.stop(&unit, now),
+            Verb::Restart => self.engine.restart(&unit, now),
+        };
+        let Some(job) = job else {
+            return Some(Answer::problem(409, format!("{unit}: the machine is going down")));
+        };
+        if no_block {
+            return Some(self.answer_unit(202, &unit));
+        }
+        self.waiters.push(Waiter { connection, job, unit });
+        None
+    }
+
+    pub(crate) fn on_job_done(&mut self, id: JobId, unit: &UnitName, result: &Result<(), String>) {
+        if let Err(text) = result {
+            log::warn!("{text}");
+        }
+        let done: Vec<Waiter> = self.waiters.extract_if(.., |waiter| waiter.job == id).collect();
+        for Waiter { connection, unit: asked, .. } in done {
+            debug_assert_eq!(asked, *unit);
+            let answer = match result {
+                Ok(()) => self.answer_unit(200, &asked),
+                Err(text) => Answer::problem(409, text.clone()),
+            };
+            self.server.answer(&self.epoll, connection, &answer, clock::monotonic());
+        }
+    }
+
+    fn on_kill(&mut self, unit: &UnitName, signal: i32) -> Answer {
+        let Some(entry) = self.engine.get(unit) else { return self.no_such_unit(unit) };
+        let Some(process) = entry.record.state.process() else {
+            return Answer::problem(409, format!("{unit}: not running"));
+        };
+        match process::signal(process, signal) {
+            Ok(()) => self.answer_unit(200, unit),
+            Err(error) => Answer::problem(409, format!("{unit}: signal {signal}: {error}")),
+        }
+    }
+
+    /// Units at rest and gone ones have logs as well; only a name that never had one is not found.
+    fn on_logs(&mut self, connection: ConnectionId, unit: &UnitName, query: LogQuery) -> Option<Answer> {
+        if self.engine.get(unit).is_none() && !self.logs.folder(unit).exists() {
+            return Some(self.no_such_unit(unit));
+        }
+        if self.readings.len() >= MAX_READINGS {
+            return Some(Answer::problem(503, format!("{MAX_READINGS} clients read logs already")));
+        }
+        let sender = self.mail.sender();
+        let Some(reading) = logs::read(&self.logs, unit, query, move || sender.send(Mail::LogChunk)) else {
+            return Some(Answer::problem(503, "the machine has no room for another thread"));
+        };
+        self.server.begin_stream(connection, "application/x-ndjson");
+        // The head goes out at once: a follower of a silent unit knows that it is connected.
+        self.server.stream(&self.epoll, connection, b"", clock::monotonic());
+        self.readings.push((connection, reading));
+        None
+    }
+
+    /// Moves what log readers have to those who read it.
+    pub(crate) fn pump_logs(&mut self) {
+        let now = clock::monotonic();
+        let mut kept = Vec::new();
+        for (connection, reading) in std::mem::take(&mut self.readings) {
+            let keep = loop {
+                match self.server.room(connection) {
+                    None => break false,
+                    Some(room) if room < CHUNK_ROOM => break true,
+                    Some(_) => {}
+                }
+                match reading.chunks.try_recv() {
+                    Ok(chunk) => self.server.stream(&self.epoll, connection, &chunk, now),
+                    Err(TryRecvError::Empty) => break true,
+                    Err(TryRecvError::Disconnected) => {
+                        self.server.end_stream(&self.epoll, connection, now);
+                        break false;
+                    }
+                }
+            };
+            if keep {
+                kept.push((connection, reading));
+            }
+        }
+        self.readings = kept;
+    }
+
+    pub(crate) fn answer_settled(&mut self) {
+        if self.timing.iter().any(|stage| stage.name == "settled") && self.settled_waiters.is_empty() {
+            return;
+        }
+        if !self.booted || !self.engine.settled() {
+            return;
+        }
+        self.stage("settled".to_owned());
+        if self.settled_waiters.is_empty() {
+            return;
+        }
+        let answer = Answer::json(200, &json!({ "settled": true, "units": self.all_units() }));
+        for connection in std::mem::take(&mut self.settled_waiters) {
+            self.server.answer(&self.epoll, connection, &answer, clock::monotonic());
+        }
+    }
+
+    pub(crate) fn reload_if_stale(&mut self) {
+        if !self.files.is_stale() {
+            return;
+        }
+        for problem in self.files.read(&self.paths) {
+            log::warn!("{problem}");
+            self.tell(&ToInit::Say { text: problem });
+        }
+        let plans = self.files.plans(self.state_store);
+        self.engine.load(plans, clock::now());
+    }
+}

@@ -1,0 +1,213 @@
+//! The runtime's processes: `orlop-oci`, one per operation, at most one at a time per unit, never waited for. Their ends come
+//! through SIGCHLD like every child's.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::{bundle::container_id, paths::Paths};
+use crate::unit::UnitName;
+
+/// Overrides the runtime's program, for development: runc and crun have the same command line.
+const PROGRAM_VARIABLE: &str = "ORLOP_OCI";
+const PROGRAM: &str = "/usr/bin/orlop-oci";
+
+#[derive(Debug)]
+pub(crate) enum Operation {
+    /// With the write ends of the container's stdout and stderr.
+    Create {
+        out: OwnedFd,
+        err: OwnedFd,
+    },
+    Start,
+    Delete,
+    /// Asks the runtime what it knows; the answer lies in `Runtime::answer`.
+    Query,
+}
+
+/// Which operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Create,
+    Start,
+    Delete,
+    Query,
+}
+
+impl Operation {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Create { .. } => Kind::Create,
+            Self::Start => Kind::Start,
+            Self::Delete => Kind::Delete,
+            Self::Query => Kind::Query,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) unit: UnitName,
+    pub(crate) attempt: u64,
+    pub(crate) kind: Kind,
+    pub(crate) result: Result<(), String>,
+}
+
+#[derive(Debug)]
+struct Running {
+    unit: UnitName,
+    attempt: u64,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    paths: Paths,
+    program: PathBuf,
+    running: BTreeMap<u32, Running>,
+    queued: BTreeMap<UnitName, VecDeque<(u64, Operation)>>,
+    /// Could not even be started: reported with the next ends.
+    failed: Vec<Ended>,
+}
+
+impl Runtime {
+    pub(crate) fn new(paths: Paths) -> Self {
+        let program = std::env::var_os(PROGRAM_VARIABLE).map_or_else(|| PROGRAM.into(), PathBuf::from);
+        Self { paths, program, running: BTreeMap::new(), queued: BTreeMap::new(), failed: Vec::new() }
+    }
+
+    /// Starts the operation, or queues it behind the one at work for this unit.
+    pub(crate) fn run(&mut self, unit: &UnitName, attempt: u64, operation: Operation) {
+        if self.running.values().any(|running| running.unit == *unit) {
+            self.queued.entry(unit.clone()).or_default().push_back((attempt, operation));
+        } else {
+            self.spawn(unit, attempt, operation);
+        }
+    }
+
+    /// Kills what works for the unit; its end is reported as a failure.
+    pub(crate) fn kill(&mut self, unit: &UnitName) {
+        self.queued.remove(unit);
+        for (pid, running) in &self.running {
+            if running.unit == *unit
+                && let Some(process) = super::process::identify(*pid)
+                && let Err(error) = super::process::signal(process, libc::SIGKILL)
+            {
+                log::warn!("{unit}: kill the runtime's process {pid}: {error}");
+            }
+        }
+    }
+
+    fn spawn(&mut self, unit: &UnitName, attempt: u64, operation: Operation) {
+        let kind = operation.kind();
+        match self.command(unit, operation) {
+            Ok(pid) => {
+                self.running.insert(pid, Running { unit: unit.clone(), attempt, kind });
+            }
+            Err(error) => {
+                let result = Err(format!("{}: {error}", self.program.display()));
+                self.failed.push(Ended { unit: unit.clone(), attempt, kind, result });
+            }
+        }
+    }
+
+    fn command(&self, unit: &UnitName, operation: Operation) -> io::Result<u32> {
+        let folder = self.paths.unit(unit);
+        let log = folder.join("runtime.log");
+        fs::write(&log, "")?;
+        let mut command = Command::new(&self.program);
+        command.env_clear().arg("--root").arg(self.paths.runtime_root());
+        command.arg("--log").arg(&log).args(["--log-format", "json"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        match operation {
+            Operation::Create { out, err } => {
+                command.arg("create").arg("--bundle").arg(&folder).arg("--pid-file").arg(folder.join("pid"));
+                command.stdout(out).stderr(err);
+            }
+            Operation::Start => drop(command.arg("start")),
+            Operation::Delete => drop(command.args(["delete", "--force"])),
+            Operation::Query => drop(command.arg("state").stdout(fs::File::create(folder.join("query.json"))?)),
+        }
+        // Dropped without a wait: the loop reaps all children alike.
+        Ok(command.arg(container_id(unit)).spawn()?.id())
+    }
+
+    /// A child ended. `None`: it was not the runtime's.
+    pub(crate) fn ended(&mut self, pid: u32, wait_status: i32) -> Option<Ended> {
+        let Running { unit, attempt, kind } = self.running.remove(&pid)?;
+        let result = if wait_status == 0 {
+            Ok(())
+        } else {
+            let text = last_message(&self.paths.unit(&unit).join("runtime.log")).unwrap_or_else(|| {
+                let outcome = super::machine::Outcome::from_wait_status(wait_status, false);
+                format!("the runtime {outcome} and did not say why")
+            });
+            Err(text)
+        };
+        if let Some(queue) = self.queued.get_mut(&unit) {
+            let next = queue.pop_front();
+            if queue.is_empty() {
+                self.queued.remove(&unit);
+            }
+            if let Some((attempt, operation)) = next {
+                self.spawn(&unit, attempt, operation);
+            }
+        }
+        Some(Ended { unit, attempt, kind, result })
+    }
+
+    /// Operations that never came to run.
+    pub(crate) fn take_failed(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// The runtime has something under this unit's id.
+    pub(crate) fn knows(&self, unit: &UnitName) -> bool {
+        self.paths.runtime_root().join(container_id(unit)).exists()
+    }
+
+    /// The pid of the container that was just created.
+    pub(crate) fn container_pid(&self, unit: &UnitName) -> Option<u32> {
+        fs::read_to_string(self.paths.unit(unit).join("pid")).ok()?.trim().parse().ok()
+    }
+
+    /// What the last query said: `created`, `running`, `stopped`.
+    pub(crate) fn answer(&self, unit: &UnitName) -> Option<String> {
+        let text = fs::read(self.paths.unit(unit).join("query.json")).ok()?;
+        let state: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        Some(state.get("status")?.as_str()?.to_owned())
+    }
+}
+
+/// The last error of a runtime's log, which is JSON lines or plain text.
+fn last_message(log: &Path) -> Option<String> {
+    let text = fs::read_to_string(log).ok()?;
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
+    let message = serde_json::from_str::<serde_json::Value>(line)
+        .ok()
+        .and_then(|value| value.get("msg")?.as_str().map(str::to_owned))
+        .unwrap_or_else(|| line.to_owned());
+    Some(message.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_a_runtime_is_found_in_both_formats() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("runtime.log");
+        fs::write(&log, "{\"level\":\"warning\",\"msg\":\"x\"}\n{\"level\":\"error\",\"msg\":\"no such file\"}\n")
+            .unwrap();
+        assert_eq!(last_message(&log).as_deref(), Some("no such file"));
+        fs::write(&log, "error: plain words\n\n").unwrap();
+        assert_eq!(last_message(&log).as_deref(), Some("error: plain words"));
+        fs::write(&log, "").unwrap();
+        assert_eq!(last_message(&log), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! The end of the machine, as far as it is ours: units stopped in the reverse of their order, within their timeouts and one of
+//! all together, while the console says for whom it waits. The rest is PID 1's.
+
+use std::{fs, time::Duration};
+
+use ::handoff::{ShutdownKind, ToInit};
+
+use super::{
+    clock,
+    core::Daemon,
+    machine::{Now, State},
+    paths::Paths,
+};
+
+/// For all units together.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// After that everything is killed, and this is how long the kernel may take.
+const AFTER_KILL: Duration = Duration::from_secs(10);
+/// Between two lines about those who are not down yet.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+/// For the last log lines to reach the disk.
+const FLUSH: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(crate) struct Shutdown {
+    kind: ShutdownKind,
+    kill_at: Duration,
+    killed: bool,
+    say_at: Duration,
+    told: bool,
+}
+
+impl Shutdown {
+    pub(crate) fn next_deadline(&self) -> Duration {
+        if self.told { Duration::MAX } else { self.kill_at.min(self.say_at) }
+    }
+}
+
+fn word(kind: ShutdownKind) -> &'static str {
+    match kind {
+        ShutdownKind::PowerOff => "poweroff",
+        ShutdownKind::Reboot => "reboot",
+        ShutdownKind::Halt => "halt",
+        ShutdownKind::Kexec => "kexec",
+    }
+}
+
+/// The shutdown an earlier supervisor had begun.
+pub(crate) fn interrupted(paths: &Paths) -> Option<ShutdownKind> {
+    let text = fs::read_to_string(paths.shutdown()).ok()?;
+    let kinds = [ShutdownKind::PowerOff, ShutdownKind::Reboot, ShutdownKind::Halt, ShutdownKind::Kexec];
+    kinds.into_iter().find(|kind| word(*kind) == text.trim())
+}
+
+impl Daemon {
+    pub(crate) fn begin_shutdown(&mut self, kind: ShutdownKind) {
+        if let Some(shutdown) = &mut self.shutdown {
+            // The last word counts, as long as nothing was said to PID 1.
+            shutdown.kind = kind;
+            return;
+        }
+        let now = clock::now();
+        let shutdown =
+            Shutdown { kind, kill_at: now.mono + PATIENCE, killed: false, say_at: now.mono + SAY_EVERY, told: false };
+        self.shutdown = Some(shutdown);
+        if let Err(error) = fs::write(self.paths.shutdown(), word(kind)) {
+            log::warn!("{}: {error}", self.paths.shutdown().display());
+        }
+        let within = PATIENCE + AFTER_KILL + FLUSH;
+        self.tell(&ToInit::Stopping { within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX) });
+        self.say(format!("{:<9} stopping all units", word(kind)));
+        self.engine.shut_down(now);
+    }
+
+    pub(crate) fn tick_shutdown(&mut self, now: Now) {
+        let Some(mut shutdown) = self.shutdown.take() else { return };
+        if !shutdown.told {
+            if now.mono >= shutdown.kill_at && !shutdown.killed {
+                shutdown.killed = true;
+                shutdown.kill_at = now.mono + AFTER_KILL;
+                self.say(format!("{:<9} out of patience, killing what is left", word(shutdown.kind)));
+                self.engine.kill_all(now);
+            } else if self.engine.quiet() || now.mono >= shutdown.kill_at {
+                shutdown.told = true;
+                self.end_machine(shutdown.kind);
+            } else if now.mono >= shutdown.say_at {
+                shutdown.say_at = now.mono + SAY_EVERY;
+                self.say_who_is_left(now);
+            }
+        }
+        self.shutdown = Some(shutdown);
+    }
+
+    fn end_machine(&mut self, kind: ShutdownKind) {
+        let left: Vec<&str> =
+            self.engine.units().filter(|(_, e)| !e.record.state.at_rest()).map(|(name, _)| name.as_str()).collect();
+        if !left.is_empty() {
+            let left = left.join(", ");
+            log::error!("goes down with {left} not stopped");
+        }
+        log::info!("units are stopped: {}", word(kind));
+        self.logs.flush(FLUSH);
+        match &mut self.handoff {
+            Some(handoff) => handoff.send(&ToInit::Shutdown { kind }, None),
+            // In development there is no machine to end.
+            None => self.ended = true,
+        }
+    }
+
+    fn say_who_is_left(&mut self, now: Now) {
+        let waiting: Vec<String> = self
+            .engine
+            .units()
+            .filter(|(_, entry)| !entry.record.state.at_rest())
+            .map(|(name, entry)| match entry.record.state {
+                State::Stopping { kill_at: Some(at), .. } => {
+                    format!("{name} (killed in {} s)", at.saturating_sub(now.mono).as_secs() + 1)
+                }
+                _ => format!("{name} ({})", entry.record.state.sub_state()),
+            })
+            .collect();
+        if !waiting.is_empty() {
+            self.say(format!("{:<9} waiting for {}", "stop", waiting.join(", ")));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What the interface shows, put together when asked for.
+
+use std::{collections::BTreeSet, fs};
+
+use ::handoff::StateStore;
+use nix::ifaddrs::getifaddrs;
+
+use super::{cgroup, clock, core::Daemon, engine::Entry, perform::hostname};
+use crate::{
+    api::types::{ActiveState, Health, SystemStatus, UnitStatus},
+    unit::UnitName,
+};
+
+/// Of the contract between applications and the system.
+pub(crate) const CONTRACT: u32 = 1;
+
+impl Daemon {
+    pub(crate) fn unit_status(&self, name: &UnitName, entry: &Entry) -> UnitStatus {
+        let record = &entry.record;
+        let unit = self.files.get(name);
+        let process = record.state.process();
+        UnitStatus {
+            name: name.to_string(),
+            description: unit.map_or_else(|| name.to_string(), |unit| unit.description.clone()),
+            state: record.state.active(&entry.plan.policy),
+            sub_state: record.state.sub_state().to_owned(),
+            health: Health::None,
+            pid: process.map(|process| process.pid),
+            image: unit.map(|unit| unit.container.image.clone()).unwrap_or_default(),
+            restarts: record.restarts,
+            since: clock::rfc3339(record.since_us),
+            enabled: entry.plan.enabled,
+            path: unit.map(|unit| unit.path.display().to_string()).unwrap_or_default(),
+            reason: record.last.as_ref().map(ToString::to_string),
+            exit_code: record.last.as_ref().and_then(super::machine::Outcome::exit_code),
+            signal: record.last.as_ref().and_then(super::machine::Outcome::signal),
+            memory_bytes: process.and_then(|_| cgroup::memory_bytes(&self.paths.cgroup(name))),
+        }
+    }
+
+    pub(crate) fn all_units(&self) -> Vec<UnitStatus> {
+        self.engine.units().map(|(name, entry)| self.unit_status(name, entry)).collect()
+    }
+
+    pub(crate) fn system_status(&self) -> SystemStatus {
+        let failed = self.engine.units().any(|(_, entry)| {
+            entry.plan.enabled && entry.record.state.active(&entry.plan.policy) == ActiveState::Failed
+        });
+        let state = if self.engine.is_shutting_down() {
+            "stopping"
+        } else if !self.engine.settled() {
+            "starting"
+        } else if failed || self.state_store == StateStore::Degraded {
+            "degraded"
+        } else {
+            "running"
+        };
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let machine_id = fs::read_to_string(self.paths.machine_id()).unwrap_or_default();
+        SystemStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            contract: CONTRACT,
+            hostname: hostname(),
+            machine_id: machine_id.trim().to_owned(),
+            kernel: read("/proc/sys/kernel/osrelease"),
+            state: state.to_owned(),
+            state_store: match self.state_store {
+                StateStore::Persistent => "persistent",
+                StateStore::Volatile => "volatile",
+                StateStore::Degraded => "degraded",
+            }
+            .to_owned(),
+            uptime_ms: u64::try_from(clock::monotonic().as_millis()).unwrap_or(u64::MAX),
+            supervisor_generation: self.generation,
+            supervisor_pid: std::process::id(),
+            supervisor_rss_kib: rss_kib("self"),
+            init_rss_kib: rss_kib("1"),
+            addresses: addresses(),
+            problems: self.files.problems().iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// `VmRSS` of /proc/<pid>/status.
+fn rss_kib(pid: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+/// `eth0 10.0.2.15/24`, without the loopback's and the link-local ones.
+fn addresses() -> Vec<String> {
+    let Ok(interfaces) = getifaddrs() else { return Vec::new() };
+    let mut found = BTreeSet::new();
+    for interface in interfaces {
+        let (Some(address), Some(mask)) = (interface.address, interface.netmask) else { continue };
+        let text = if let (Some(address), Some(mask)) = (address.as_sockaddr_in(), mask.as_sockaddr_in()) {
+            let (ip, bits) = (address.ip(), mask.ip().to_bits().count_ones());
+            (!ip.is_loopback() && !ip.is_link_local()).then(|| format!("{ip}/{bits}"))
+        } else if let (Some(address), Some(mask)) = (address.as_sockaddr_in6(), mask.as_sockaddr_in6()) {
+            let (ip, bits) = (address.ip(), mask.ip().to_bits().count_ones());
+            (!ip.is_loopback() && !ip.is_unicast_link_local()).then(|| format!("{ip}/{bits}"))
+        } else {
+            None
+        };
+        found.extend(text.map(|text| format!("{} {text}", interface.interface_name)));
+    }
+    found.into_iter().collect()
+}

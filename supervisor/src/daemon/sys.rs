@@ -1,0 +1,59 @@
+//! The kernel's calls that no safe wrapper has, one a function.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use nix::errno::Errno;
+
+/// Takes a descriptor that was handed to this process by number.
+pub(super) fn adopt_fd(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD takes no pointer and changes nothing; it tells whether the number is open.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    // SAFETY: the number is open, was made for us by whoever passed it, and is adopted by one caller once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A child that has ended and is not reaped yet. nix's `waitid` cannot be used: it fails on an end by a real-time signal.
+pub(super) fn ended_child() -> io::Result<Option<u32>> {
+    // SAFETY: a siginfo_t of zeros is a valid value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is a valid siginfo_t for the kernel to fill, alive through the call.
+    let result = Errno::result(unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) });
+    match result {
+        Ok(_) => {}
+        Err(Errno::ECHILD) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    }
+    // SAFETY: waitid succeeded, so si_pid is set, to 0 where no child has ended.
+    let pid = unsafe { info.si_pid() };
+    Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0))
+}
+
+/// Reaps one child that has ended; its status as `wait(2)` encodes it.
+pub(super) fn reap(pid: u32) -> io::Result<i32> {
+    let mut status = 0;
+    let pid = libc::pid_t::try_from(pid).map_err(|_| Errno::ESRCH)?;
+    // SAFETY: `status` is a valid int for the kernel to fill, alive through the call.
+    Errno::result(unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) })?;
+    Ok(status)
+}
+
+/// A descriptor that stands for the process that has this pid now.
+pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes two integers, no pointer.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made it for us, close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub(super) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo means "as kill(2) would"; nothing else is a pointer.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
+    Errno::result(result)?;
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The unit files as they were read last, and whether they have changed since. Files are read again when somebody asks for a
+//! unit, not when they change: a person who edits three files wants none of them half-way.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+    sync::Arc,
+};
+
+use ::handoff::StateStore;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::{
+    engine::{Links, Plan},
+    machine::Policy,
+    paths::Paths,
+};
+use crate::unit::{Problem, Unit, UnitName, VolumeSource, load};
+
+pub(crate) struct UnitFiles {
+    units: BTreeMap<UnitName, Arc<Unit>>,
+    problems: Vec<Problem>,
+    inotify: Inotify,
+    stale: bool,
+}
+
+impl UnitFiles {
+    pub(crate) fn new() -> nix::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        Ok(Self { units: BTreeMap::new(), problems: Vec::new(), inotify, stale: true })
+    }
+
+    pub(crate) fn watch(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+
+    /// Something in the folders changed, or somebody says so.
+    pub(crate) fn changed(&mut self) {
+        while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
+        self.stale = true;
+    }
+
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    pub(crate) fn get(&self, name: &UnitName) -> Option<&Arc<Unit>> {
+        self.units.get(name)
+    }
+
+    pub(crate) fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Mistakes in the file of this unit, which therefore is not there.
+    pub(crate) fn problems_of(&self, name: &UnitName) -> Vec<String> {
+        let is_its = |path: &Path| path.file_stem().and_then(|stem| stem.to_str()) == Some(name.as_str());
+        self.problems.iter().filter(|problem| is_its(&problem.path)).map(ToString::to_string).collect()
+    }
+
+    /// Reads the folders; returns the problems that were not there before.
+    pub(crate) fn read(&mut self, paths: &Paths) -> Vec<String> {
+        // Watched before they are read: a change in between is seen.
+        let folders = [paths.shipped_units(), paths.machine_units()];
+        for folder in &folders {
+            self.add_watch(folder);
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    self.add_watch(&entry.path());
+                }
+            }
+        }
+        let set = load(&[&folders[0], &folders[1]]);
+        let fresh = set.problems.iter().filter(|problem| !self.problems.contains(problem)).map(ToString::to_string);
+        let fresh = fresh.collect();
+        self.units = set.units.into_iter().map(|(name, unit)| (name, Arc::new(unit))).collect();
+        self.problems = set.problems;
+        self.stale = false;
+        fresh
+    }
+
+    fn add_watch(&self, folder: &Path) {
+        let what = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE;
+        if folder.is_dir()
+            && let Err(errno) = self.inotify.add_watch(folder, what | AddWatchFlags::IN_ONLYDIR)
+        {
+            log::warn!("watch {}: {errno}", folder.display());
+        }
+    }
+
+    /// For the engine.
+    pub(crate) fn plans(&self, state: StateStore) -> BTreeMap<UnitName, Plan> {
+        self.units.iter().map(|(name, unit)| (name.clone(), plan(unit, state))).collect()
+    }
+}
+
+fn plan(unit: &Unit, state: StateStore) -> Plan {
+    let stored = unit.container.volumes.iter().find_map(|volume| match &volume.source {
+        VolumeSource::Named(name) => Some(name),
+        _ => None,
+    });
+    // What it would write to memory now would be gone, and what it stored is still on the disk that could not be mounted.
+    let forbidden = stored.filter(|_| state == StateStore::Degraded).map(|volume| {
+        format!("keeps data in the volume {volume}, and the machine's state partition could not be mounted")
+    });
+    Plan { policy: Policy::of(unit), links: Links::of(unit), enabled: unit.enabled, forbidden }
+}
