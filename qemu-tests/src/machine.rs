@@ -344,6 +344,11 @@ impl Machine {
         Some(End { reason })
     }
 
+    /// Whether QEMU is gone by now.
+    pub fn has_ended(&self) -> bool {
+        self.child().try_wait().is_ok_and(|status| status.is_some())
+    }
+
     fn child(&self) -> MutexGuard<'_, Child> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }

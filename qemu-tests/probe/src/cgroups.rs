@@ -18,10 +18,11 @@ pub(crate) fn keep_killing(cgroup: &str) -> io::Result<()> {
     }
 }
 
-pub(crate) fn freeze(cgroup: &str, seconds: u64) -> io::Result<()> {
-    let freeze = Path::new(cgroup).join("cgroup.freeze");
+pub(crate) fn freeze(seconds: u64, cgroups: &[&str]) -> io::Result<()> {
+    let write =
+        |word: &str| cgroups.iter().try_for_each(|cgroup| fs::write(Path::new(cgroup).join("cgroup.freeze"), word));
     println!("freezing");
-    fs::write(&freeze, "1")?;
+    write("1")?;
     thread::sleep(Duration::from_secs(seconds));
-    fs::write(freeze, "0")
+    write("0")
 }

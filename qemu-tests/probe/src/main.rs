@@ -23,7 +23,7 @@ probe write FILE TEXT            write and sync
 probe cat FILE...                print files
 probe count FILE                 add one to the number in FILE, sync, print it
 probe keep-killing CGROUP        kill everything in the cgroup whenever there is something
-probe freeze CGROUP SECONDS      freeze the cgroup, thaw it after SECONDS
+probe freeze SECONDS CGROUP...   freeze the cgroups, thaw them after SECONDS
 probe exit CODE                  print `exiting` and exit
 probe sleep [SECONDS]            stay (for ever without SECONDS), end on TERM
 probe burn                       use a CPU
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         ["cat", files @ ..] => files::cat(files),
         ["count", file] => files::count(file),
         ["keep-killing", cgroup] => cgroups::keep_killing(cgroup),
-        ["freeze", cgroup, seconds] => with_number(seconds, |seconds| cgroups::freeze(cgroup, seconds)),
+        ["freeze", seconds, cgroups @ ..] => with_number(seconds, |seconds| cgroups::freeze(seconds, cgroups)),
         ["exit", code] => {
             return code.parse().map_or(ExitCode::from(2), |code: u8| {
                 println!("exiting");

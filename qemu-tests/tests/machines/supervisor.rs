@@ -61,7 +61,7 @@ fn a_hanging_supervisor_is_killed_and_replaced() {
     // Frozen by its cgroup: it exists, and answers nothing. PID 1 has to find that out by itself.
     let machine = machine("hanging")
         .unit("web.container", &enabled(&probe_unit("serve 8081", "")))
-        .unit("freeze.container", &probe_unit("freeze /cg/orlop 50", "Volume=/sys/fs/cgroup:/cg"))
+        .unit("freeze.container", &probe_unit("freeze 50 /cg/orlop", "Volume=/sys/fs/cgroup:/cg"))
         .forward(8081)
         .start()
         .unwrap();
