@@ -58,7 +58,8 @@ impl Layout {
         }
     }
 
-    /// The entry that carries exactly this reference. A digest decides alone: it may also be that of an image inside an index.
+    /// The entry that carries exactly this reference. A digest decides alone: it may also be that of an image inside an
+    /// index.
     pub(super) fn resolve_name(&self, reference: &Reference) -> Result<Option<Descriptor>, ImageError> {
         let index = self.index()?;
         if let Some(digest) = reference.digest() {
@@ -71,8 +72,8 @@ impl Layout {
         Ok(manifest::prefer_platform(named))
     }
 
-    /// umoci and buildah write only the tag into a layout. Such an entry is taken for any name with that tag, and one without
-    /// any name for every reference, as long as the layout holds nothing else it could be.
+    /// umoci and buildah write only the tag into a layout. Such an entry is taken for any name with that tag, and one
+    /// without any name for every reference, as long as the layout holds nothing else it could be.
     pub(super) fn resolve_tag(&self, reference: &Reference) -> Result<Option<Descriptor>, ImageError> {
         let index = self.index()?;
         let (None, Some(tag)) = (reference.digest(), reference.tag()) else { return Ok(None) };

@@ -1,7 +1,7 @@
 //! From a descriptor to the manifest and configuration of the one image this machine can run.
 //!
-//! A document's own words never overrule its descriptor: media types must agree (CVE-2021-41190), sizes and digests are checked
-//! before anything is parsed, and the nesting of indexes is bounded.
+//! A document's own words never overrule its descriptor: media types must agree (CVE-2021-41190), sizes and digests are
+//! checked before anything is parsed, and the nesting of indexes is bounded.
 
 use std::path::Path;
 

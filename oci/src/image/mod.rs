@@ -1,8 +1,8 @@
 //! Images: from a name and an OCI image layout to a stack of verified, unpacked layers.
 //!
-//! Nothing is believed before its digest has been computed, every document has a bounded size, every layer a bounded cost. Layers
-//! are unpacked once per machine, streaming, in memory that does not grow with the image, and appear by a rename; an image that
-//! is refused leaves nothing behind. What a layer may contain is written in `layer`.
+//! Nothing is believed before its digest has been computed, every document has a bounded size, every layer a bounded
+//! cost. Layers are unpacked once per machine, streaming, in memory that does not grow with the image, and appear by a
+//! rename; an image that is refused leaves nothing behind. What a layer may contain is written in `layer`.
 
 mod blob;
 mod digest;
@@ -38,20 +38,21 @@ pub struct PreparedImage {
     /// The manifest's digest: `sha256:…`.
     pub digest: String,
     pub config: ImageConfiguration,
-    /// Unpacked layers, lowest first. A layer that occurs twice is listed where it is highest: overlayfs refuses to stack one folder
-    /// twice, and what a lower one shows is hidden by the same entries above.
+    /// Unpacked layers, lowest first. A layer that occurs twice is listed where it is highest: overlayfs refuses to
+    /// stack one folder twice, and what a lower one shows is hidden by the same entries above.
     pub layers: Vec<PathBuf>,
 }
 
-/// Finds the reference in the first layout that has it, verifies every digest, and unpacks the layers that `layers_dir` does not have yet.
-/// May be called from several threads and processes at once. Needs root.
+/// Finds the reference in the first layout that has it, verifies every digest, and unpacks the layers that `layers_dir`
+/// does not have yet. May be called from several threads and processes at once. Needs root.
 pub fn prepare(layouts: &[Layout], layers_dir: &Path, reference: &Reference) -> Result<PreparedImage, ImageError> {
     let (layout, descriptor) = find(layouts, reference)?;
     let image = manifest::load(layout.path(), &descriptor)?;
     let store = Store::open(layers_dir)?;
     store.sweep()?;
 
-    // Each layer is locked while it is unpacked, and the locks are kept to the end: taken in one order by everybody, nobody waits in a circle.
+    // Each layer is locked while it is unpacked, and the locks are kept to the end: taken in one order by everybody,
+    // nobody waits in a circle.
     let by_diff_id: BTreeMap<_, _> = image.layers.iter().map(|layer| (&layer.diff_id, layer)).collect();
     let mut partials = Vec::new();
     for layer in by_diff_id.into_values() {
@@ -75,8 +76,8 @@ pub fn prepare(layouts: &[Layout], layers_dir: &Path, reference: &Reference) -> 
     Ok(PreparedImage { digest: image.digest.to_string(), config: image.config, layers })
 }
 
-/// An exact name in any layout comes before a bare tag in an earlier one. A layout that cannot be read matters only when no other
-/// has the image.
+/// An exact name in any layout comes before a bare tag in an earlier one. A layout that cannot be read matters only
+/// when no other has the image.
 fn find<'l>(layouts: &'l [Layout], reference: &Reference) -> Result<(&'l Layout, Descriptor), ImageError> {
     let mut unreadable = None;
     for resolve in [Layout::resolve_name, Layout::resolve_tag] {

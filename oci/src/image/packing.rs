@@ -11,8 +11,8 @@ use super::manifest::Packing;
 
 /// Compressed bytes are read in pieces of this size.
 const PIECE_BYTES: usize = 64 << 10;
-/// A zstd window is memory the image asks us to hold. 8 MiB is what the format wants every decoder to offer and what every
-/// level below `--ultra` needs.
+/// A zstd window is memory the image asks us to hold. 8 MiB is what the format wants every decoder to offer and what
+/// every level below `--ultra` needs.
 const WINDOW_MAX_BYTES: u64 = 32 << 20;
 
 /// The archive inside a layer's blob.
@@ -55,8 +55,8 @@ fn name(format: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{format}: {error}"))
 }
 
-/// ruzstd decodes one frame; a file may hold many (zstd:chunked and seekable writers end a frame per chunk and put their tables into
-/// skippable frames).
+/// ruzstd decodes one frame; a file may hold many (zstd:chunked and seekable writers end a frame per chunk and put
+/// their tables into skippable frames).
 pub(super) struct ZstdFrames<R> {
     source: BufReader<R>,
     decoder: FrameDecoder,

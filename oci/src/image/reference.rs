@@ -8,8 +8,8 @@ use super::digest::{Digest, DigestError};
 /// `registry/path[:tag][@digest]`, normalised: `docker.io/library/nginx:1.27`, `localhost/demo:latest`.
 ///
 /// A short name (`nginx`, `someone/thing`) is an error that shows the full name to write: which registry a short name
-/// means depends on the machine that reads it, so a unit file with one could not be moved. `latest` is filled in when there is
-/// neither a tag nor a digest, as everywhere.
+/// means depends on the machine that reads it, so a unit file with one could not be moved. `latest` is filled in when
+/// there is neither a tag nor a digest, as everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
     registry: String,

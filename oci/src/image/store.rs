@@ -1,8 +1,8 @@
 //! The folder of unpacked layers: `<diff id hex>/` for each, complete or not there.
 //!
-//! A layer grows in `.<hex>.partial/tree` and is renamed into place when the whole image is good. The partial folder is locked by
-//! flock(2) while somebody works in it, so two units with the same image wait for each other, and what a cut left
-//! behind is recognised by its lock being free.
+//! A layer grows in `.<hex>.partial/tree` and is renamed into place when the whole image is good. The partial folder is
+//! locked by flock(2) while somebody works in it, so two units with the same image wait for each other, and what a cut
+//! left behind is recognised by its lock being free.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -79,7 +79,8 @@ impl Store {
         Ok(())
     }
 
-    /// Begins a layer, waiting while another thread or process unpacks the same one; none when that one has finished it.
+    /// Begins a layer, waiting while another thread or process unpacks the same one; none when that one has finished
+    /// it.
     pub(super) fn begin(&self, diff_id: &Digest) -> Result<Option<Partial<'_>>, ImageError> {
         let name = format!(".{}.partial", diff_id.hex());
         let lock = loop {

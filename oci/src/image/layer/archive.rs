@@ -1,8 +1,9 @@
 //! Reading a tar stream entry by entry, in memory that the stream cannot choose.
 //!
-//! The tar crate reads the header block; the walk from entry to entry is ours, because the crate's own reads long names and PAX
-//! headers of any announced size into memory and splits PAX records at newlines. Where dialects disagree, Go's archive/tar is followed: it
-//! is what wrote most layers, and an archive that two readers understand differently is a way past any check.
+//! The tar crate reads the header block; the walk from entry to entry is ours, because the crate's own reads long names
+//! and PAX headers of any announced size into memory and splits PAX records at newlines. Where dialects disagree, Go's
+//! archive/tar is followed: it is what wrote most layers, and an archive that two readers understand differently is a
+//! way past any check.
 
 use std::io::{self, Read};
 use std::mem;

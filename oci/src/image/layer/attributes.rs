@@ -33,8 +33,8 @@ pub(super) fn check(entry: &Entry) -> Result<(), LayerError> {
     Ok(())
 }
 
-/// Labels and measurements belong to the policy of the machine that built the image; this one has its own. Docker and umoci leave
-/// them out, too.
+/// Labels and measurements belong to the policy of the machine that built the image; this one has its own. Docker and
+/// umoci leave them out, too.
 fn is_label(name: &[u8]) -> bool {
     matches!(name, b"security.selinux" | b"security.ima" | b"security.evm" | b"security.SMACK64" | b"security.apparmor")
 }

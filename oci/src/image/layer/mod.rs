@@ -1,8 +1,8 @@
 //! Layers: a tar stream becomes a folder that overlayfs can stack.
 //!
-//! The stream is hostile until its diff id has been verified at its very end, and a correct diff id only proves that the image's
-//! author meant it. So every entry is made relative to a folder nobody else can enter, by the kernel's own bounded path
-//! resolution, and what the contract does not allow is refused by name.
+//! The stream is hostile until its diff id has been verified at its very end, and a correct diff id only proves that
+//! the image's author meant it. So every entry is made relative to a folder nobody else can enter, by the kernel's own
+//! bounded path resolution, and what the contract does not allow is refused by name.
 
 mod archive;
 mod attributes;
@@ -37,8 +37,8 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Real layers shrink by a factor of two to ten, gzip can do a thousand. A small blob may hold a gigabyte all the same: empty
-    /// databases are mostly zeros. The largest real images have some 300,000 entries.
+    /// Real layers shrink by a factor of two to ten, gzip can do a thousand. A small blob may hold a gigabyte all the
+    /// same: empty databases are mostly zeros. The largest real images have some 300,000 entries.
     pub(super) fn for_blob(size_bytes: u64) -> Self {
         const GIB: u64 = 1 << 30;
         Self { bytes: size_bytes.saturating_mul(200).clamp(GIB, 64 * GIB), entries: 500_000 }
@@ -64,8 +64,8 @@ impl<R: Read> Read for Measured<R> {
     }
 }
 
-/// Unpacks a layer's archive into an empty folder and compares its diff id. `staging` is a folder beside it on the same file system
-/// for what must not be seen in the tree. Returns the exhausted source.
+/// Unpacks a layer's archive into an empty folder and compares its diff id. `staging` is a folder beside it on the same
+/// file system for what must not be seen in the tree. Returns the exhausted source.
 pub(super) fn unpack<R: Read>(
     source: Unpacked<R>,
     diff_id: &Digest,

@@ -1,7 +1,7 @@
 //! PAX extended headers and the three ways GNU tar writes sparse maps into them.
 //!
-//! The tar crate's reader of PAX records splits at newlines, which a binary value (`security.capability`) may contain; records
-//! say their length, and here that is what counts.
+//! The tar crate's reader of PAX records splits at newlines, which a binary value (`security.capability`) may contain;
+//! records say their length, and here that is what counts.
 
 use super::entry::{Segment, Time};
 
@@ -49,8 +49,8 @@ pub(super) fn parse(mut bytes: &[u8]) -> Result<Pax, String> {
     Ok(pax)
 }
 
-/// Keys of a global header, which Docker and containerd ignore: a comment is harmless, anything that changes entries is refused rather
-/// than read differently from everybody else.
+/// Keys of a global header, which Docker and containerd ignore: a comment is harmless, anything that changes entries is
+/// refused rather than read differently from everybody else.
 pub(super) fn check_global(mut bytes: &[u8]) -> Result<(), String> {
     while !bytes.is_empty() {
         let (key, _, rest) = record(bytes).ok_or("a malformed PAX record")?;

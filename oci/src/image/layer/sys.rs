@@ -6,13 +6,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Sets an attribute of an open file or folder.
 pub(super) fn fsetxattr(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<()> {
-    // SAFETY: the fd is open for the borrow, the name ends in NUL, and the value is given with its length; nothing is kept.
+    // SAFETY: the fd is open for the borrow, the name ends in NUL, and the value is given with its length; nothing is
+    // kept.
     let result = unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sets an attribute of what a name in a folder is itself, without following it. setxattrat(2) is younger than the kernels we
-/// run on; the way through /proc ends in the folder the fd holds, and `file` has no slash.
+/// Sets an attribute of what a name in a folder is itself, without following it. setxattrat(2) is younger than the
+/// kernels we run on; the way through /proc ends in the folder the fd holds, and `file` has no slash.
 pub(super) fn set_xattr_at(folder: BorrowedFd<'_>, file: &[u8], name: &CStr, value: &[u8]) -> io::Result<()> {
     let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
     path.extend_from_slice(file);

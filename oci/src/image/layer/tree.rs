@@ -1,9 +1,9 @@
 //! Making entries in a layer's folder.
 //!
-//! The folder lies in a staging folder of mode 0700, so nobody but the archive itself can play tricks while it grows. An entry's
-//! parent is always opened by openat2(2) with RESOLVE_IN_ROOT: links the archive made before are followed as Docker and umoci
-//! follow them, but the kernel takes the layer's folder for `/`, so they lead nowhere else. The last component is never followed:
-//! every operation on it is an *at call with a single name.
+//! The folder lies in a staging folder of mode 0700, so nobody but the archive itself can play tricks while it grows.
+//! An entry's parent is always opened by openat2(2) with RESOLVE_IN_ROOT: links the archive made before are followed as
+//! Docker and umoci follow them, but the kernel takes the layer's folder for `/`, so they lead nowhere else. The last
+//! component is never followed: every operation on it is an *at call with a single name.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -135,7 +135,8 @@ impl<'a> Tree<'a> {
             self.clear(above.as_fd(), file).map_err(at("replace the folder of", name))?;
             over_whiteout = true;
         }
-        // Without this a layer below would give its owner and mode to nobody; root's own is what every other tool uses, too.
+        // Without this a layer below would give its owner and mode to nobody; root's own is what every other tool uses,
+        // too.
         let fd = make_folder(&above, file).map_err(at("make the folder of", name))?;
         if over_whiteout {
             sys::fsetxattr(fd.as_fd(), OPAQUE, b"y").map_err(at("make opaque the folder of", name))?;
@@ -200,15 +201,16 @@ impl<'a> Tree<'a> {
         self.replacing(parent, file, link).map_err(at("link", name))
     }
 
-    /// `.wh..wh..opq` hides a folder's lower content, `.wh.<name>` one name in it (image spec, "Whiteouts"). Both are only about layers
-    /// below, so what this layer itself holds under the name stays.
+    /// `.wh..wh..opq` hides a folder's lower content, `.wh.<name>` one name in it (image spec, "Whiteouts"). Both are
+    /// only about layers below, so what this layer itself holds under the name stays.
     fn whiteout(&mut self, parent: BorrowedFd<'_>, file: &[u8], hidden: &[u8], name: &[u8]) -> Result<(), LayerError> {
         if file == b".wh..wh..opq" {
             let folder = open_folder(parent, b".").map_err(at("open the folder of", name))?;
             return sys::fsetxattr(folder.as_fd(), OPAQUE, b"y").map_err(at("make opaque the folder of", name));
         }
         if hidden.starts_with(b".wh.") {
-            // AUFS's own bookkeeping (.wh..wh.plnk, .wh..wh.aufs), in layers of old Docker versions: no file of the image.
+            // AUFS's own bookkeeping (.wh..wh.plnk, .wh..wh.aufs), in layers of old Docker versions: no file of the
+            // image.
             return Ok(());
         }
         if matches!(hidden, b"" | b"." | b"..") {
@@ -288,9 +290,9 @@ fn place(name: &[u8]) -> Result<Place<'_>, LayerError> {
     Ok(Place { parent, file })
 }
 
-/// Each container has a /dev of its own over the image's (architecture, "Mounts"), so device nodes there are left out: most images
-/// made from a distribution's tree have a few. Anywhere else they would do something, and a container has only the
-/// devices its unit names.
+/// Each container has a /dev of its own over the image's (architecture, "Mounts"), so device nodes there are left out:
+/// most images made from a distribution's tree have a few. Anywhere else they would do something, and a container has
+/// only the devices its unit names.
 fn skip_device(entry: &Entry, place: &Place<'_>) -> Result<(), LayerError> {
     if place.parent == b"dev" || place.parent.starts_with(b"dev/") {
         log::debug!("image entry={} device node left out", entry.name.escape_ascii());

@@ -1,4 +1,5 @@
-//! Whole images through `prepare`, as the supervisor calls it. They need root: owners, whiteouts and `trusted.` attributes do.
+//! Whole images through `prepare`, as the supervisor calls it. They need root: owners, whiteouts and `trusted.`
+//! attributes do.
 
 mod documents;
 mod faithful;
