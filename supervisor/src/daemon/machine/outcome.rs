@@ -37,9 +37,11 @@ pub(crate) enum Outcome {
     Refused {
         text: String,
     },
+    /// Started too often. `last`: how it ended the last time.
     StartLimit {
         burst: u32,
         interval: Duration,
+        last: Option<String>,
     },
     /// Its process is gone, but nobody could say how it ended.
     Lost,
@@ -124,8 +126,11 @@ impl fmt::Display for Outcome {
             Self::StopTimeout { after, signal } => {
                 write!(f, "did not end within {} of {}, killed", Seconds(*after), signal_name(*signal))
             }
-            Self::StartLimit { burst, interval } => {
-                write!(f, "started {burst} times within {}: not started again", Seconds(*interval))
+            Self::StartLimit { burst, interval, last } => {
+                if let Some(last) = last {
+                    write!(f, "{last}; ")?;
+                }
+                write!(f, "started {burst} times within {}, not started again", Seconds(*interval))
             }
             Self::Lost => f.write_str("ended while its exit status could not be kept"),
             Self::Unkillable => f.write_str("has processes that do not end even by SIGKILL"),

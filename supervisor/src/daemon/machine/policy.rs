@@ -120,7 +120,7 @@ mod tests {
         let abort = Outcome::Signal { number: libc::SIGABRT, core: true };
         let oom = Outcome::OutOfMemory;
         let timeout = Outcome::StartTimeout { after: Duration::from_secs(1) };
-        let limit = Outcome::StartLimit { burst: 5, interval: Duration::from_secs(10) };
+        let limit = Outcome::StartLimit { burst: 5, interval: Duration::from_secs(10), last: None };
         let table: [(RestartOn, [bool; 6]); 6] = [
             (No, [false, false, false, false, false, false]),
             (Always, [true, true, true, true, true, true]),

@@ -83,6 +83,7 @@ impl Machine<'_> {
         self.record.restarts = 0;
         self.record.in_a_row = 0;
         self.record.starts.clear();
+        self.record.last = None;
         self.goto(State::Waiting);
     }
 
@@ -128,7 +129,8 @@ impl Machine<'_> {
         let starts = &mut self.record.starts;
         starts.retain(|at| now.saturating_sub(*at) < interval);
         if !interval.is_zero() && burst > 0 && starts.len() >= burst as usize {
-            return self.fail(Outcome::StartLimit { burst, interval });
+            let last = self.record.last.as_ref().map(ToString::to_string);
+            return self.fail(Outcome::StartLimit { burst, interval, last });
         }
         if !interval.is_zero() {
             starts.push_back(now);

@@ -175,7 +175,8 @@ fn a_quick_loop_ends_at_the_start_limit_and_a_person_may_try_again() {
     }
     assert_eq!(unit.event(Event::Go), []);
     assert_eq!(unit.sub(), "failed");
-    assert_eq!(unit.record.last.clone().unwrap().to_string(), "started 5 times within 10 s: not started again");
+    let reason = unit.record.last.clone().unwrap().to_string();
+    assert_eq!(reason, "exited with status 1; started 5 times within 10 s, not started again");
     unit.run();
     assert_eq!((unit.sub(), unit.record.restarts), ("running", 0));
 }
