@@ -38,8 +38,7 @@ impl Daemon {
             Ok(Some(units)) => self.say(format!("{:<9} {units} unit files, images", "seed")),
             Err(error) => self.say(format!("{:<9} not used: {error}", "seed")),
         }
-        let sender = self.mail.sender();
-        self.network.start(move |text, warning| sender.send(Mail::Network { text, warning }));
+        self.start_network();
         for problem in self.files.read(&self.paths) {
             log::warn!("{problem}");
             self.say(problem);
@@ -58,6 +57,19 @@ impl Daemon {
         self.booted = true;
         if let Err(error) = fs::write(self.paths.booted(), "") {
             log::error!("{}: {error}", self.paths.booted().display());
+        }
+    }
+
+    /// Only on a machine of ours: in development the network is somebody else's.
+    fn start_network(&mut self) {
+        if self.handoff.is_none() {
+            return;
+        }
+        let sender = self.mail.sender();
+        let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        if let Err(text) = self.network.start(&cmdline, move |event| sender.send(Mail::Network(event))) {
+            log::error!("network: {text}");
+            self.say(format!("{:<9} {text}", "network"));
         }
     }
 

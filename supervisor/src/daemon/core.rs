@@ -39,6 +39,7 @@ use crate::{
         server::{ConnectionId, Server},
         types::BootStage,
     },
+    net::NetEvent,
     unit::UnitName,
 };
 
@@ -75,11 +76,7 @@ pub(crate) enum Mail {
     },
     /// A log reader has something, or has ended.
     LogChunk,
-    /// A line about the network, for the console.
-    Network {
-        text: String,
-        warning: bool,
-    },
+    Network(NetEvent),
 }
 
 /// A client that waits for the end of a job.

@@ -11,6 +11,7 @@ use super::{
     images::Prepared,
     logs::Stream,
     machine::{Event, Found, Process, State},
+    network::{Weight, weight},
     process, recover,
     runtime::{Ended, Kind},
     sys,
@@ -178,11 +179,15 @@ impl Daemon {
                 self.tell(&ToInit::DropFd { name });
             }
             Mail::LogChunk => {}
-            Mail::Network { text, warning } => {
-                if warning {
-                    log::warn!("network: {text}");
+            Mail::Network(event) => {
+                match weight(&event) {
+                    Weight::Detail => log::info!("network: {event}"),
+                    Weight::News => self.say(format!("{:<9} {event}", "network")),
+                    Weight::Problem => {
+                        log::warn!("network: {event}");
+                        self.say(format!("{:<9} {event}", "network"));
+                    }
                 }
-                self.say(format!("{:<9} {text}", "network"));
                 bundle::refresh_resolv_conf(&self.paths);
             }
         }
