@@ -106,7 +106,7 @@ pub(super) fn size(text: &str) -> Result<u64, Expected> {
 }
 
 /// Number of a signal by name, with or without SIG, or by number.
-pub(crate) fn signal(text: &str) -> Result<i32, Expected> {
+pub(super) fn signal(text: &str) -> Result<i32, Expected> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().ok().filter(|n| (1..=64).contains(n)).ok_or(SIGNAL);
     }

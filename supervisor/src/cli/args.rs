@@ -1,0 +1,174 @@
+//! The words of the command line, their help and its examples.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "orlop",
+    version,
+    about = "Runs containers on one machine, described by unit files",
+    after_help = "Examples:\n  orlop ps\n  orlop logs -f web\n  orlop -H unix:///run/orlop/control.sock status\n\n\
+                  `orlop VERB --help` has an example for each verb. On the machine, PID 1 starts `orlop supervise`.",
+    disable_help_subcommand = true
+)]
+pub(super) struct Cli {
+    /// The machine's control socket
+    #[arg(short = 'H', long = "host", value_name = "unix://PATH", env = "ORLOP_HOST", global = true)]
+    #[arg(default_value = "unix:///run/orlop/control.sock")]
+    pub(super) host: String,
+
+    /// Show JSON instead of text
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// List the units
+    #[command(after_help = "Examples:\n  orlop ps\n  orlop ps 'web*' --json\n  orlop ps --failed -q")]
+    Ps(PsArgs),
+
+    /// Show units with their last log lines, or the machine
+    ///
+    /// Exit status 0: all are active; 3: one is not; 4: there is no such unit.
+    #[command(after_help = "Examples:\n  orlop status\n  orlop status web db\n  orlop status 'web*' --json")]
+    Status(StatusArgs),
+
+    /// Say whether units are active
+    ///
+    /// Exit status 0: at least one is active; 3: none is; 4: there is no such unit.
+    #[command(after_help = "Example:\n  orlop is-active -q web && echo up")]
+    IsActive(IsActiveArgs),
+
+    /// Show what containers wrote
+    #[command(
+        after_help = "Examples:\n  orlop logs web\n  orlop logs -f -n 20 web db\n  orlop logs -t --since 10min web"
+    )]
+    Logs(LogsArgs),
+
+    /// Start units and what they require
+    #[command(after_help = "Examples:\n  orlop start web\n  orlop start --no-block 'job-*'")]
+    Start(JobArgs),
+
+    /// Stop units and what requires them
+    #[command(after_help = "Examples:\n  orlop stop web db\n  orlop stop '*'")]
+    Stop(JobArgs),
+
+    /// Stop units and start them again
+    #[command(after_help = "Example:\n  orlop restart web")]
+    Restart(JobArgs),
+
+    /// Send a signal to a unit's main process
+    #[command(after_help = "Examples:\n  orlop kill -s HUP web\n  orlop kill --signal RTMIN+3 web")]
+    Kill(KillArgs),
+
+    /// Check unit files, without a machine
+    ///
+    /// A file is checked together with the others of its folder. Exit status 1: a mistake was found.
+    #[command(
+        after_help = "Examples:\n  orlop lint\n  orlop lint web.container\n  orlop lint /usr/lib/containers.d /etc/containers.d --json"
+    )]
+    Lint(LintArgs),
+
+    /// Show facts of the machine
+    #[command(after_help = "Example:\n  orlop info --json")]
+    Info,
+
+    /// Stop all units and turn the machine off
+    #[command(after_help = "Example:\n  orlop poweroff")]
+    Poweroff,
+
+    /// Stop all units and start the machine again
+    #[command(after_help = "Example:\n  orlop reboot")]
+    Reboot,
+
+    /// Stop all units and halt the machine, its power on
+    #[command(after_help = "Example:\n  orlop halt")]
+    Halt,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PsArgs {
+    /// Units, or patterns for them; all without one
+    #[arg(value_name = "UNIT")]
+    pub(super) units: Vec<String>,
+    /// Only names, one on a line
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Only units that failed
+    #[arg(long)]
+    pub(super) failed: bool,
+    /// Units that do not run too: they are always listed (podman's habit is no mistake)
+    #[arg(short, long, hide = true)]
+    pub(super) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Units, or patterns for them; the machine without one
+    #[arg(value_name = "UNIT")]
+    pub(super) units: Vec<String>,
+    /// How many log lines to show
+    #[arg(short = 'n', long, default_value_t = 10, value_name = "COUNT")]
+    pub(super) lines: usize,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct IsActiveArgs {
+    #[arg(value_name = "UNIT", required = true)]
+    pub(super) units: Vec<String>,
+    /// Only the exit status
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    /// Units, or patterns for them
+    #[arg(value_name = "UNIT", required = true)]
+    pub(super) units: Vec<String>,
+    /// Go on with new lines as they come
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Only the last lines
+    #[arg(short = 'n', long = "lines", visible_alias = "tail", value_name = "COUNT")]
+    pub(super) lines: Option<usize>,
+    /// Only lines since a time (2026-01-31T12:00:00Z) or for a span until now (10min, 2h)
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<String>,
+    /// Each line with its time
+    #[arg(short, long)]
+    pub(super) timestamps: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JobArgs {
+    /// Units, or patterns for them
+    #[arg(value_name = "UNIT", required = true)]
+    pub(super) units: Vec<String>,
+    /// Ask for it, and do not wait until it is done
+    #[arg(long)]
+    pub(super) no_block: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KillArgs {
+    /// Units, or patterns for them
+    #[arg(value_name = "UNIT", required = true)]
+    pub(super) units: Vec<String>,
+    /// By name or number
+    #[arg(short, long, default_value = "TERM")]
+    pub(super) signal: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LintArgs {
+    /// Unit files, drop-ins, or folders of them, of which a later one replaces an earlier one's units
+    #[arg(value_name = "FILE|FOLDER", default_value = ".")]
+    pub(super) paths: Vec<PathBuf>,
+}

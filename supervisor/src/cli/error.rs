@@ -1,0 +1,69 @@
+//! What ends a verb, as the sentence that is shown and the exit status.
+
+use std::{fmt, io, path::PathBuf};
+
+use crate::api::types::Problem;
+
+#[derive(Debug)]
+pub(super) enum CliError {
+    /// `-H` is not an address.
+    Address(String),
+    Connect {
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// The connection broke, or what came is not HTTP.
+    Exchange {
+        what: &'static str,
+        source: io::Error,
+    },
+    /// What came is not the JSON it should be.
+    Answer {
+        target: String,
+        source: serde_json::Error,
+    },
+    /// The machine refused.
+    Refused(Problem),
+    NoSuchUnit(String),
+    Since(String),
+    Output(io::Error),
+}
+
+impl CliError {
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoSuchUnit(_) => 4,
+            Self::Refused(problem) if problem.status == 404 => 4,
+            _ => 1,
+        }
+    }
+}
+
+impl std::error::Error for CliError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Connect { source, .. } | Self::Exchange { source, .. } | Self::Output(source) => Some(source),
+            Self::Answer { source, .. } => Some(source),
+            Self::Address(_) | Self::Refused(_) | Self::NoSuchUnit(_) | Self::Since(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(text) => write!(f, "{text}: not an address; write -H unix:///path/of/control.sock"),
+            Self::Connect { path, source } => {
+                write!(f, "no machine answers at {}: {source}; -H unix://PATH names another one", path.display())
+            }
+            Self::Exchange { what, source } => write!(f, "{what}: {source}"),
+            Self::Answer { target, source } => write!(f, "the machine's answer to {target} cannot be read: {source}"),
+            Self::Refused(problem) => write!(f, "{}", problem.detail),
+            Self::NoSuchUnit(name) => write!(f, "no unit {name}; `orlop ps` lists them"),
+            Self::Since(text) => {
+                write!(f, "--since {text}: write a time such as 2026-01-31T12:00:00Z, or a span such as 10min")
+            }
+            Self::Output(source) => write!(f, "write the output: {source}"),
+        }
+    }
+}

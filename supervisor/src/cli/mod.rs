@@ -1,0 +1,69 @@
+//! The command line: a client of the control interface and of nothing else, but for `lint`, which needs no machine.
+//!
+//! What a verb shows goes to standard output and is also there as `--json`; what went wrong goes to standard error as one sentence.
+//! Exit statuses are systemctl's: 0, 3 for a unit that is not active, 4 for one that is not there, 1 for everything else.
+
+mod args;
+mod client;
+mod error;
+mod names;
+mod screen;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Verb};
+use client::Client;
+use error::CliError;
+use screen::Screen;
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no mistakes; a reader who has left is none either.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    ExitCode::from(execute(&cli, &mut Screen::of_process()))
+}
+
+/// The exit status; whatever went wrong has been said.
+fn execute(cli: &Cli, screen: &mut Screen) -> u8 {
+    match dispatch(cli, screen).and_then(|code| screen.flush().map(|()| code)) {
+        Ok(code) => code,
+        // Whoever read the output has seen enough.
+        Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            screen.complain(&error.to_string());
+            error.exit_code()
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, screen: &mut Screen) -> Result<u8, CliError> {
+    let client = Client::new(&cli.host)?;
+    let json = cli.json;
+    match &cli.verb {
+        Verb::Ps(args) => verbs::ps::ps(&client, args, json, screen),
+        Verb::Status(args) => verbs::status::status(&client, args, json, screen),
+        Verb::IsActive(args) => verbs::status::is_active(&client, args, json, screen),
+        Verb::Logs(args) => verbs::logs::logs(&client, args, json, screen),
+        Verb::Start(args) => verbs::jobs::job(&client, "start", args, json, screen),
+        Verb::Stop(args) => verbs::jobs::job(&client, "stop", args, json, screen),
+        Verb::Restart(args) => verbs::jobs::job(&client, "restart", args, json, screen),
+        Verb::Kill(args) => verbs::jobs::kill(&client, args, json, screen),
+        Verb::Lint(args) => verbs::lint::lint(args, json, screen),
+        Verb::Info => verbs::system::info(&client, json, screen),
+        Verb::Poweroff => verbs::system::shutdown(&client, "poweroff", json, screen),
+        Verb::Reboot => verbs::system::shutdown(&client, "reboot", json, screen),
+        Verb::Halt => verbs::system::shutdown(&client, "halt", json, screen),
+    }
+}
+
+#[cfg(test)]
+mod tests;

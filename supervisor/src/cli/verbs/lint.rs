@@ -1,0 +1,82 @@
+//! `lint`: what is wrong with unit files, each with its line and a marker under the place.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use crate::{
+    cli::{
+        args::LintArgs,
+        error::CliError,
+        screen::{Color, Screen},
+    },
+    unit::{Problem, Severity, lint},
+};
+
+/// The published shape of one mistake. `line` 0 means the file as a whole; columns and widths count characters.
+#[derive(serde::Serialize)]
+struct Finding<'a> {
+    file: String,
+    line: u32,
+    column: u32,
+    width: u32,
+    severity: &'a str,
+    message: &'a str,
+}
+
+pub(in crate::cli) fn lint(args: &LintArgs, json: bool, screen: &mut Screen) -> Result<u8, CliError> {
+    let report = lint::check(&args.paths);
+    let errors = report.errors();
+    if json {
+        let findings: Vec<Finding<'_>> = report.problems.iter().map(finding).collect();
+        screen.print_json(&findings)?;
+    } else {
+        let mut texts: BTreeMap<&Path, String> = BTreeMap::new();
+        for problem in &report.problems {
+            // The same bytes that were read, unless somebody writes at this very moment: then the marker is off, nothing more.
+            let text = texts.entry(&problem.path).or_insert_with(|| {
+                let regular = fs::metadata(&problem.path).is_ok_and(|meta| meta.is_file());
+                let bytes = if regular { fs::read(&problem.path).unwrap_or_default() } else { Vec::new() };
+                String::from_utf8_lossy(&bytes).into_owned()
+            });
+            show(problem, text, screen)?;
+        }
+        let warnings = report.problems.len() - errors;
+        let units = report.good + report.broken;
+        let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+        screen.print(&format!(
+            "{}: {}, {}\n",
+            plural(units, "unit"),
+            plural(errors, "error"),
+            plural(warnings, "warning")
+        ))?;
+    }
+    Ok(u8::from(errors > 0))
+}
+
+fn finding(problem: &Problem) -> Finding<'_> {
+    Finding {
+        file: problem.path.display().to_string(),
+        line: problem.place.line,
+        column: problem.place.column,
+        width: problem.place.width,
+        severity: severity(problem),
+        message: &problem.text,
+    }
+}
+
+fn severity(problem: &Problem) -> &'static str {
+    match problem.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    }
+}
+
+fn show(problem: &Problem, text: &str, screen: &mut Screen) -> Result<(), CliError> {
+    let color = if problem.severity == Severity::Error { Color::Red } else { Color::Yellow };
+    screen.print_foreign(&format!("{problem}\n"))?;
+    if let Some((line, marker)) = lint::excerpt(problem, text) {
+        screen.print_foreign(&format!("    {line}\n"))?;
+        let marker = screen.paint(&marker, color);
+        screen.print(&format!("    {marker}\n"))?;
+    }
+    Ok(())
+}

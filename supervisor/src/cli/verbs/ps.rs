@@ -1,0 +1,48 @@
+//! `ps`: the units in a table.
+
+use super::{ago, date, state_color, state_text};
+use crate::{
+    api::types::{ActiveState, Health, UnitStatus},
+    cli::{
+        args::PsArgs,
+        client::Client,
+        error::CliError,
+        names,
+        screen::{Color, Screen},
+    },
+};
+
+pub(in crate::cli) fn ps(client: &Client, args: &PsArgs, json: bool, screen: &mut Screen) -> Result<u8, CliError> {
+    let mut units = names::select(client.get("/v1/units")?, &args.units)?;
+    units.retain(|unit| !args.failed || unit.state == ActiveState::Failed);
+    if json {
+        screen.print_json(&units)?;
+    } else if args.quiet {
+        for unit in &units {
+            screen.print(&format!("{}\n", unit.name))?;
+        }
+    } else {
+        let now = jiff::Timestamp::now();
+        let rows: Vec<_> = units.iter().map(|unit| row(unit, now)).collect();
+        screen.table(&["NAME", "STATE", "PID", "RESTARTS", "SINCE", "IMAGE"], &rows)?;
+    }
+    Ok(0)
+}
+
+fn row(unit: &UnitStatus, now: jiff::Timestamp) -> Vec<(String, Color)> {
+    let mut state = state_text(unit);
+    match unit.health {
+        Health::None => {}
+        Health::Starting => state.push_str(", health: starting"),
+        Health::Healthy => state.push_str(", healthy"),
+        Health::Unhealthy => state.push_str(", unhealthy"),
+    }
+    vec![
+        (unit.name.clone(), Color::Plain),
+        (state, state_color(unit.state)),
+        (unit.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()), Color::Plain),
+        (unit.restarts.to_string(), if unit.restarts > 0 { Color::Yellow } else { Color::Plain }),
+        (ago(&unit.since, now).unwrap_or_else(|| date(&unit.since)), Color::Plain),
+        (unit.image.clone(), Color::Plain),
+    ]
+}

@@ -1,0 +1,133 @@
+//! `status` and `is-active`.
+
+use super::{ago, date, size, state_color, state_text, state_word, system};
+use crate::{
+    api::types::{ActiveState, LogLine, UnitStatus},
+    cli::{
+        args::{IsActiveArgs, StatusArgs},
+        client::Client,
+        error::CliError,
+        names,
+        screen::Screen,
+        verbs::logs,
+    },
+};
+
+/// LSB's and systemctl's: the program is not running.
+const NOT_ACTIVE: u8 = 3;
+const NO_SUCH_UNIT: u8 = 4;
+
+pub(in crate::cli) fn status(
+    client: &Client,
+    args: &StatusArgs,
+    json: bool,
+    screen: &mut Screen,
+) -> Result<u8, CliError> {
+    if args.units.is_empty() {
+        return system::status(client, json, screen);
+    }
+    let mut shown = Vec::new();
+    let mut code = 0;
+    for name in names::expand(client, &args.units)? {
+        let unit: UnitStatus = match client.get(&format!("/v1/units/{}", names::encode(&name))) {
+            Ok(unit) => unit,
+            Err(error) if error.exit_code() == NO_SUCH_UNIT => {
+                screen.complain(&error.to_string());
+                code = NO_SUCH_UNIT;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if unit.state != ActiveState::Active && code == 0 {
+            code = NOT_ACTIVE;
+        }
+        if !json {
+            if !shown.is_empty() {
+                screen.print("\n")?;
+            }
+            text(&unit, screen)?;
+            let target = format!("/v1/units/{}/logs?tail={}", names::encode(&unit.name), args.lines);
+            let lines: Vec<LogLine> = if args.lines > 0 { logs::read(client, &target)? } else { Vec::new() };
+            if !lines.is_empty() {
+                screen.print("\n")?;
+            }
+            for line in lines {
+                screen.print_foreign(&format!("{} {}\n", date(&line.time), line.message))?;
+            }
+        }
+        shown.push(unit);
+    }
+    if json {
+        screen.print_json(&shown)?;
+    }
+    Ok(code)
+}
+
+fn text(unit: &UnitStatus, screen: &mut Screen) -> Result<(), CliError> {
+    let color = state_color(unit.state);
+    let dot = match unit.state {
+        ActiveState::Active => "●",
+        ActiveState::Failed => "×",
+        ActiveState::Activating | ActiveState::Deactivating => "↻",
+        ActiveState::Inactive => "○",
+    };
+    let since = match ago(&unit.since, jiff::Timestamp::now()) {
+        Some(ago) => format!("{}; {ago}", date(&unit.since)),
+        None => date(&unit.since),
+    };
+    let enabled = if unit.enabled { "enabled" } else { "disabled" };
+    let title = format!("{} - {}", unit.name, unit.description);
+    let mut text = format!("{} {}\n", screen.paint(dot, color), screen.foreign(&title));
+    let mut field = |name: &str, value: &str| text.push_str(&format!("{name:>11}: {value}\n"));
+    field("Loaded", &screen.foreign(&format!("{}; {enabled}", unit.path)));
+    field("Active", &format!("{} since {since}", screen.paint(&screen.foreign(&state_text(unit)), color)));
+    if let Some(reason) = &unit.reason {
+        field("Reason", &screen.foreign(reason));
+    }
+    field("Image", &screen.foreign(&unit.image));
+    if let Some(pid) = unit.pid {
+        field("Main PID", &pid.to_string());
+    }
+    if let Some(bytes) = unit.memory_bytes {
+        field("Memory", &size(bytes));
+    }
+    if unit.restarts > 0 {
+        field("Restarts", &unit.restarts.to_string());
+    }
+    screen.print(&text)
+}
+
+pub(in crate::cli) fn is_active(
+    client: &Client,
+    args: &IsActiveArgs,
+    json: bool,
+    screen: &mut Screen,
+) -> Result<u8, CliError> {
+    let mut states = Vec::new();
+    let mut missing = false;
+    for name in names::expand(client, &args.units)? {
+        match client.get::<UnitStatus>(&format!("/v1/units/{}", names::encode(&name))) {
+            Ok(unit) => states.push((name, unit.state)),
+            // systemctl's word for what it does not know.
+            Err(error) if error.exit_code() == NO_SUCH_UNIT => {
+                missing = true;
+                states.push((name, ActiveState::Inactive));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if json && !args.quiet {
+        let all: std::collections::BTreeMap<&str, &str> =
+            states.iter().map(|(name, state)| (name.as_str(), state_word(*state))).collect();
+        screen.print_json(&all)?;
+    } else if !args.quiet {
+        for (_, state) in &states {
+            let word = screen.paint(state_word(*state), state_color(*state));
+            screen.print(&format!("{word}\n"))?;
+        }
+    }
+    if states.iter().any(|(_, state)| *state == ActiveState::Active) {
+        return Ok(0);
+    }
+    Ok(if missing { NO_SUCH_UNIT } else { NOT_ACTIVE })
+}
