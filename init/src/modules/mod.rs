@@ -117,11 +117,13 @@ impl Modules {
     }
 
     /// Loads what the devices of the machine ask for and was not asked before; true when something was loaded, so
-    /// that more devices may have come.
-    pub(crate) fn coldplug(&mut self, mut failed: impl FnMut(ModuleError)) -> bool {
+    /// that more devices may have come. Modules whose file lies below `later` are left for another call.
+    pub(crate) fn coldplug(&mut self, later: Option<&str>, mut failed: impl FnMut(ModuleError)) -> bool {
         let before = self.loaded.len();
         for modalias in device_aliases() {
-            self.load_alias(&modalias, &mut failed);
+            if later.is_none_or(|part| self.names_for(&modalias, part).is_empty()) {
+                self.load_alias(&modalias, &mut failed);
+            }
         }
         self.loaded.len() > before
     }

@@ -118,7 +118,7 @@ fn ctrl_alt_del() {
 /// Loads the drivers of the remaining devices in a child: each module costs up to 20 ms of signature check.
 fn coldplug(mut modules: Modules) {
     let load = move || {
-        while modules.coldplug(|error| story::warn_fmt("modules", format_args!("{error}"))) {}
+        while modules.coldplug(None, |error| story::warn_fmt("modules", format_args!("{error}"))) {}
         for name in modules.loaded() {
             story::debug("modules", name);
         }

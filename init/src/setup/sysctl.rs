@@ -16,7 +16,7 @@ struct Setting<'a> {
     quiet: bool,
 }
 
-/// Applies the list; each failure is said and the rest goes on.
+/// Applies the list; a key this kernel does not have is skipped, each failure is said and the rest goes on.
 pub(super) fn set_up() {
     let text = match fs::read_to_string(LIST) {
         Ok(text) => text,
@@ -29,6 +29,7 @@ pub(super) fn set_up() {
             Ok(Some(setting)) => {
                 if let Err(error) = fs::write(format!("/proc/sys/{}", setting.path), setting.value)
                     && !setting.quiet
+                    && error.kind() != io::ErrorKind::NotFound
                 {
                     story::warn_fmt("sysctl", format_args!("{} = {}: {error}", setting.path, setting.value));
                 }

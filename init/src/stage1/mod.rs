@@ -78,6 +78,7 @@ impl fmt::Display for Failure {
                 slot.label(),
                 root::SERIAL
             ),
+            Self::Root { node, source: Errno::EINVAL } => write!(f, "{node} holds no erofs, or a damaged one"),
             Self::Root { node, source } => write!(f, "mount erofs of {node} on the root: {}", source.desc()),
             Self::Switch(source) => write!(f, "switch root: {source}"),
             Self::Panic => f.write_str("a defect in stage 1 (a panic; the lines above name the place)"),
@@ -130,7 +131,12 @@ fn attempt() -> Result<Infallible, Failure> {
     if let Err(error) = modules.load("erofs") {
         story::debug("modules", &error.to_string());
     }
-    while modules.coldplug(failed) {}
+    // Every emulated PC has an ATA controller, whose drivers cost a third of a second and which is seldom used: only
+    // when what the other buses bring is not all there is to find.
+    while modules.coldplug(Some("/ata/"), failed) {}
+    if !is_complete(&devices::scan(), slot) {
+        while modules.coldplug(None, failed) {}
+    }
     say_loaded(&modules);
 
     let (source, devices) = wait_for_root(&mut modules, &uevents, slot)?;
@@ -169,6 +175,11 @@ fn api_mounts() -> Result<(), Failure> {
     Ok(())
 }
 
+/// True when root and state are both there.
+fn is_complete(devices: &[BlockDevice], slot: Slot) -> bool {
+    RootSource::choose(devices, slot).is_some() && devices::find(devices, state::LABEL, state::LABEL).is_some()
+}
+
 fn say_loaded(modules: &Modules) {
     let mut names = String::new();
     for name in modules.loaded() {
@@ -196,7 +207,7 @@ fn wait_for_root(
         if !uevents.wait(deadline) {
             return Err(Failure::NoRoot { slot, seen: summary(&devices) });
         }
-        while modules.coldplug(|error| story::warn_fmt("modules", format_args!("{error}"))) {}
+        while modules.coldplug(None, |error| story::warn_fmt("modules", format_args!("{error}"))) {}
     }
 }
 
