@@ -1,0 +1,155 @@
+//! `orlop supervise` as it runs on a machine, without a machine: in pid, mount and cgroup namespaces, below a PID 1 that speaks
+//! the handoff protocol and can be told to kill its supervisor. The containers are real ones.
+//!
+//! Needs root; without it each test says so and passes. `ORLOP_OCI` names another runtime than ours.
+
+mod http;
+mod pid1;
+mod place;
+
+use std::{fs, time::Duration};
+
+use handoff::ShutdownKind;
+use pid1::Pid1;
+use serde_json::Value;
+
+/// A shell that counts, one line a number, and ends on SIGTERM.
+const COUNT: &str = r#"trap 'exit 0' TERM; i=0; while true; do echo $$i; i=$$((i+1)); sleep 0.05; done"#;
+const DEAF: &str = r#"trap '' TERM; while true; do sleep 0.1; done"#;
+
+#[test]
+fn a_container_lives_through_the_death_of_its_supervisor() {
+    place::inside("a_container_lives_through_the_death_of_its_supervisor", |place| {
+        place.unit("web", COUNT, "", "[Service]\nRestart=always\n[Install]\nWantedBy=default.target");
+        let mut machine = Pid1::boot(place);
+        let first = machine.until_active("web");
+        for _ in 0..5 {
+            let lines = numbers(&machine, "web").len();
+            machine.wait("more lines", |machine| numbers(machine, "web").len() > lines + 3);
+            machine.kill_supervisor();
+            machine.start_supervisor();
+        }
+        let unit = machine.until_active("web");
+        assert_eq!(unit["pid"], first["pid"], "the same process");
+        assert_eq!(unit["restarts"], 0);
+        let counted = numbers(&machine, "web");
+        let expected: Vec<u64> = (0..counted.len() as u64).collect();
+        assert_eq!(counted, expected, "no line is lost and none is there twice");
+
+        // It ends while nobody looks.
+        machine.kill_supervisor();
+        machine.kill(&unit["pid"], libc::SIGKILL);
+        machine.wait("the end of the container", |machine| machine.queued_exits() > 0);
+        machine.start_supervisor();
+        machine.wait("the restart", |machine| machine.unit("web")["restarts"] == 1);
+        let unit = machine.until_active("web");
+        assert_ne!(unit["pid"], first["pid"]);
+        assert_eq!(unit["reason"], "killed by SIGKILL");
+        assert_eq!(place.live_containers("web"), 1);
+    });
+}
+
+#[test]
+fn a_stop_goes_on_under_the_next_supervisor() {
+    place::inside("a_stop_goes_on_under_the_next_supervisor", |place| {
+        place.unit("deaf", DEAF, "StopTimeout=2", "[Service]\nRestart=always\n[Install]\nWantedBy=default.target");
+        let mut machine = Pid1::boot(place);
+        machine.until_active("deaf");
+        machine.post("/v1/units/deaf/stop?no_block=true");
+        assert_eq!(machine.unit("deaf")["state"], "deactivating");
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        machine.wait("the kill", |machine| machine.unit("deaf")["state"] == "failed");
+        assert_eq!(machine.unit("deaf")["reason"], "did not end within 2 s of SIGTERM, killed");
+        assert_eq!(place.live_containers("deaf"), 0);
+        assert!(!place.mounts().contains("/run/orlop/units/deaf/rootfs"), "nothing is left mounted");
+    });
+}
+
+/// The supervisor is killed at moments spread over everything it does; what must be true is true after each death.
+#[test]
+fn killed_at_any_instant_nothing_is_lost_and_nothing_starts_twice() {
+    place::inside("killed_at_any_instant_nothing_is_lost_and_nothing_starts_twice", |place| {
+        let always = "[Service]\nRestart=always\n[Install]\nWantedBy=default.target";
+        place.unit("web", COUNT, "", always);
+        place.unit("app", COUNT, "", &format!("[Unit]\nRequires=web.service\nAfter=web.service\n{always}"));
+        place.unit("crash", "sleep 0.03; exit 3", "", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\nRestartSec=10ms\n[Install]\nWantedBy=default.target");
+        let mut machine = Pid1::boot(place);
+        for round in 0u64..40 {
+            let verb = ["restart", "stop", "start"][usize::try_from(round % 3).unwrap()];
+            machine.try_post(&format!("/v1/units/web/{verb}?no_block=true"));
+            // Wherever that is: the moments differ from round to round, and no assertion depends on them.
+            machine.let_run(Duration::from_millis(round * 7 % 60));
+            machine.kill_supervisor();
+            machine.start_supervisor();
+            for unit in ["web", "app", "crash"] {
+                assert!(place.live_containers(unit) <= 1, "round {round}: {unit} runs twice");
+            }
+        }
+        machine.post("/v1/units/app/start");
+        let (web, app) = (machine.until_active("web"), machine.until_active("app"));
+        assert_ne!(web["pid"], app["pid"]);
+        assert_eq!((place.live_containers("web"), place.live_containers("app")), (1, 1));
+        machine.wait("another crash", |machine| machine.unit("crash")["exit_code"] == 3);
+        machine.post("/v1/system/poweroff");
+        machine.wait("the end", |machine| machine.shutdown_asked() == Some(ShutdownKind::PowerOff));
+        for unit in ["web", "app", "crash"] {
+            assert_eq!(place.live_containers(unit), 0, "{unit}");
+        }
+        assert!(!place.mounts().contains("/run/orlop/units/"), "nothing is left mounted");
+    });
+}
+
+#[test]
+fn the_machine_goes_down_in_order_and_says_for_whom_it_waits() {
+    place::inside("the_machine_goes_down_in_order_and_says_for_whom_it_waits", |place| {
+        let enabled = "[Install]\nWantedBy=default.target";
+        place.unit("db", COUNT, "", enabled);
+        place.unit("app", DEAF, "StopTimeout=7", &format!("[Unit]\nRequires=db.service\nAfter=db.service\n{enabled}"));
+        let mut machine = Pid1::boot(place);
+        let settled: Value = machine.get("/v1/system/settled");
+        assert_eq!(settled["settled"], true);
+        assert!(machine.said().iter().any(|line| line.starts_with("app       up after")), "{:?}", machine.said());
+        machine.request_shutdown(ShutdownKind::Reboot);
+        machine.wait("the end", |machine| machine.shutdown_asked() == Some(ShutdownKind::Reboot));
+        let said = machine.said();
+        assert!(said.iter().any(|line| line.contains("waiting for app (killed in ")), "{said:?}");
+        let down = |unit: &str| fs::read_to_string(format!("/var/log/orlop/{unit}/current")).unwrap();
+        assert!(down("app").contains("did not end within 7 s of SIGTERM, killed"));
+        assert!(down("db").contains("exited with status 0"));
+        assert_eq!(place.live_containers("db"), 0);
+    });
+}
+
+#[test]
+fn failures_are_told_apart_and_units_are_read_again() {
+    place::inside("failures_are_told_apart_and_units_are_read_again", |place| {
+        place.unit("code", "exit 3", "", "");
+        place.unit("signal", "kill -QUIT $$$$; kill -37 $$$$; sleep 9", "", "");
+        place.unit("missing", "true", "", "");
+        place.edit("missing", |text| text.replace("localhost/shell", "localhost/nothing"));
+        place.unit("broken", "true", "", "[Service]\nRestrat=always");
+        let mut machine = Pid1::boot(place);
+        assert!(machine.said().iter().any(|line| line.contains("broken.container:")), "{:?}", machine.said());
+        machine.post("/v1/units/code/start");
+        machine.wait("its end", |machine| machine.unit("code")["state"] == "failed");
+        assert_eq!(machine.unit("code")["exit_code"], 3);
+        let problem = machine.try_post("/v1/units/missing/start").unwrap();
+        assert_eq!(problem["status"], 409);
+        assert!(problem["detail"].as_str().unwrap().contains("localhost/nothing"), "{problem}");
+        let problem = machine.try_post("/v1/units/broken/start").unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains("Restrat"), "{problem}");
+        // Mended, and asked for again.
+        place.edit("broken", |text| text.replace("Restrat", "Restart"));
+        machine.post("/v1/units/broken/start");
+        assert_eq!(machine.unit("nothing")["status"], 404);
+        let lines = machine.logs("/v1/units/code/logs");
+        assert!(lines.iter().any(|line| line["message"] == "exited with status 3" && line["stream"] == "orlop"));
+    });
+}
+
+/// The numbers that a counting container has written so far, in the log's order.
+fn numbers(machine: &Pid1, unit: &str) -> Vec<u64> {
+    let lines = machine.logs(&format!("/v1/units/{unit}/logs"));
+    lines.iter().filter(|line| line["stream"] == "stdout").filter_map(|l| l["message"].as_str()?.parse().ok()).collect()
+}

@@ -1,0 +1,265 @@
+//! A PID 1 for tests: reaps, keeps descriptors, tells exits, and kills its supervisor when told to.
+
+use std::{
+    collections::BTreeMap,
+    io::{IoSlice, IoSliceMut},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    process::{Child, Command},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use handoff::{Exit, Hello, ShutdownKind, StateStore, ToInit, ToSupervisor};
+use nix::{
+    cmsg_space,
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sys::{
+        signal::{Signal, kill},
+        socket::{
+            AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
+            socketpair,
+        },
+        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
+    },
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::{http, place::Place};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Shared {
+    socket: Option<Arc<OwnedFd>>,
+    fds: BTreeMap<String, OwnedFd>,
+    exits: Vec<Exit>,
+    next_seq: u64,
+    said: Vec<String>,
+    shutdown: Option<ShutdownKind>,
+    /// Reaped by us and by nobody else: its exit is not told.
+    supervisor: Option<Pid>,
+}
+
+pub(crate) struct Pid1 {
+    shared: Arc<Mutex<Shared>>,
+    generation: u32,
+    supervisor: Option<Child>,
+}
+
+impl Pid1 {
+    pub(crate) fn boot(_: &Place) -> Self {
+        assert_eq!(std::process::id(), 1, "this is the PID 1 of its namespace");
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let reaper = Arc::clone(&shared);
+        thread::spawn(move || reap(&reaper));
+        let mut pid1 = Self { shared, generation: 0, supervisor: None };
+        pid1.start_supervisor();
+        pid1
+    }
+
+    pub(crate) fn start_supervisor(&mut self) {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        let ours = Arc::new(ours);
+        self.generation += 1;
+        let mut shared = self.shared.lock().unwrap();
+        // In its own cgroup before it runs, as on a machine: that is how its runtime processes are found after its death.
+        let child = Command::new("sh")
+            .args(["-c", "echo $$ > /sys/fs/cgroup/orlop/cgroup.procs && exec \"$0\" supervise"])
+            .arg(env!("CARGO_BIN_EXE_orlop"))
+            .env("ORLOP_HANDOFF", theirs.as_raw_fd().to_string())
+            .spawn()
+            .unwrap();
+        shared.supervisor = Some(Pid::from_raw(i32::try_from(child.id()).unwrap()));
+        drop(theirs);
+        let queued_exits = u32::try_from(shared.exits.len()).unwrap();
+        let hello =
+            Hello { generation: self.generation, queued_exits, dropped_exits: 0, state: StateStore::Persistent };
+        send(&ours, &ToSupervisor::Hello(hello), None);
+        for exit in &shared.exits {
+            send(&ours, &ToSupervisor::Exit(*exit), None);
+        }
+        shared.socket = Some(Arc::clone(&ours));
+        drop(shared);
+        self.supervisor = Some(child);
+        let state = Arc::clone(&self.shared);
+        thread::spawn(move || serve(&state, &ours));
+        self.wait("the supervisor's first answer", |_| http::ask("GET", "/v1/ping").is_some_and(|(s, _)| s == 200));
+    }
+
+    pub(crate) fn kill_supervisor(&mut self) {
+        let child = self.supervisor.take().expect("a supervisor");
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        kill(pid, Signal::SIGKILL).unwrap();
+        self.wait("the supervisor's end", |machine| machine.shared.lock().unwrap().supervisor != Some(pid));
+    }
+
+    /// Signals a process that a status names.
+    pub(crate) fn kill(&self, pid: &Value, signal: i32) {
+        let pid = Pid::from_raw(i32::try_from(pid.as_i64().expect("a pid")).unwrap());
+        kill(pid, Signal::try_from(signal).unwrap()).unwrap();
+    }
+
+    pub(crate) fn queued_exits(&self) -> usize {
+        self.shared.lock().unwrap().exits.len()
+    }
+
+    pub(crate) fn request_shutdown(&self, kind: ShutdownKind) {
+        let socket = self.shared.lock().unwrap().socket.clone().unwrap();
+        send(&socket, &ToSupervisor::ShutdownRequest { kind }, None);
+    }
+
+    pub(crate) fn shutdown_asked(&self) -> Option<ShutdownKind> {
+        self.shared.lock().unwrap().shutdown
+    }
+
+    pub(crate) fn said(&self) -> Vec<String> {
+        self.shared.lock().unwrap().said.clone()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let (_, body) = http::ask("GET", path).unwrap_or_else(|| panic!("GET {path}: no answer; {}", self.story()));
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    pub(crate) fn unit(&self, name: &str) -> Value {
+        self.get(&format!("/v1/units/{name}"))
+    }
+
+    pub(crate) fn post(&self, path: &str) -> Value {
+        let (status, body) = http::ask("POST", path).unwrap_or_else(|| panic!("POST {path}: no answer"));
+        assert!(status < 300, "POST {path}: {status} {}; {}", String::from_utf8_lossy(&body), self.story());
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    /// Whatever comes of it.
+    pub(crate) fn try_post(&self, path: &str) -> Option<Value> {
+        serde_json::from_slice(&http::ask("POST", path)?.1).ok()
+    }
+
+    pub(crate) fn logs(&self, path: &str) -> Vec<Value> {
+        let (_, body) = http::ask("GET", path).unwrap_or_else(|| panic!("GET {path}: no answer; {}", self.story()));
+        body.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect()
+    }
+
+    pub(crate) fn until_active(&self, unit: &str) -> Value {
+        self.wait(&format!("{unit} to be active"), |machine| machine.unit(unit)["state"] == "active");
+        self.unit(unit)
+    }
+
+    pub(crate) fn wait(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !done(self) {
+            assert!(Instant::now() < deadline, "waited in vain for {what}; {}", self.story());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Lets the supervisor come to some other point of its work.
+    pub(crate) fn let_run(&self, time: Duration) {
+        let end = Instant::now() + time;
+        self.wait("some time", |_| Instant::now() >= end);
+    }
+
+    fn story(&self) -> String {
+        let log = std::fs::read_to_string("/var/log/orlop/supervisor.log").unwrap_or_default();
+        let tail: Vec<&str> = log.lines().rev().take(60).collect();
+        format!("the supervisor's log:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    }
+}
+
+fn send(socket: &OwnedFd, message: &ToSupervisor, fd: Option<RawFd>) {
+    let packet = message.encode();
+    let fds = fd.map(|fd| [fd]);
+    let rights = fds.as_ref().map(|fds| [ControlMessage::ScmRights(fds)]);
+    let rights = rights.as_ref().map_or(&[][..], |rights| &rights[..]);
+    // A supervisor that is gone gets the exits from the next hello.
+    let _ = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&packet)], rights, MsgFlags::MSG_NOSIGNAL, None);
+}
+
+/// Every child of PID 1: the supervisor, and whatever was left to us.
+fn reap(shared: &Mutex<Shared>) {
+    loop {
+        let Ok(status) = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) else {
+            thread::sleep(Duration::from_millis(5));
+            continue;
+        };
+        let Some(pid) = status.pid() else { continue };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let start_ticks = stat.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().nth(19)?.parse().ok());
+        let mut shared = shared.lock().unwrap();
+        let wait_status = match waitpid(pid, None) {
+            Ok(WaitStatus::Exited(_, code)) => code << 8,
+            Ok(WaitStatus::Signaled(_, signal, core)) => signal as i32 | if core { 0x80 } else { 0 },
+            other => panic!("{other:?}"),
+        };
+        if shared.supervisor == Some(pid) {
+            shared.supervisor = None;
+            shared.socket = None;
+            continue;
+        }
+        shared.next_seq += 1;
+        let exit = Exit {
+            seq: shared.next_seq,
+            pid: u32::try_from(pid.as_raw()).unwrap(),
+            start_ticks: start_ticks.unwrap_or(0),
+            wait_status,
+            user_us: 0,
+            system_us: 0,
+            max_rss_kib: 0,
+        };
+        shared.exits.push(exit);
+        if let Some(socket) = &shared.socket {
+            send(socket, &ToSupervisor::Exit(exit), None);
+        }
+    }
+}
+
+/// One supervisor's messages, until it is gone.
+fn serve(shared: &Mutex<Shared>, socket: &OwnedFd) {
+    loop {
+        let mut bytes = [0; 512];
+        let mut control = cmsg_space!([RawFd; 1]);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC);
+        let Ok(message) = received else { return };
+        let mut fd = None;
+        for control in message.cmsgs().unwrap() {
+            if let ControlMessageOwned::ScmRights(fds) = control {
+                fd = fds.first().map(|fd| adopt(*fd));
+            }
+        }
+        let length = message.bytes;
+        if length == 0 {
+            return;
+        }
+        let mut shared = shared.lock().unwrap();
+        match ToInit::decode(&bytes[..length]).unwrap() {
+            ToInit::ExitsHandled { seq } => shared.exits.retain(|exit| exit.seq > seq),
+            ToInit::PutFd { name } => drop(shared.fds.insert(name, fd.expect("a descriptor"))),
+            ToInit::TakeFd { name } => {
+                let fd = shared.fds.get(&name).map(AsRawFd::as_raw_fd);
+                send(socket, &ToSupervisor::Fd { name }, fd);
+            }
+            ToInit::DropFd { name } => drop(shared.fds.remove(&name)),
+            ToInit::ListFds => {
+                for name in shared.fds.keys() {
+                    send(socket, &ToSupervisor::FdName { name: name.clone() }, None);
+                }
+                send(socket, &ToSupervisor::FdsEnd, None);
+            }
+            ToInit::Say { text } => shared.said.push(text),
+            ToInit::Shutdown { kind } => shared.shutdown = Some(kind),
+            ToInit::Pong { .. } | ToInit::Stopping { .. } => {}
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn adopt(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}

@@ -1,0 +1,196 @@
+//! The namespaces of a test: an own pid tree, an own cgroup, tmpfs where the supervisor writes; the rest of the file system is
+//! the host's, read-only.
+
+use std::{
+    env,
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use nix::mount::{MsFlags, mount};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+const INSIDE: &str = "ORLOP_TEST_INSIDE";
+const RUNTIME: &str = "ORLOP_OCI";
+
+/// What the body of a test works with, as PID 1 of its namespaces.
+pub(crate) struct Place;
+
+/// Runs the body in fresh namespaces: this test program executes itself there, for this one test.
+pub(crate) fn inside(test: &str, body: impl FnOnce(&Place)) {
+    if env::var_os(INSIDE).is_some() {
+        let place = Place::furnish();
+        return body(&place);
+    }
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("{test}: needs root for namespaces and mounts: not run");
+        return;
+    }
+    let cgroup = own_cgroup(test);
+    let program = env::current_exe().unwrap();
+    let status = Command::new("sh")
+        .arg("-c")
+        .arg(r#"echo $$ > "$1/cgroup.procs" && shift && exec unshare --mount --pid --fork --cgroup --mount-proc --kill-child "$@""#)
+        .arg("sh")
+        .arg(&cgroup)
+        .arg(&program)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .env(RUNTIME, runtime())
+        .status()
+        .unwrap();
+    // The pid namespace is gone, and with it every process; what is left are empty cgroups.
+    remove_cgroup(&cgroup);
+    assert!(status.success(), "{test} failed inside its namespaces: {status}");
+}
+
+fn runtime() -> PathBuf {
+    if let Some(runtime) = env::var_os(RUNTIME) {
+        return runtime.into();
+    }
+    let status = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "oci", "--bin", "orlop-oci"]).status();
+    assert!(status.is_ok_and(|status| status.success()), "cargo build of the runtime");
+    Path::new(env!("CARGO_BIN_EXE_orlop")).with_file_name("orlop-oci")
+}
+
+/// A cgroup of the version 2 hierarchy below our own, named after the test.
+fn own_cgroup(test: &str) -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("a cgroup2 mount");
+    let root = mount.split(' ').nth(1).unwrap();
+    let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+    let path = Path::new(root).join(own).join(format!("{test}-{}", std::process::id()));
+    fs::create_dir(&path).unwrap();
+    path
+}
+
+fn remove_cgroup(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(path);
+}
+
+impl Place {
+    fn furnish() -> Self {
+        let tmpfs = |path: &str| mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        let etc: Vec<(PathBuf, Vec<u8>)> = ["passwd", "group", "ld.so.cache"]
+            .iter()
+            .map(|name| Path::new("/etc").join(name))
+            .filter_map(|path| Some((path.clone(), fs::read(&path).ok()?)))
+            .collect();
+        for path in ["/etc", "/run", "/var"] {
+            tmpfs(path);
+        }
+        for (path, bytes) in etc {
+            fs::write(path, bytes).unwrap();
+        }
+        mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>).unwrap();
+        for path in [
+            "/etc/containers.d",
+            "/var/lib/orlop",
+            "/var/log/orlop",
+            "/sys/fs/cgroup/containers",
+            "/sys/fs/cgroup/orlop",
+        ] {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::set_permissions("/run", fs::Permissions::from_mode(0o755)).unwrap();
+        image(Path::new("/var/lib/orlop/images"));
+        Self
+    }
+
+    /// A unit that runs a shell script with the host's programs.
+    pub(crate) fn unit(&self, name: &str, script: &str, container: &str, sections: &str) {
+        let volumes: String = ["/bin", "/lib", "/lib64", "/usr"]
+            .iter()
+            .filter(|path| Path::new(path).exists())
+            .map(|path| format!("Volume={path}:{path}:ro\n"))
+            .collect();
+        // Limits that a host without controllers and spare privileges can give.
+        let limits = "PidsLimit=-1\nUlimit=nofile=256:256\nUlimit=nproc=1024:1024";
+        let text = format!(
+            "[Container]\nImage=localhost/shell:latest\nNetwork=none\n{limits}\n{volumes}{container}\n\
+             Exec=/bin/sh -c \"{script}\"\n{sections}\n"
+        );
+        fs::write(format!("/etc/containers.d/{name}.container"), text).unwrap();
+    }
+
+    pub(crate) fn edit(&self, name: &str, change: impl FnOnce(String) -> String) {
+        let path = format!("/etc/containers.d/{name}.container");
+        fs::write(&path, change(fs::read_to_string(&path).unwrap())).unwrap();
+    }
+
+    /// Containers of a unit that live: processes of its cgroup that are the first in their pid namespace.
+    pub(crate) fn live_containers(&self, unit: &str) -> usize {
+        let procs = fs::read_to_string(format!("/sys/fs/cgroup/containers/{unit}/cgroup.procs")).unwrap_or_default();
+        let is_first = |pid: &&str| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+            pids.split_ascii_whitespace().count() > 1 && pids.split_ascii_whitespace().last() == Some("1")
+        };
+        procs.lines().filter(is_first).count()
+    }
+
+    pub(crate) fn mounts(&self) -> String {
+        fs::read_to_string("/proc/self/mounts").unwrap()
+    }
+}
+
+/// An OCI layout with one image of one layer: folders to mount the host's programs on.
+fn image(layout: &Path) {
+    let blobs = layout.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let blob = |kind: &str, bytes: &[u8]| {
+        let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        fs::write(blobs.join(&digest), bytes).unwrap();
+        json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": format!("sha256:{digest}"), "size": bytes.len() })
+    };
+    let layer = blob("layer.v1.tar", &tar(&["bin", "lib", "lib64", "usr", "etc", "proc", "sys", "dev", "tmp"]));
+    let config = json!({
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
+        "config": { "Cmd": ["/bin/sh"] },
+        "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+    });
+    let config = blob("config.v1+json", config.to_string().as_bytes());
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [layer],
+    });
+    let mut manifest = blob("manifest.v1+json", manifest.to_string().as_bytes());
+    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": "localhost/shell:latest" });
+    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    let mut marker =
+        OpenOptions::new().write(true).create(true).truncate(true).open(layout.join("oci-layout")).unwrap();
+    marker.write_all(br#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+/// A tar archive of empty folders.
+fn tar(folders: &[&str]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for folder in folders {
+        let mut header = [0u8; 512];
+        let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, format!("{folder}/").as_bytes());
+        put(100, b"0000755\0");
+        put(108, b"0000000\0");
+        put(116, b"0000000\0");
+        put(124, b"00000000000\0");
+        put(136, b"00000000000\0");
+        put(148, b"        ");
+        put(156, b"5");
+        put(257, b"ustar\x0000");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        archive.extend_from_slice(&header);
+    }
+    archive.extend_from_slice(&[0; 1024]);
+    archive
+}
