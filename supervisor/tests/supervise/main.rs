@@ -3,6 +3,8 @@
 //!
 //! Needs root; without it each test says so and passes. `ORLOP_OCI` names another runtime than ours.
 
+#![allow(clippy::unwrap_used)] // tests are exempt, their helpers too
+
 mod http;
 mod pid1;
 mod place;
@@ -106,7 +108,7 @@ fn the_machine_goes_down_in_order_and_says_for_whom_it_waits() {
         let enabled = "[Install]\nWantedBy=default.target";
         place.unit("db", COUNT, "", enabled);
         place.unit("app", DEAF, "StopTimeout=7", &format!("[Unit]\nRequires=db.service\nAfter=db.service\n{enabled}"));
-        let mut machine = Pid1::boot(place);
+        let machine = Pid1::boot(place);
         let settled: Value = machine.get("/v1/system/settled");
         assert_eq!(settled["settled"], true);
         assert!(machine.said().iter().any(|line| line.starts_with("app       up after")), "{:?}", machine.said());
@@ -129,7 +131,7 @@ fn failures_are_told_apart_and_units_are_read_again() {
         place.unit("missing", "true", "", "");
         place.edit("missing", |text| text.replace("localhost/shell", "localhost/nothing"));
         place.unit("broken", "true", "", "[Service]\nRestrat=always");
-        let mut machine = Pid1::boot(place);
+        let machine = Pid1::boot(place);
         assert!(machine.said().iter().any(|line| line.contains("broken.container:")), "{:?}", machine.said());
         machine.post("/v1/units/code/start");
         machine.wait("its end", |machine| machine.unit("code")["state"] == "failed");
