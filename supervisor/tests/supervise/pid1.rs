@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{IoSlice, IoSliceMut},
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    process::{Child, Command},
+    process::Command,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -45,7 +45,7 @@ struct Shared {
 pub(crate) struct Pid1 {
     shared: Arc<Mutex<Shared>>,
     generation: u32,
-    supervisor: Option<Child>,
+    supervisor: Option<Pid>,
 }
 
 impl Pid1 {
@@ -72,8 +72,11 @@ impl Pid1 {
             .arg(env!("CARGO_BIN_EXE_orlop"))
             .env("ORLOP_HANDOFF", theirs.as_raw_fd().to_string())
             .spawn()
-            .unwrap();
-        shared.supervisor = Some(Pid::from_raw(i32::try_from(child.id()).unwrap()));
+            .unwrap()
+            .id();
+        // Reaped by our thread, like every child of a PID 1.
+        let pid = Pid::from_raw(i32::try_from(child).unwrap());
+        shared.supervisor = Some(pid);
         drop(theirs);
         let queued_exits = u32::try_from(shared.exits.len()).unwrap();
         let hello =
@@ -84,15 +87,14 @@ impl Pid1 {
         }
         shared.socket = Some(Arc::clone(&ours));
         drop(shared);
-        self.supervisor = Some(child);
+        self.supervisor = Some(pid);
         let state = Arc::clone(&self.shared);
         thread::spawn(move || serve(&state, &ours));
         self.wait("the supervisor's first answer", |_| http::ask("GET", "/v1/ping").is_some_and(|(s, _)| s == 200));
     }
 
     pub(crate) fn kill_supervisor(&mut self) {
-        let child = self.supervisor.take().expect("a supervisor");
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let pid = self.supervisor.take().expect("a supervisor");
         kill(pid, Signal::SIGKILL).unwrap();
         self.wait("the supervisor's end", |machine| machine.shared.lock().unwrap().supervisor != Some(pid));
     }
