@@ -41,7 +41,7 @@ pub(super) enum News {
 }
 
 /// Understands one message of the groups [`groups`]; none for what does not matter: other kinds of links, addresses
-/// that are not global or not ready, IPv4.
+/// that are good for the wire only or not ready yet, IPv4.
 pub(super) fn news(message: &Message) -> Option<News> {
     match message.kind() {
         libc::RTM_NEWLINK => card(message).map(News::Link),
@@ -51,7 +51,7 @@ pub(super) fn news(message: &Message) -> Option<News> {
         }
         kind @ (libc::RTM_NEWADDR | libc::RTM_DELADDR) => {
             let (head, attributes) = message.parts::<IFADDR_BYTES>()?;
-            if head[0] != INET6 || head[3] != libc::RT_SCOPE_UNIVERSE {
+            if head[0] != INET6 || head[3] >= libc::RT_SCOPE_LINK {
                 return None;
             }
             let index = number(&head[4..8]);
@@ -109,7 +109,7 @@ impl Control {
         Ok(cards)
     }
 
-    /// Global IPv6 addresses that are ready, of every card.
+    /// IPv6 addresses beyond the wire that are ready, of every card.
     pub(super) fn ipv6(&mut self) -> io::Result<Vec<News>> {
         let head = ifaddr(INET6, 0, 0);
         Ok(self.netlink.dump(Message::new(libc::RTM_GETADDR, 0, &head))?.iter().filter_map(news).collect())
@@ -265,6 +265,24 @@ fn ignore(result: io::Result<()>, errno: i32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_matter() {
+        let message = |family, scope, flags: u32| {
+            let mut head = [family, 64, 0, scope, 0, 0, 0, 0];
+            head[4] = 3;
+            Message::new(libc::RTM_NEWADDR, 0, &head)
+                .attr(libc::IFA_ADDRESS, &[0xfe; 16])
+                .attr(libc::IFA_FLAGS, &flags.to_ne_bytes())
+        };
+        // QEMU's user network advertises a site's prefix.
+        for scope in [libc::RT_SCOPE_UNIVERSE, libc::RT_SCOPE_SITE] {
+            assert!(matches!(news(&message(INET6, scope, 0)), Some(News::Address { index: 3, prefix: 64, .. })));
+        }
+        assert_eq!(news(&message(INET6, libc::RT_SCOPE_LINK, 0)), None);
+        assert_eq!(news(&message(INET6, libc::RT_SCOPE_UNIVERSE, IFA_F_TENTATIVE)), None);
+        assert_eq!(news(&message(INET, libc::RT_SCOPE_UNIVERSE, 0)), None);
+    }
 
     #[test]
     fn nets() {

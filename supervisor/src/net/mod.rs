@@ -81,8 +81,10 @@ pub struct Handle {
 pub fn spawn(config: Config, report: Box<dyn Fn(NetEvent) + Send>) -> io::Result<Handle> {
     // /etc/resolv.conf is a link to it, and containers get a copy: it is there from the first moment, and stays over a
     // restart.
-    if !config.resolv_conf.exists() {
-        resolv::write(&config.resolv_conf, &[], &[])?;
+    if !config.resolv_conf.exists()
+        && let Err(error) = resolv::write(&config.resolv_conf, &[], &[])
+    {
+        report(NetEvent::Problem { device: None, text: format!("write resolv.conf: {error}") });
     }
     let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
     if config.mode == Mode::Off {
