@@ -94,11 +94,14 @@ impl UnitFiles {
 
     /// For the engine.
     pub(crate) fn plans(&self, state: StateStore) -> BTreeMap<UnitName, Plan> {
-        self.units.iter().map(|(name, unit)| (name.clone(), plan(unit, state))).collect()
+        self.units.iter().map(|(name, unit)| (name.clone(), plan(unit, state, &self.units))).collect()
     }
 }
 
-fn plan(unit: &Unit, state: StateStore) -> Plan {
+fn plan(unit: &Unit, state: StateStore, all: &BTreeMap<UnitName, Arc<Unit>>) -> Plan {
+    // A name nobody has is the unit's own mistake and never gets here: what is missing has mistakes itself, or is masked.
+    let missing = unit.requires.iter().find(|other| !all.contains_key(*other));
+    let incomplete = missing.map(|other| format!("requires {other}, whose unit file has mistakes or is masked"));
     let stored = unit.container.volumes.iter().find_map(|volume| match &volume.source {
         VolumeSource::Named(name) => Some(name),
         _ => None,
@@ -107,5 +110,30 @@ fn plan(unit: &Unit, state: StateStore) -> Plan {
     let forbidden = stored.filter(|_| state == StateStore::Degraded).map(|volume| {
         format!("keeps data in the volume {volume}, and the machine's state partition could not be mounted")
     });
-    Plan { policy: Policy::of(unit), links: Links::of(unit), enabled: unit.enabled, forbidden }
+    Plan {
+        policy: Policy::of(unit),
+        links: Links::of(unit),
+        enabled: unit.enabled,
+        forbidden: forbidden.or(incomplete),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_requires_a_unit_with_mistakes_does_not_start_and_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = "[Container]\nImage=localhost/x\nNetwork=none\n";
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("web.container", &format!("{good}[Unit]\nRequires=db.container\nWants=cache.container\n"));
+        write("db.container", &format!("{good}Memroy=1G\n"));
+        write("cache.container", "[Container]\n");
+        let set = load(&[folder.path()]);
+        let units: BTreeMap<UnitName, Arc<Unit>> = set.units.into_iter().map(|(n, u)| (n, Arc::new(u))).collect();
+        assert_eq!(units.len(), 1);
+        let plan = plan(&units["web"], StateStore::Persistent, &units);
+        assert_eq!(plan.forbidden.as_deref(), Some("requires db, whose unit file has mistakes or is masked"));
+    }
 }

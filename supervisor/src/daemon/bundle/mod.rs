@@ -84,7 +84,7 @@ pub(crate) fn build(paths: &Paths, unit: &Unit, image: &PreparedImage, hostname:
     let folder = paths.unit(&unit.name);
     make_folder(&folder, 0o700)?;
     let root = overlay::mount(&paths.container(&unit.name), &paths.rootfs(&unit.name), &image.layers)?;
-    let hostname = unit.container.hostname.as_deref().unwrap_or(hostname);
+    let hostname = &spec::hostname(unit, hostname);
     let etc = folder.join("etc");
     make_folder(&etc, 0o755)?;
     write_etc(paths, &etc, unit, hostname)?;

@@ -1,5 +1,6 @@
 //! Whole units: a folder of texts in, units and problems out.
 
+mod hostile;
 mod keys;
 mod problems;
 mod set;
