@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Measured under emulation, with modules unpacked inside: 1.05 MB instead of 5.04, for 76 million instructions of
+/// decompression; modules left as xz cost 154 million and 1.44 MB. Levels above 19 gain nothing.
+const COMPRESSION_LEVEL: i32 = 19;
+
 /// What a machine boots, besides its kernel.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -88,7 +92,7 @@ fn build(
 
     progress("build the initramfs");
     let initramfs = folder.join("initramfs.img");
-    write_initramfs(&root::initramfs(programs, kernel, &modules.initramfs), &initramfs)?;
+    write_initramfs(&root::initramfs(programs, kernel, &modules.initramfs)?, &initramfs)?;
 
     progress("pack the demo's image");
     let work =
@@ -100,7 +104,7 @@ fn build(
     let mut tree = root::root(programs, &images, seeds)?;
     let without_modules = folder.join("without-modules.erofs");
     erofs::write(&tree, Compression::Best, &without_modules, progress)?;
-    root::add_modules(&mut tree, kernel, &modules.root);
+    root::add_modules(&mut tree, kernel, &modules.root)?;
     let root = folder.join("root.erofs");
     erofs::write(&tree, Compression::Best, &root, progress)?;
 
@@ -122,7 +126,8 @@ fn build(
 fn write_initramfs(tree: &crate::tree::Tree, path: &Path) -> Result<()> {
     let mut archive = Vec::new();
     tree.write_cpio(&mut archive, path)?;
-    place::write(path, &archive)
+    let packed = zstd::encode_all(&archive[..], COMPRESSION_LEVEL).map_err(at("compress", path))?;
+    place::write(path, &packed)
 }
 
 fn open(folder: &Path) -> Result<Image> {

@@ -30,6 +30,25 @@ pub(crate) struct Module {
     /// All modules to load before, in order.
     pub(crate) depends: Vec<String>,
     aliases: Vec<String>,
+    /// Whether it lies there decompressed: what every boot loads. The kernel takes some 40 instructions a byte for xz; the
+    /// initramfs as a whole and the root's erofs are compressed anyway, for a tenth of that.
+    unpacked: bool,
+}
+
+impl Module {
+    /// Its name in the machine.
+    pub(crate) fn target(&self) -> PathBuf {
+        if self.unpacked && !self.path.extension().is_some_and(|end| end == "ko") {
+            return self.path.with_extension("");
+        }
+        self.path.clone()
+    }
+
+    /// Its bytes in the machine.
+    pub(crate) fn content(&self, kernel: &Kernel) -> Result<Vec<u8>> {
+        let path = kernel.modules.join(&self.path);
+        if self.unpacked { decompressed(&path) } else { fs::read(&path).map_err(at("read", &path)) }
+    }
 }
 
 /// The lists of `data/modules.conf`.
@@ -37,6 +56,7 @@ struct Lists {
     soft: BTreeMap<String, String>,
     initramfs: Vec<Wanted>,
     root: Vec<Wanted>,
+    unpacked: Vec<Wanted>,
 }
 
 struct Wanted {
@@ -55,11 +75,16 @@ struct Info {
 pub(crate) fn select(kernel: &Kernel) -> Result<Selection> {
     let lists = Lists::parse(LISTS);
     let mut index = Index::read(kernel, lists.soft)?;
-    let initramfs = index.close(&lists.initramfs)?;
+    let mut initramfs = index.close(&lists.initramfs)?;
     let mut root = index.close(&lists.root)?;
     root.extend(initramfs.iter().cloned());
     root.sort_by(|a, b| a.name.cmp(&b.name));
     root.dedup();
+    let unpacked = index.close(&lists.unpacked)?;
+    for module in &mut root {
+        module.unpacked = unpacked.iter().any(|other| other.name == module.name);
+    }
+    initramfs.iter_mut().for_each(|module| module.unpacked = true);
     Ok(Selection { initramfs, root })
 }
 
@@ -67,7 +92,7 @@ pub(crate) fn select(kernel: &Kernel) -> Result<Selection> {
 pub(crate) fn orlop_text(modules: &[Module]) -> String {
     modules
         .iter()
-        .map(|module| format!("{}\t{}\t{}\n", module.name, module.path.display(), module.depends.join(",")))
+        .map(|module| format!("{}\t{}\t{}\n", module.name, module.target().display(), module.depends.join(",")))
         .collect()
 }
 
@@ -132,7 +157,7 @@ impl<'a> Index<'a> {
         depends.pop(); // the module itself comes last
         let aliases = self.info(name)?.aliases;
         let path = self.paths.get(name).cloned().unwrap_or_default();
-        Ok(Module { name: name.to_owned(), path, depends, aliases })
+        Ok(Module { name: name.to_owned(), path, depends, aliases, unpacked: false })
     }
 
     /// Appends what `name` needs, each once and after what it needs itself, then `name`.
@@ -196,7 +221,7 @@ impl Info {
 
 impl Lists {
     fn parse(text: &str) -> Self {
-        let mut lists = Self { soft: BTreeMap::new(), initramfs: Vec::new(), root: Vec::new() };
+        let mut lists = Self { soft: BTreeMap::new(), initramfs: Vec::new(), root: Vec::new(), unpacked: Vec::new() };
         let mut section = "";
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let wanted = || Wanted { pattern: kernel_name(line.trim_end_matches('?')), required: !line.ends_with('?') };
@@ -206,6 +231,7 @@ impl Lists {
                     lists.soft.extend(line.split_once(' ').map(|(name, by)| (kernel_name(name), kernel_name(by))));
                 }
                 "[initramfs]" => lists.initramfs.push(wanted()),
+                "[unpacked]" => lists.unpacked.push(wanted()),
                 _ => lists.root.push(wanted()),
             }
         }
@@ -231,8 +257,8 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// The `.modinfo` section of a module, compressed or not.
-fn modinfo(path: &Path) -> Result<Vec<u8>> {
+/// A module as the kernel links it, with the signature behind its end.
+fn decompressed(path: &Path) -> Result<Vec<u8>> {
     let packed = fs::read(path).map_err(at("read", path))?;
     let mut module = Vec::new();
     let read = match path.extension().and_then(|end| end.to_str()) {
@@ -245,6 +271,12 @@ fn modinfo(path: &Path) -> Result<Vec<u8>> {
         }
     };
     read.map_err(at("decompress", path))?;
+    Ok(module)
+}
+
+/// The `.modinfo` section of a module.
+fn modinfo(path: &Path) -> Result<Vec<u8>> {
+    let module = decompressed(path)?;
     let elf = goblin::elf::Elf::parse(&module).map_err(|error| input(path, format!("not a kernel module: {error}")))?;
     let section = elf
         .section_headers
@@ -327,6 +359,20 @@ mod tests {
     fn a_cycle_of_damaged_modules_ends() {
         let modules = [("a", "depends=b"), ("b", "depends=a")];
         assert_eq!(index(&kernel(), &modules, &[]).close(&wanted(&["a"])).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_unpacked_module_loses_its_ending() {
+        let module = |path: &str, unpacked| Module {
+            name: "x".to_owned(),
+            path: PathBuf::from(path),
+            depends: Vec::new(),
+            aliases: Vec::new(),
+            unpacked,
+        };
+        assert_eq!(module("kernel/x.ko.xz", true).target(), Path::new("kernel/x.ko"));
+        assert_eq!(module("kernel/x.ko", true).target(), Path::new("kernel/x.ko"));
+        assert_eq!(module("kernel/x.ko.zst", false).target(), Path::new("kernel/x.ko.zst"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) const DEMO_IMAGE: &str = "localhost/demo:latest";
 
 /// Stage 1: PID 1, the modules a boot needs, and the two device nodes without which a static program with closed
 /// standard descriptors may end before its first line.
-pub(crate) fn initramfs(programs: &Programs, kernel: &Kernel, modules: &[Module]) -> Tree {
+pub(crate) fn initramfs(programs: &Programs, kernel: &Kernel, modules: &[Module]) -> Result<Tree> {
     let mut tree = Tree::default();
     tree.program("init", &programs.init);
     tree.character("dev/console", 0o600, 5, 1);
@@ -27,8 +27,8 @@ pub(crate) fn initramfs(programs: &Programs, kernel: &Kernel, modules: &[Module]
     }
     // Algorithms are asked for by name (request_module) in stage 1 too.
     tree.link("sbin/modprobe", "../init");
-    add_modules(&mut tree, kernel, modules);
-    tree
+    add_modules(&mut tree, kernel, modules)?;
+    Ok(tree)
 }
 
 /// The sealed root.
@@ -59,14 +59,15 @@ pub(crate) fn root(programs: &Programs, images: &Path, seeds: &Path) -> Result<T
 }
 
 /// Modules with the two lists that stand in for depmod's.
-pub(crate) fn add_modules(tree: &mut Tree, kernel: &Kernel, modules: &[Module]) {
+pub(crate) fn add_modules(tree: &mut Tree, kernel: &Kernel, modules: &[Module]) -> Result<()> {
     let folder = format!("usr/lib/modules/{}", kernel.release);
     tree.link("lib", "usr/lib");
     tree.text(&format!("{folder}/modules.orlop"), &modules::orlop_text(modules));
     tree.text(&format!("{folder}/modules.alias"), &modules::alias_text(modules));
     for module in modules {
-        tree.copy(&format!("{folder}/{}", module.path.display()), 0o644, &kernel.modules.join(&module.path));
+        tree.bytes(&format!("{folder}/{}", module.target().display()), module.content(kernel)?);
     }
+    Ok(())
 }
 
 /// Packs the demo as the OCI layout that the root ships, so that the first boot needs no network.
