@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
@@ -39,7 +40,14 @@ impl Store {
     /// Opens the folder, making it when it is new.
     pub(super) fn open(path: &Path) -> Result<Self, ImageError> {
         let fail = |source| ImageError::Store { operation: "open", path: path.into(), source };
-        std::fs::create_dir_all(path).map_err(fail)?;
+        // Images hold setuid programs: only root may reach them outside of a container (CVE-2021-41103).
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(fail)?;
+        }
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(fail(error)),
+            _ => {}
+        }
         let folder = File::open(path).map_err(fail)?.into();
         Ok(Self { path: path.into(), folder })
     }

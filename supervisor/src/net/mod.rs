@@ -53,7 +53,7 @@ impl Config {
     pub fn new(parameter: Parameter) -> Self {
         Self {
             mode: parameter.mode,
-            hostname: parameter.hostname,
+            hostname: parameter.hostname.or_else(own_name),
             lease_dir: "/var/lib/orlop/net".into(),
             resolv_conf: "/run/orlop/resolv.conf".into(),
             card_wait: Duration::from_secs(10),
@@ -68,6 +68,12 @@ impl Config {
             Err(error) => (Self::new(Parameter::default()), Some(error)),
         }
     }
+}
+
+/// What the machine is called already, if that says anything.
+fn own_name() -> Option<String> {
+    let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
+    Some(name).filter(|name| cmdline::is_hostname(name) && name != "localhost")
 }
 
 /// The running thread. Dropping it ends the thread and leaves the card as it is.

@@ -50,7 +50,7 @@ fn every_kind_of_entry_and_attribute() {
     assert!(!root.join("dev/null").exists(), "each container has its own /dev");
     assert_eq!((meta("implied/x").mode() & 0o7777, meta("implied/x").mtime()), (0o755, 1_000_000_000));
     assert_eq!(xattr(&root.join("lab"), "security.selinux").filter(|v| v.starts_with(b"system_u")), None);
-    assert_eq!(fs::metadata(home.layers_dir()).unwrap().permissions().mode() & 0o022, 0);
+    assert_eq!(fs::metadata(home.layers_dir()).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
