@@ -88,6 +88,10 @@ impl ApiMount {
             // On a fresh devtmpfs there is no folder yet; a real failure shows at the mount.
             let _ = nix::unistd::mkdir(self.on, Mode::from_bits_truncate(0o755));
         }
+        // Before the mount asks for a module: without EFI, efivarfs would be loaded for nothing.
+        if !Path::new(self.on).exists() {
+            return Err(Errno::ENOENT);
+        }
         let mut result = Err(Errno::EINVAL);
         for options in self.options {
             result = mount(Some(self.kind), self.on, Some(self.kind), self.flags, Some(*options));
