@@ -92,7 +92,12 @@ fn exchange(
     connection: &str,
 ) -> Result<Stream, HttpError> {
     let request = format!("{method} {path}");
-    let fail = |source| HttpError::Exchange { request: request.clone(), source };
+    let fail = |source: io::Error| {
+        let is_late = source.kind() == io::ErrorKind::WouldBlock;
+        let source =
+            if is_late { io::Error::new(io::ErrorKind::TimedOut, "no answer within the deadline") } else { source };
+        HttpError::Exchange { request: request.clone(), source }
+    };
     let head = format!("{request} HTTP/1.1\r\nHost: orlop\r\nContent-Length: 0\r\nConnection: {connection}\r\n\r\n");
     writer.write_all(head.as_bytes()).map_err(fail)?;
     let mut reader = BufReader::new(reader);

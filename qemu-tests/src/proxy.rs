@@ -15,12 +15,16 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::MsgFlags;
 
 use crate::qmp::Event;
 
@@ -134,6 +138,10 @@ impl Ports {
     }
 
     fn serve(&self, client: &UnixStream) {
+        // A client that leaves without a word never gets a port: the guest would see no end of such a conversation.
+        if !speaks(client) {
+            return;
+        }
         let state = self.lock();
         let busy = |state: &mut State| !state.ended && !state.ports.contains(&Port::Free);
         let waited = self.changed.wait_timeout_while(state, PORT_LIMIT, busy);
@@ -159,6 +167,14 @@ impl Ports {
         self.lock().release(number);
         self.changed.notify_all();
     }
+}
+
+/// Waits for the first byte, and leaves it there.
+fn speaks(client: &UnixStream) -> bool {
+    let mut waiting = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
+    let mut first = [0];
+    poll(&mut waiting, PollTimeout::NONE).is_ok()
+        && nix::sys::socket::recv(client.as_raw_fd(), &mut first, MsgFlags::MSG_PEEK).is_ok_and(|count| count > 0)
 }
 
 /// Copies until either end closes.

@@ -43,6 +43,8 @@ pub(crate) struct Connection {
     input: Vec<u8>,
     output: Vec<u8>,
     phase: Phase,
+    /// Something was read.
+    used: bool,
     /// For progress by the peer; none while it is us who let it wait.
     deadline: Duration,
 }
@@ -68,6 +70,7 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             phase: Phase::Head,
+            used: false,
             deadline: now + PATIENCE,
         }
     }
@@ -86,11 +89,9 @@ impl Connection {
         (!(self.is_ours() && self.output.is_empty())).then_some(self.deadline)
     }
 
-    /// The same descriptor for another peer: nothing of the last one is left, its unread input neither.
-    pub(crate) fn restart(self, now: Duration) -> Self {
-        let mut buffer = [0u8; 4096];
-        while matches!(nix::unistd::read(&self.fd, &mut buffer), Ok(1..)) {}
-        Self { readable: false, ..Self::new(self.fd, now) }
+    /// Nothing was ever said on it.
+    pub(crate) fn is_unused(&self) -> bool {
+        !self.used
     }
 
     /// A request is with us.
@@ -164,6 +165,7 @@ impl Connection {
                     return if self.input.is_empty() { Err(Errno::ECONNRESET) } else { Ok(1) };
                 }
                 Ok(n) => {
+                    self.used = true;
                     self.input.extend_from_slice(&buffer[..n]);
                     debug_assert!(self.input.len() <= MAX_HEAD_BYTES + buffer.len());
                     return Ok(n);

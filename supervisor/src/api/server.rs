@@ -53,8 +53,6 @@ pub(crate) struct Server {
     /// Whose connections are taken; nobody else's.
     uid: u32,
     slots: BTreeMap<ConnectionId, Slot>,
-    /// Tokens of ports that have had more than one conversation.
-    aliases: BTreeMap<u32, ConnectionId>,
     next: u32,
     requests: Vec<(ConnectionId, Head)>,
     /// Ports to open again, and when.
@@ -69,7 +67,6 @@ impl Server {
             listener: None,
             uid,
             slots: BTreeMap::new(),
-            aliases: BTreeMap::new(),
             next: LISTENER + 1,
             requests: Vec::new(),
             closed_ports: Vec::new(),
@@ -179,15 +176,13 @@ impl Server {
         if token == LISTENER {
             return self.accept(epoll, now);
         }
-        let id = self.aliases.get(&token).copied().unwrap_or(ConnectionId(token));
+        let id = ConnectionId(token);
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let readable = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
         slot.connection.edge(flags.intersects(readable), flags.contains(EpollFlags::EPOLLOUT));
         if flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
             if slot.port.is_some() {
-                // Its host end closed, or was never open. The port stays open here: closing it would throw away what the
-                // next peer may already have sent.
-                return self.reset_port(id, now);
+                return self.hung_up(epoll, id, now);
             }
             if slot.connection.is_ours() {
                 // Nobody is left to read the answer.
@@ -206,25 +201,22 @@ impl Server {
         }
     }
 
-    fn reset_port(&mut self, id: ConnectionId, now: Duration) {
-        let Some(Slot { connection, port }) = self.slots.remove(&id) else { return };
-        self.requests.retain(|(of, _)| *of != id);
-        if connection.is_idle() {
-            self.slots.insert(id, Slot { connection, port });
+    /// A port's host end is closed: after a conversation, or because it was never open. Closing our end and opening it
+    /// again tells the host that the conversation is over here, too, and that what comes next is for the next peer.
+    fn hung_up(&mut self, epoll: &Epoll, id: ConnectionId, now: Duration) {
+        let Some(Slot { port: Some(port), connection }) = self.slots.get(&id) else { return };
+        if connection.is_unused() {
             return;
         }
-        // The same descriptor, a new conversation; answers to the old one find its name gone.
-        let renamed = ConnectionId(self.next);
-        self.aliases.insert(id.0, renamed);
-        self.aliases.values_mut().filter(|to| **to == id).for_each(|to| *to = renamed);
-        self.next = self.next.checked_add(1).unwrap_or(LISTENER + 1);
-        self.slots.insert(renamed, Slot { connection: connection.restart(now), port });
+        let port = port.clone();
+        self.slots.remove(&id);
+        self.requests.retain(|(of, _)| *of != id);
+        self.open_port(epoll, port, now);
     }
 
     fn close(&mut self, epoll: &Epoll, id: ConnectionId, now: Duration) {
         let Some(Slot { connection, port }) = self.slots.remove(&id) else { return };
         let _ = epoll.delete(connection.fd());
-        self.aliases.retain(|_, to| *to != id);
         self.requests.retain(|(of, _)| *of != id);
         if let Some(port) = port {
             self.closed_ports.push((port, now + RETRY));
