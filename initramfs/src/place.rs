@@ -11,6 +11,10 @@ pub(crate) fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(".lock");
     let file = File::create(&path).map_err(at("create", &path))?;
     file.lock().map_err(at("lock", &path))?;
+    // What an interrupted build was working on.
+    for prefix in [".new-", ".tree-", ".seed-", ".apt-", ".tmp"] {
+        keep_newest(folder, prefix, 0)?;
+    }
     Ok(file)
 }
 

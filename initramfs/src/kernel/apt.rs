@@ -102,7 +102,8 @@ impl Found {
             ));
             let mut get = self.apt.command("apt-get");
             get.arg("download").arg(format!("{}={}", package.name, package.version)).current_dir(&folder);
-            command::output(&mut get)?;
+            let said = format!("apt-get download {}", package.name);
+            command::output(&mut get).map_err(|error| without_options(error, &said))?;
         }
         let mut files: Vec<PathBuf> =
             fs::read_dir(&folder).map_err(at("read", &folder))?.flatten().map(|entry| entry.path()).collect();
@@ -135,6 +136,8 @@ impl Apt {
         // What is installed here must not decide which kernel a machine gets.
         options.extend(path("Dir::State::status", &status));
         options.extend(path("Dir::Cache", &folder.join("cache")));
+        // Without this a network that is down is only a warning, and the answer would be that there is no such package.
+        options.extend(["-o".into(), "APT::Update::Error-Mode=any".into()]);
         // As root apt would hand downloads to another user, who cannot write here.
         for option in ["APT::Sandbox::User=root", "Acquire::Retries=3", "Acquire::Languages=none"] {
             options.extend(["-o".into(), option.into()]);
@@ -156,7 +159,7 @@ impl Apt {
             // No package: then a failed update is the reason, unless the archive simply has no such suite.
             return match updated {
                 Err(Error::Failed { output, .. }) if output.contains("does not have a Release file") => Ok(None),
-                Err(error) => Err(error),
+                Err(error) => Err(without_options(error, "apt-get update, with private lists,")),
                 Ok(_) => Ok(None),
             };
         };
@@ -195,6 +198,14 @@ impl Archive {
             .collect();
         let signed = if keys.is_empty() { String::new() } else { format!(" signed-by={}", keys.join(",")) };
         format!("deb [target=Packages lang=none{signed}] {} {} main\n", self.base, self.suite)
+    }
+}
+
+/// Our dozen options would hide what went wrong.
+fn without_options(error: Error, said: &str) -> Error {
+    match error {
+        Error::Failed { status, output, .. } => Error::Failed { command: said.to_owned(), status, output },
+        other => other,
     }
 }
 

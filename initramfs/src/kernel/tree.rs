@@ -55,11 +55,14 @@ pub(super) fn modules_beside(image: &Path) -> Result<PathBuf> {
     }
     match &releases[..] {
         [modules] => Ok(modules.clone()),
+        [] if release.is_none() => {
+            Err(input(image, "neither a kernel image that says its release, nor a .deb package"))
+        }
         [] => Err(input(
             image,
             format!(
                 "its modules are not beside it: expected lib/modules/{0} or modules/{0} in {1}",
-                release.as_deref().unwrap_or("<release>"),
+                release.as_deref().unwrap_or_default(),
                 beside.display()
             ),
         )),

@@ -42,7 +42,13 @@ fn decompressed(given: &Path) -> Result<Box<dyn Read>> {
 fn unpack(given: &Path, work: &Path) -> Result<()> {
     let mut archive = tar::Archive::new(decompressed(given)?);
     let mut links = BTreeMap::new();
-    let broken = |error: std::io::Error| input(given, format!("not an image archive: {error}"));
+    // The reader's own words would quote what the file holds.
+    let broken = |error: std::io::Error| {
+        let text = error.to_string();
+        let words: String =
+            text.split(|letter: char| letter.is_control()).next().unwrap_or_default().chars().take(60).collect();
+        input(given, format!("not an image archive, or a damaged one ({words})"))
+    };
     let mut files = 0;
     for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
