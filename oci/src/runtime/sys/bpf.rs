@@ -1,0 +1,63 @@
+//! bpf(2): load a program that guards a cgroup's devices, and attach it.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use super::{Result, check_fd, check_long};
+
+const BPF_PROG_LOAD: i32 = 5;
+const BPF_PROG_ATTACH: i32 = 8;
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const BPF_CGROUP_DEVICE: u32 = 6;
+const BPF_F_ALLOW_MULTI: u32 = 2;
+
+/// The head of `union bpf_attr` as BPF_PROG_LOAD reads it; fields behind it are zero by the kernel's rule.
+#[repr(C)]
+struct Load {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    licence: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct Attach {
+    target: u32,
+    program: u32,
+    kind: u32,
+    flags: u32,
+}
+
+/// Loads a device program: one u64 an instruction.
+pub(crate) fn load_device_program(program: &[u64]) -> Result<OwnedFd> {
+    let load = Load {
+        kind: BPF_PROG_TYPE_CGROUP_DEVICE,
+        count: u32::try_from(program.len()).unwrap_or(u32::MAX),
+        instructions: program.as_ptr().addr() as u64,
+        licence: c"Apache-2.0".as_ptr().addr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+    };
+    // SAFETY: the structure is the head of bpf_attr with its size given; the program and the licence outlive the call.
+    check_fd(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>()) })
+}
+
+/// Attaches it to a cgroup, beside programs others may have attached: a device must pass them all.
+pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    let attach = Attach {
+        target: cgroup.as_raw_fd().unsigned_abs(),
+        program: program.as_raw_fd().unsigned_abs(),
+        kind: BPF_CGROUP_DEVICE,
+        flags: BPF_F_ALLOW_MULTI,
+    };
+    let size = size_of::<Attach>();
+    // SAFETY: the structure is the head of bpf_attr with its size given.
+    check_long(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size) }).map(drop)
+}

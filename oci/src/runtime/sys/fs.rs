@@ -1,0 +1,242 @@
+//! Files, folders and descriptors.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use super::{Errno, Result, check, check_fd, check_long, check_size};
+
+pub(crate) const PROC_MAGIC: i64 = 0x9fa0;
+pub(crate) const DEVPTS_MAGIC: i64 = 0x1cd1;
+pub(crate) const CGROUP2_MAGIC: i64 = 0x6367_7270;
+
+/// "This folder": the descriptor that stands for the working directory.
+pub(crate) fn cwd() -> BorrowedFd<'static> {
+    // SAFETY: AT_FDCWD is no descriptor that could be closed.
+    unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
+}
+
+/// How a path is walked (openat2's `resolve`).
+#[derive(Clone, Copy)]
+pub(crate) enum Walk {
+    /// Everything, links included, stays below the given folder; `..` and absolute links stop at it. No magic links.
+    InRoot,
+    /// The same, and no link at all.
+    InRootNoLinks,
+    /// Below the folder, no links, and never onto another mount: for our own procfs and the cgroup tree.
+    OneMount,
+    /// The same with procfs's own relative links (`self`), but no magic ones.
+    OneMountSelf,
+    /// Anywhere, but no magic links (`/proc/self/fd/N`): for the working directory, once the root is the container's.
+    NoMagic,
+}
+
+impl Walk {
+    fn bits(self) -> u64 {
+        match self {
+            Walk::InRoot => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
+            Walk::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
+            Walk::OneMount => libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_XDEV,
+            Walk::OneMountSelf => libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_XDEV,
+            Walk::NoMagic => libc::RESOLVE_NO_MAGICLINKS,
+        }
+    }
+}
+
+/// openat2(2), close-on-exec.
+pub(crate) fn open(at: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32, walk: Walk) -> Result<OwnedFd> {
+    // SAFETY: open_how is three integers; all zero is its documented neutral value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = u64::from((flags | libc::O_CLOEXEC).unsigned_abs());
+    how.mode = u64::from(mode);
+    how.resolve = walk.bits();
+    let mut tries = 0;
+    loop {
+        let size = size_of::<libc::open_how>();
+        // SAFETY: path ends in NUL, `how` is the kernel's open_how and its size is given.
+        let fd = unsafe { libc::syscall(libc::SYS_openat2, at.as_raw_fd(), path.as_ptr(), &raw const how, size) };
+        match check_fd(fd) {
+            // A rename anywhere on the machine while `..` was walked: the kernel asks to try again (openat2(2)).
+            Err(e) if e.0 == libc::EAGAIN && tries < 64 => tries += 1,
+            other => return other,
+        }
+    }
+}
+
+/// open(2) of a path of the host, as the caller of the runtime named it.
+pub(crate) fn open_host(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd> {
+    // SAFETY: path ends in NUL.
+    let fd = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) };
+    check_fd(fd.into())
+}
+
+/// openat(2): the last component is followed unless O_NOFOLLOW says otherwise. Only for folders nobody else writes to.
+pub(crate) fn open_at(at: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd> {
+    // SAFETY: path ends in NUL.
+    let fd = unsafe { libc::openat(at.as_raw_fd(), path.as_ptr(), flags | libc::O_CLOEXEC, mode) };
+    check_fd(fd.into())
+}
+
+pub(crate) fn mkdir(at: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<()> {
+    // SAFETY: name ends in NUL.
+    check(unsafe { libc::mkdirat(at.as_raw_fd(), name.as_ptr(), mode) }).map(drop)
+}
+
+pub(crate) fn mknod(at: BorrowedFd<'_>, name: &CStr, mode: u32, rdev: u64) -> Result<()> {
+    // SAFETY: name ends in NUL.
+    check(unsafe { libc::mknodat(at.as_raw_fd(), name.as_ptr(), mode, rdev) }).map(drop)
+}
+
+pub(crate) fn symlink(text: &CStr, at: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    // SAFETY: both strings end in NUL.
+    check(unsafe { libc::symlinkat(text.as_ptr(), at.as_raw_fd(), name.as_ptr()) }).map(drop)
+}
+
+pub(crate) fn unlink(at: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<()> {
+    // SAFETY: name ends in NUL.
+    check(unsafe { libc::unlinkat(at.as_raw_fd(), name.as_ptr(), flags) }).map(drop)
+}
+
+pub(crate) fn rename(at: BorrowedFd<'_>, from: &CStr, to: &CStr) -> Result<()> {
+    // SAFETY: both names end in NUL.
+    check(unsafe { libc::renameat(at.as_raw_fd(), from.as_ptr(), at.as_raw_fd(), to.as_ptr()) }).map(drop)
+}
+
+pub(crate) fn readlink(at: BorrowedFd<'_>, name: &CStr, into: &mut [u8]) -> Result<usize> {
+    // SAFETY: name ends in NUL; the buffer's length is its own.
+    check_size(unsafe { libc::readlinkat(at.as_raw_fd(), name.as_ptr(), into.as_mut_ptr().cast(), into.len()) })
+}
+
+pub(crate) fn stat(fd: BorrowedFd<'_>) -> Result<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the buffer is a whole stat.
+    check(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: fstat succeeded, so it filled the buffer.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// The stat of a name in a folder, links not followed.
+pub(crate) fn stat_at(at: BorrowedFd<'_>, name: &CStr) -> Result<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: name ends in NUL, the buffer is a whole stat.
+    check(unsafe { libc::fstatat(at.as_raw_fd(), name.as_ptr(), stat.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW) })?;
+    // SAFETY: fstatat succeeded, so it filled the buffer.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// What kind of file system a descriptor lies on: its magic number.
+pub(crate) fn file_system(fd: BorrowedFd<'_>) -> Result<i64> {
+    let mut stat = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the buffer is a whole statfs.
+    check(unsafe { libc::fstatfs(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: fstatfs succeeded, so it filled the buffer.
+    let stat = unsafe { stat.assume_init() };
+    #[allow(clippy::unnecessary_cast)] // the field's type differs between C libraries
+    let magic = stat.f_type as i64;
+    Ok(magic)
+}
+
+/// Whether the mount a descriptor was opened through, or its super block, is read-only.
+pub(crate) fn on_readonly_mount(fd: BorrowedFd<'_>) -> Result<bool> {
+    let mut stat = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the buffer is a whole statvfs.
+    check(unsafe { libc::fstatvfs(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: fstatvfs succeeded, so it filled the buffer.
+    let stat = unsafe { stat.assume_init() };
+    Ok(stat.f_flag & libc::ST_RDONLY != 0)
+}
+
+pub(crate) fn chdir_fd(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: a plain number goes in.
+    check(unsafe { libc::fchdir(fd.as_raw_fd()) }).map(drop)
+}
+
+/// Whether the working directory can be reached from the root: outside of it getcwd(2) answers `(unreachable)/…`.
+pub(crate) fn cwd_is_inside_root() -> Result<bool> {
+    let mut buffer = [0_u8; libc::PATH_MAX as usize];
+    // The system call itself: C libraries differ in how they treat the unreachable answer.
+    // SAFETY: the buffer's length is its own.
+    check_long(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    Ok(buffer.first() == Some(&b'/'))
+}
+
+pub(crate) fn chown_fd(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<()> {
+    // SAFETY: plain numbers go in.
+    check(unsafe { libc::fchown(fd.as_raw_fd(), uid, gid) }).map(drop)
+}
+
+/// The owner of a name in a folder, links not followed.
+pub(crate) fn chown_at(at: BorrowedFd<'_>, name: &CStr, uid: u32, gid: u32) -> Result<()> {
+    let flags = libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: name ends in NUL.
+    check(unsafe { libc::fchownat(at.as_raw_fd(), name.as_ptr(), uid, gid, flags) }).map(drop)
+}
+
+pub(crate) fn umask(mask: u32) -> u32 {
+    // SAFETY: umask cannot fail and takes a plain number.
+    unsafe { libc::umask(mask) }
+}
+
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
+    // SAFETY: the buffer's length is its own.
+    check_size(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
+}
+
+pub(crate) fn read(fd: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize> {
+    // SAFETY: the buffer's length is its own.
+    check_size(unsafe { libc::read(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len()) })
+}
+
+pub(crate) fn rewind(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: plain numbers go in.
+    let at = unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_SET) };
+    if at < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+/// Whether the caller may execute a path, as its effective ids see it.
+pub(crate) fn executable(at: BorrowedFd<'_>, path: &CStr) -> Result<()> {
+    // SAFETY: path ends in NUL.
+    check(unsafe { libc::faccessat(at.as_raw_fd(), path.as_ptr(), libc::X_OK, libc::AT_EACCESS) }).map(drop)
+}
+
+/// Marks every descriptor from `first` on close-on-exec.
+pub(crate) fn close_on_exec_from(first: u32) -> Result<()> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: plain numbers go in; the flag closes nothing now.
+    check_long(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// Waits for the exclusive lock of an open folder; the lock goes with the descriptor.
+pub(crate) fn lock(fd: BorrowedFd<'_>) -> Result<()> {
+    loop {
+        // SAFETY: plain numbers go in.
+        match check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX) }) {
+            Err(e) if e.0 == libc::EINTR => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// dup2(2) onto one of the standard streams: the copy is not close-on-exec, which is what is wanted there.
+pub(crate) fn replace_stdio(fd: BorrowedFd<'_>, stream: i32) -> Result<()> {
+    // SAFETY: plain numbers go in; streams 0 to 2 are owned by nobody in this program.
+    check(unsafe { libc::dup2(fd.as_raw_fd(), stream) }).map(drop)
+}
+
+/// One of the standard streams.
+pub(crate) fn stdio(stream: i32) -> BorrowedFd<'static> {
+    // SAFETY: streams 0 to 2 are never closed by this program; at worst a call on one answers EBADF.
+    unsafe { BorrowedFd::borrow_raw(stream) }
+}
+
+/// The names of the folders in an open folder. Allocates: not for the child.
+pub(crate) fn folders_in(folder: OwnedFd) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let mut dir = nix::dir::Dir::from_fd(folder).map_err(|e| Errno(e as i32))?;
+    for entry in dir.iter().flatten() {
+        if entry.file_type() == Some(nix::dir::Type::Directory) {
+            names.extend(entry.file_name().to_str().ok().filter(|n| *n != "." && *n != "..").map(str::to_owned));
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,19 @@
+//! The loopback of a fresh network namespace, by ioctl: one socket and one call, where netlink would need a message each way.
+
+use std::os::fd::AsRawFd;
+
+use super::{Result, check, check_fd};
+
+pub(crate) fn bring_up_loopback() -> Result<()> {
+    // SAFETY: plain numbers go in.
+    let socket = check_fd(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?;
+    // SAFETY: ifreq is plain data, all zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo\0") {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    // SIOCSIFFLAGS replaces the flags; a fresh loopback has none but these to keep.
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request is a whole ifreq that lives through the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }).map(drop)
+}

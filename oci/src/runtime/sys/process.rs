@@ -1,0 +1,242 @@
+//! Processes: cloning, waiting, identity, privileges, and exec.
+
+use std::ffi::{CStr, CString, c_char};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use super::{Errno, Result, check, check_fd, check_long};
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Which side of a clone this is.
+pub(crate) enum Side {
+    Parent { pid: i32, pidfd: OwnedFd },
+    Child,
+}
+
+/// clone3(2) without sharing memory: the child goes on with a copy, as after fork, in the namespaces `flags` names and,
+/// if given, in that cgroup from its first instruction.
+pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: clone_args is plain integers; all zero is valid.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags | libc::CLONE_PIDFD as u64;
+    args.pidfd = (&raw mut pidfd).addr() as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
+    }
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: the program has one thread, no stack is given and memory is not shared, so the child may go on like after fork.
+    let pid = check_long(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size) })?;
+    if pid == 0 {
+        return Ok(Side::Child);
+    }
+    let pid = i32::try_from(pid).map_err(|_| Errno(libc::EOVERFLOW))?;
+    // SAFETY: CLONE_PIDFD made this descriptor for us.
+    Ok(Side::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: plain numbers go in.
+    check_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    let none = ptr::null::<libc::siginfo_t>();
+    // SAFETY: null means the kernel fills in the usual siginfo.
+    check_long(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
+}
+
+pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: plain numbers go in.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ended {
+    Exited(i32),
+    Killed(i32),
+}
+
+/// Waits for a child of ours by its pidfd: never by SIGCHLD, which can be lost.
+pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Ended> {
+    // SAFETY: siginfo_t is plain data; all zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    loop {
+        let id = pidfd.as_raw_fd().unsigned_abs();
+        // SAFETY: the buffer is a whole siginfo_t.
+        match check(unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED) }) {
+            Err(e) if e.0 == libc::EINTR => {}
+            Err(e) => return Err(e),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: waitid with WEXITED fills the fields of a SIGCHLD.
+    let status = unsafe { info.si_status() };
+    Ok(if info.si_code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Killed(status) })
+}
+
+fn poll(fd: BorrowedFd<'_>, events: libc::c_short, milliseconds: i32) -> Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    // SAFETY: one pollfd is given and counted.
+    Ok(check(unsafe { libc::poll(&raw mut poll, 1, milliseconds) })? > 0)
+}
+
+/// Waits until a descriptor is readable or at its end; `false` after the time given (milliseconds; -1 is for ever).
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, milliseconds: i32) -> Result<bool> {
+    poll(fd, libc::POLLIN, milliseconds)
+}
+
+/// Waits until the kernel reports a change of a file such as cgroup.events (POLLPRI); `false` after the time given.
+pub(crate) fn wait_changed(fd: BorrowedFd<'_>, milliseconds: i32) -> Result<bool> {
+    poll(fd, libc::POLLPRI, milliseconds)
+}
+
+pub(crate) fn join_namespace(fd: BorrowedFd<'_>, kinds: i32) -> Result<()> {
+    // SAFETY: plain numbers go in.
+    check(unsafe { libc::setns(fd.as_raw_fd(), kinds) }).map(drop)
+}
+
+pub(crate) fn unshare(kinds: i32) -> Result<()> {
+    // SAFETY: plain numbers go in; the program has one thread.
+    check(unsafe { libc::unshare(kinds) }).map(drop)
+}
+
+pub(crate) fn new_session() -> Result<()> {
+    // SAFETY: no arguments.
+    check(unsafe { libc::setsid() }).map(drop)
+}
+
+pub(crate) fn set_hostname(name: &CStr) -> Result<()> {
+    // SAFETY: pointer and length are of one string.
+    check(unsafe { libc::sethostname(name.as_ptr(), name.count_bytes()) }).map(drop)
+}
+
+pub(crate) fn set_domainname(name: &CStr) -> Result<()> {
+    // SAFETY: pointer and length are of one string.
+    check(unsafe { libc::setdomainname(name.as_ptr(), name.count_bytes() as _) }).map(drop)
+}
+
+pub(crate) fn set_limit(resource: u32, limit: libc::rlimit) -> Result<()> {
+    // SAFETY: the limit lives through the call.
+    check(unsafe { libc::setrlimit(resource as _, &raw const limit) }).map(drop)
+}
+
+/// prctl(2) with plain numbers.
+pub(crate) fn control(option: i32, a: u64, b: u64) -> Result<i32> {
+    // SAFETY: the options used here take numbers only; unused arguments are zero as the kernel demands.
+    check(unsafe { libc::prctl(option, a, b, 0_u64, 0_u64) })
+}
+
+pub(crate) fn set_personality(domain: u64) -> Result<()> {
+    // SAFETY: plain numbers go in.
+    check_long(unsafe { libc::syscall(libc::SYS_personality, domain) }).map(drop)
+}
+
+/// The three sets of a thread, as bits.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct CapabilitySets {
+    pub(crate) effective: u64,
+    pub(crate) permitted: u64,
+    pub(crate) inheritable: u64,
+}
+
+pub(crate) fn set_capabilities(sets: CapabilitySets) -> Result<()> {
+    // Version 3: two blocks of effective, permitted, inheritable.
+    let header = [0x2008_0522_u32, 0];
+    let word = |bits: u64, shift: u32| u32::try_from((bits >> shift) & 0xffff_ffff).unwrap_or(0);
+    let part = |shift| [word(sets.effective, shift), word(sets.permitted, shift), word(sets.inheritable, shift)];
+    let data = [part(0), part(32)];
+    // SAFETY: version 3 wants this header and two data blocks of three words.
+    check_long(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }).map(drop)
+}
+
+/// What this process may use.
+pub(crate) fn permitted_capabilities() -> Result<u64> {
+    let mut header = [0x2008_0522_u32, 0];
+    let mut data = [[0_u32; 3]; 2];
+    // SAFETY: version 3 wants this header and fills two data blocks of three words.
+    check_long(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) })?;
+    Ok(u64::from(data[0][1]) | u64::from(data[1][1]) << 32)
+}
+
+pub(crate) fn set_groups(groups: &[u32]) -> Result<()> {
+    // The system call itself: C libraries signal their other threads, of which there are none.
+    // SAFETY: pointer and count are of one slice.
+    check_long(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
+}
+
+pub(crate) fn set_user(uid: u32) -> Result<()> {
+    // SAFETY: plain numbers go in.
+    check_long(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+pub(crate) fn set_group(gid: u32) -> Result<()> {
+    // SAFETY: plain numbers go in.
+    check_long(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
+}
+
+/// Default disposition for every signal, and none blocked: both are inherited through exec, and are not the caller's to choose.
+pub(crate) fn reset_signals() -> Result<()> {
+    /// The kernel's own sigaction (not the C library's): handler, flags, restorer, 64-bit mask; all zero is SIG_DFL.
+    #[repr(C)]
+    struct KernelAction([u64; 4]);
+    let default = KernelAction([0; 4]);
+    for signal in 1..=64 {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        let (new, old) = (&raw const default, ptr::null_mut::<KernelAction>());
+        // SAFETY: the structure is at least as large as the kernel's, and the mask's size is 8.
+        check_long(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, old, 8) })?;
+    }
+    let (empty, old) = (0_u64, ptr::null_mut::<u64>());
+    // SAFETY: the mask is 8 bytes and lives through the call.
+    check_long(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const empty, old, 8) })
+        .map(drop)
+}
+
+/// A session keyring of its own, so that the caller's keys stay the caller's.
+pub(crate) fn new_session_keyring() -> Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
+    // SAFETY: null asks for an anonymous keyring.
+    check_long(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<c_char>()) }).map(drop)
+}
+
+/// Strings as execve wants them: pointers with a null behind.
+pub(crate) struct StringList {
+    /// What the pointers point to.
+    _strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl StringList {
+    pub(crate) fn new(strings: Vec<CString>) -> StringList {
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(ptr::null())).collect();
+        StringList { _strings: strings, pointers }
+    }
+}
+
+/// execve(2): comes back only with an error.
+pub(crate) fn exec(path: &CStr, args: &StringList, env: &StringList) -> Errno {
+    // SAFETY: path ends in NUL; both lists end in null and their strings live as long as they.
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    Errno::last()
+}
+
+/// execveat(2) of an open file.
+pub(crate) fn exec_fd(file: BorrowedFd<'_>, args: &StringList, env: &StringList) -> Errno {
+    let (args, env) = (args.pointers.as_ptr(), env.pointers.as_ptr());
+    // SAFETY: the path is the empty string constant; both lists end in null and their strings live as long as they.
+    unsafe { libc::syscall(libc::SYS_execveat, file.as_raw_fd(), c"".as_ptr(), args, env, libc::AT_EMPTY_PATH) };
+    Errno::last()
+}
+
+/// Ends this process without running anything.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: nothing runs afterwards.
+    unsafe { libc::_exit(status) }
+}

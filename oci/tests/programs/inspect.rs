@@ -1,0 +1,132 @@
+//! The one program in the test rootfs: says what it sees, does what its arguments ask, one after the other.
+//! Built at test time by `rustc --target <arch>-unknown-linux-musl`; uses std alone.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::process::exit;
+
+unsafe extern "C" {
+    fn signal(number: i32, handler: usize) -> usize;
+    fn pause() -> i32;
+    fn fork() -> i32;
+    fn mknod(path: *const u8, mode: u32, rdev: u64) -> i32;
+    fn isatty(fd: i32) -> i32;
+    fn getrlimit(resource: i32, limit: *mut [u64; 2]) -> i32;
+    fn personality(domain: u64) -> i32;
+    fn clock_gettime(clock: i32, time: *mut [i64; 2]) -> i32;
+    fn umask(mask: u32) -> u32;
+    fn syscall(number: i64, ...) -> i64;
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    while let Some(verb) = args.next() {
+        let mut next = || args.next().unwrap_or_default();
+        match verb.as_str() {
+            "exit" => exit(next().parse().unwrap_or(99)),
+            "say" => println!("{}", next()),
+            "cat" => show(&next()),
+            "ls" => list(&next()),
+            "link" => {
+                let path = next();
+                println!("{path} -> {}", fs::read_link(&path).map_or_else(|e| e.to_string(), |p| p.display().to_string()));
+            }
+            "write" => {
+                let (path, text) = (next(), next());
+                report(&format!("write {path}"), fs::OpenOptions::new().write(true).open(&path).and_then(|mut f| f.write_all(text.as_bytes())));
+            }
+            "create" => {
+                let path = next();
+                report(&format!("create {path}"), fs::File::create(&path).map(drop));
+            }
+            "open" => {
+                let path = next();
+                report(&format!("open {path}"), fs::File::open(&path).map(drop));
+            }
+            "mknod" => {
+                let (path, major, minor): (String, u64, u64) = (next() + "\0", next().parse().unwrap(), next().parse().unwrap());
+                let done = unsafe { mknod(path.as_ptr(), 0o020666, major << 8 | minor) };
+                println!("mknod: {}", if done == 0 { "ok".into() } else { std::io::Error::last_os_error().to_string() });
+            }
+            "status" => {
+                let wanted = next();
+                let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+                for line in text.lines().filter(|line| wanted.split(',').any(|w| line.starts_with(&format!("{w}:")))) {
+                    println!("{}", line.split_whitespace().collect::<Vec<_>>().join(" "));
+                }
+            }
+            "fds" => {
+                let mut all: Vec<i32> =
+                    fs::read_dir("/proc/self/fd").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok()).collect();
+                all.sort_unstable();
+                // The last is the one that lists.
+                all.pop();
+                println!("fds {all:?}");
+            }
+            "pid" => println!("pid {}", std::process::id()),
+            "cwd" => println!("cwd {}", std::env::current_dir().map_or_else(|e| e.to_string(), |p| p.display().to_string())),
+            "env" => std::env::vars().for_each(|(k, v)| println!("env {k}={v}")),
+            "tty" => println!("tty {} {} {}", unsafe { isatty(0) }, unsafe { isatty(1) }, unsafe { isatty(2) }),
+            "umask" => println!("umask {:o}", unsafe { umask(0) }),
+            "personality" => println!("personality {:x}", unsafe { personality(0xffff_ffff) }),
+            "limit" => {
+                let (number, mut limit) = (next().parse().unwrap(), [0; 2]);
+                unsafe { getrlimit(number, &mut limit) };
+                println!("limit {number} {} {}", limit[0], limit[1]);
+            }
+            "boottime" => {
+                let mut time = [0; 2];
+                unsafe { clock_gettime(7, &mut time) };
+                println!("boottime {}", time[0]);
+            }
+            "syscall" => {
+                let (number, a, b): (i64, i64, i64) = (next().parse().unwrap(), next().parse().unwrap(), next().parse().unwrap());
+                let result = unsafe { syscall(number, a, b, 0_i64, 0_i64, 0_i64, 0_i64) };
+                println!("syscall {number}: {}", if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 });
+            }
+            "ignore" => drop(unsafe { signal(next().parse().unwrap(), 1) }),
+            "child" => {
+                if unsafe { fork() } == 0 {
+                    loop {
+                        unsafe { pause() };
+                    }
+                }
+            }
+            "stdin" => {
+                let mut text = String::new();
+                std::io::stdin().read_to_string(&mut text).unwrap();
+                println!("stdin {text}");
+            }
+            "sleep" => loop {
+                unsafe { pause() };
+            },
+            other => {
+                println!("no verb {other}");
+                exit(98);
+            }
+        }
+        std::io::stdout().flush().unwrap();
+    }
+}
+
+fn show(path: &str) {
+    match fs::read_to_string(path) {
+        Ok(text) => println!("{path}: {}", text.trim_end()),
+        Err(error) => println!("{path}: {error}"),
+    }
+}
+
+fn list(path: &str) {
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+            names.sort();
+            println!("{path}: {}", names.join(" "));
+        }
+        Err(error) => println!("{path}: {error}"),
+    }
+}
+
+fn report(what: &str, result: std::io::Result<()>) {
+    println!("{what}: {}", result.map_or_else(|e| e.to_string(), |()| "ok".to_owned()));
+}
