@@ -1,0 +1,241 @@
+//! config.json as the runtime-spec 1.3 describes it, read in one walk.
+//!
+//! Invariant: every property the spec defines for Linux is named here; it is either kept, or refused by an error with its
+//! path. A property the spec does not know is noted and ignored, as its section "Extensibility" demands. On failure nothing
+//! has happened yet: reading touches nothing but the file.
+
+mod hooks;
+mod linux;
+mod mount;
+mod process;
+mod resources;
+mod seccomp;
+
+use std::fmt;
+
+pub(crate) use hooks::{Hook, Hooks};
+pub(crate) use linux::{DeviceKind, IdMapping, Linux, NamespaceKind};
+pub(crate) use mount::Mount;
+pub(crate) use process::{Capabilities, Process, RLimit};
+pub(crate) use resources::{BlockIo, Cpu, DeviceRule, Memory, Resources, Throttle};
+pub(crate) use seccomp::{Argument, Operator, Seccomp, SyscallRule};
+
+use super::json::{Reader, Taken};
+
+/// What is wrong with a file a user or an engine wrote, and at which property.
+#[derive(Debug)]
+pub(crate) struct ConfigError {
+    pub(crate) path: String,
+    pub(crate) problem: Problem,
+}
+
+#[derive(Debug)]
+pub(crate) enum Problem {
+    Syntax { line: usize, column: usize, wanted: &'static str },
+    Missing,
+    Invalid(String),
+    Unsupported(&'static str),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(out, "{}: ", self.path)?;
+        }
+        match &self.problem {
+            Problem::Syntax { line, column, wanted } => write!(out, "line {line}, column {column}: expected {wanted}"),
+            Problem::Missing => out.write_str("is required and missing"),
+            Problem::Invalid(why) => out.write_str(why),
+            Problem::Unsupported(why) => write!(out, "is not supported: {why}"),
+        }
+    }
+}
+
+impl ConfigError {
+    pub(crate) fn missing(path: &str) -> ConfigError {
+        ConfigError { path: path.to_owned(), problem: Problem::Missing }
+    }
+
+    pub(crate) fn invalid(path: impl Into<String>, why: impl Into<String>) -> ConfigError {
+        ConfigError { path: path.into(), problem: Problem::Invalid(why.into()) }
+    }
+
+    pub(crate) fn unsupported(path: impl Into<String>, why: &'static str) -> ConfigError {
+        ConfigError { path: path.into(), problem: Problem::Unsupported(why) }
+    }
+}
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+/// The root file system, as named in the file (relative to the bundle unless absolute).
+#[derive(Debug, Default)]
+pub(crate) struct Root {
+    pub(crate) path: String,
+    pub(crate) readonly: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    pub(crate) oci_version: String,
+    pub(crate) root: Root,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
+    pub(crate) mounts: Vec<Mount>,
+    /// Optional in the spec until `start`; this runtime has nothing to do without one.
+    pub(crate) process: Option<Process>,
+    pub(crate) hooks: Hooks,
+    pub(crate) annotations: Vec<(String, String)>,
+    pub(crate) linux: Linux,
+    /// `process` and `hooks` as written, for the state file.
+    pub(crate) process_text: String,
+    pub(crate) hooks_text: String,
+    /// Paths of properties the spec does not know.
+    pub(crate) unknown: Vec<String>,
+}
+
+impl Config {
+    pub(crate) fn parse(text: &str) -> Result<Config> {
+        let mut reader = Reader::new(text);
+        let mut config = Config::default();
+        reader.object(&mut |r, name| {
+            match name {
+                "ociVersion" => config.oci_version = r.text()?,
+                "root" => config.root = root(r)?,
+                "hostname" => config.hostname = Some(r.text()?).filter(|n| !n.is_empty()),
+                "domainname" => config.domainname = Some(r.text()?).filter(|n| !n.is_empty()),
+                "mounts" => r.array(&mut |r| {
+                    config.mounts.push(Mount::read(r)?);
+                    Ok(())
+                })?,
+                "process" => (config.process, config.process_text) = r.with_text(|r| Process::read(r).map(Some))?,
+                "hooks" => (config.hooks, config.hooks_text) = r.with_text(Hooks::read)?,
+                "annotations" => config.annotations = string_map(r)?,
+                "linux" => config.linux = Linux::read(r)?,
+                "solaris" | "windows" | "vm" | "zos" | "freebsd" => {
+                    return r.refuse_unless_empty("it is for another platform");
+                }
+                _ => return Ok(Taken::No),
+            }
+            Ok(Taken::Yes)
+        })?;
+        config.unknown = reader.finish()?;
+        config.check_version()?;
+        if config.root.path.is_empty() {
+            return Err(ConfigError::missing("root.path"));
+        }
+        Ok(config)
+    }
+
+    /// Every 1.x is compatible by semantic versioning (spec, section "Specification version").
+    fn check_version(&self) -> Result<()> {
+        if self.oci_version.is_empty() {
+            return Err(ConfigError::missing("ociVersion"));
+        }
+        if self.oci_version.starts_with("1.") && self.oci_version.split('.').count() >= 3 {
+            return Ok(());
+        }
+        let why = format!("{:?} is not a version this runtime reads; it reads 1.x.y", self.oci_version);
+        Err(ConfigError::invalid("ociVersion", why))
+    }
+}
+
+fn root(r: &mut Reader<'_>) -> Result<Root> {
+    let mut root = Root::default();
+    r.object(&mut |r, name| {
+        match name {
+            "path" => root.path = r.text()?,
+            "readonly" => root.readonly = r.boolean()?,
+            _ => return Ok(Taken::No),
+        }
+        Ok(Taken::Yes)
+    })?;
+    Ok(root)
+}
+
+/// An object whose values are strings, in the order of the file.
+fn string_map(r: &mut Reader<'_>) -> Result<Vec<(String, String)>> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    r.object(&mut |r, name| {
+        if name.is_empty() {
+            return Err(r.invalid("has an empty key"));
+        }
+        let value = r.text()?;
+        all.push((name.to_owned(), value));
+        Ok(Taken::Yes)
+    })?;
+    Ok(all)
+}
+
+/// A list of strings that all pass a check; `form` says what they should look like.
+fn string_list_of(r: &mut Reader<'_>, form: &str, good: fn(&str) -> bool) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    r.array(&mut |r| {
+        let one = r.text()?;
+        if !good(&one) {
+            return Err(r.invalid(format!("{one:?} is not of the form {form}")));
+        }
+        all.push(one);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// The process of `exec --process FILE`, alone in its file.
+pub(crate) fn parse_process(text: &str) -> Result<Process> {
+    let mut reader = Reader::new(text);
+    let process = Process::read(&mut reader)?;
+    reader.finish()?;
+    Ok(process)
+}
+
+/// Resources alone in their file.
+#[cfg(test)]
+pub(crate) fn parse_resources(text: &str) -> Result<Resources> {
+    let mut reader = Reader::new(text);
+    let resources = Resources::read(&mut reader)?;
+    reader.finish()?;
+    Ok(resources)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Config::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_least_config() {
+        let config = Config::parse(r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"},"x":{"y":1}}"#).unwrap();
+        assert_eq!(config.root.path, "rootfs");
+        assert!(config.process.is_none());
+        assert_eq!(config.unknown, ["x"]);
+    }
+
+    #[test]
+    fn required_fields_are_named() {
+        assert_eq!(error("{}"), "ociVersion: is required and missing");
+        assert_eq!(error(r#"{"ociVersion":"1.2.0"}"#), "root.path: is required and missing");
+        assert!(error(r#"{"ociVersion":"2.0.0","root":{"path":"r"}}"#).contains("it reads 1.x.y"));
+        assert!(error(r#"{"ociVersion":"banana","root":{"path":"r"}}"#).contains("banana"));
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        let base = |field: &str| format!(r#"{{"ociVersion":"1.2.0","root":{{"path":"r"}},{field}}}"#);
+        for (field, path) in [
+            (r#""linux":{"intelRdt":{"closID":"a"}}"#, "linux.intelRdt"),
+            (r#""linux":{"memoryPolicy":{"mode":"MPOL_BIND"}}"#, "linux.memoryPolicy"),
+            (r#""linux":{"netDevices":{"eth0":{"name":"a"}}}"#, "linux.netDevices"),
+            (r#""vm":{"kernel":{"path":"/k"}}"#, "vm"),
+            (r#""linux":{"resources":{"memory":{"swappiness":10}}}"#, "linux.resources.memory.swappiness"),
+            (r#""linux":{"resources":{"network":{"classID":10}}}"#, "linux.resources.network"),
+            (r#""linux":{"namespaces":[{"type":"moon"}]}"#, "linux.namespaces[0].type"),
+        ] {
+            let error = error(&base(field));
+            assert!(error.starts_with(&format!("{path}: ")), "{error}");
+        }
+        assert!(Config::parse(&base(r#""linux":{"intelRdt":null,"netDevices":{}}"#)).is_ok());
+    }
+}

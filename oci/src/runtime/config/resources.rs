@@ -1,0 +1,260 @@
+//! `linux.resources`: what cgroup v1 alone could do is refused here, so that nobody believes in a limit that is not there.
+
+use super::{Result, string_map};
+use crate::runtime::json::{Reader, Taken};
+
+const V1: &str = "it exists in cgroup v1 only";
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) limit: Option<i64>,
+    pub(crate) reservation: Option<i64>,
+    /// Memory and swap together, as cgroup v1 counted.
+    pub(crate) swap: Option<i64>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Cpu {
+    pub(crate) shares: Option<u64>,
+    pub(crate) quota: Option<i64>,
+    pub(crate) burst: Option<u64>,
+    pub(crate) period: Option<u64>,
+    pub(crate) cpus: Option<String>,
+    pub(crate) mems: Option<String>,
+    pub(crate) idle: Option<i64>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Throttle {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) rate: u64,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct BlockIo {
+    pub(crate) weight: Option<u64>,
+    pub(crate) weight_device: Vec<Throttle>,
+    pub(crate) read_bps: Vec<Throttle>,
+    pub(crate) write_bps: Vec<Throttle>,
+    pub(crate) read_iops: Vec<Throttle>,
+    pub(crate) write_iops: Vec<Throttle>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct DeviceRule {
+    pub(crate) allow: bool,
+    /// `b`, `c`, or `a` for both.
+    pub(crate) kind: char,
+    pub(crate) major: Option<u32>,
+    pub(crate) minor: Option<u32>,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) mknod: bool,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Resources {
+    pub(crate) memory: Memory,
+    pub(crate) cpu: Cpu,
+    pub(crate) pids_limit: Option<i64>,
+    pub(crate) block_io: BlockIo,
+    /// Page size as in the file's name (`2MB`) and bytes.
+    pub(crate) hugepages: Vec<(String, u64)>,
+    /// Device, handles, objects.
+    pub(crate) rdma: Vec<(String, Option<u32>, Option<u32>)>,
+    pub(crate) unified: Vec<(String, String)>,
+    pub(crate) devices: Vec<DeviceRule>,
+}
+
+impl Resources {
+    pub(super) fn read(r: &mut Reader<'_>) -> Result<Resources> {
+        let mut all = Resources::default();
+        r.object(&mut |r, name| {
+            match name {
+                "memory" => all.memory = memory(r)?,
+                "cpu" => all.cpu = cpu(r)?,
+                "pids" => all.pids_limit = pids(r)?,
+                "blockIO" => all.block_io = block_io(r)?,
+                "hugepageLimits" => r.array(&mut |r| {
+                    all.hugepages.push(hugepage(r)?);
+                    Ok(())
+                })?,
+                "rdma" => r.object(&mut |r, name| {
+                    all.rdma.push(rdma(r, name)?);
+                    Ok(Taken::Yes)
+                })?,
+                "unified" => all.unified = string_map(r)?,
+                "devices" => r.array(&mut |r| {
+                    all.devices.push(device(r)?);
+                    Ok(())
+                })?,
+                "network" => return r.refuse_unless_empty(V1),
+                _ => return Ok(Taken::No),
+            }
+            Ok(Taken::Yes)
+        })?;
+        Ok(all)
+    }
+}
+
+/// A v1-only number: zero means "not set" in what engines write.
+fn only_v1(r: &mut Reader<'_>) -> Result<()> {
+    match r.integer::<i64>()? {
+        0 => Ok(()),
+        _ => Err(r.unsupported(V1)),
+    }
+}
+
+fn memory(r: &mut Reader<'_>) -> Result<Memory> {
+    let mut memory = Memory::default();
+    r.object(&mut |r, name| {
+        match name {
+            "limit" => memory.limit = Some(r.integer()?),
+            "reservation" => memory.reservation = Some(r.integer()?),
+            "swap" => memory.swap = Some(r.integer()?),
+            "kernel" | "kernelTCP" => only_v1(r)?,
+            "swappiness" => return Err(r.unsupported(V1)),
+            "disableOOMKiller" if r.boolean()? => return Err(r.unsupported(V1)),
+            "useHierarchy" if !r.boolean()? => return Err(r.unsupported("cgroup v2 is always hierarchical")),
+            "disableOOMKiller" | "useHierarchy" => {}
+            // A new container uses no memory yet that a limit could fall short of.
+            "checkBeforeUpdate" => drop(r.boolean()?),
+            _ => return Ok(Taken::No),
+        }
+        Ok(Taken::Yes)
+    })?;
+    Ok(memory)
+}
+
+fn cpu(r: &mut Reader<'_>) -> Result<Cpu> {
+    let mut cpu = Cpu::default();
+    r.object(&mut |r, name| {
+        match name {
+            "shares" => cpu.shares = Some(r.integer()?),
+            "quota" => cpu.quota = Some(r.integer()?),
+            "burst" => cpu.burst = Some(r.integer()?),
+            "period" => cpu.period = Some(r.integer()?),
+            "realtimeRuntime" | "realtimePeriod" => only_v1(r)?,
+            "cpus" => cpu.cpus = Some(r.text()?).filter(|s| !s.is_empty()),
+            "mems" => cpu.mems = Some(r.text()?).filter(|s| !s.is_empty()),
+            "idle" => cpu.idle = Some(r.integer()?),
+            _ => return Ok(Taken::No),
+        }
+        Ok(Taken::Yes)
+    })?;
+    Ok(cpu)
+}
+
+fn pids(r: &mut Reader<'_>) -> Result<Option<i64>> {
+    let mut limit = None;
+    r.object(&mut |r, name| {
+        match name {
+            "limit" => limit = Some(r.integer()?),
+            _ => return Ok(Taken::No),
+        }
+        Ok(Taken::Yes)
+    })?;
+    Ok(limit)
+}
+
+fn block_io(r: &mut Reader<'_>) -> Result<BlockIo> {
+    let mut io = BlockIo::default();
+    r.object(&mut |r, name| {
+        match name {
+            "weight" => io.weight = Some(r.integer()?),
+            "leafWeight" => only_v1(r)?,
+            "weightDevice" => io.weight_device = throttles(r)?,
+            "throttleReadBpsDevice" => io.read_bps = throttles(r)?,
+            "throttleWriteBpsDevice" => io.write_bps = throttles(r)?,
+            "throttleReadIOPSDevice" => io.read_iops = throttles(r)?,
+            "throttleWriteIOPSDevice" => io.write_iops = throttles(r)?,
+            _ => return Ok(Taken::No),
+        }
+        Ok(Taken::Yes)
+    })?;
+    Ok(io)
+}
+
+fn throttles(r: &mut Reader<'_>) -> Result<Vec<Throttle>> {
+    let mut all = Vec::new();
+    r.array(&mut |r| {
+        let mut one = Throttle::default();
+        r.object(&mut |r, name| {
+            match name {
+                "major" => one.major = r.integer()?,
+                "minor" => one.minor = r.integer()?,
+                "rate" | "weight" => one.rate = r.integer()?,
+                "leafWeight" => only_v1(r)?,
+                _ => return Ok(Taken::No),
+            }
+            Ok(Taken::Yes)
+        })?;
+        all.push(one);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+fn hugepage(r: &mut Reader<'_>) -> Result<(String, u64)> {
+    let (mut size, mut limit) = (String::new(), 0);
+    r.object(&mut |r, name| {
+        match name {
+            "pageSize" => size = r.text()?,
+            "limit" => limit = r.integer()?,
+            _ => return Ok(Taken::No),
+        }
+        Ok(Taken::Yes)
+    })?;
+    // The size becomes part of a file's name.
+    if size.is_empty() || !size.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return Err(r.invalid(format!("{size:?} is not a page size such as 2MB")));
+    }
+    Ok((size, limit))
+}
+
+fn rdma(r: &mut Reader<'_>, device: &str) -> Result<(String, Option<u32>, Option<u32>)> {
+    let (mut handles, mut objects) = (None, None);
+    r.object(&mut |r, name| {
+        match name {
+            "hcaHandles" => handles = Some(r.integer()?),
+            "hcaObjects" => objects = Some(r.integer()?),
+            _ => return Ok(Taken::No),
+        }
+        Ok(Taken::Yes)
+    })?;
+    Ok((device.to_owned(), handles, objects))
+}
+
+fn device(r: &mut Reader<'_>) -> Result<DeviceRule> {
+    let mut rule = DeviceRule { kind: 'a', ..DeviceRule::default() };
+    let mut access = None;
+    r.object(&mut |r, name| {
+        match name {
+            "allow" => rule.allow = r.boolean()?,
+            "type" => {
+                let kind = r.string()?;
+                rule.kind = match &*kind {
+                    "a" | "" => 'a',
+                    "b" => 'b',
+                    "c" | "u" => 'c',
+                    _ => return Err(r.invalid("must be a, b or c")),
+                };
+            }
+            // -1 is how engines write "all".
+            "major" => rule.major = u32::try_from(r.integer::<i64>()?).ok(),
+            "minor" => rule.minor = u32::try_from(r.integer::<i64>()?).ok(),
+            "access" => access = Some(r.text()?).filter(|a| !a.is_empty()),
+            _ => return Ok(Taken::No),
+        }
+        Ok(Taken::Yes)
+    })?;
+    let access = access.as_deref().unwrap_or("rwm");
+    if let Some(other) = access.chars().find(|c| !"rwm".contains(*c)) {
+        return Err(r.invalid(format!("access {access:?} holds {other:?}; it is made of r, w and m")));
+    }
+    rule.read = access.contains('r');
+    rule.write = access.contains('w');
+    rule.mknod = access.contains('m');
+    Ok(rule)
+}

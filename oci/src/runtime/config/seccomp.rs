@@ -1,0 +1,123 @@
+//! `linux.seccomp`, as written; what its names mean on this machine is the compiler's business.
+
+use super::Result;
+use crate::runtime::json::{Reader, Taken};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operator {
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Equal,
+    GreaterOrEqual,
+    Greater,
+    /// `value` is the mask, `value_two` what remains under it.
+    MaskedEqual,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Argument {
+    pub(crate) index: u32,
+    pub(crate) value: u64,
+    pub(crate) value_two: u64,
+    pub(crate) operator: Operator,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SyscallRule {
+    pub(crate) names: Vec<String>,
+    pub(crate) action: String,
+    pub(crate) errno: Option<u32>,
+    pub(crate) arguments: Vec<Argument>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Seccomp {
+    pub(crate) default_action: String,
+    pub(crate) default_errno: Option<u32>,
+    pub(crate) architectures: Vec<String>,
+    pub(crate) flags: Vec<String>,
+    pub(crate) listener_path: Option<String>,
+    pub(crate) listener_metadata: Option<String>,
+    pub(crate) rules: Vec<SyscallRule>,
+}
+
+impl Seccomp {
+    pub(super) fn read(r: &mut Reader<'_>) -> Result<Seccomp> {
+        let mut seccomp = Seccomp::default();
+        r.object(&mut |r, name| {
+            match name {
+                "defaultAction" => seccomp.default_action = r.text()?,
+                "defaultErrnoRet" => seccomp.default_errno = Some(r.integer()?),
+                "architectures" => seccomp.architectures = r.strings()?,
+                "flags" => seccomp.flags = r.strings()?,
+                "listenerPath" => seccomp.listener_path = Some(r.text()?).filter(|p| !p.is_empty()),
+                "listenerMetadata" => seccomp.listener_metadata = Some(r.text()?).filter(|m| !m.is_empty()),
+                "syscalls" => r.array(&mut |r| {
+                    seccomp.rules.push(rule(r)?);
+                    Ok(())
+                })?,
+                _ => return Ok(Taken::No),
+            }
+            Ok(Taken::Yes)
+        })?;
+        if seccomp.default_action.is_empty() {
+            return Err(r.invalid("defaultAction is required and missing"));
+        }
+        Ok(seccomp)
+    }
+}
+
+fn rule(r: &mut Reader<'_>) -> Result<SyscallRule> {
+    let mut rule = SyscallRule::default();
+    r.object(&mut |r, name| {
+        match name {
+            "names" => rule.names = r.strings()?,
+            "action" => rule.action = r.text()?,
+            "errnoRet" => rule.errno = Some(r.integer()?),
+            "args" => r.array(&mut |r| {
+                rule.arguments.push(argument(r)?);
+                Ok(())
+            })?,
+            // Written by old engines, meant for people.
+            "comment" | "includes" | "excludes" => r.skip()?,
+            _ => return Ok(Taken::No),
+        }
+        Ok(Taken::Yes)
+    })?;
+    if rule.names.is_empty() || rule.action.is_empty() {
+        return Err(r.invalid("names and action are required"));
+    }
+    Ok(rule)
+}
+
+fn argument(r: &mut Reader<'_>) -> Result<Argument> {
+    let mut argument = Argument { index: 0, value: 0, value_two: 0, operator: Operator::Equal };
+    let mut has_operator = false;
+    r.object(&mut |r, name| {
+        match name {
+            "index" => argument.index = r.integer()?,
+            "value" => argument.value = r.integer()?,
+            "valueTwo" => argument.value_two = r.integer()?,
+            "op" => {
+                has_operator = true;
+                argument.operator = match &*r.string()? {
+                    "SCMP_CMP_NE" => Operator::NotEqual,
+                    "SCMP_CMP_LT" => Operator::Less,
+                    "SCMP_CMP_LE" => Operator::LessOrEqual,
+                    "SCMP_CMP_EQ" => Operator::Equal,
+                    "SCMP_CMP_GE" => Operator::GreaterOrEqual,
+                    "SCMP_CMP_GT" => Operator::Greater,
+                    "SCMP_CMP_MASKED_EQ" => Operator::MaskedEqual,
+                    other => return Err(r.invalid(format!("{other:?} is not an operator"))),
+                };
+            }
+            _ => return Ok(Taken::No),
+        }
+        Ok(Taken::Yes)
+    })?;
+    if argument.index > 5 {
+        return Err(r.invalid("a system call has the arguments 0 to 5"));
+    }
+    if has_operator { Ok(argument) } else { Err(r.invalid("op is required and missing")) }
+}

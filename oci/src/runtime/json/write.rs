@@ -1,0 +1,111 @@
+//! JSON written piece by piece into a string.
+
+use std::fmt::Write as _;
+
+/// Writes values; commas and names are its business, matching brackets the caller's.
+pub(crate) struct Writer {
+    out: String,
+    needs_comma: bool,
+}
+
+impl Writer {
+    pub(crate) fn new() -> Writer {
+        Writer { out: String::new(), needs_comma: false }
+    }
+
+    pub(crate) fn finish(self) -> String {
+        self.out
+    }
+
+    fn value(&mut self, text: &str) -> &mut Self {
+        self.separate();
+        self.out.push_str(text);
+        self.needs_comma = true;
+        self
+    }
+
+    fn separate(&mut self) {
+        if self.needs_comma {
+            self.out.push(',');
+        }
+        self.needs_comma = false;
+    }
+
+    pub(crate) fn open(&mut self, bracket: char) -> &mut Self {
+        self.separate();
+        self.out.push(bracket);
+        self
+    }
+
+    pub(crate) fn close(&mut self, bracket: char) -> &mut Self {
+        self.out.push(bracket);
+        self.needs_comma = true;
+        self
+    }
+
+    pub(crate) fn name(&mut self, name: &str) -> &mut Self {
+        self.string(name);
+        self.out.push(':');
+        self.needs_comma = false;
+        self
+    }
+
+    pub(crate) fn string(&mut self, text: &str) -> &mut Self {
+        self.separate();
+        self.out.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => self.out.push_str("\\\""),
+                '\\' => self.out.push_str("\\\\"),
+                '\n' => self.out.push_str("\\n"),
+                '\t' => self.out.push_str("\\t"),
+                '\r' => self.out.push_str("\\r"),
+                c if u32::from(c) < 0x20 => {
+                    let _ = write!(self.out, "\\u{:04x}", u32::from(c));
+                }
+                c => self.out.push(c),
+            }
+        }
+        self.out.push('"');
+        self.needs_comma = true;
+        self
+    }
+
+    pub(crate) fn number(&mut self, number: i128) -> &mut Self {
+        self.value(&number.to_string())
+    }
+
+    pub(crate) fn boolean(&mut self, value: bool) -> &mut Self {
+        self.value(if value { "true" } else { "false" })
+    }
+
+    pub(crate) fn strings<S: AsRef<str>>(&mut self, name: &str, all: &[S]) -> &mut Self {
+        self.name(name).open('[');
+        for one in all {
+            self.string(one.as_ref());
+        }
+        self.close(']')
+    }
+
+    pub(crate) fn pairs(&mut self, name: &str, all: &[(String, String)]) -> &mut Self {
+        self.name(name).open('{');
+        for (key, value) in all {
+            self.name(key).string(value);
+        }
+        self.close('}')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_and_escapes() {
+        let mut w = Writer::new();
+        w.open('{').name("a\"b").string("x\n\u{1}é").name("n").number(-3).name("l").open('[');
+        w.boolean(true).number(1).open('{').close('}').close(']');
+        w.strings("s", &["p", "q"]).pairs("e", &[]).close('}');
+        assert_eq!(w.finish(), r#"{"a\"b":"x\n\u0001é","n":-3,"l":[true,1,{}],"s":["p","q"],"e":{}}"#);
+    }
+}
