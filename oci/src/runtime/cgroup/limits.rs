@@ -1,0 +1,197 @@
+//! `linux.resources` as lines for cgroup v2's files. Pure: the conversions from v1's units stand here, with their tests.
+
+use crate::runtime::config::{BlockIo, ConfigError, Cpu, Memory, Resources, Throttle};
+
+/// One write to one file of the cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setting {
+    pub(crate) file: String,
+    pub(crate) value: String,
+    /// A file that is used where it exists (the BFQ scheduler has its own weight).
+    pub(crate) instead: Option<(&'static str, String)>,
+    /// The value is the kernel's default, so a missing file is no loss.
+    pub(crate) optional: bool,
+}
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+fn set(file: &str, value: impl ToString) -> Setting {
+    Setting { file: file.to_owned(), value: value.to_string(), instead: None, optional: false }
+}
+
+/// -1 means no limit.
+fn amount(value: i64) -> String {
+    if value < 0 { "max".to_owned() } else { value.to_string() }
+}
+
+pub(crate) fn settings(resources: &Resources) -> Result<Vec<Setting>> {
+    let mut all = Vec::new();
+    memory(&resources.memory, &mut all)?;
+    cpu(&resources.cpu, &mut all)?;
+    // 0 is how engines write "not set".
+    if let Some(limit) = resources.pids_limit.filter(|limit| *limit != 0) {
+        all.push(set("pids.max", amount(limit)));
+    }
+    block_io(&resources.block_io, &mut all)?;
+    for (size, limit) in &resources.hugepages {
+        all.push(set(&format!("hugetlb.{size}.max"), limit));
+    }
+    for (device, handles, objects) in &resources.rdma {
+        let mut line = device.clone();
+        for (name, value) in [("hca_handle", handles), ("hca_object", objects)] {
+            line += &value.map_or_else(String::new, |v| format!(" {name}={v}"));
+        }
+        all.push(set("rdma.max", line));
+    }
+    for (file, value) in &resources.unified {
+        // The key is a file's name: nothing that could leave the folder or move processes.
+        if file.contains('/') || !file.contains('.') || file.starts_with("cgroup.") || file.starts_with('.') {
+            let path = format!("linux.resources.unified.{file}");
+            return Err(ConfigError::invalid(path, "is not the name of a controller's file"));
+        }
+        all.push(set(file, value));
+    }
+    Ok(all)
+}
+
+fn memory(memory: &Memory, all: &mut Vec<Setting>) -> Result<()> {
+    let path = "linux.resources.memory.swap";
+    let limit = memory.limit.filter(|limit| *limit != 0);
+    // v1 counts memory and swap together, v2 swap alone.
+    let swap = match (memory.swap.filter(|swap| *swap != 0), limit) {
+        (None, Some(..0)) => Some("max".to_owned()),
+        (None, _) => None,
+        (Some(..0), _) => Some("max".to_owned()),
+        (Some(_), None | Some(..0)) => {
+            return Err(ConfigError::invalid(path, "a swap limit needs a memory limit beside it"));
+        }
+        (Some(both), Some(limit)) if both < limit => {
+            let why = format!("memory and swap together ({both}) are below the memory limit ({limit})");
+            return Err(ConfigError::invalid(path, why));
+        }
+        (Some(both), Some(limit)) => Some((both - limit).to_string()),
+    };
+    if let Some(swap) = swap {
+        // A kernel without swap accounting has no such file: fine for "no limit" and for "no swap" alike.
+        let optional = swap == "max" || swap == "0";
+        all.push(Setting { optional, ..set("memory.swap.max", swap) });
+    }
+    all.extend(limit.map(|limit| set("memory.max", amount(limit))));
+    all.extend(memory.reservation.filter(|r| *r != 0).map(|r| set("memory.low", amount(r))));
+    Ok(())
+}
+
+/// v1's shares (2 to 262144, 1024 the default) as v2's weight (1 to 10000, 100 the default): the curve the runtimes agreed on in
+/// 2025, which maps both ends and the default onto each other.
+fn weight(shares: u64) -> u64 {
+    let log = (shares.clamp(2, 262_144) as f64).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 1 and 10000
+    let weight = 10_f64.powf(exponent).ceil() as u64;
+    weight.clamp(1, 10_000)
+}
+
+fn cpu(cpu: &Cpu, all: &mut Vec<Setting>) -> Result<()> {
+    if let Some(idle) = cpu.idle {
+        all.push(Setting { optional: idle == 0, ..set("cpu.idle", idle) });
+    }
+    // An idle cgroup has no weight to set.
+    if let Some(shares) = cpu.shares.filter(|shares| *shares != 0 && cpu.idle != Some(1)) {
+        all.push(set("cpu.weight", weight(shares)));
+    }
+    let quota = cpu.quota.filter(|quota| *quota != 0);
+    let period = cpu.period.filter(|period| *period != 0);
+    if quota.is_some() || period.is_some() {
+        all.push(set("cpu.max", format!("{} {}", amount(quota.unwrap_or(-1)), period.unwrap_or(100_000))));
+    }
+    if let Some(burst) = cpu.burst {
+        all.push(Setting { optional: burst == 0, ..set("cpu.max.burst", burst) });
+    }
+    for (file, list) in [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)] {
+        if let Some(list) = list {
+            if !list.bytes().all(|b| b.is_ascii_digit() || b",-\n ".contains(&b)) {
+                let path = format!("linux.resources.cpu.{}", file.trim_start_matches("cpuset."));
+                return Err(ConfigError::invalid(path, format!("{list:?} is not a list such as 0-3,7")));
+            }
+            all.push(set(file, list));
+        }
+    }
+    Ok(())
+}
+
+/// v1's io weight (10 to 1000) as v2's (1 to 10000).
+fn io_weight(weight: u64) -> u64 {
+    1 + (weight.saturating_sub(10)) * 9999 / 990
+}
+
+fn block_io(io: &BlockIo, all: &mut Vec<Setting>) -> Result<()> {
+    let valid = |weight: u64, name: &str| {
+        let path = format!("linux.resources.blockIO.{name}");
+        if (10..=1000).contains(&weight) { Ok(()) } else { Err(ConfigError::invalid(path, "must lie between 10 and 1000")) }
+    };
+    if let Some(weight) = io.weight.filter(|weight| *weight != 0) {
+        valid(weight, "weight")?;
+        let instead = Some(("io.bfq.weight", weight.to_string()));
+        all.push(Setting { instead, ..set("io.weight", format!("default {}", io_weight(weight))) });
+    }
+    for Throttle { major, minor, rate } in io.weight_device.iter().filter(|d| d.rate != 0) {
+        valid(*rate, "weightDevice")?;
+        let instead = Some(("io.bfq.weight", format!("{major}:{minor} {rate}")));
+        all.push(Setting { instead, ..set("io.weight", format!("{major}:{minor} {}", io_weight(*rate))) });
+    }
+    let throttles =
+        [("rbps", &io.read_bps), ("wbps", &io.write_bps), ("riops", &io.read_iops), ("wiops", &io.write_iops)];
+    for (key, devices) in throttles {
+        for Throttle { major, minor, rate } in devices {
+            let rate = if *rate == 0 { "max".to_owned() } else { rate.to_string() };
+            all.push(set("io.max", format!("{major}:{minor} {key}={rate}")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(resources: &str) -> std::result::Result<Vec<String>, String> {
+        let resources = crate::runtime::config::parse_resources(resources).map_err(|e| e.to_string())?;
+        let all = settings(&resources).map_err(|e| e.to_string())?;
+        Ok(all.into_iter().map(|s| format!("{}={}", s.file, s.value)).collect())
+    }
+
+    #[test]
+    fn shares_become_weights_at_both_ends_and_the_default() {
+        assert_eq!([1, 2, 1024, 262_144, u64::MAX].map(weight), [1, 1, 100, 10_000, 10_000]);
+        assert_eq!([10, 1000].map(io_weight), [1, 10_000]);
+    }
+
+    #[test]
+    fn swap_is_what_v1_counted_less_the_memory() {
+        let all = lines(r#"{"memory":{"limit":100,"swap":300,"reservation":50}}"#).unwrap();
+        assert_eq!(all, ["memory.swap.max=200", "memory.max=100", "memory.low=50"]);
+        assert_eq!(lines(r#"{"memory":{"limit":100,"swap":100}}"#).unwrap(), ["memory.swap.max=0", "memory.max=100"]);
+        assert_eq!(lines(r#"{"memory":{"limit":5,"swap":-1}}"#).unwrap(), ["memory.swap.max=max", "memory.max=5"]);
+        assert_eq!(lines(r#"{"memory":{"limit":-1}}"#).unwrap(), ["memory.swap.max=max", "memory.max=max"]);
+        assert!(lines(r#"{"memory":{"swap":100}}"#).is_err());
+        assert!(lines(r#"{"memory":{"limit":100,"swap":50}}"#).is_err());
+        assert!(lines(r#"{"memory":{"limit":0,"swap":0}}"#).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_other_controllers() {
+        let cpu = r#"{"cpu":{"shares":1024,"quota":50000,"period":0,"burst":7,"cpus":"0-1","mems":"0"}}"#;
+        let want = ["cpu.weight=100", "cpu.max=50000 100000", "cpu.max.burst=7", "cpuset.cpus=0-1", "cpuset.mems=0"];
+        assert_eq!(lines(cpu).unwrap(), want);
+        assert_eq!(lines(r#"{"pids":{"limit":-1}}"#).unwrap(), ["pids.max=max"]);
+        assert!(lines(r#"{"pids":{"limit":0}}"#).unwrap().is_empty());
+        let io = r#"{"blockIO":{"weight":10,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":5}]}}"#;
+        assert_eq!(lines(io).unwrap(), ["io.weight=default 1", "io.max=8:0 rbps=5"]);
+        assert_eq!(lines(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":9}]}"#).unwrap(), ["hugetlb.2MB.max=9"]);
+        assert_eq!(lines(r#"{"unified":{"memory.oom.group":"1"}}"#).unwrap(), ["memory.oom.group=1"]);
+        for bad in ["../x.y", "cgroup.procs", "memory", ".x.y"] {
+            assert!(lines(&format!(r#"{{"unified":{{"{bad}":"1"}}}}"#)).is_err(), "{bad}");
+        }
+        assert!(lines(r#"{"cpu":{"cpus":"0; rm"}}"#).is_err());
+    }
+}

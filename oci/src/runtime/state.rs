@@ -1,0 +1,206 @@
+//! state.json: what the runtime remembers of a container, and the container's status, which is always asked of the kernel.
+//!
+//! ```text
+//!   (create) creating ──► created ──(start)──► running ◄──(pause/resume)──► paused
+//!                │             └───────┬──────────┘
+//!                └── runtime died      └── process ended ──► stopped ──(delete)──► gone
+//! ```
+
+use super::config::{ConfigError, Hooks, Process};
+use super::error::{Error, Result};
+use super::id::ContainerId;
+use super::json::{Reader, Taken, Writer};
+use super::procfs::{Procfs, Stat};
+use super::store::{Folder, Store};
+
+/// The name of the socket `start` connects to; it is there as long as the container waits for it.
+pub(crate) const START_SOCKET: &std::ffi::CStr = c"start.sock";
+const FILE: &str = "state.json";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+#[derive(Debug, Default, Clone)]
+pub(crate) struct State {
+    pub(crate) id: String,
+    pub(crate) oci_version: String,
+    /// 0 while creating.
+    pub(crate) pid: i32,
+    /// The process's start in ticks since boot: with it a reused pid is not mistaken for the container.
+    pub(crate) start_ticks: u64,
+    pub(crate) bundle: String,
+    pub(crate) rootfs: String,
+    pub(crate) created: String,
+    /// Below /sys/fs/cgroup.
+    pub(crate) cgroup: String,
+    /// The CLONE_NEW… bits of the namespaces that are not the host's, for exec and hooks.
+    pub(crate) namespaces: i32,
+    pub(crate) annotations: Vec<(String, String)>,
+    /// As written in config.json: what changes there later has no effect (spec, section "Lifecycle").
+    pub(crate) hooks: String,
+    pub(crate) process: String,
+}
+
+impl State {
+    pub(crate) fn save(&self, folder: &Folder) -> Result<()> {
+        let mut w = Writer::new();
+        w.open('{').name("id").string(&self.id).name("ociVersion").string(&self.oci_version);
+        w.name("pid").number(self.pid.into()).name("startTicks").number(self.start_ticks.into());
+        w.name("bundle").string(&self.bundle).name("rootfs").string(&self.rootfs);
+        w.name("created").string(&self.created).name("cgroup").string(&self.cgroup);
+        w.name("namespaces").number(self.namespaces.into()).pairs("annotations", &self.annotations);
+        w.name("hooks").string(&self.hooks).name("process").string(&self.process).close('}');
+        folder.replace(FILE, w.finish().as_bytes())
+    }
+
+    fn parse(text: &str) -> std::result::Result<State, ConfigError> {
+        let mut state = State::default();
+        let mut reader = Reader::new(text);
+        reader.object(&mut |r, name| {
+            match name {
+                "id" => state.id = r.text()?,
+                "ociVersion" => state.oci_version = r.text()?,
+                "pid" => state.pid = r.integer()?,
+                "startTicks" => state.start_ticks = r.integer()?,
+                "bundle" => state.bundle = r.text()?,
+                "rootfs" => state.rootfs = r.text()?,
+                "created" => state.created = r.text()?,
+                "cgroup" => state.cgroup = r.text()?,
+                "namespaces" => state.namespaces = r.integer()?,
+                "annotations" => r.object(&mut |r, key| {
+                    let value = r.text()?;
+                    state.annotations.push((key.to_owned(), value));
+                    Ok(Taken::Yes)
+                })?,
+                "hooks" => state.hooks = r.text()?,
+                "process" => state.process = r.text()?,
+                _ => return Ok(Taken::No),
+            }
+            Ok(Taken::Yes)
+        })?;
+        reader.finish()?;
+        Ok(state)
+    }
+
+    /// The state of a container whose folder is locked; none: `create` died before it wrote one.
+    pub(crate) fn load(folder: &Folder) -> Result<Option<State>> {
+        let Some(bytes) = folder.read(FILE)? else { return Ok(None) };
+        Self::checked(&String::from_utf8_lossy(&bytes), &folder.path.join(FILE).display().to_string()).map(Some)
+    }
+
+    /// The same without the lock.
+    pub(crate) fn peek(store: &Store, id: &ContainerId) -> Result<State> {
+        Self::checked(&store.peek(id, FILE)?, FILE)
+    }
+
+    fn checked(text: &str, file: &str) -> Result<State> {
+        Self::parse(text).map_err(|error| Error::Config { file: file.to_owned(), error })
+    }
+
+    /// What the kernel says about the container's process now; `waiting` is whether the start socket is still there.
+    pub(crate) fn status(&self, proc: &Procfs, waiting: bool) -> Status {
+        if self.pid == 0 {
+            return Status::Creating;
+        }
+        match proc.stat(self.pid) {
+            Some(Stat { state, start_ticks }) if start_ticks == self.start_ticks && !matches!(state, 'Z' | 'X') => {}
+            _ => return Status::Stopped,
+        }
+        if waiting {
+            return Status::Created;
+        }
+        let frozen = format!("/sys/fs/cgroup{}/cgroup.freeze", self.cgroup);
+        match std::fs::read_to_string(frozen) {
+            Ok(text) if text.trim() == "1" => Status::Paused,
+            _ => Status::Running,
+        }
+    }
+
+    pub(crate) fn hooks(&self) -> Result<Hooks> {
+        Self::part(&self.hooks, Hooks::read, "hooks")
+    }
+
+    pub(crate) fn process(&self) -> Result<Process> {
+        Self::part(&self.process, Process::read, "process")
+    }
+
+    fn part<T: Default>(
+        text: &str,
+        read: fn(&mut Reader<'_>) -> std::result::Result<T, ConfigError>,
+        name: &str,
+    ) -> Result<T> {
+        if text.is_empty() {
+            return Ok(T::default());
+        }
+        let wrong = |error: ConfigError| Error::Config { file: format!("{FILE}, {name}"), error };
+        read(&mut Reader::new(text)).map_err(wrong)
+    }
+
+    /// The state object of the spec, for `state` and for hooks.
+    pub(crate) fn document(&self, status: Status) -> String {
+        let mut w = Writer::new();
+        self.write(&mut w, status);
+        w.finish()
+    }
+
+    pub(crate) fn write(&self, w: &mut Writer, status: Status) {
+        let pid = if status == Status::Stopped { 0 } else { self.pid };
+        w.open('{').name("ociVersion").string(&self.oci_version).name("id").string(&self.id);
+        w.name("pid").number(pid.into()).name("status").string(status.word());
+        w.name("bundle").string(&self.bundle).name("rootfs").string(&self.rootfs);
+        w.name("created").string(&self.created).pairs("annotations", &self.annotations);
+        w.name("owner").string("").close('}');
+    }
+
+    /// An error for an operation that the status does not allow.
+    pub(crate) fn refuse(&self, operation: &'static str, status: Status) -> Error {
+        Error::Status { operation, id: self.id.clone(), status: status.word() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let state = State {
+            id: "a".into(),
+            pid: 7,
+            start_ticks: u64::MAX,
+            bundle: "/b \"x\"\n".into(),
+            annotations: vec![("k".into(), "v".into())],
+            hooks: r#"{"poststop":[{"path":"/bin/x"}]}"#.into(),
+            ..State::default()
+        };
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().join("new/root"));
+        let folder = store.create(&ContainerId::parse("a").unwrap()).unwrap();
+        state.save(&folder).unwrap();
+        let read = State::load(&folder).unwrap().unwrap();
+        assert_eq!(format!("{state:?}"), format!("{read:?}"));
+        assert_eq!(read.hooks().unwrap().poststop[0].args, ["/bin/x"]);
+        assert!(matches!(store.create(&ContainerId::parse("a").unwrap()), Err(Error::Exists { .. })));
+        folder.remove().unwrap();
+        assert!(matches!(store.open(&ContainerId::parse("a").unwrap()), Err(Error::NotFound { .. })));
+        assert!(store.ids().unwrap().is_empty());
+    }
+}
