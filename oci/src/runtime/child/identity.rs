@@ -1,0 +1,123 @@
+//! The last steps: limits, working directory, user, capabilities, and the program itself.
+
+use std::convert::Infallible;
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use super::{Doing, Done, Errno, Failed, fs, process};
+use crate::runtime::plan::ProcessPlan;
+
+/// All that can be done before `start`: afterwards this process has the container's identity and no way back.
+pub(super) fn assume(plan: &ProcessPlan, preserve_fds: u32) -> Done<'_> {
+    match process::new_session_keyring() {
+        // A kernel without keys, or a user with no quota left for one: there is nothing of the caller's to be protected then.
+        Ok(()) | Err(Errno(libc::ENOSYS | libc::EDQUOT | libc::EPERM)) => {}
+        Err(errno) => return Err(errno).doing("create", c"a session keyring"),
+    }
+    for (resource, limit) in &plan.limits {
+        process::set_limit(*resource, *limit).doing("set", c"process.rlimits")?;
+    }
+    // Every descriptor of ours is close-on-exec already; this is for what the caller left open (CVE-2016-9962).
+    fs::close_on_exec_from(3 + preserve_fds).doing("mark descriptors", c"close-on-exec")?;
+    stdio_owner(plan.uid)?;
+    drop_bounding(plan.bounding)?;
+    // As root first, because folders on the way may be closed to the user; then as the user, because root may be nobody on a
+    // network file system.
+    let as_root = working_directory(plan);
+    process::control(libc::PR_SET_KEEPCAPS, 1, 0).doing("keep", c"capabilities")?;
+    match process::set_groups(&plan.groups) {
+        // A user namespace whose gid_map was written by an ordinary user.
+        Err(Errno(libc::EPERM)) if plan.groups.is_empty() => {}
+        other => other.doing("set", c"process.user.additionalGids")?,
+    }
+    process::set_group(plan.gid).doing("set", c"process.user.gid")?;
+    process::set_user(plan.uid).doing("set", c"process.user.uid")?;
+    capabilities(plan)?;
+    if as_root.is_err() {
+        working_directory(plan)?;
+    }
+    fs::umask(plan.umask);
+    if plan.no_new_privileges {
+        process::control(libc::PR_SET_NO_NEW_PRIVS, 1, 0).doing("set", c"process.noNewPrivileges")?;
+    }
+    program(plan).map(drop)
+}
+
+/// The program's standard streams belong to its user, so that it can open /dev/stdout again. By descriptor, and only what is no
+/// device or file that others share (CVE-2026-88265).
+fn stdio_owner<'a>(uid: u32) -> Done<'a> {
+    if uid == 0 {
+        return Ok(());
+    }
+    for stream in 0..3 {
+        let fd = fs::stdio(stream);
+        let Ok(stat) = fs::stat(fd) else { continue };
+        let kind = stat.st_mode & libc::S_IFMT;
+        if stat.st_uid == uid || !matches!(kind, libc::S_IFIFO | libc::S_IFSOCK) {
+            continue;
+        }
+        match fs::chown_fd(fd, uid, u32::MAX) {
+            // Not ours to give away, or nowhere to keep it.
+            Ok(()) | Err(Errno(libc::EPERM | libc::EINVAL | libc::EROFS)) => {}
+            Err(errno) => return Err(errno).doing("set owner of", c"stdio"),
+        }
+    }
+    Ok(())
+}
+
+fn drop_bounding<'a>(keep: u64) -> Done<'a> {
+    for number in (0..64).filter(|number| keep & 1 << number == 0) {
+        match process::control(libc::PR_CAPBSET_DROP, number, 0) {
+            Ok(_) => {}
+            // Behind the last one this kernel knows.
+            Err(Errno(libc::EINVAL)) => break,
+            Err(errno) => return Err(errno).doing("drop from the bounding set", c"capabilities"),
+        }
+    }
+    Ok(())
+}
+
+fn capabilities(plan: &ProcessPlan) -> Done<'_> {
+    let what = c"process.capabilities";
+    process::set_capabilities(plan.sets).doing("set", what)?;
+    process::control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0).doing("clear ambient", what)?;
+    for number in (0..64).filter(|number| plan.ambient & 1 << number != 0) {
+        process::control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, number).doing("raise ambient", what)?;
+    }
+    Ok(())
+}
+
+/// Links are followed, magic links are not: `/proc/self/fd/N` would lead to a folder of the host that somebody left open
+/// (CVE-2024-21626). Whatever way it went, the result has to lie inside the root.
+fn working_directory(plan: &ProcessPlan) -> Done<'_> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let folder = fs::open(fs::cwd(), &plan.cwd, flags, 0, fs::Walk::NoMagic).doing("enter working directory", &plan.cwd)?;
+    fs::chdir_fd(folder.as_fd()).doing("enter working directory", &plan.cwd)?;
+    if fs::cwd_is_inside_root().doing("check working directory", &plan.cwd)? {
+        return Ok(());
+    }
+    Err(Errno(libc::EXDEV)).doing("check working directory", &plan.cwd)
+}
+
+/// The first candidate that can be executed.
+fn program(plan: &ProcessPlan) -> Done<'_, &CStr> {
+    let mut denied = None;
+    for path in &plan.candidates {
+        match fs::executable(fs::cwd(), path) {
+            Ok(()) => return Ok(path),
+            Err(Errno(libc::ENOENT | libc::ENOTDIR)) => {}
+            Err(errno) => denied = denied.or(Some(errno)),
+        }
+    }
+    let errno = denied.unwrap_or(Errno(libc::ENOENT));
+    let by_name = !plan.name.to_bytes().contains(&b'/');
+    // The words engines look for to tell "not found" (127) from "cannot be executed" (126).
+    let verb = if by_name && denied.is_none() { "exec: executable file not found in $PATH:" } else { "exec" };
+    Err(Failed { verb, object: plan.name.to_bytes(), errno })
+}
+
+/// Becomes the program.
+pub(super) fn run(plan: &ProcessPlan) -> Done<'_, Infallible> {
+    let path = program(plan)?;
+    Err(process::exec(path, &plan.args, &plan.env)).doing("exec", &plan.name)
+}

@@ -1,0 +1,218 @@
+//! The process between clone and exec: it becomes the container's program.
+//!
+//! Invariants: it runs on a copy of the runtime's memory, so it allocates nothing, takes no lock and never panics on purpose;
+//! all it does is in the plan. It never opens a path of the host but the rootfs's own. On failure it sends the step, its object and
+//! the kernel's reason to whoever waits (first `create`, later `start`) and ends. When the runtime dies before the
+//! container exists, its end of the channel closes, and this process ends too.
+//!
+//! ```text
+//!   runtime                    child
+//!     │ clone3 ────────────────► │
+//!     │ uid_map … GO ──────────► │ (user namespace only)
+//!     │                          │ namespaces, mounts, devices
+//!     │ ◄──────────────── HOOKS  │ (if there are hooks)
+//!     │ run hooks … GO ────────► │ masks, pivot_root, identity
+//!     │ ◄──────────────── READY  │
+//!     │ state.json … GO ───────► │ waits for `start` on the socket
+//!   start ──── connects ───────► │ exec; the connection closes by itself, or carries the failure
+//! ```
+
+mod identity;
+mod rootfs;
+mod target;
+
+use std::convert::Infallible;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::config::NamespaceKind;
+use super::plan::{Plan, ProcessPlan};
+use super::procfs::write_setting;
+use super::sys::fs::{self, Walk};
+use super::sys::{Errno, mount, net, process, socket, tty};
+
+pub(crate) const GO: &[u8] = b"G";
+pub(crate) const HOOKS: &[u8] = b"H";
+pub(crate) const READY: &[u8] = b"R";
+/// In front of a failure's words.
+pub(crate) const FAILED: &[u8] = b"E";
+
+/// A step that did not work: `mount`, `proc on /proc`, EPERM.
+pub(crate) struct Failed<'a> {
+    verb: &'static str,
+    object: &'a [u8],
+    errno: Errno,
+}
+
+pub(crate) type Done<'a, T = ()> = Result<T, Failed<'a>>;
+
+/// Names the step and its object.
+pub(crate) trait Doing<'a, T> {
+    fn doing(self, verb: &'static str, object: &'a CStr) -> Done<'a, T>;
+}
+
+impl<'a, T> Doing<'a, T> for Result<T, Errno> {
+    fn doing(self, verb: &'static str, object: &'a CStr) -> Done<'a, T> {
+        self.map_err(|errno| Failed { verb, object: object.to_bytes(), errno })
+    }
+}
+
+/// What the container's first process is given besides the plan.
+pub(crate) struct Ends {
+    /// To the runtime.
+    pub(crate) channel: OwnedFd,
+    /// Where `start` will connect.
+    pub(crate) listener: OwnedFd,
+    /// Whether the runtime has hooks to run before the root changes.
+    pub(crate) hooks: bool,
+}
+
+/// The container's first process.
+pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends) -> ! {
+    if let Err(failed) = prepare(plan, proc, ends) {
+        fail(ends.channel.as_fd(), &failed);
+    }
+    // From here on nobody reads the channel: the failure goes to whoever starts the container.
+    let Ok(starter) = socket::accept(ends.listener.as_fd()) else { process::exit_now(1) };
+    match identity::run(&plan.process) {
+        Ok(never) => match never {},
+        Err(failed) => fail(starter.as_fd(), &failed),
+    }
+}
+
+/// What a further process in a container is given besides its plan.
+pub(crate) struct Guest<'a> {
+    /// The CLONE_NEW… bits to join, and the pidfd of the container's first process.
+    pub(crate) kinds: i32,
+    pub(crate) container: BorrowedFd<'a>,
+    pub(crate) console: Option<BorrowedFd<'a>>,
+    pub(crate) channel: BorrowedFd<'a>,
+    pub(crate) preserve_fds: u32,
+}
+
+/// A further process in a container that exists: namespaces are joined, the rest is as above.
+pub(crate) fn guest(plan: &ProcessPlan, given: &Guest<'_>) -> ! {
+    match guest_steps(plan, given) {
+        Ok(never) => match never {},
+        Err(failed) => fail(given.channel, &failed),
+    }
+}
+
+fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infallible> {
+    common()?;
+    wait_go(given.channel);
+    // By pidfd: all at once, and no path in /proc to be swapped.
+    process::join_namespace(given.container, given.kinds).doing("join the namespaces of", c"the container")?;
+    if given.kinds & libc::CLONE_NEWUSER != 0 {
+        become_root()?;
+    }
+    if let Some(console) = given.console {
+        let root = fs::open_host(c"/", libc::O_PATH | libc::O_DIRECTORY, 0).doing("open", c"/")?;
+        rootfs::terminal(root.as_fd(), plan, console, false)?;
+    }
+    identity::assume(plan, given.preserve_fds)?;
+    socket::send(given.channel, &[READY]).doing("report to", c"the runtime")?;
+    wait_go(given.channel);
+    identity::run(plan)
+}
+
+fn fail(to: BorrowedFd<'_>, failed: &Failed<'_>) -> ! {
+    let errno = failed.errno.0.to_le_bytes();
+    let space: &[u8] = if failed.object.is_empty() { b"" } else { b" " };
+    // When this cannot be sent nobody waits for it.
+    let _ = socket::send(to, &[FAILED, &errno, failed.verb.as_bytes(), space, failed.object]);
+    process::exit_now(1)
+}
+
+fn wait_go(channel: BorrowedFd<'_>) {
+    let mut answer = [0; 1];
+    match socket::receive(channel, &mut answer) {
+        Ok(1) if answer == GO => {}
+        // The runtime is gone or has given up.
+        _ => process::exit_now(1),
+    }
+}
+
+/// Nothing of the caller's but what the container is meant to have.
+fn common<'a>() -> Done<'a> {
+    process::reset_signals().doing("reset", c"signals")?;
+    // Modes of nodes and folders are meant exactly; the program's own umask comes later.
+    fs::umask(0);
+    process::new_session().doing("start", c"a session")
+}
+
+fn become_root<'a>() -> Done<'a> {
+    process::set_group(0).doing("set group to", c"0 of the user namespace")?;
+    process::set_groups(&[]).doing("clear groups in", c"the user namespace")?;
+    process::set_user(0).doing("set user to", c"0 of the user namespace")
+}
+
+fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
+    let channel = ends.channel.as_fd();
+    common()?;
+    if plan.namespaces.maps.is_some() {
+        wait_go(channel);
+        become_root()?;
+    }
+    enter_namespaces(plan, proc)?;
+    if let Some(name) = &plan.hostname {
+        process::set_hostname(name).doing("set hostname to", name)?;
+    }
+    if let Some(name) = &plan.domainname {
+        process::set_domainname(name).doing("set domainname to", name)?;
+    }
+    for (path, value) in &plan.sysctl {
+        write_setting(proc, path, value).doing("set /proc/", path)?;
+    }
+    rootfs::build(plan)?;
+    if ends.hooks {
+        socket::send(channel, &[HOOKS]).doing("report to", c"the runtime")?;
+        wait_go(channel);
+    }
+    rootfs::seal(plan)?;
+    rootfs::enter(plan)?;
+    if let Some(personality) = plan.process.personality {
+        process::set_personality(personality).doing("set", c"linux.personality")?;
+    }
+    identity::assume(&plan.process, plan.preserve_fds)?;
+    socket::send(channel, &[READY]).doing("report to", c"the runtime")?;
+    wait_go(channel);
+    Ok(())
+}
+
+fn enter_namespaces<'a>(plan: &'a Plan, proc: BorrowedFd<'_>) -> Done<'a> {
+    let all = &plan.namespaces;
+    for (kind, fd) in &all.join {
+        process::join_namespace(fd.as_fd(), kind.flag()).doing("join namespace", namespace_name(*kind))?;
+    }
+    if all.unshare != 0 {
+        process::unshare(all.unshare).doing("create", c"cgroup or time namespace")?;
+    }
+    if all.unshare & libc::CLONE_NEWTIME != 0 {
+        if !all.time_offsets.is_empty() {
+            let file = fs::open(proc, c"self/timens_offsets", libc::O_WRONLY, 0, Walk::OneMountSelf);
+            let file = file.doing("open", c"/proc/self/timens_offsets")?;
+            fs::write(file.as_fd(), all.time_offsets.as_bytes()).doing("set", c"linux.timeOffsets")?;
+        }
+        let time = fs::open_at(proc, c"self/ns/time_for_children", libc::O_RDONLY, 0);
+        let time = time.doing("open", c"/proc/self/ns/time_for_children")?;
+        process::join_namespace(time.as_fd(), libc::CLONE_NEWTIME).doing("join namespace", c"time")?;
+    }
+    if all.creates(NamespaceKind::Network) {
+        net::bring_up_loopback().doing("bring up", c"the loopback interface")?;
+    }
+    Ok(())
+}
+
+fn namespace_name(kind: NamespaceKind) -> &'static CStr {
+    match kind {
+        NamespaceKind::Pid => c"pid",
+        NamespaceKind::Network => c"network",
+        NamespaceKind::Mount => c"mount",
+        NamespaceKind::Ipc => c"ipc",
+        NamespaceKind::Uts => c"uts",
+        NamespaceKind::User => c"user",
+        NamespaceKind::Cgroup => c"cgroup",
+        NamespaceKind::Time => c"time",
+    }
+}

@@ -1,0 +1,244 @@
+//! The container's file system: attach, fill, seal, enter.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::target::{Kind, find, find_or_make};
+use super::{Doing, Done, Errno, fs, mount, socket, tty};
+use crate::runtime::plan::{MountStep, Node, Plan, ProcessPlan, Source};
+use mount::Attributes;
+
+/// Everything that makes the root what the config says, up to the point where hooks may look at it.
+pub(super) fn build(plan: &Plan) -> Done<'_> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let old = fs::open_host(c"/", flags, 0).doing("open", c"/")?;
+    // Nothing that is mounted or taken away from now on may reach the host.
+    let private = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
+    mount::set_attributes(old.as_fd(), true, &private).doing("make private", c"the mount namespace")?;
+    let root = plan.root.tree.as_fd();
+    // Where the rootfs lies, so that hooks find it there; in a user namespace that may be out of reach: then over the old root.
+    let place = fs::open_host(&plan.root.path, flags, 0).unwrap_or(old);
+    mount::attach(root, place.as_fd()).doing("mount rootfs", &plan.root.path)?;
+    for step in &plan.mounts {
+        attach(root, step)?;
+    }
+    for node in &plan.devices.nodes {
+        device(root, node).doing("create device", &node.path)?;
+    }
+    links(root, plan)?;
+    if let Some(console) = &plan.console {
+        terminal(root, &plan.process, console.as_fd(), true)?;
+    }
+    // As engines expect: a working directory that the image lacks is made, not an error. Where that cannot be, entering it will say so.
+    match find_or_make(root, &plan.process.cwd, Kind::Folder) {
+        Ok(_) | Err(Errno(libc::EROFS | libc::ENOTDIR | libc::EACCES)) => Ok(()),
+        Err(errno) => Err(errno).doing("create working directory", &plan.process.cwd),
+    }
+}
+
+fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep) -> Done<'a> {
+    let label = &step.label;
+    let kind = if step.target_is_folder { Kind::Folder } else { Kind::File };
+    let target = if step.no_links {
+        no_link_target(root, &step.target, kind)
+    } else {
+        find_or_make(root, &step.target, kind)
+    };
+    let target = target.doing("mount", label)?;
+    // A link may have led into the container's /proc after all.
+    if !step.inside_proc && !step.no_links {
+        let magic = fs::file_system(target.as_fd()).doing("mount", label)?;
+        if magic == fs::PROC_MAGIC {
+            return Err(Errno(libc::EPERM)).doing("mount", label);
+        }
+    }
+    match &step.source {
+        Source::Tree(tree) => mount::attach(tree.as_fd(), target.as_fd()).doing("mount", label),
+        Source::FileSystem { kind, parameters, attributes } => {
+            let new = create(kind, parameters, *attributes).doing("mount", label)?;
+            if !step.recursive.is_empty() {
+                mount::set_attributes(new.as_fd(), true, &step.recursive).doing("mount", label)?;
+            }
+            mount::attach(new.as_fd(), target.as_fd()).doing("mount", label)?;
+            let Some((propagation, recursive)) = step.propagation else { return Ok(()) };
+            let attributes = Attributes { propagation, ..Attributes::default() };
+            mount::set_attributes(new.as_fd(), recursive, &attributes).doing("set propagation of", label)
+        }
+    }
+}
+
+/// procfs and sysfs are mounted where their path says, through no link (CVE-2019-19921).
+fn no_link_target(root: BorrowedFd<'_>, path: &CStr, kind: Kind) -> Result<OwnedFd, Errno> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    match fs::open(root, path, flags, 0, fs::Walk::InRootNoLinks) {
+        Err(Errno(libc::ENOENT)) => {
+            find_or_make(root, path, kind)?;
+            fs::open(root, path, flags, 0, fs::Walk::InRootNoLinks)
+        }
+        other => other,
+    }
+}
+
+fn create(kind: &CStr, parameters: &[(CString, Option<CString>)], attributes: u64) -> Result<OwnedFd, Errno> {
+    let context = mount::fs_open(kind)?;
+    for (key, value) in parameters {
+        match value {
+            Some(value) => mount::fs_string(context.as_fd(), key, value)?,
+            None => mount::fs_flag(context.as_fd(), key)?,
+        }
+    }
+    mount::fs_create(context.as_fd(), attributes)
+}
+
+fn device(root: BorrowedFd<'_>, node: &Node) -> Result<(), Errno> {
+    let folder = find_or_make(root, &node.folder, Kind::Folder)?;
+    let folder = folder.as_fd();
+    if let Some(host) = &node.host {
+        // No node can be made in a user namespace: the host's is bound over an empty file.
+        match fs::mknod(folder, &node.name, libc::S_IFREG | 0o644, 0) {
+            Err(Errno(libc::EEXIST)) => {}
+            other => other?,
+        }
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let file = fs::open(folder, &node.name, flags, 0, fs::Walk::InRootNoLinks)?;
+        return mount::attach(host.as_fd(), file.as_fd());
+    }
+    match fs::mknod(folder, &node.name, node.mode, node.rdev) {
+        Err(Errno(libc::EEXIST)) => {
+            // The image's own is fine if it is the device it claims to be, and no link.
+            let have = fs::stat_at(folder, &node.name)?;
+            let same = have.st_mode & libc::S_IFMT == node.mode & libc::S_IFMT && have.st_rdev == node.rdev;
+            return if same { Ok(()) } else { Err(Errno(libc::EEXIST)) };
+        }
+        other => other?,
+    }
+    if node.uid == 0 && node.gid == 0 {
+        return Ok(());
+    }
+    fs::chown_at(folder, &node.name, node.uid, node.gid)
+}
+
+fn links<'a>(root: BorrowedFd<'_>, plan: &'a Plan) -> Done<'a> {
+    if plan.devices.links.is_empty() {
+        return Ok(());
+    }
+    let dev = find_or_make(root, c"/dev", Kind::Folder).doing("open", c"/dev")?;
+    for (text, name) in plan.devices.links {
+        match fs::symlink(text, dev.as_fd(), name) {
+            // Whatever the image has there is the image's business.
+            Err(Errno(libc::EEXIST)) => {}
+            other => other.doing("create link in /dev:", name)?,
+        }
+    }
+    Ok(())
+}
+
+/// A terminal out of the container's own devpts: its master goes to the engine, the other side becomes stdio and, for the
+/// first process, /dev/console. A name is used once, to open ptmx, and what it led to is checked; the rest is by descriptor
+/// (CVE-2025-52565).
+pub(super) fn terminal<'a>(root: BorrowedFd<'_>, plan: &'a ProcessPlan, engine: BorrowedFd<'_>, console: bool) -> Done<'a> {
+    let what = c"terminal";
+    let flags = libc::O_RDWR | libc::O_NOCTTY;
+    let master = fs::open(root, c"/dev/pts/ptmx", flags, 0, fs::Walk::InRoot).doing("open", c"/dev/pts/ptmx")?;
+    let magic = fs::file_system(master.as_fd()).doing("check", c"/dev/pts/ptmx")?;
+    let stat = fs::stat(master.as_fd()).doing("check", c"/dev/pts/ptmx")?;
+    if magic != fs::DEVPTS_MAGIC || stat.st_rdev != libc::makedev(5, 2) {
+        return Err(Errno(libc::ENXIO)).doing("check", c"/dev/pts/ptmx");
+    }
+    let slave = tty::open_peer(master.as_fd()).doing("open", what)?;
+    if let Some((rows, columns)) = plan.console_size {
+        tty::set_size(slave.as_fd(), rows, columns).doing("set size of", what)?;
+    }
+    fs::chown_fd(slave.as_fd(), plan.uid, u32::MAX).doing("set owner of", what)?;
+    if console {
+        let clone = mount::clone_fd(slave.as_fd(), false).doing("mount", c"/dev/console")?;
+        let place = find_or_make(root, c"/dev/console", Kind::File).doing("create", c"/dev/console")?;
+        mount::attach(clone.as_fd(), place.as_fd()).doing("mount", c"/dev/console")?;
+    }
+    socket::send_fd(engine, b"/dev/ptmx", master.as_fd()).doing("send terminal to", c"the console socket")?;
+    for stream in 0..3 {
+        fs::replace_stdio(slave.as_fd(), stream).doing("set up stdio on", what)?;
+    }
+    tty::set_controlling(slave.as_fd()).doing("take control of", what)
+}
+
+/// Read-only and masked paths, sealed mounts, and last the root itself.
+pub(super) fn seal(plan: &Plan) -> Done<'_> {
+    let root = plan.root.tree.as_fd();
+    let readonly = Attributes { set: mount::RDONLY, ..Attributes::default() };
+    for path in &plan.readonly {
+        let Some(place) = existing(root, path, "make read-only")? else { continue };
+        let clone = mount::clone_fd(place.as_fd(), true).doing("make read-only", path)?;
+        mount::set_attributes(clone.as_fd(), true, &readonly).doing("make read-only", path)?;
+        mount::attach(clone.as_fd(), place.as_fd()).doing("make read-only", path)?;
+    }
+    mask(plan, root)?;
+    for step in plan.mounts.iter().filter(|step| step.seal) {
+        let place = find(root, &step.target, 0).doing("make read-only", &step.target)?;
+        mount::set_attributes(place.as_fd(), false, &readonly).doing("make read-only", &step.target)?;
+    }
+    if plan.root.readonly {
+        mount::set_attributes(root, false, &readonly).doing("make read-only", c"/")?;
+    }
+    Ok(())
+}
+
+/// One empty file system for all folders, one /dev/null for all files. The null device is the host's, checked before the
+/// container existed: nobody in it could swap it (CVE-2025-31133). Before Linux 6.15 only what is attached can be cloned:
+/// so the first use attaches the mount itself, and the others are clones of it.
+fn mask<'a>(plan: &'a Plan, root: BorrowedFd<'_>) -> Done<'a> {
+    let (mut empty, mut null_attached) = (None::<OwnedFd>, false);
+    for path in &plan.masked {
+        let Some(place) = existing(root, path, "mask")? else { continue };
+        let kind = fs::stat(place.as_fd()).doing("mask", path)?.st_mode & libc::S_IFMT;
+        if kind == libc::S_IFDIR {
+            if let Some(first) = &empty {
+                cover(first.as_fd(), place.as_fd(), true).doing("mask", path)?;
+            } else {
+                let first = empty_folder().doing("mask", path)?;
+                cover(first.as_fd(), place.as_fd(), false).doing("mask", path)?;
+                empty = Some(first);
+            }
+        } else if let Some(null) = &plan.null {
+            cover(null.as_fd(), place.as_fd(), null_attached).doing("mask", path)?;
+            null_attached = true;
+        }
+    }
+    Ok(())
+}
+
+fn cover(with: BorrowedFd<'_>, place: BorrowedFd<'_>, clone: bool) -> Result<(), Errno> {
+    if clone {
+        return mount::attach(mount::clone_fd(with, false)?.as_fd(), place);
+    }
+    mount::attach(with, place)
+}
+
+/// A path that may be missing: then there is nothing to protect.
+fn existing<'a>(root: BorrowedFd<'_>, path: &'a CStr, verb: &'static str) -> Done<'a, Option<OwnedFd>> {
+    match find(root, path, 0) {
+        Err(Errno(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        other => other.map(Some).doing(verb, path),
+    }
+}
+
+fn empty_folder() -> Result<OwnedFd, Errno> {
+    let context = mount::fs_open(c"tmpfs")?;
+    for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"mode", c"0555")] {
+        mount::fs_string(context.as_fd(), key, value)?;
+    }
+    mount::fs_create(context.as_fd(), mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC)
+}
+
+/// Makes the container's root the only one there is.
+pub(super) fn enter(plan: &Plan) -> Done<'_> {
+    let root = plan.root.tree.as_fd();
+    fs::chdir_fd(root).doing("enter rootfs", &plan.root.path)?;
+    // Both in one folder: the old root is stacked on the new one, and taken away there; no put_old folder is needed.
+    mount::pivot_to_cwd().doing("pivot root to", &plan.root.path)?;
+    mount::detach_cwd().doing("detach", c"the old root")?;
+    fs::chdir_fd(root).doing("enter rootfs", &plan.root.path)?;
+    let Some((propagation, recursive)) = plan.root.propagation else { return Ok(()) };
+    let attributes = Attributes { propagation, ..Attributes::default() };
+    mount::set_attributes(root, recursive, &attributes).doing("set propagation of", c"/")
+}

@@ -1,0 +1,125 @@
+//! The plan: all that the child between clone and exec will do, worked out before the clone, so that the child only makes
+//! system calls. Building it opens descriptors and nothing else; dropping it undoes it.
+
+mod devices;
+mod mounts;
+mod namespaces;
+mod options;
+mod process;
+mod sysctl;
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+pub(crate) use devices::{DevicePlan, Node};
+pub(crate) use mounts::{MountStep, Root, Source};
+pub(crate) use namespaces::Namespaces;
+pub(crate) use process::ProcessPlan;
+
+use super::config::{Config, ConfigError, NamespaceKind};
+use super::error::{Error, Result, Step, c_string};
+use super::sys::socket;
+
+pub(crate) struct Plan {
+    pub(crate) namespaces: Namespaces,
+    pub(crate) hostname: Option<CString>,
+    pub(crate) domainname: Option<CString>,
+    pub(crate) root: Root,
+    pub(crate) mounts: Vec<MountStep>,
+    pub(crate) devices: DevicePlan,
+    /// The host's /dev/null, detached: what covers masked files.
+    pub(crate) null: Option<OwnedFd>,
+    pub(crate) masked: Vec<CString>,
+    pub(crate) readonly: Vec<CString>,
+    /// Below /proc: path and value.
+    pub(crate) sysctl: Vec<(CString, Vec<u8>)>,
+    /// The engine's socket, connected, that gets the terminal.
+    pub(crate) console: Option<OwnedFd>,
+    pub(crate) process: ProcessPlan,
+    pub(crate) preserve_fds: u32,
+}
+
+/// What the command line adds to config.json.
+pub(crate) struct Given<'a> {
+    pub(crate) bundle: &'a Path,
+    pub(crate) cgroup: &'a str,
+    pub(crate) console_socket: Option<&'a Path>,
+    pub(crate) preserve_fds: u32,
+    /// The capabilities the runtime itself has.
+    pub(crate) own_capabilities: u64,
+}
+
+pub(crate) fn rootfs_path(config: &Config, bundle: &Path) -> PathBuf {
+    bundle.join(&config.root.path)
+}
+
+impl Plan {
+    pub(crate) fn build(config: &Config, given: &Given<'_>, warn: &mut dyn FnMut(String)) -> Result<Plan> {
+        let wrong = |error: ConfigError| Error::Config { file: "config.json".to_owned(), error };
+        refuse_unbuilt(config).map_err(wrong)?;
+        let namespaces = Namespaces::new(&config.linux)?;
+        let user_namespace = namespaces.has(NamespaceKind::User);
+        // In a user namespace of its own the container's root can be given everything.
+        let grantable = if user_namespace { u64::MAX } else { given.own_capabilities };
+        let given_process = config.process.as_ref().ok_or_else(|| wrong(ConfigError::missing("process")))?;
+        let mut process = ProcessPlan::new(given_process, grantable, warn).map_err(wrong)?;
+        process.personality = config.linux.personality;
+        for (name, field) in [(&config.hostname, "hostname"), (&config.domainname, "domainname")] {
+            if name.is_some() && !namespaces.has(NamespaceKind::Uts) {
+                return Err(wrong(ConfigError::invalid(field, "needs a uts namespace in linux.namespaces")));
+            }
+        }
+        let around = mounts::Surroundings {
+            bundle: given.bundle,
+            cgroup: given.cgroup,
+            own_cgroup_namespace: namespaces.has(NamespaceKind::Cgroup),
+            user_namespace,
+        };
+        let console = console(process.terminal, given.console_socket)?;
+        let root = mounts::root(config, &rootfs_path(config, given.bundle))?;
+        let steps = config.mounts.iter().enumerate().map(|(index, one)| mounts::step(index, one, &around));
+        let mounts = steps.collect::<Result<Vec<_>>>()?;
+        let masked = mounts::paths(&config.linux.masked_paths, "maskedPaths")?;
+        Ok(Plan {
+            hostname: config.hostname.as_deref().map(c_string),
+            domainname: config.domainname.as_deref().map(c_string),
+            root,
+            devices: DevicePlan::new(config, user_namespace)?,
+            null: if masked.is_empty() { None } else { Some(devices::host_node(c"/dev/null", libc::makedev(1, 3))?) },
+            masked,
+            readonly: mounts::paths(&config.linux.readonly_paths, "readonlyPaths")?,
+            sysctl: sysctl::plan(&config.linux.sysctl, &namespaces, config.hostname.is_some()).map_err(wrong)?,
+            mounts,
+            console,
+            process,
+            preserve_fds: given.preserve_fds,
+            namespaces,
+        })
+    }
+}
+
+/// Fields that are read and cannot be honoured yet.
+fn refuse_unbuilt(config: &Config) -> std::result::Result<(), ConfigError> {
+    let refuse = |set: bool, path: &str, why| if set { Err(ConfigError::unsupported(path, why)) } else { Ok(()) };
+    let linux = &config.linux;
+    refuse(linux.seccomp.is_some(), "linux.seccomp", "seccomp filters are not available in this version")?;
+    refuse(linux.mount_label.is_some(), "linux.mountLabel", "SELinux labels are not available in this version")?;
+    let Some(process) = &config.process else { return Ok(()) };
+    let apparmor = process.apparmor_profile.as_deref().is_some_and(|profile| profile != "unconfined");
+    refuse(apparmor, "process.apparmorProfile", "AppArmor profiles are not available in this version")?;
+    refuse(process.selinux_label.is_some(), "process.selinuxLabel", "SELinux labels are not available in this version")
+}
+
+/// The connection a terminal is handed over on.
+pub(crate) fn console(terminal: bool, socket: Option<&Path>) -> Result<Option<OwnedFd>> {
+    match (terminal, socket) {
+        (false, None) => Ok(None),
+        (true, None) => Err(Error::Usage("a terminal is asked for: --console-socket is needed to hand it over".to_owned())),
+        (false, Some(_)) => Err(Error::Usage("--console-socket was given, but no terminal is asked for".to_owned())),
+        (true, Some(path)) => {
+            let socket = socket::connect_stream(path.as_os_str().as_encoded_bytes());
+            socket.map(Some).step("connect to console socket", path.display())
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! `mounts`, the root file system, masks and read-only paths: what the child will attach, with everything that can be
+//! prepared outside the container already prepared (clones of host paths are made and given their attributes here, so the
+//! child never looks at a path of the host).
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use super::options::{Bind, Options, propagation};
+use crate::runtime::config::{Config, ConfigError, Mount};
+use crate::runtime::error::{Error, Result, Step, c_string};
+use crate::runtime::sys::mount::Attributes;
+use crate::runtime::sys::{fs, mount};
+
+pub(crate) enum Source {
+    /// A detached clone, ready to attach.
+    Tree(OwnedFd),
+    /// A file system to create in the container's namespaces, with its parameters.
+    FileSystem { kind: CString, parameters: Vec<(CString, Option<CString>)>, attributes: u64 },
+}
+
+pub(crate) struct MountStep {
+    /// `proc on /proc`: what errors name.
+    pub(crate) label: CString,
+    pub(crate) source: Source,
+    pub(crate) target: CString,
+    pub(crate) target_is_folder: bool,
+    /// procfs and sysfs: the image must not lead them elsewhere by a link.
+    pub(crate) no_links: bool,
+    /// May lie inside the container's /proc (files such as /proc/uptime, as lxcfs does).
+    pub(crate) inside_proc: bool,
+    /// Sealed when all is mounted: other targets may have to be made inside it first.
+    pub(crate) seal: bool,
+    pub(crate) recursive: Attributes,
+    /// What else to set on the new mount once it is there.
+    pub(crate) propagation: Option<(u64, bool)>,
+}
+
+pub(crate) struct Root {
+    pub(crate) path: CString,
+    pub(crate) tree: OwnedFd,
+    pub(crate) readonly: bool,
+    pub(crate) propagation: Option<(u64, bool)>,
+}
+
+/// What the rest of the config means for a mount.
+pub(super) struct Surroundings<'a> {
+    pub(super) bundle: &'a Path,
+    pub(super) cgroup: &'a str,
+    pub(super) own_cgroup_namespace: bool,
+    pub(super) user_namespace: bool,
+}
+
+pub(super) fn root(config: &Config, rootfs: &Path) -> Result<Root> {
+    let propagation = match config.linux.rootfs_propagation.as_deref() {
+        None => None,
+        Some(word) => Some(propagation(word).ok_or_else(|| {
+            invalid("linux.rootfsPropagation", format!("{word:?} is not shared, slave, private or unbindable"))
+        })?),
+    };
+    let path = c_string(rootfs.as_os_str().as_encoded_bytes());
+    let tree = mount::clone_path(&path, true).step("open rootfs", rootfs.display())?;
+    let kind = fs::stat(tree.as_fd()).step("open rootfs", rootfs.display())?.st_mode & libc::S_IFMT;
+    if kind != libc::S_IFDIR {
+        return Err(invalid("root.path", format!("{} is not a folder", rootfs.display())));
+    }
+    // What the container mounts below its root must not show up on the host; what `rootfsPropagation` says is set at the end.
+    let slave = Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() };
+    mount::set_attributes(tree.as_fd(), true, &slave).step("set propagation of rootfs", rootfs.display())?;
+    Ok(Root { path, tree, readonly: config.root.readonly, propagation })
+}
+
+fn invalid(path: impl Into<String>, why: impl Into<String>) -> Error {
+    Error::Config { file: "config.json".to_owned(), error: ConfigError::invalid(path, why) }
+}
+
+/// A destination without `.` and `..`, as the container will see it.
+pub(super) fn normal(path: &str) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => drop(out.pop()),
+            _ => {}
+        }
+    }
+    out
+}
+
+pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Result<MountStep> {
+    let at = |field: &str| format!("mounts[{index}].{field}");
+    let options = Options::parse(&given.options).map_err(|why| invalid(at("options"), why))?;
+    let destination = normal(&given.destination);
+    if options.idmap.is_some() || !given.uid_mappings.is_empty() || !given.gid_mappings.is_empty() {
+        let error = ConfigError::unsupported(at("uidMappings"), "idmapped mounts are not available in this version");
+        return Err(Error::Config { file: "config.json".to_owned(), error });
+    }
+    let binds = options.bind.is_some() || given.kind.as_deref() == Some("bind");
+    let kind = given.kind.as_deref().unwrap_or("none");
+    let source = given.source.as_deref().unwrap_or(kind);
+    let label = c_string(format!("{} on {}", if binds { source } else { kind }, given.destination));
+    if destination == Path::new("/") {
+        return Err(invalid(at("destination"), "is the root itself"));
+    }
+    let inside_proc = check_proc(&destination, binds || kind != "proc", &at("destination"))?;
+    let mut step = MountStep {
+        label,
+        source: Source::FileSystem { kind: c_string(kind), parameters: Vec::new(), attributes: 0 },
+        target: c_string(destination.as_os_str().as_encoded_bytes()),
+        target_is_folder: true,
+        no_links: !binds && matches!(kind, "proc" | "sysfs"),
+        inside_proc,
+        seal: false,
+        recursive: Attributes { set: options.recursive.set, clear: options.recursive.clear, ..Attributes::default() },
+        propagation: options.propagation,
+    };
+    if binds {
+        if let Some((name, _)) = options.data.iter().find(|(name, _)| !neutral_for_bind(name)) {
+            return Err(invalid(at("options"), format!("a bind mount has no option {name:?}")));
+        }
+        let source = given.source.as_deref().ok_or_else(|| invalid(at("source"), "a bind mount needs a source"))?;
+        let path = around.bundle.join(source);
+        let tree = bind(&mut step, &path, &options, false)?;
+        if destination == Path::new("/proc") {
+            if fs::file_system(tree.as_fd()).step("check", path.display())? != fs::PROC_MAGIC {
+                return Err(invalid(at("destination"), "only a procfs may be mounted on /proc"));
+            }
+            step.inside_proc = true;
+        }
+        step.source = Source::Tree(tree);
+    } else if matches!(kind, "cgroup" | "cgroup2") {
+        cgroup(&mut step, options, around)?;
+    } else if kind == "none" {
+        return Err(invalid(at("type"), "is missing, and the options do not say bind"));
+    } else {
+        file_system(&mut step, kind, source, &options);
+    }
+    Ok(step)
+}
+
+/// Options that change nothing for a bind mount: the defaults of mount(8).
+fn neutral_for_bind(name: &str) -> bool {
+    matches!(name, "async" | "loud" | "nomand" | "noiversion" | "nolazytime" | "mand" | "silent")
+}
+
+/// Over /proc or below it only a procfs or a few files may be mounted: anything else could take the runtime's or the
+/// application's writes to /proc astray (CVE-2019-19921, CVE-2023-27561). Says whether the target is one of those files.
+fn check_proc(destination: &Path, foreign: bool, field: &str) -> Result<bool> {
+    const FILES: [&str; 11] = [
+        "cpuinfo",
+        "diskstats",
+        "meminfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "loadavg",
+        "slabinfo",
+        "net/dev",
+        "sys/kernel/ns_last_pid",
+        "sys/crypto/fips_enabled",
+    ];
+    let Ok(rest) = destination.strip_prefix("/proc") else { return Ok(false) };
+    if rest.as_os_str().is_empty() || !foreign {
+        return Ok(false);
+    }
+    if FILES.iter().any(|file| rest == Path::new(file)) {
+        return Ok(true);
+    }
+    Err(invalid(field, format!("{} lies inside /proc", destination.display())))
+}
+
+/// Clones a path of the host and gives the clone its attributes.
+fn bind(step: &mut MountStep, path: &Path, options: &Options, force_readonly: bool) -> Result<OwnedFd> {
+    let recursive = options.bind == Some(Bind::Recursive);
+    let label = step.label.to_string_lossy().into_owned();
+    let tree = mount::clone_path(&c_string(path.as_os_str().as_encoded_bytes()), recursive).step("mount", &label)?;
+    let kind = fs::stat(tree.as_fd()).step("mount", &label)?.st_mode & libc::S_IFMT;
+    step.target_is_folder = kind == libc::S_IFDIR;
+    // Without a word on propagation: what the host mounts there later is seen, and nothing goes back.
+    let (propagation, all) = options.propagation.unwrap_or((libc::MS_SLAVE, true));
+    let mut own = Attributes { set: options.own.set, clear: options.own.clear, ..Attributes::default() };
+    if force_readonly {
+        own.set |= mount::RDONLY;
+    }
+    let mut deep = step.recursive;
+    if all && recursive {
+        deep.propagation = propagation;
+    } else {
+        own.propagation = propagation;
+    }
+    for (attributes, recursive) in [(own, false), (deep, true)] {
+        if !attributes.is_empty() {
+            mount::set_attributes(tree.as_fd(), recursive, &attributes).step("mount", &label)?;
+        }
+    }
+    step.recursive = Attributes::default();
+    step.propagation = None;
+    Ok(tree)
+}
+
+/// In a cgroup namespace of its own the container sees a cgroup2 of its own; without one, its part of the host's hierarchy,
+/// read-only if it is not trusted with the host's root (CVE-2023-25809).
+fn cgroup(step: &mut MountStep, mut options: Options, around: &Surroundings<'_>) -> Result<()> {
+    // What v1 wanted to know ("which hierarchy") means nothing here.
+    options.data.clear();
+    if around.own_cgroup_namespace {
+        file_system(step, "cgroup2", "cgroup", &options);
+        return Ok(());
+    }
+    // The cgroup is there already: `create` makes it before the mounts.
+    let path = PathBuf::from(format!("/sys/fs/cgroup{}", around.cgroup));
+    step.source = Source::Tree(bind(step, &path, &options, around.user_namespace)?);
+    Ok(())
+}
+
+fn file_system(step: &mut MountStep, kind: &str, source: &str, options: &Options) {
+    let mut parameters = vec![(c"source".to_owned(), Some(c_string(source)))];
+    let own = |name: &str, value: &Option<String>| (c_string(name), value.as_deref().map(c_string));
+    parameters.extend(options.data.iter().map(|(name, value)| own(name, value)));
+    let mut attributes = options.own.set;
+    // /dev and its like have to be filled first.
+    step.seal = kind == "tmpfs" && attributes & mount::RDONLY != 0;
+    if step.seal {
+        attributes &= !mount::RDONLY;
+    }
+    step.source = Source::FileSystem { kind: c_string(kind), parameters, attributes };
+}
+
+/// Masked and read-only paths as the child resolves them.
+pub(super) fn paths(all: &[String], field: &str) -> Result<Vec<CString>> {
+    all.iter()
+        .enumerate()
+        .map(|(index, path)| {
+            if path.starts_with('/') {
+                return Ok(c_string(normal(path).as_os_str().as_encoded_bytes()));
+            }
+            Err(invalid(format!("linux.{field}[{index}]"), format!("{path:?} is not an absolute path")))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_made_plain() {
+        for (given, plain) in [("/a/../../b/./c", "/b/c"), ("proc", "/proc"), ("//dev//pts/", "/dev/pts"), ("/..", "/")] {
+            assert_eq!(normal(given), Path::new(plain));
+        }
+    }
+
+    #[test]
+    fn nothing_is_mounted_inside_proc() {
+        let check = |path: &str, foreign| check_proc(&normal(path), foreign, "d");
+        assert!(!check("/proc", true).unwrap());
+        assert!(check("/proc/uptime", true).unwrap());
+        assert!(check("/proc/../proc/self/attr", true).is_err());
+        assert!(check("/proc/sys", true).is_err());
+        assert!(!check("/process", true).unwrap());
+    }
+}

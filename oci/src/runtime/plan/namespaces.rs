@@ -1,0 +1,121 @@
+//! Which namespaces the container gets: new ones, and existing ones by path.
+
+use std::os::fd::OwnedFd;
+
+use crate::runtime::config::{ConfigError, IdMapping, Linux, NamespaceKind};
+use crate::runtime::error::{Error, Result, Step, c_string};
+use crate::runtime::sys::fs;
+
+pub(crate) struct Namespaces {
+    /// Made by clone3.
+    pub(crate) create: u64,
+    /// Made by the child itself: a cgroup namespace takes the cgroup its maker is in as its root, and clone3 makes the namespace
+    /// before it moves the child; a time namespace must have its offsets before anybody is in it.
+    pub(crate) unshare: i32,
+    pub(crate) join: Vec<(NamespaceKind, OwnedFd)>,
+    /// Joined by the runtime itself before the clone, because only children enter it.
+    pub(crate) pid: Option<OwnedFd>,
+    /// Content of uid_map and gid_map, written by the runtime.
+    pub(crate) maps: Option<(String, String)>,
+    /// Content of timens_offsets.
+    pub(crate) time_offsets: String,
+    /// All that are not the host's.
+    kinds: i32,
+}
+
+impl Namespaces {
+    pub(super) fn new(linux: &Linux) -> Result<Namespaces> {
+        let mut all = Namespaces {
+            create: 0,
+            unshare: 0,
+            join: Vec::new(),
+            pid: None,
+            maps: None,
+            time_offsets: String::new(),
+            kinds: 0,
+        };
+        for (index, one) in linux.namespaces.iter().enumerate() {
+            all.kinds |= one.kind.flag();
+            match &one.path {
+                Some(path) => all.join(one.kind, path, &format!("linux.namespaces[{index}].path"))?,
+                None if matches!(one.kind, NamespaceKind::Cgroup | NamespaceKind::Time) => {
+                    all.unshare |= one.kind.flag();
+                }
+                None => all.create |= u64::from(one.kind.flag().unsigned_abs()),
+            }
+        }
+        let wrong = |error| Error::Config { file: "config.json".to_owned(), error };
+        if !all.has(NamespaceKind::Mount) {
+            let why = "holds no mount namespace; without one the container's mounts would be the host's";
+            return Err(wrong(ConfigError::invalid("linux.namespaces", why)));
+        }
+        all.maps = maps(linux, all.creates(NamespaceKind::User)).map_err(wrong)?;
+        if !linux.time_offsets.is_empty() {
+            if all.unshare & libc::CLONE_NEWTIME == 0 {
+                let why = "needs a new time namespace in linux.namespaces";
+                return Err(wrong(ConfigError::invalid("linux.timeOffsets", why)));
+            }
+            if all.creates(NamespaceKind::User) {
+                let why = "together with a new user namespace it is not available in this version";
+                return Err(wrong(ConfigError::unsupported("linux.timeOffsets", why)));
+            }
+            let lines = linux.time_offsets.iter().map(|(clock, s, ns)| format!("{clock} {s} {ns}\n"));
+            all.time_offsets = lines.collect();
+        }
+        Ok(all)
+    }
+
+    fn join(&mut self, kind: NamespaceKind, path: &str, field: &str) -> Result<()> {
+        let why = match kind {
+            NamespaceKind::Mount => Some("the container's root is built in a mount namespace of its own"),
+            NamespaceKind::User => Some("joining a user namespace is not available in this version"),
+            _ => None,
+        };
+        if let Some(why) = why {
+            return Err(Error::Config { file: "config.json".to_owned(), error: ConfigError::unsupported(field, why) });
+        }
+        let fd = fs::open_host(&c_string(path), libc::O_RDONLY, 0).step("open namespace", path)?;
+        if kind == NamespaceKind::Pid {
+            self.pid = Some(fd);
+        } else {
+            self.join.push((kind, fd));
+        }
+        Ok(())
+    }
+
+    /// Whether the container has one of its own, new or joined.
+    pub(crate) fn has(&self, kind: NamespaceKind) -> bool {
+        self.kinds & kind.flag() != 0
+    }
+
+    pub(crate) fn creates(&self, kind: NamespaceKind) -> bool {
+        self.create & u64::from(kind.flag().unsigned_abs()) != 0
+    }
+
+    pub(crate) fn kinds(&self) -> i32 {
+        self.kinds
+    }
+}
+
+fn maps(linux: &Linux, creates_user: bool) -> std::result::Result<Option<(String, String)>, ConfigError> {
+    let given = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
+    if !creates_user {
+        if given {
+            return Err(ConfigError::invalid("linux.uidMappings", "needs a new user namespace in linux.namespaces"));
+        }
+        return Ok(None);
+    }
+    for (mappings, field) in [(&linux.uid_mappings, "linux.uidMappings"), (&linux.gid_mappings, "linux.gidMappings")] {
+        if mappings.is_empty() {
+            return Err(ConfigError::invalid(field, "a new user namespace needs a mapping"));
+        }
+        if !mappings.iter().any(|one| one.container == 0 && one.size > 0) {
+            return Err(ConfigError::invalid(field, "maps no id to the container's 0, who has to set the container up"));
+        }
+    }
+    Ok(Some((lines(&linux.uid_mappings), lines(&linux.gid_mappings))))
+}
+
+fn lines(mappings: &[IdMapping]) -> String {
+    mappings.iter().map(|one| format!("{} {} {}\n", one.container, one.host, one.size)).collect()
+}

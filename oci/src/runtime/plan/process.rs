@@ -1,0 +1,182 @@
+//! The container's program: identity, privileges, limits, strings, all in the form the kernel takes them.
+
+use std::ffi::CString;
+use std::str::FromStr as _;
+
+use crate::runtime::config::{Capabilities, ConfigError, Process, RLimit};
+use crate::runtime::error::c_string;
+use crate::runtime::sys::process::{CapabilitySets, StringList};
+
+pub(crate) struct ProcessPlan {
+    pub(crate) args: StringList,
+    pub(crate) env: StringList,
+    /// Where the program may lie: one path if its name has a slash, else one for each folder of PATH.
+    pub(crate) candidates: Vec<CString>,
+    /// For errors.
+    pub(crate) name: CString,
+    pub(crate) cwd: CString,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) umask: u32,
+    pub(crate) sets: CapabilitySets,
+    pub(crate) bounding: u64,
+    pub(crate) ambient: u64,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) limits: Vec<(u32, libc::rlimit)>,
+    pub(crate) terminal: bool,
+    pub(crate) console_size: Option<(u16, u16)>,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) personality: Option<u64>,
+}
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+impl ProcessPlan {
+    /// `grantable` are the capabilities this machine can give; what is asked beyond them is told to `warn`
+    /// (spec: "SHOULD NOT fail").
+    pub(crate) fn new(process: &Process, grantable: u64, warn: &mut dyn FnMut(String)) -> Result<ProcessPlan> {
+        let Some(program) = process.args.first() else {
+            return Err(ConfigError::invalid("process.args", "holds no program"));
+        };
+        let none = Capabilities::default();
+        let given = process.capabilities.as_ref().unwrap_or(&none);
+        let mut missing = Vec::new();
+        let mut set = |names: &[String]| mask(names, grantable, &mut missing);
+        let sets = CapabilitySets {
+            effective: set(&given.effective),
+            permitted: set(&given.permitted),
+            inheritable: set(&given.inheritable),
+        };
+        let (bounding, ambient) = (set(&given.bounding), set(&given.ambient));
+        missing.sort();
+        missing.dedup();
+        for name in missing {
+            warn(format!("process.capabilities: {name} cannot be granted on this machine and is left out"));
+        }
+        if sets.effective & !sets.permitted != 0 {
+            return Err(ConfigError::invalid("process.capabilities.effective", "holds capabilities that permitted lacks"));
+        }
+        Ok(ProcessPlan {
+            candidates: candidates(program, &process.env),
+            name: c_string(program.as_str()),
+            args: strings(&process.args),
+            env: strings(&process.env),
+            cwd: c_string(process.cwd.as_str()),
+            uid: process.user.uid,
+            gid: process.user.gid,
+            groups: process.user.additional_gids.clone(),
+            umask: process.user.umask.unwrap_or(0o022),
+            sets,
+            bounding,
+            // The kernel refuses what is not both permitted and inheritable.
+            ambient: ambient & sets.permitted & sets.inheritable,
+            no_new_privileges: process.no_new_privileges,
+            limits: process.rlimits.iter().enumerate().map(|(i, l)| rlimit(i, l)).collect::<Result<_>>()?,
+            terminal: process.terminal,
+            console_size: process.console_size.filter(|_| process.terminal),
+            oom_score_adj: process.oom_score_adj,
+            personality: None,
+        })
+    }
+}
+
+fn strings(all: &[String]) -> StringList {
+    StringList::new(all.iter().map(|one| c_string(one.as_str())).collect())
+}
+
+fn mask(names: &[String], grantable: u64, missing: &mut Vec<String>) -> u64 {
+    let mut bits = 0;
+    for name in names {
+        let bit = caps::Capability::from_str(name).map_or(0, |cap| cap.bitmask()) & grantable;
+        if bit == 0 {
+            missing.push(name.clone());
+        }
+        bits |= bit;
+    }
+    bits
+}
+
+/// A program without a slash is looked for in the PATH of the *container's* environment, as execvp does.
+fn candidates(program: &str, env: &[String]) -> Vec<CString> {
+    if program.contains('/') {
+        return vec![c_string(program)];
+    }
+    let path = env.iter().rev().find_map(|one| one.strip_prefix("PATH=")).unwrap_or("/bin:/usr/bin");
+    let folders = path.split(':').map(|folder| if folder.is_empty() { "." } else { folder });
+    folders.map(|folder| c_string(format!("{folder}/{program}"))).collect()
+}
+
+fn rlimit(index: usize, limit: &RLimit) -> Result<(u32, libc::rlimit)> {
+    /// In the order of the kernel's numbers (asm-generic/resource.h).
+    const NAMES: [&str; 16] = [
+        "RLIMIT_CPU",
+        "RLIMIT_FSIZE",
+        "RLIMIT_DATA",
+        "RLIMIT_STACK",
+        "RLIMIT_CORE",
+        "RLIMIT_RSS",
+        "RLIMIT_NPROC",
+        "RLIMIT_NOFILE",
+        "RLIMIT_MEMLOCK",
+        "RLIMIT_AS",
+        "RLIMIT_LOCKS",
+        "RLIMIT_SIGPENDING",
+        "RLIMIT_MSGQUEUE",
+        "RLIMIT_NICE",
+        "RLIMIT_RTPRIO",
+        "RLIMIT_RTTIME",
+    ];
+    let number = NAMES.iter().position(|name| *name == limit.kind);
+    match number.and_then(|n| u32::try_from(n).ok()) {
+        Some(number) => Ok((number, libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard })),
+        None => {
+            let why = format!("{:?} is not a limit of this kernel", limit.kind);
+            Err(ConfigError::invalid(format!("process.rlimits[{index}].type"), why))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::config::parse_process;
+
+    fn plan_of(json: &str, grantable: u64) -> (Result<ProcessPlan>, Vec<String>) {
+        let mut warnings = Vec::new();
+        let plan = ProcessPlan::new(&parse_process(json).unwrap(), grantable, &mut |w| warnings.push(w));
+        (plan, warnings)
+    }
+
+    #[test]
+    fn capabilities_become_bits_and_absent_ones_are_empty() {
+        let sets = r#""bounding":["CAP_CHOWN","CAP_KILL","CAP_NO_SUCH"],"permitted":["CAP_CHOWN"],"effective":["CAP_CHOWN"],"ambient":["CAP_CHOWN"]"#;
+        let (plan, warnings) = plan_of(&format!(r#"{{"cwd":"/","args":["a"],"capabilities":{{{sets}}}}}"#), 1);
+        let plan = plan.unwrap();
+        assert_eq!((plan.bounding, plan.sets.permitted, plan.sets.inheritable, plan.ambient), (1, 1, 0, 0));
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        let (none, _) = plan_of(r#"{"cwd":"/","args":["a"]}"#, u64::MAX);
+        assert_eq!(none.unwrap().sets, CapabilitySets::default());
+    }
+
+    #[test]
+    fn programs_are_looked_for_in_the_containers_path() {
+        let paths = |name: &str, env: &[&str]| -> Vec<String> {
+            let env: Vec<String> = env.iter().map(|s| (*s).to_owned()).collect();
+            candidates(name, &env).iter().map(|c| c.to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(paths("sh", &["PATH=/a:/b:"]), ["/a/sh", "/b/sh", "./sh"]);
+        assert_eq!(paths("./sh", &["PATH=/a"]), ["./sh"]);
+        assert_eq!(paths("sh", &[]), ["/bin/sh", "/usr/bin/sh"]);
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        let error = |json| plan_of(json, u64::MAX).0.err().unwrap().to_string();
+        assert!(error(r#"{"cwd":"/"}"#).starts_with("process.args: "));
+        let limit = r#"{"cwd":"/","args":["a"],"rlimits":[{"type":"RLIMIT_X","soft":1,"hard":1}]}"#;
+        assert!(error(limit).starts_with("process.rlimits[0].type: "));
+        let caps = r#"{"cwd":"/","args":["a"],"capabilities":{"effective":["CAP_KILL"]}}"#;
+        assert!(error(caps).starts_with("process.capabilities.effective: "));
+    }
+}
