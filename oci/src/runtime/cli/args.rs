@@ -1,0 +1,416 @@
+//! From words to an operation.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::prelude::{Long, Short, Value};
+use lexopt::{Parser, ValueExt as _};
+
+use super::Log;
+use crate::runtime::error::{Error, Result};
+use crate::runtime::id::ContainerId;
+use crate::runtime::ops::{CreateOptions, ExecOptions, parse_signal};
+
+const DEFAULT_ROOT: &str = "/run/orlop/oci";
+
+const HELP: &str = "\
+orlop-oci: an OCI container runtime (runtime-spec 1.3, cgroup v2)
+
+usage: orlop-oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] COMMAND …
+
+  create  --bundle DIR [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N] ID
+  start   ID
+  run     the options of create, [--detach] [--keep] ID
+  exec    [--process FILE] [--detach] [--pid-file FILE] [--console-socket SOCKET] [--tty] [--cwd DIR] [--env N=V] [--user UID[:GID]]
+          [--additional-gids GID] [--cap CAP] [--no-new-privs] [--ignore-paused] [--cgroup PATH] [--preserve-fds N] ID COMMAND …
+  kill    [--all] ID [SIGNAL]
+  delete  [--force] ID
+  state   ID
+  list    [--format table|json] [--quiet]
+  ps      [--format table|json] ID
+  pause   ID
+  resume  ID
+  features
+  spec    [--bundle DIR]
+";
+
+pub(super) struct Invocation {
+    pub(super) root: PathBuf,
+    pub(super) command: Command,
+}
+
+pub(super) enum Command {
+    Create { id: ContainerId, options: CreateOptions },
+    Run { id: ContainerId, options: CreateOptions, detach: bool, keep: bool },
+    Start { id: ContainerId },
+    Exec { id: ContainerId, options: Box<ExecOptions> },
+    Kill { id: ContainerId, signal: i32, all: bool },
+    Delete { id: ContainerId, force: bool },
+    State { id: ContainerId },
+    List { json: bool, quiet: bool },
+    Ps { id: ContainerId, json: bool },
+    Freeze { id: ContainerId, frozen: bool },
+    Features,
+    Spec { bundle: PathBuf },
+}
+
+/// Nothing: help or version was asked for and printed.
+pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<(Log, Invocation)>> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    Words { parser: Parser::from_iter(words), root: DEFAULT_ROOT.into(), log: Log::default() }.read()
+}
+
+struct Words {
+    parser: Parser,
+    root: PathBuf,
+    log: Log,
+}
+
+/// What an option or positional of a command was.
+enum Word {
+    Flag(String),
+    Positional(String),
+    End,
+}
+
+fn usage(error: impl std::fmt::Display) -> Error {
+    Error::Usage(format!("{error} (see orlop-oci --help)"))
+}
+
+impl Words {
+    fn read(mut self) -> Result<Option<(Log, Invocation)>> {
+        let name = match self.word()? {
+            Word::Positional(name) => name,
+            Word::End => return Err(usage("a command is missing")),
+            Word::Flag(flag) if flag == "help" || flag == "h" => return say(HELP),
+            Word::Flag(flag) if flag == "version" || flag == "v" => {
+                return say(concat!("orlop-oci version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0\n"));
+            }
+            Word::Flag(flag) => return Err(unknown(&flag)),
+        };
+        let command = match name.as_str() {
+            "create" | "run" => self.create(name == "run")?,
+            "exec" => self.exec()?,
+            "kill" => self.kill()?,
+            "list" => self.list()?,
+            "help" => return say(HELP),
+            _ => self.simple(&name)?,
+        };
+        Ok(Some((self.log, Invocation { root: self.root, command })))
+    }
+
+    /// The next option that is not one of the global ones, which may stand anywhere.
+    fn word(&mut self) -> Result<Word> {
+        loop {
+            let flag = match self.parser.next().map_err(usage)? {
+                None => return Ok(Word::End),
+                Some(Value(value)) => return value.string().map(Word::Positional).map_err(usage),
+                Some(Long(name)) => name.to_owned(),
+                Some(Short(letter)) => letter.to_string(),
+            };
+            match flag.as_str() {
+                "root" => self.root = absolute(self.value()?)?,
+                "log" => self.log.file = Some(absolute(self.value()?)?),
+                "log-format" => {
+                    self.log.json = match self.value()?.as_str() {
+                        "json" => true,
+                        "text" => false,
+                        other => return Err(usage(format!("--log-format {other:?} is neither text nor json"))),
+                    }
+                }
+                "debug" => self.log.debug = self.boolean()?,
+                "systemd-cgroup" if self.boolean()? => {
+                    return Err(usage("--systemd-cgroup: this runtime talks to cgroup v2 itself and to no systemd"));
+                }
+                "systemd-cgroup" => {}
+                "rootless" if self.value()? == "true" => {
+                    return Err(usage("--rootless true is not available in this version"));
+                }
+                "rootless" => {}
+                "no-pivot" => {
+                    return Err(usage("--no-pivot is not available: without pivot_root a container can leave its root"));
+                }
+                _ => return Ok(Word::Flag(flag)),
+            }
+        }
+    }
+
+    fn value(&mut self) -> Result<String> {
+        self.parser.value().map_err(usage)?.string().map_err(usage)
+    }
+
+    fn number(&mut self, flag: &str) -> Result<u32> {
+        let value = self.value()?;
+        decimal(&value).ok_or_else(|| usage(format!("--{flag} {value:?} is not a number")))
+    }
+
+    /// A flag alone, or `--flag=true` as engines written in Go may say.
+    fn boolean(&mut self) -> Result<bool> {
+        match self.parser.optional_value() {
+            None => Ok(true),
+            Some(value) if value == "true" => Ok(true),
+            Some(value) if value == "false" => Ok(false),
+            Some(value) => Err(usage(format!("{value:?} is neither true nor false"))),
+        }
+    }
+
+    fn format(&mut self) -> Result<bool> {
+        match self.value()?.as_str() {
+            "json" => Ok(true),
+            "table" => Ok(false),
+            other => Err(usage(format!("--format {other:?} is neither table nor json"))),
+        }
+    }
+
+    fn create(&mut self, run: bool) -> Result<Command> {
+        let mut options = CreateOptions { bundle: ".".into(), ..CreateOptions::default() };
+        let (mut id, mut detach, mut keep) = (None, false, false);
+        loop {
+            match self.word()? {
+                Word::End => break,
+                Word::Positional(word) => take_id(&mut id, &word)?,
+                Word::Flag(flag) => match flag.as_str() {
+                    "bundle" | "b" => options.bundle = self.value()?.into(),
+                    "pid-file" => options.pid_file = Some(absolute(self.value()?)?),
+                    "console-socket" => options.console_socket = Some(absolute(self.value()?)?),
+                    "preserve-fds" => options.preserve_fds = self.number("preserve-fds")?,
+                    "detach" | "d" if run => detach = self.boolean()?,
+                    "keep" if run => keep = self.boolean()?,
+                    // There is never a subreaper: it is as asked.
+                    "no-subreaper" if run => drop(self.boolean()?),
+                    _ => return Err(unknown(&flag)),
+                },
+            }
+        }
+        let id = need_id(id)?;
+        Ok(if run { Command::Run { id, options, detach, keep } } else { Command::Create { id, options } })
+    }
+
+    fn exec(&mut self) -> Result<Command> {
+        let mut options = Box::new(ExecOptions::default());
+        let id = loop {
+            match self.word()? {
+                Word::End => return Err(usage("the container's id is missing")),
+                Word::Positional(id) => break ContainerId::parse(&id)?,
+                Word::Flag(flag) => self.exec_flag(&flag, &mut options)?,
+            }
+        };
+        // Behind the id everything is the command's, unless the process comes from a file.
+        while options.process_file.is_some() {
+            match self.word()? {
+                Word::Flag(flag) => self.exec_flag(&flag, &mut options)?,
+                Word::Positional(_) => return Err(usage("a command was given beside --process")),
+                Word::End => return Ok(Command::Exec { id, options }),
+            }
+        }
+        let rest: Vec<OsString> = self.parser.raw_args().map_err(usage)?.collect();
+        // `exec ID -- COMMAND`: the dashes are the shell's habit, not the program's name.
+        let skip = usize::from(rest.first().is_some_and(|first| first == "--"));
+        options.args = rest.into_iter().skip(skip).map(|one| one.string().map_err(usage)).collect::<Result<_>>()?;
+        if options.args.is_empty() {
+            return Err(usage("the command is missing"));
+        }
+        Ok(Command::Exec { id, options })
+    }
+
+    fn exec_flag(&mut self, flag: &str, options: &mut ExecOptions) -> Result<()> {
+        match flag {
+            "process" | "p" => options.process_file = Some(self.value()?.into()),
+            "detach" | "d" => options.detach = self.boolean()?,
+            "pid-file" => options.pid_file = Some(absolute(self.value()?)?),
+            "console-socket" => options.console_socket = Some(absolute(self.value()?)?),
+            "tty" | "t" => options.terminal = self.boolean()?,
+            "cwd" => options.cwd = Some(self.value()?),
+            "env" | "e" => {
+                let value = self.value()?;
+                if !value.contains('=') {
+                    return Err(usage(format!("--env {value:?} is not of the form NAME=VALUE")));
+                }
+                options.env.push(value);
+            }
+            "user" | "u" => options.user = Some(user(&self.value()?)?),
+            "additional-gids" | "g" => options.groups.push(self.number("additional-gids")?),
+            "cap" | "c" => options.capabilities.push(self.value()?),
+            "no-new-privs" => options.no_new_privileges = self.boolean()?,
+            "ignore-paused" => options.ignore_paused = self.boolean()?,
+            "cgroup" => options.cgroup = Some(self.value()?),
+            "preserve-fds" => options.preserve_fds = self.number("preserve-fds")?,
+            "apparmor" | "process-label" => {
+                return Err(usage(format!("--{flag}: security labels are not available in this version")));
+            }
+            _ => return Err(unknown(flag)),
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self) -> Result<Command> {
+        let (mut id, mut signal, mut all) = (None, None, false);
+        loop {
+            match self.word()? {
+                Word::End => break,
+                Word::Positional(word) if id.is_none() => id = Some(ContainerId::parse(&word)?),
+                Word::Positional(word) if signal.is_none() => signal = Some(parse_signal(&word)?),
+                Word::Positional(word) => return Err(usage(format!("one word too many: {word:?}"))),
+                Word::Flag(flag) if flag == "all" || flag == "a" => all = self.boolean()?,
+                Word::Flag(flag) if flag == "signal" || flag == "s" => signal = Some(parse_signal(&self.value()?)?),
+                Word::Flag(flag) => return Err(unknown(&flag)),
+            }
+        }
+        Ok(Command::Kill { id: need_id(id)?, signal: signal.unwrap_or(libc::SIGTERM), all })
+    }
+
+    fn list(&mut self) -> Result<Command> {
+        let (mut json, mut quiet) = (false, false);
+        loop {
+            match self.word()? {
+                Word::End => return Ok(Command::List { json, quiet }),
+                Word::Flag(flag) if flag == "format" || flag == "f" => json = self.format()?,
+                Word::Flag(flag) if flag == "quiet" || flag == "q" => quiet = self.boolean()?,
+                Word::Flag(flag) => return Err(unknown(&flag)),
+                Word::Positional(word) => return Err(usage(format!("one word too many: {word:?}"))),
+            }
+        }
+    }
+
+    /// The commands with an id and at most one option.
+    fn simple(&mut self, name: &str) -> Result<Command> {
+        let known = ["start", "state", "delete", "ps", "pause", "resume", "features", "spec"];
+        if !known.contains(&name) {
+            return Err(usage(format!("{name:?} is not a command")));
+        }
+        let (mut id, mut force, mut json, mut bundle) = (None, false, false, PathBuf::from("."));
+        loop {
+            match self.word()? {
+                Word::End => break,
+                Word::Positional(word) => take_id(&mut id, &word)?,
+                Word::Flag(flag) => match (name, flag.as_str()) {
+                    ("delete", "force" | "f") => force = self.boolean()?,
+                    ("ps", "format" | "f") => json = self.format()?,
+                    ("spec", "bundle" | "b") => bundle = self.value()?.into(),
+                    _ => return Err(unknown(&flag)),
+                },
+            }
+        }
+        match name {
+            "features" => return Ok(Command::Features),
+            "spec" => return Ok(Command::Spec { bundle }),
+            _ => {}
+        }
+        let id = need_id(id)?;
+        Ok(match name {
+            "start" => Command::Start { id },
+            "state" => Command::State { id },
+            "delete" => Command::Delete { id, force },
+            "ps" => Command::Ps { id, json },
+            _ => Command::Freeze { id, frozen: name == "pause" },
+        })
+    }
+}
+
+fn say(text: &str) -> Result<Option<(Log, Invocation)>> {
+    super::print(text).map(|_| None)
+}
+
+fn unknown(flag: &str) -> Error {
+    let dashes = if flag.chars().count() == 1 { "-" } else { "--" };
+    usage(format!("{dashes}{flag} is not an option of this command"))
+}
+
+fn take_id(id: &mut Option<ContainerId>, word: &str) -> Result<()> {
+    if id.is_some() {
+        return Err(usage(format!("one word too many: {word:?}")));
+    }
+    *id = Some(ContainerId::parse(word)?);
+    Ok(())
+}
+
+fn need_id(id: Option<ContainerId>) -> Result<ContainerId> {
+    id.ok_or_else(|| usage("the container's id is missing"))
+}
+
+/// The runtime changes its working directory, so paths are made absolute at once.
+fn absolute(path: String) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(usage)
+}
+
+/// Digits and nothing else: no sign, no space, no other base.
+fn decimal(text: &str) -> Option<u32> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// `UID` or `UID:GID`, as numbers; names would have to be looked up in files of the container (CVE-2026-30892).
+fn user(text: &str) -> Result<(u32, Option<u32>)> {
+    let wrong = || usage(format!("--user {text:?} is not of the form UID or UID:GID"));
+    let id = |text: &str| decimal(text).filter(|id| *id != u32::MAX).ok_or_else(wrong);
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((id(uid)?, Some(id(gid)?))),
+        None => Ok((id(text)?, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(line: &str) -> Result<Command> {
+        let words = std::iter::once("orlop-oci").chain(line.split_ascii_whitespace()).map(OsString::from);
+        parse(words).map(|both| both.unwrap().1.command)
+    }
+
+    #[test]
+    fn options_before_and_after_the_id() {
+        for line in [
+            "create --bundle /b --pid-file /p web",
+            "create web -b /b --pid-file=/p",
+            "--root /r create -b /b web --pid-file /p --log /l",
+        ] {
+            let Ok(Command::Create { id, options }) = parse_words(line) else { panic!("{line}") };
+            let pid_file = options.pid_file.unwrap();
+            assert_eq!((id.as_str(), options.bundle.to_str(), pid_file.to_str()), ("web", Some("/b"), Some("/p")));
+        }
+        assert!(matches!(parse_words("kill web KILL --all"), Ok(Command::Kill { signal: 9, all: true, .. })));
+        assert!(matches!(parse_words("kill web"), Ok(Command::Kill { signal: 15, all: false, .. })));
+        assert!(matches!(parse_words("delete web --force"), Ok(Command::Delete { force: true, .. })));
+        assert!(matches!(parse_words("--systemd-cgroup=false state web"), Ok(Command::State { .. })));
+    }
+
+    #[test]
+    fn behind_execs_id_everything_is_the_commands() {
+        let Ok(Command::Exec { options, .. }) = parse_words("exec -d --env A=B web ls --root -x") else { panic!() };
+        assert_eq!(options.args, ["ls", "--root", "-x"]);
+        let Ok(Command::Exec { options, .. }) = parse_words("exec --process /p web --pid-file /f -d") else { panic!() };
+        assert!(options.detach && options.pid_file.is_some());
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused() {
+        for line in [
+            "",
+            "create",
+            "create a b",
+            "frob a",
+            "start a --force",
+            "exec web",
+            "kill web NOPE",
+            "create ../x",
+            "--systemd-cgroup state a",
+            "create --no-pivot a",
+            "list a",
+            "run --preserve-fds x a",
+            "exec --cap",
+            "--log-format xml state a",
+            "exec --env A web ls",
+        ] {
+            assert!(parse_words(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn users_are_exact_numbers() {
+        assert_eq!(user("1").unwrap(), (1, None));
+        assert_eq!(user("1:2").unwrap(), (1, Some(2)));
+        for bad in ["", "1:", ":2", "abc", "-1", "4294967296", "4294967295", " 1", "0x1", "1.5", "1:2:3", "+1"] {
+            assert!(user(bad).is_err(), "{bad}");
+        }
+    }
+}

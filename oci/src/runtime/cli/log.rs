@@ -1,0 +1,71 @@
+//! Where messages go: one line on stderr, and to the file of `--log` in the form engines parse.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use crate::runtime::json::Writer;
+use crate::runtime::time;
+
+#[derive(Clone, Default)]
+pub(crate) struct Log {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) json: bool,
+    pub(crate) debug: bool,
+}
+
+impl Log {
+    pub(crate) fn error(&self, message: &str) {
+        // A person reads stderr; should it be closed, there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "orlop-oci: {message}");
+        self.to_file("error", message);
+    }
+
+    pub(crate) fn warn(&self, message: &str) {
+        if self.file.is_none() {
+            let _ = writeln!(std::io::stderr(), "orlop-oci: warning: {message}");
+        }
+        self.to_file("warning", message);
+    }
+
+    /// With `--debug`: on stderr too, unless there is a file for it.
+    pub(crate) fn debug(&self, message: &str) {
+        if self.debug {
+            if self.file.is_none() {
+                let _ = writeln!(std::io::stderr(), "orlop-oci: debug: {message}");
+            }
+            self.to_file("debug", message);
+        }
+    }
+
+    fn to_file(&self, level: &str, message: &str) {
+        let Some(path) = &self.file else { return };
+        let line = self.line(level, message, &time::now());
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        // The message is on stderr as well; that the log cannot be written is no reason to fail a container.
+        let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    }
+
+    fn line(&self, level: &str, message: &str, time: &str) -> String {
+        let mut w = Writer::new();
+        if self.json {
+            w.open('{').name("level").string(level).name("msg").string(message).name("time").string(time).close('}');
+            return w.finish() + "\n";
+        }
+        w.string(message);
+        format!("time=\"{time}\" level={level} msg={}\n", w.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms() {
+        let mut log = Log { json: true, ..Log::default() };
+        let json = "{\"level\":\"error\",\"msg\":\"a \\\"b\\\"\\n\",\"time\":\"T\"}\n";
+        assert_eq!(log.line("error", "a \"b\"\n", "T"), json);
+        log.json = false;
+        assert_eq!(log.line("error", "a \"b\"", "T"), "time=\"T\" level=error msg=\"a \\\"b\\\"\"\n");
+    }
+}

@@ -1,0 +1,64 @@
+//! The command line: runc's, options before and after the container's id.
+
+mod args;
+mod log;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+pub(crate) use log::Log;
+
+use self::args::{Command, Invocation};
+use super::error::{Error, Result};
+use super::ops::{self, Machine};
+use super::procfs::Procfs;
+use super::store::Store;
+
+/// The program. Exit status: 0, or 1 with one line on stderr; `run` and `exec` in the foreground give the container's own.
+pub fn main() -> ExitCode {
+    let (log, invocation) = match args::parse(std::env::args_os()) {
+        Ok(Some(both)) => both,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            Log::default().error(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    match perform(log.clone(), invocation) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            log.error(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(log: Log, Invocation { root, command }: Invocation) -> Result<u8> {
+    match &command {
+        Command::Features => return print(&ops::features()),
+        Command::Spec { bundle } => return ops::spec(bundle).map(|()| 0),
+        Command::Create { .. } | Command::Run { .. } | Command::Exec { .. } => ops::protect()?,
+        _ => {}
+    }
+    let machine = &Machine { store: Store::new(root), proc: Procfs::open()?, log };
+    match command {
+        Command::Create { id, options } => ops::create(machine, &id, &options).map(|_| 0),
+        Command::Run { id, options, detach, keep } => ops::run(machine, &id, &options, detach, keep),
+        Command::Start { id } => ops::start(machine, &id).map(|()| 0),
+        Command::Exec { id, options } => ops::exec(machine, &id, &options),
+        Command::Kill { id, signal, all } => ops::kill(machine, &id, signal, all).map(|()| 0),
+        Command::Delete { id, force } => ops::delete(machine, &id, force).map(|()| 0),
+        Command::Freeze { id, frozen } => ops::freeze(machine, &id, frozen).map(|()| 0),
+        Command::State { id } => print(&ops::state(machine, &id)?),
+        Command::List { json, quiet } => print(&ops::list(machine, json, quiet)?),
+        Command::Ps { id, json } => print(&ops::ps(machine, &id, json)?),
+        Command::Features | Command::Spec { .. } => Ok(0),
+    }
+}
+
+fn print(text: &str) -> Result<u8> {
+    let failed = |error: std::io::Error| Error::System { step: "write to", object: "stdout".to_owned(), errno: error.into() };
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(failed)?;
+    Ok(0)
+}

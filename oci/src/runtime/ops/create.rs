@@ -1,0 +1,211 @@
+//! `create`: everything of the container but its program running.
+//!
+//! Order: what can be refused is refused before anything is made; then folder, state file, cgroup, mounts (detached), and only
+//! then the process, which is in its cgroup and namespaces from its first instruction. Whatever fails, all of it is undone.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use super::Machine;
+use super::hooks::{Place, run_all};
+use super::wait::how_it_ended;
+use crate::runtime::cgroup::{self, Cgroup};
+use crate::runtime::child::{self, Ends, FAILED, GO, HOOKS, READY};
+use crate::runtime::config::{Config, Hooks, Resources};
+use crate::runtime::error::{Error, Result, Step, c_string};
+use crate::runtime::id::ContainerId;
+use crate::runtime::plan::{Given, Plan, rootfs_path};
+use crate::runtime::state::{START_SOCKET, State, Status};
+use crate::runtime::store::{Folder, replace_file};
+use crate::runtime::sys::process::{self, Side};
+use crate::runtime::sys::{Errno, fs, socket};
+use crate::runtime::time;
+
+#[derive(Default)]
+pub(crate) struct CreateOptions {
+    pub(crate) bundle: PathBuf,
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) preserve_fds: u32,
+}
+
+/// A created container: its folder is still locked, its process waits for `start`.
+pub(crate) struct Created {
+    pub(crate) folder: Folder,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// What has to be undone when a later step fails.
+#[derive(Default)]
+struct Made {
+    cgroup: Option<Cgroup>,
+    pidfd: Option<OwnedFd>,
+    hooks_ran: bool,
+}
+
+pub(crate) fn create(machine: &Machine, id: &ContainerId, options: &CreateOptions) -> Result<Created> {
+    let bundle = std::fs::canonicalize(&options.bundle).step("open bundle", options.bundle.display())?;
+    let file = bundle.join("config.json");
+    let text = std::fs::read_to_string(&file).step("read", file.display())?;
+    let config = Config::parse(&text).map_err(|error| Error::Config { file: file.display().to_string(), error })?;
+    for path in &config.unknown {
+        machine.log.warn(&format!("{}: {path}: unknown property, ignored", file.display()));
+    }
+    machine.log.debug(&format!("create id={id} bundle={}", bundle.display()));
+    let folder = machine.store.create(id)?;
+    let mut state = State {
+        id: id.to_string(),
+        oci_version: config.oci_version.clone(),
+        rootfs: rootfs_path(&config, &bundle).display().to_string(),
+        bundle: bundle.display().to_string(),
+        created: time::now(),
+        annotations: config.annotations.clone(),
+        hooks: config.hooks_text.clone(),
+        process: config.process_text.clone(),
+        ..State::default()
+    };
+    let mut made = Made::default();
+    match build(machine, &folder, &config, &bundle, options, &mut state, &mut made) {
+        Ok(pidfd) => Ok(Created { folder, pidfd }),
+        Err(error) => {
+            undo(machine, &folder, &config.hooks, &state, made);
+            Err(error)
+        }
+    }
+}
+
+fn build(
+    machine: &Machine,
+    folder: &Folder,
+    config: &Config,
+    bundle: &Path,
+    options: &CreateOptions,
+    state: &mut State,
+    made: &mut Made,
+) -> Result<OwnedFd> {
+    state.cgroup = cgroup::path_for(config.linux.cgroups_path.as_deref(), &state.id, &machine.proc)?;
+    // Before anything else exists: should we be killed now, `delete` knows where to look.
+    state.save(folder)?;
+    let cgroup = made.cgroup.insert(Cgroup::create(&state.cgroup)?);
+    let none = Resources::default();
+    let resources = config.linux.resources.as_ref().unwrap_or(&none);
+    cgroup.apply(resources)?;
+    let given = Given {
+        bundle,
+        cgroup: &state.cgroup,
+        console_socket: options.console_socket.as_deref(),
+        preserve_fds: options.preserve_fds,
+        own_capabilities: process::permitted_capabilities().step("read", "own capabilities")?,
+    };
+    let plan = Plan::build(config, &given, &mut |warning| machine.log.warn(&warning))?;
+    cgroup.guard_devices(&resources.devices)?;
+    state.namespaces = plan.namespaces.kinds();
+    let listener = listen(folder, bundle)?;
+    let (ours, theirs) = socket::pair().step("create", "channel")?;
+    if let Some(namespace) = &plan.namespaces.pid {
+        process::join_namespace(namespace.as_fd(), libc::CLONE_NEWPID).step("join namespace", "pid")?;
+    }
+    let side = process::clone(plan.namespaces.create, Some(cgroup.fd())).step("clone", "the container's process")?;
+    let (pid, pidfd) = match side {
+        Side::Child => {
+            // With our copy of the runtime's end closed, its death is seen as the end of the channel.
+            drop(ours);
+            let ends = Ends { channel: theirs, listener, hooks: has_create_hooks(&config.hooks) };
+            child::init(&plan, machine.proc.fd(), &ends)
+        }
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    let pidfd = made.pidfd.insert(pidfd);
+    state.pid = pid;
+    state.start_ticks = machine.proc.stat(pid).map_or(0, |stat| stat.start_ticks);
+    outside_steps(machine, &plan, pid, ours.as_fd())?;
+    loop {
+        let mut message = [0; 8192];
+        let count = socket::receive(ours.as_fd(), &mut message).step("listen to", "the container's process")?;
+        let message = message.get(..count).unwrap_or_default();
+        if message == READY {
+            break;
+        } else if message == HOOKS {
+            made.hooks_ran = true;
+            create_hooks(&config.hooks, state, pidfd.as_fd())?;
+            socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
+        } else {
+            return Err(failure(message, pidfd.as_fd()));
+        }
+    }
+    state.save(folder)?;
+    if let Some(file) = &options.pid_file {
+        replace_file(file, &pid.to_string())?;
+    }
+    socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
+    pidfd.try_clone().step("keep", "the container's pidfd")
+}
+
+/// The start socket, bound by its name alone: the path of the folder may be longer than a socket's address.
+fn listen(folder: &Folder, bundle: &Path) -> Result<OwnedFd> {
+    fs::chdir_fd(folder.fd()).step("enter", folder.path.display())?;
+    let listener = socket::listen(START_SOCKET.to_bytes()).step("create start socket in", folder.path.display());
+    let back = fs::open_host(&c_string(bundle.as_os_str().as_encoded_bytes()), libc::O_PATH | libc::O_DIRECTORY, 0);
+    fs::chdir_fd(back.step("enter", bundle.display())?.as_fd()).step("enter", bundle.display())?;
+    listener
+}
+
+/// What only a process outside the container's user namespace can do for it.
+fn outside_steps(machine: &Machine, plan: &Plan, pid: i32, channel: BorrowedFd<'_>) -> Result<()> {
+    if let Some((uids, gids)) = &plan.namespaces.maps {
+        machine.proc.write(&format!("{pid}/uid_map"), uids.as_bytes()).step("set", "linux.uidMappings")?;
+        machine.proc.write(&format!("{pid}/gid_map"), gids.as_bytes()).step("set", "linux.gidMappings")?;
+        socket::send(channel, &[GO]).step("answer", "the container's process")?;
+    }
+    set_oom_score(machine, pid, plan.process.oom_score_adj)
+}
+
+pub(super) fn set_oom_score(machine: &Machine, pid: i32, score: Option<i32>) -> Result<()> {
+    let Some(score) = score else { return Ok(()) };
+    let path = format!("{pid}/oom_score_adj");
+    machine.proc.write(&path, score.to_string().as_bytes()).step("set", format!("process.oomScoreAdj to {score}"))
+}
+
+fn has_create_hooks(hooks: &Hooks) -> bool {
+    !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty() && hooks.create_container.is_empty())
+}
+
+fn create_hooks(hooks: &Hooks, state: &State, pidfd: BorrowedFd<'_>) -> Result<()> {
+    let document = state.document(Status::Creating);
+    run_all(&hooks.prestart, &document, Place::Runtime)?;
+    run_all(&hooks.create_runtime, &document, Place::Runtime)?;
+    run_all(&hooks.create_container, &document, Place::Container { pidfd, kinds: state.namespaces })
+}
+
+/// The child's own words, or how it ended if it had none.
+pub(super) fn failure(message: &[u8], pidfd: BorrowedFd<'_>) -> Error {
+    match message.strip_prefix(FAILED).and_then(|rest| rest.split_first_chunk::<4>()) {
+        Some((errno, words)) => {
+            let errno = Errno(i32::from_le_bytes(*errno));
+            Error::Child(format!("{}: {errno}", String::from_utf8_lossy(words)))
+        }
+        None => Error::ChildGone(format!("the container's process {} before it was ready", how_it_ended(pidfd))),
+    }
+}
+
+/// Takes everything back, in the opposite order; what cannot be taken back is told and does not stop the rest.
+fn undo(machine: &Machine, folder: &Folder, hooks: &Hooks, state: &State, made: Made) {
+    let tell = |result: Result<()>| {
+        if let Err(error) = result {
+            machine.log.warn(&format!("while undoing: {error}"));
+        }
+    };
+    if let Some(pidfd) = made.pidfd {
+        // It may have ended, and been waited for, already: both calls then have nothing to do.
+        let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::wait(pidfd.as_fd());
+    }
+    if let Some(cgroup) = made.cgroup {
+        tell(cgroup.kill().and_then(|()| cgroup.remove()));
+    }
+    if made.hooks_ran {
+        tell(run_all(&hooks.poststop, &state.document(Status::Stopped), Place::Runtime));
+    }
+    tell(folder.remove());
+}

@@ -1,0 +1,60 @@
+//! `delete`: nothing of the container is left.
+
+use std::os::fd::AsFd;
+
+use super::Machine;
+use super::hooks::{Place, run_all};
+use super::kill::open_process;
+use crate::runtime::cgroup::Cgroup;
+use crate::runtime::error::{Error, Result, Step};
+use crate::runtime::id::ContainerId;
+use crate::runtime::state::{START_SOCKET, State, Status};
+use crate::runtime::store::Folder;
+use crate::runtime::sys::{Errno, process};
+
+pub(crate) fn delete(machine: &Machine, id: &ContainerId, force: bool) -> Result<()> {
+    match machine.store.open(id) {
+        Err(Error::NotFound { .. }) if force => Ok(()),
+        other => delete_locked(machine, &other?, force),
+    }
+}
+
+pub(super) fn delete_locked(machine: &Machine, folder: &Folder, force: bool) -> Result<()> {
+    // No state file: its `create` died at once, and made nothing but the folder.
+    let Some(state) = State::load(folder)? else { return folder.remove() };
+    let status = state.status(&machine.proc, folder.exists(START_SOCKET));
+    // "creating" with the lock in our hands: its `create` died on the way.
+    if matches!(status, Status::Running | Status::Paused) && !force {
+        return Err(state.refuse("delete", status));
+    }
+    if status != Status::Stopped && state.pid != 0 {
+        end(&state, machine)?;
+    }
+    if let Some(cgroup) = Cgroup::open(&state.cgroup)? {
+        // Those of its processes that outlived the first one.
+        if cgroup.populated() {
+            cgroup.kill()?;
+        }
+        cgroup.remove()?;
+    }
+    // Of namespaces and mounts nothing is left: both went with the last process.
+    folder.remove()?;
+    if let Err(error) = run_all(&state.hooks()?.poststop, &state.document(Status::Stopped), Place::Runtime) {
+        // Spec, section "Lifecycle": a warning, as if the hook had succeeded.
+        machine.log.warn(&error.to_string());
+    }
+    Ok(())
+}
+
+/// SIGKILL, and wait until the process is gone.
+fn end(state: &State, machine: &Machine) -> Result<()> {
+    let Some(pidfd) = open_process(state, &machine.proc)? else { return Ok(()) };
+    match process::send_signal(pidfd.as_fd(), libc::SIGKILL) {
+        Ok(()) | Err(Errno(libc::ESRCH)) => {}
+        Err(errno) => return Err(errno).step("kill", format!("container {}", state.id)),
+    }
+    if process::wait_readable(pidfd.as_fd(), 10_000).step("wait for the end of", "the container's process")? {
+        return Ok(());
+    }
+    Err(Errno(libc::ETIMEDOUT)).step("wait for the end of", "the container's process")
+}

@@ -1,0 +1,173 @@
+//! `exec`: one more process in a container that runs.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+
+use super::Machine;
+use super::create::{failure, set_oom_score};
+use super::kill::open_process;
+use super::wait::foreground;
+use crate::runtime::cgroup::Cgroup;
+use crate::runtime::child::{self, GO, Guest, READY};
+use crate::runtime::config::{ConfigError, NamespaceKind, Process, parse_process};
+use crate::runtime::error::{Error, Result, Step};
+use crate::runtime::id::ContainerId;
+use crate::runtime::plan::{ProcessPlan, console};
+use crate::runtime::state::{START_SOCKET, State, Status};
+use crate::runtime::store::replace_file;
+use crate::runtime::sys::process::{self, Side};
+use crate::runtime::sys::signal::Signals;
+use crate::runtime::sys::socket;
+
+#[derive(Default)]
+pub(crate) struct ExecOptions {
+    pub(crate) process_file: Option<PathBuf>,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<String>,
+    pub(crate) cwd: Option<String>,
+    pub(crate) user: Option<(u32, Option<u32>)>,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) terminal: bool,
+    pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) detach: bool,
+    pub(crate) ignore_paused: bool,
+    pub(crate) cgroup: Option<String>,
+    pub(crate) preserve_fds: u32,
+}
+
+/// The exit status for the shell: 0 when detached, else the process's.
+pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -> Result<u8> {
+    let signals = if options.detach { None } else { Some(Signals::take_all().step("take", "signals")?) };
+    let folder = machine.store.open(id)?;
+    let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
+    let status = state.status(&machine.proc, folder.exists(START_SOCKET));
+    match status {
+        Status::Running | Status::Created => {}
+        Status::Paused if options.ignore_paused => {}
+        _ => return Err(state.refuse("exec in", status)),
+    }
+    let gone = || state.refuse("exec in", Status::Stopped);
+    let container = open_process(&state, &machine.proc)?.ok_or_else(gone)?;
+    let cgroup = cgroup(&state, options)?;
+    let plan = plan(machine, &state, options)?;
+    let console = console(plan.terminal, options.console_socket.as_deref())?;
+    let (ours, theirs) = socket::pair().step("create", "channel")?;
+    let pid_kind = state.namespaces & NamespaceKind::Pid.flag();
+    if pid_kind != 0 {
+        // Only children enter it, so it is joined before the clone.
+        process::join_namespace(container.as_fd(), pid_kind).step("join namespace", "pid")?;
+    }
+    let (pid, pidfd) = match process::clone(0, Some(cgroup.fd())).step("clone", "a process")? {
+        Side::Child => {
+            drop(ours);
+            let given = Guest {
+                kinds: state.namespaces & !pid_kind,
+                container: container.as_fd(),
+                console: console.as_ref().map(AsFd::as_fd),
+                channel: theirs.as_fd(),
+                preserve_fds: options.preserve_fds,
+            };
+            child::guest(&plan, &given)
+        }
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop((theirs, console));
+    if let Err(error) = drive(machine, &plan, options, pid, pidfd.as_fd(), ours.as_fd()) {
+        let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::wait(pidfd.as_fd());
+        return Err(error);
+    }
+    drop(folder);
+    match signals {
+        None => Ok(0),
+        Some(signals) => foreground(pidfd.as_fd(), &signals),
+    }
+}
+
+/// From the clone to the program: first READY, then silence, which is the channel closing by the exec.
+fn drive(
+    machine: &Machine,
+    plan: &ProcessPlan,
+    options: &ExecOptions,
+    pid: i32,
+    pidfd: BorrowedFd<'_>,
+    channel: BorrowedFd<'_>,
+) -> Result<()> {
+    set_oom_score(machine, pid, plan.oom_score_adj)?;
+    for expected in [READY, &[]] {
+        socket::send(channel, &[GO]).step("answer", "the process")?;
+        let mut message = [0; 8192];
+        let count = socket::receive(channel, &mut message).step("listen to", "the process")?;
+        let message = message.get(..count).unwrap_or_default();
+        if message != expected {
+            return Err(failure(message, pidfd));
+        }
+        if let (READY, Some(file)) = (expected, &options.pid_file) {
+            replace_file(file, &pid.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn cgroup(state: &State, options: &ExecOptions) -> Result<Cgroup> {
+    let missing = |path: &str| Error::Cgroup { path: path.to_owned(), why: "it does not exist".to_owned() };
+    let whole = Cgroup::open(&state.cgroup)?.ok_or_else(|| missing(&state.cgroup))?;
+    let below = options.cgroup.as_deref().unwrap_or_default().trim_matches('/');
+    if below.is_empty() {
+        return Ok(whole);
+    }
+    if below.split('/').any(|name| matches!(name, "" | "." | "..")) {
+        return Err(missing(below));
+    }
+    whole.child(below)?.ok_or_else(|| missing(below))
+}
+
+/// The process of the file, or the container's own with what the command line changes.
+fn plan(machine: &Machine, state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
+    let (file, process) = match &options.process_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).step("read", path.display())?;
+            let file = path.display().to_string();
+            let process = parse_process(&text).map_err(|error| Error::Config { file: file.clone(), error })?;
+            (file, process)
+        }
+        None => ("process".to_owned(), changed(state.process()?, options)?),
+    };
+    let wrong = |error: ConfigError| Error::Config { file, error };
+    if process.apparmor_profile.as_deref().is_some_and(|p| p != "unconfined") || process.selinux_label.is_some() {
+        let why = "security labels are not available in this version";
+        return Err(wrong(ConfigError::unsupported("apparmorProfile or selinuxLabel", why)));
+    }
+    let own = process::permitted_capabilities().step("read", "own capabilities")?;
+    let grantable = if state.namespaces & NamespaceKind::User.flag() != 0 { u64::MAX } else { own };
+    ProcessPlan::new(&process, grantable, &mut |warning| machine.log.warn(&warning)).map_err(wrong)
+}
+
+fn changed(mut process: Process, options: &ExecOptions) -> Result<Process> {
+    process.args.clone_from(&options.args);
+    process.env.extend(options.env.iter().cloned());
+    process.terminal = options.terminal;
+    process.console_size = None;
+    if let Some(cwd) = &options.cwd {
+        if !cwd.starts_with('/') {
+            return Err(Error::Usage(format!("--cwd {cwd:?} is not an absolute path")));
+        }
+        process.cwd.clone_from(cwd);
+    }
+    if let Some((uid, gid)) = options.user {
+        process.user.uid = uid;
+        process.user.gid = gid.unwrap_or(process.user.gid);
+    }
+    process.user.additional_gids.extend(&options.groups);
+    process.no_new_privileges |= options.no_new_privileges;
+    if !options.capabilities.is_empty() {
+        let sets = process.capabilities.get_or_insert_default();
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+            set.extend(options.capabilities.iter().cloned());
+        }
+    }
+    Ok(process)
+}

@@ -1,0 +1,32 @@
+//! One file an operation of the command line.
+
+mod create;
+mod delete;
+mod exec;
+mod hooks;
+mod kill;
+mod protect;
+mod query;
+mod run;
+mod start;
+mod wait;
+
+pub(crate) use create::{CreateOptions, create};
+pub(crate) use delete::delete;
+pub(crate) use exec::{ExecOptions, exec};
+pub(crate) use kill::{freeze, kill, parse_signal};
+pub(crate) use protect::protect;
+pub(crate) use query::{features, list, ps, spec, state};
+pub(crate) use run::run;
+pub(crate) use start::start;
+
+use super::cli::Log;
+use super::procfs::Procfs;
+use super::store::Store;
+
+/// What every operation works with.
+pub(crate) struct Machine {
+    pub(crate) store: Store,
+    pub(crate) proc: Procfs,
+    pub(crate) log: Log,
+}
