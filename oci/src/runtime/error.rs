@@ -11,21 +11,45 @@ pub(crate) enum Error {
     /// The command line.
     Usage(String),
     /// A file a person or an engine wrote.
-    Config { file: String, error: ConfigError },
-    Id { id: String, why: &'static str },
-    NotFound { id: String },
-    Exists { id: String },
+    Config {
+        file: String,
+        error: ConfigError,
+    },
+    Id {
+        id: String,
+        why: &'static str,
+    },
+    NotFound {
+        id: String,
+    },
+    Exists {
+        id: String,
+    },
     /// The container is not in a state that allows the operation.
-    Status { operation: &'static str, id: String, status: &'static str },
+    Status {
+        operation: &'static str,
+        id: String,
+        status: &'static str,
+    },
     /// A system call of the runtime itself: the step, its object, the kernel's reason.
-    System { step: &'static str, object: String, errno: Errno },
+    System {
+        step: &'static str,
+        object: String,
+        errno: Errno,
+    },
     /// A step of the process that becomes the container's; its own words.
     Child(String),
     /// That process ended without saying why.
     ChildGone(String),
-    Hook { path: String, why: String },
+    Hook {
+        path: String,
+        why: String,
+    },
     /// The cgroup cannot do what is asked.
-    Cgroup { path: String, why: String },
+    Cgroup {
+        path: String,
+        why: String,
+    },
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
@@ -43,7 +67,9 @@ impl fmt::Display for Error {
             Error::NotFound { id } => write!(out, "container {id:?} does not exist"),
             Error::Exists { id } => write!(out, "container with id {id:?} already exists"),
             Error::Status { operation: "kill", status: "stopped", .. } => out.write_str("container not running"),
-            Error::Status { operation, id, status } => write!(out, "cannot {operation} container {id:?}: it is {status}"),
+            Error::Status { operation, id, status } => {
+                write!(out, "cannot {operation} container {id:?}: it is {status}")
+            }
             Error::System { step, object, errno } if object.is_empty() => write!(out, "{step}: {errno}"),
             Error::System { step, object, errno } => write!(out, "{step} {object}: {errno}"),
             Error::Child(words) | Error::ChildGone(words) => out.write_str(words),

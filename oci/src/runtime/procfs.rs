@@ -23,7 +23,8 @@ pub(crate) struct Stat {
 
 impl Procfs {
     pub(crate) fn open() -> Result<Procfs> {
-        let root = fs::open_host(c"/proc", libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0).step("open", "/proc")?;
+        let root =
+            fs::open_host(c"/proc", libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0).step("open", "/proc")?;
         let magic = fs::file_system(root.as_fd()).step("check", "/proc")?;
         let inode = fs::stat(root.as_fd()).step("check", "/proc")?.st_ino;
         if magic != fs::PROC_MAGIC || inode != ROOT_INODE {

@@ -39,7 +39,11 @@ impl Store {
         let shown = self.root.display();
         if let Err(Errno(libc::ENOENT)) = self.open_root() {
             use std::os::unix::fs::DirBuilderExt as _;
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root).step("create runtime root", shown)?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.root)
+                .step("create runtime root", shown)?;
         }
         let name = c_string(id.as_str());
         loop {

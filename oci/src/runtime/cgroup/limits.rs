@@ -15,8 +15,9 @@ pub(crate) struct Setting {
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
-fn set(file: &str, value: impl ToString) -> Setting {
-    Setting { file: file.to_owned(), value: value.to_string(), instead: None, optional: false }
+fn set(file: &str, value: impl std::fmt::Display) -> Setting {
+    let value = format!("{value}");
+    Setting { file: file.to_owned(), value, instead: None, optional: false }
 }
 
 /// -1 means no limit.
@@ -127,7 +128,11 @@ fn io_weight(weight: u64) -> u64 {
 fn block_io(io: &BlockIo, all: &mut Vec<Setting>) -> Result<()> {
     let valid = |weight: u64, name: &str| {
         let path = format!("linux.resources.blockIO.{name}");
-        if (10..=1000).contains(&weight) { Ok(()) } else { Err(ConfigError::invalid(path, "must lie between 10 and 1000")) }
+        if (10..=1000).contains(&weight) {
+            Ok(())
+        } else {
+            Err(ConfigError::invalid(path, "must lie between 10 and 1000"))
+        }
     };
     if let Some(weight) = io.weight.filter(|weight| *weight != 0) {
         valid(weight, "weight")?;

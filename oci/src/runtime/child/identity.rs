@@ -82,7 +82,8 @@ fn capabilities(plan: &ProcessPlan) -> Done<'_> {
     process::set_capabilities(plan.sets).doing("set", what)?;
     process::control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0).doing("clear ambient", what)?;
     for number in (0..64).filter(|number| plan.ambient & 1 << number != 0) {
-        process::control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, number).doing("raise ambient", what)?;
+        process::control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, number)
+            .doing("raise ambient", what)?;
     }
     Ok(())
 }
@@ -91,7 +92,8 @@ fn capabilities(plan: &ProcessPlan) -> Done<'_> {
 /// (CVE-2024-21626). Whatever way it went, the result has to lie inside the root.
 fn working_directory(plan: &ProcessPlan) -> Done<'_> {
     let flags = libc::O_PATH | libc::O_DIRECTORY;
-    let folder = fs::open(fs::cwd(), &plan.cwd, flags, 0, fs::Walk::NoMagic).doing("enter working directory", &plan.cwd)?;
+    let folder =
+        fs::open(fs::cwd(), &plan.cwd, flags, 0, fs::Walk::NoMagic).doing("enter working directory", &plan.cwd)?;
     fs::chdir_fd(folder.as_fd()).doing("enter working directory", &plan.cwd)?;
     if fs::cwd_is_inside_root().doing("check working directory", &plan.cwd)? {
         return Ok(());

@@ -39,11 +39,8 @@ pub(super) fn build(plan: &Plan) -> Done<'_> {
 fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep) -> Done<'a> {
     let label = &step.label;
     let kind = if step.target_is_folder { Kind::Folder } else { Kind::File };
-    let target = if step.no_links {
-        no_link_target(root, &step.target, kind)
-    } else {
-        find_or_make(root, &step.target, kind)
-    };
+    let target =
+        if step.no_links { no_link_target(root, &step.target, kind) } else { find_or_make(root, &step.target, kind) };
     let target = target.doing("mount", label)?;
     // A link may have led into the container's /proc after all.
     if !step.inside_proc && !step.no_links {
@@ -136,7 +133,12 @@ fn links<'a>(root: BorrowedFd<'_>, plan: &'a Plan) -> Done<'a> {
 /// A terminal out of the container's own devpts: its master goes to the engine, the other side becomes stdio and, for the
 /// first process, /dev/console. A name is used once, to open ptmx, and what it led to is checked; the rest is by descriptor
 /// (CVE-2025-52565).
-pub(super) fn terminal<'a>(root: BorrowedFd<'_>, plan: &'a ProcessPlan, engine: BorrowedFd<'_>, console: bool) -> Done<'a> {
+pub(super) fn terminal<'a>(
+    root: BorrowedFd<'_>,
+    plan: &'a ProcessPlan,
+    engine: BorrowedFd<'_>,
+    console: bool,
+) -> Done<'a> {
     let what = c"terminal";
     let flags = libc::O_RDWR | libc::O_NOCTTY;
     let master = fs::open(root, c"/dev/pts/ptmx", flags, 0, fs::Walk::InRoot).doing("open", c"/dev/pts/ptmx")?;

@@ -34,7 +34,8 @@ impl PathBuffer {
     fn push(&mut self, more: &[u8]) -> Result<()> {
         let end = self.length + more.len();
         // One byte stays for the NUL.
-        let room = self.bytes.get_mut(self.length..end).filter(|_| end < PATH_BYTES).ok_or(Errno(libc::ENAMETOOLONG))?;
+        let room =
+            self.bytes.get_mut(self.length..end).filter(|_| end < PATH_BYTES).ok_or(Errno(libc::ENAMETOOLONG))?;
         room.copy_from_slice(more);
         self.length = end;
         Ok(())
@@ -108,7 +109,13 @@ fn make(root: BorrowedFd<'_>, path: &mut PathBuffer, kind: Kind) -> Result<Optio
     Ok(None)
 }
 
-fn make_one(root: BorrowedFd<'_>, path: &mut PathBuffer, start: usize, end: usize, kind: Kind) -> Result<Option<PathBuffer>> {
+fn make_one(
+    root: BorrowedFd<'_>,
+    path: &mut PathBuffer,
+    start: usize,
+    end: usize,
+    kind: Kind,
+) -> Result<Option<PathBuffer>> {
     let parent = if start == 0 {
         find(root, c".", libc::O_DIRECTORY)?
     } else {

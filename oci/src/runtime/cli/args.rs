@@ -128,7 +128,9 @@ impl Words {
                 }
                 "rootless" => {}
                 "no-pivot" => {
-                    return Err(usage("--no-pivot is not available: without pivot_root a container can leave its root"));
+                    return Err(usage(
+                        "--no-pivot is not available: without pivot_root a container can leave its root",
+                    ));
                 }
                 _ => return Ok(Word::Flag(flag)),
             }

@@ -57,7 +57,8 @@ fn perform(log: Log, Invocation { root, command }: Invocation) -> Result<u8> {
 }
 
 fn print(text: &str) -> Result<u8> {
-    let failed = |error: std::io::Error| Error::System { step: "write to", object: "stdout".to_owned(), errno: error.into() };
+    let failed =
+        |error: std::io::Error| Error::System { step: "write to", object: "stdout".to_owned(), errno: error.into() };
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(failed)?;
     Ok(0)

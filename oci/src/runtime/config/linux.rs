@@ -130,7 +130,9 @@ impl Linux {
                 "personality" => linux.personality = Some(personality(r)?),
                 "intelRdt" => return r.refuse_unless_empty("Intel RDT is not available in this version"),
                 "memoryPolicy" => return r.refuse_unless_empty("memory policies are not available in this version"),
-                "netDevices" => return r.refuse_unless_empty("moving network devices is not available in this version"),
+                "netDevices" => {
+                    return r.refuse_unless_empty("moving network devices is not available in this version");
+                }
                 _ => return Ok(Taken::No),
             }
             Ok(Taken::Yes)

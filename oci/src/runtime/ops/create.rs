@@ -110,6 +110,8 @@ fn build(
         Side::Child => {
             // With our copy of the runtime's end closed, its death is seen as the end of the channel.
             drop(ours);
+            // The copy of the locked folder would keep the lock until the exec.
+            fs::close_in_child(folder.fd());
             let ends = Ends { channel: theirs, listener, hooks: has_create_hooks(&config.hooks) };
             child::init(&plan, machine.proc.fd(), &ends)
         }

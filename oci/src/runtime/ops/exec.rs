@@ -17,7 +17,7 @@ use crate::runtime::state::{START_SOCKET, State, Status};
 use crate::runtime::store::replace_file;
 use crate::runtime::sys::process::{self, Side};
 use crate::runtime::sys::signal::Signals;
-use crate::runtime::sys::socket;
+use crate::runtime::sys::{fs, socket};
 
 #[derive(Default)]
 pub(crate) struct ExecOptions {
@@ -63,6 +63,8 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     let (pid, pidfd) = match process::clone(0, Some(cgroup.fd())).step("clone", "a process")? {
         Side::Child => {
             drop(ours);
+            // The copy of the locked folder would keep the lock until the exec.
+            fs::close_in_child(folder.fd());
             let given = Guest {
                 kinds: state.namespaces & !pid_kind,
                 container: container.as_fd(),

@@ -12,7 +12,13 @@ use crate::runtime::id::ContainerId;
 use crate::runtime::sys::signal::Signals;
 
 /// The exit status for the shell: 0 when detached, else the container's.
-pub(crate) fn run(machine: &Machine, id: &ContainerId, options: &CreateOptions, detach: bool, keep: bool) -> Result<u8> {
+pub(crate) fn run(
+    machine: &Machine,
+    id: &ContainerId,
+    options: &CreateOptions,
+    detach: bool,
+    keep: bool,
+) -> Result<u8> {
     // Taken before there is a process to pass them on to: none is lost in between.
     let signals = if detach { None } else { Some(Signals::take_all().step("take", "signals")?) };
     let Created { folder, pidfd } = create(machine, id, options)?;

@@ -3,8 +3,8 @@
 use std::os::fd::BorrowedFd;
 
 use crate::runtime::error::{Result, Step};
-pub(super) use crate::runtime::sys::process::Ended;
 use crate::runtime::sys::process;
+pub(super) use crate::runtime::sys::process::Ended;
 use crate::runtime::sys::signal::Signals;
 
 /// Passes on every signal we get until the process ends; 128 + n for one killed by signal n, as shells say it.

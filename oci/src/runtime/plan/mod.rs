@@ -115,7 +115,9 @@ fn refuse_unbuilt(config: &Config) -> std::result::Result<(), ConfigError> {
 pub(crate) fn console(terminal: bool, socket: Option<&Path>) -> Result<Option<OwnedFd>> {
     match (terminal, socket) {
         (false, None) => Ok(None),
-        (true, None) => Err(Error::Usage("a terminal is asked for: --console-socket is needed to hand it over".to_owned())),
+        (true, None) => {
+            Err(Error::Usage("a terminal is asked for: --console-socket is needed to hand it over".to_owned()))
+        }
         (false, Some(_)) => Err(Error::Usage("--console-socket was given, but no terminal is asked for".to_owned())),
         (true, Some(path)) => {
             let socket = socket::connect_stream(path.as_os_str().as_encoded_bytes());

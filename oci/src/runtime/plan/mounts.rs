@@ -245,7 +245,8 @@ mod tests {
 
     #[test]
     fn destinations_are_made_plain() {
-        for (given, plain) in [("/a/../../b/./c", "/b/c"), ("proc", "/proc"), ("//dev//pts/", "/dev/pts"), ("/..", "/")] {
+        for (given, plain) in [("/a/../../b/./c", "/b/c"), ("proc", "/proc"), ("//dev//pts/", "/dev/pts"), ("/..", "/")]
+        {
             assert_eq!(normal(given), Path::new(plain));
         }
     }

@@ -110,7 +110,10 @@ fn maps(linux: &Linux, creates_user: bool) -> std::result::Result<Option<(String
             return Err(ConfigError::invalid(field, "a new user namespace needs a mapping"));
         }
         if !mappings.iter().any(|one| one.container == 0 && one.size > 0) {
-            return Err(ConfigError::invalid(field, "maps no id to the container's 0, who has to set the container up"));
+            return Err(ConfigError::invalid(
+                field,
+                "maps no id to the container's 0, who has to set the container up",
+            ));
         }
     }
     Ok(Some((lines(&linux.uid_mappings), lines(&linux.gid_mappings))))

@@ -55,7 +55,10 @@ impl ProcessPlan {
             warn(format!("process.capabilities: {name} cannot be granted on this machine and is left out"));
         }
         if sets.effective & !sets.permitted != 0 {
-            return Err(ConfigError::invalid("process.capabilities.effective", "holds capabilities that permitted lacks"));
+            return Err(ConfigError::invalid(
+                "process.capabilities.effective",
+                "holds capabilities that permitted lacks",
+            ));
         }
         Ok(ProcessPlan {
             candidates: candidates(program, &process.env),

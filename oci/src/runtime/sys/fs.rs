@@ -217,6 +217,12 @@ pub(crate) fn lock(fd: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
+/// Closes a descriptor behind its owner's back: for the child only, which never returns to the owner.
+pub(crate) fn close_in_child(fd: BorrowedFd<'_>) {
+    // SAFETY: the child goes on to exec or _exit and uses this descriptor no more; the parent's copy is untouched.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
 /// dup2(2) onto one of the standard streams: the copy is not close-on-exec, which is what is wanted there.
 pub(crate) fn replace_stdio(fd: BorrowedFd<'_>, stream: i32) -> Result<()> {
     // SAFETY: plain numbers go in; streams 0 to 2 are owned by nobody in this program.

@@ -80,7 +80,12 @@ pub(crate) fn fs_open(kind: &CStr) -> Result<OwnedFd> {
     check_fd(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })
 }
 
-fn fs_config(context: BorrowedFd<'_>, command: u32, key: *const libc::c_char, value: *const libc::c_char) -> Result<()> {
+fn fs_config(
+    context: BorrowedFd<'_>,
+    command: u32,
+    key: *const libc::c_char,
+    value: *const libc::c_char,
+) -> Result<()> {
     // SAFETY: the callers below pass null or strings that end in NUL, as each command wants them.
     check_long(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) }).map(drop)
 }

@@ -13,7 +13,7 @@ pub(crate) fn bring_up_loopback() -> Result<()> {
         *to = libc::c_char::from_ne_bytes([from]);
     }
     // SIOCSIFFLAGS replaces the flags; a fresh loopback has none but these to keep.
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
     // SAFETY: the request is a whole ifreq that lives through the call.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }).map(drop)
 }

@@ -22,7 +22,7 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
 fn address(path: &[u8]) -> Result<(libc::sockaddr_un, libc::socklen_t)> {
     // SAFETY: sockaddr_un is plain data, all zero is valid.
     let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or_default();
     if path.len() >= address.sun_path.len() {
         return Err(Errno(libc::ENAMETOOLONG));
     }
