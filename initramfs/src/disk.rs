@@ -75,7 +75,7 @@ pub fn raw_disk(out: &Path, image: &Image, state_bytes: u64, progress: &mut dyn 
             bytes: state_bytes,
         },
     ];
-    let disk = tempfile::NamedTempFile::new_in(out).map_err(at("create a file in", out))?;
+    let disk = place::part(out)?;
     let bytes = ALIGN_BYTES + slots.iter().map(|slot| slot.bytes).sum::<u64>() + TABLE_BYTES;
     disk.as_file().set_len(bytes).map_err(at("grow", disk.path()))?;
     partition(disk.as_file(), bytes, &slots)

@@ -26,7 +26,7 @@ pub(crate) fn write(tree: &Tree, compression: Compression, path: &Path, progress
     let work =
         tempfile::Builder::new().prefix(".tree-").tempdir_in(parent).map_err(at("create a folder in", parent))?;
     tree.write_folder(work.path())?;
-    let image = tempfile::NamedTempFile::new_in(parent).map_err(at("create a file in", parent))?;
+    let image = place::part(parent)?;
     let mut mkfs = tool("mkfs.erofs");
     mkfs.args(["--quiet", "-T0", "--all-root", "-x-1", &format!("-U{UUID}")]);
     mkfs.arg(match compression {

@@ -12,17 +12,22 @@ pub(crate) fn lock(folder: &Path) -> Result<File> {
     let file = File::create(&path).map_err(at("create", &path))?;
     file.lock().map_err(at("lock", &path))?;
     // What an interrupted build was working on.
-    for prefix in [".new-", ".tree-", ".seed-", ".apt-", ".tmp"] {
+    for prefix in [".new-", ".tree-", ".seed-", ".apt-", ".part-"] {
         keep_newest(folder, prefix, 0)?;
     }
     Ok(file)
+}
+
+/// A file to fill beside its place.
+pub(crate) fn part(folder: &Path) -> Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(".part-").tempfile_in(folder).map_err(at("create a file in", folder))
 }
 
 /// Writes a file beside its place and renames it. No fsync: the out tree can be built again, and a build host that
 /// loses power checks nothing but presence for files whose content was written before the rename (ext4, xfs, btrfs).
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(at("create a file in", folder))?;
+    let mut file = part(folder)?;
     file.write_all(bytes).map_err(at("write", path))?;
     publish(file, path)
 }
