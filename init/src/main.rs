@@ -3,7 +3,7 @@
 //! Stage 1 (`/init` in the initramfs) finds root and state and executes stage 2 (`/sbin/init`), which reaps,
 //! keeps fds, feeds the watchdog and has one child: the supervisor. Nothing ends it.
 #![cfg_attr(not(test), no_main)]
-#![allow(dead_code)]
+#![cfg_attr(test, allow(dead_code))] // under test the entry is the test runner's
 
 mod cmdline;
 mod console;

@@ -39,10 +39,6 @@ impl<const N: usize> Text<N> {
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
 }
 
 impl<const N: usize> fmt::Write for Text<N> {

@@ -10,11 +10,6 @@ pub(crate) fn adopt(device: OwnedFd) {
     *DEVICE.lock().unwrap_or_else(PoisonError::into_inner) = Some(device);
 }
 
-/// True when the machine has one.
-pub(crate) fn is_armed() -> bool {
-    DEVICE.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-}
-
 /// Resets its countdown (any write does; `V` alone would disarm it at close).
 pub(crate) fn feed() {
     if let Some(device) = &*DEVICE.lock().unwrap_or_else(PoisonError::into_inner) {

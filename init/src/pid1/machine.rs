@@ -56,6 +56,7 @@ pub(crate) struct Machine {
     pub(super) more_children: bool,
     pub(super) more_to_send: bool,
     pub(super) garbage: u64,
+    refused_told: u64,
     pub(super) say_limit: SayLimit,
 }
 
@@ -85,6 +86,7 @@ impl Machine {
             more_children: false,
             more_to_send: false,
             garbage: 0,
+            refused_told: 0,
             say_limit: SayLimit::new(),
         };
         machine.keep_spare_fds();
@@ -250,6 +252,15 @@ impl Machine {
         self.supervise(policy::Event::Tick, now);
         self.shut_down(plan::Event::Tick, now);
         self.keep_spare_fds();
+    }
+
+    /// A machine without memory is worth a line, and not one for each allocation.
+    pub(crate) fn tell_of_want(&mut self) {
+        let refused = sys::alloc::refused();
+        if refused >= self.refused_told.saturating_mul(2).max(1) {
+            self.refused_told = refused;
+            story::warn_fmt("init", format_args!("no memory, living on the reserve: refusals={refused}"));
+        }
     }
 
     /// What remains to be done when a handler panicked. Once may be bad luck; again within a minute it is broken,

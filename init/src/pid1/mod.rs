@@ -107,6 +107,7 @@ fn turn(machine: &mut Machine) {
     let result = contain::run(Handler::Clock, || machine.on_clock(now));
     machine.after_panic(Handler::Clock, result, now);
     story::flush();
+    machine.tell_of_want();
 }
 
 fn wait(machine: &Machine) -> Ready {

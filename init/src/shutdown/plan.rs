@@ -100,10 +100,6 @@ impl Plan {
         Self { phase: Phase::Up, kind: ShutdownKind::Reboot, impatience: (0, Duration::ZERO) }
     }
 
-    pub(crate) fn phase(&self) -> Phase {
-        self.phase
-    }
-
     pub(crate) fn kind(&self) -> ShutdownKind {
         self.kind
     }
@@ -266,9 +262,9 @@ mod tests {
             now = until;
             plan.step(Event::Tick, now, &T);
             steps += 1;
-            assert!(steps < 100, "no end in sight at {:?}", plan.phase());
+            assert!(steps < 100, "no end in sight at {:?}", plan.phase);
         }
-        assert_eq!(plan.phase(), Phase::Done);
+        assert_eq!(plan.phase, Phase::Done);
         assert!(now < at(601 + 5 + 5 + 16 * 10 + 20 + 30 + 1), "took {now:?}");
     }
 
@@ -317,10 +313,10 @@ mod tests {
         let mut plan = Plan::new();
         plan.step(Event::Forced(ShutdownKind::Halt), at(0), &T);
         plan.step(Event::Alone, at(0), &T);
-        let before = plan.phase();
+        let before = plan.phase;
         for event in [REBOOT, Event::Stopping { within: at(1) }, Event::Alone, Event::SupervisorGone] {
             assert_eq!(plan.step(event, at(1), &T), [None; 2]);
         }
-        assert_eq!((plan.phase(), plan.kind()), (before, ShutdownKind::Halt));
+        assert_eq!((plan.phase, plan.kind()), (before, ShutdownKind::Halt));
     }
 }

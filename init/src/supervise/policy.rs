@@ -96,10 +96,6 @@ impl Policy {
         Self { state: State::Waiting { until: Duration::ZERO }, deaths: 0, no_room: 0, nonce: 0 }
     }
 
-    pub(crate) fn state(&self) -> State {
-        self.state
-    }
-
     /// When [`Event::Tick`] is due next.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match self.state {
@@ -228,7 +224,7 @@ mod tests {
         let mut policy = running(now);
         let pauses: Vec<_> = std::iter::from_fn(|| one_life(&mut policy, &mut now, 1.0)).collect();
         assert_eq!(pauses, [at(0.1), at(0.5), at(2.0), at(5.0)]);
-        assert_eq!(policy.state(), State::GivenUp);
+        assert_eq!(policy.state, State::GivenUp);
         assert_eq!(policy.deadline(), None, "a given up supervisor is not started by the clock");
         policy.step(Event::Retry, now, &T);
         assert_eq!(policy.step(Event::Tick, now, &T), Some(Action::Spawn));
@@ -267,7 +263,7 @@ mod tests {
             policy.step(Event::NoRoom, now, &T);
             now = policy.deadline().unwrap_or(now);
         }
-        assert_eq!((starts, policy.state()), (MAX_NO_ROOM, State::GivenUp));
+        assert_eq!((starts, policy.state), (MAX_NO_ROOM, State::GivenUp));
         assert_eq!(now, at(59.0));
     }
 
