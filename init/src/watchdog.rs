@@ -1,6 +1,7 @@
 //! The hardware watchdog's open device: fed by the event loop, by nothing else.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 static DEVICE: Mutex<Option<OwnedFd>> = Mutex::new(None);
@@ -10,8 +11,15 @@ pub(crate) fn adopt(device: OwnedFd) {
     *DEVICE.lock().unwrap_or_else(PoisonError::into_inner) = Some(device);
 }
 
-/// Resets its countdown (any write does; `V` alone would disarm it at close).
+/// Resets its countdown (any write does; `V` alone would disarm it at close), at most once a second: a write is an
+/// access to the device, and the event loop may turn thousands of times in a second.
 pub(crate) fn feed() {
+    static LAST_NS: AtomicU64 = AtomicU64::new(0);
+    let now = crate::story::now_ns();
+    if now.saturating_sub(LAST_NS.load(Ordering::Relaxed)) < 1_000_000_000 {
+        return;
+    }
+    LAST_NS.store(now, Ordering::Relaxed);
     if let Some(device) = &*DEVICE.lock().unwrap_or_else(PoisonError::into_inner) {
         let _ = nix::unistd::write(device, b"1");
     }

@@ -102,6 +102,17 @@ mod poverty {
         machine.expect_console("Try again");
         machine.expect("healthy");
     }
+
+    /// A fork bomb takes every process id there is while the supervisor dies. A limit of one's own is a matter of
+    /// newer kernels; on others the test above stands for it.
+    #[test]
+    fn without_process_ids() {
+        let mut machine = machine("fork bomb").start();
+        if machine.expect("pid_max") == "own" {
+            machine.expect_console("Try again");
+        }
+        machine.expect("healthy");
+    }
 }
 
 mod panics {

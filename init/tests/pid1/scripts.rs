@@ -25,6 +25,7 @@ pub(crate) fn run(script: &str) -> ! {
         "close socket" => close_socket(&mut s),
         "flood" => flood(&mut s),
         "garbage" => garbage(&mut s),
+        "fork bomb" => fork_bomb(&mut s),
         "keep fd" => keep_fd(&mut s),
         "provoke" => provoke(&mut s),
         "container" => container(&mut s),
@@ -287,6 +288,47 @@ fn garbage(s: &mut Supervisor) {
     s.send(&ToInit::ListFds);
     while s.next().0 != ToSupervisor::FdsEnd {}
     healthy(s);
+}
+
+/// Fills the namespace with processes, keeps it full while this supervisor dies, and lets go two seconds later.
+fn fork_bomb(s: &mut Supervisor) {
+    if s.hello.generation > 1 {
+        // The bomb ends, and with it all it made; their process ids are used again at once, so their exits go first.
+        s.next_exit();
+        while s.is_readable(500) {
+            s.take_one();
+        }
+        s.drop_exits();
+        healthy(s);
+        return;
+    }
+    // Since Linux 6.14 the limit belongs to the pid namespace; before, to the machine, which is not ours to change.
+    let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    if (numbers.next(), numbers.next()) < (Some(6), Some(14)) {
+        s.report("pid_max of the machine");
+        healthy(s);
+        return;
+    }
+    std::fs::write("/proc/sys/kernel/pid_max", "400").unwrap();
+    s.report("pid_max own");
+    let (read, write) = nix::unistd::pipe().unwrap();
+    s.orphan(|| {
+        let until = sys::seconds() + 2;
+        while sys::seconds() < until {
+            sys::fork(|| {
+                drop(sys::own(write.as_raw_fd()));
+                let _ = nix::unistd::read(&read, &mut [0]);
+                0
+            });
+        }
+        // Its end closes the pipe, which ends all of them.
+        0
+    });
+    // Not before the ids are used up: then this fork fails.
+    while sys::fork(|| 0) > 0 {}
+    drop(write);
+    sys::kill(sys::getpid(), libc::SIGKILL);
 }
 
 fn keep_fd(s: &mut Supervisor) {

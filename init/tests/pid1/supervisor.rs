@@ -116,6 +116,14 @@ impl Supervisor {
         self.queue.clear();
     }
 
+    /// Acknowledges and forgets the exits seen so far.
+    pub(crate) fn drop_exits(&mut self) {
+        if let Some(last) = self.exits.back() {
+            self.acknowledge(last);
+        }
+        self.exits.clear();
+    }
+
     /// The next answer or request.
     pub(crate) fn next(&mut self) -> (ToSupervisor, Option<OwnedFd>) {
         while self.queue.is_empty() {

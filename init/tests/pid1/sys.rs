@@ -212,6 +212,14 @@ pub(crate) fn default_signal(signal: i32) {
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, std::ptr::null::<u8>(), 8) };
 }
 
+/// CLOCK_MONOTONIC.
+pub(crate) fn seconds() -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: now is writable.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec
+}
+
 /// Ignores a signal.
 pub(crate) fn ignore_signal(signal: i32) {
     // SAFETY: SIG_IGN is a valid disposition.
