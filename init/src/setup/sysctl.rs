@@ -27,7 +27,8 @@ pub(super) fn set_up() {
         match parse(line) {
             Ok(None) => {}
             Ok(Some(setting)) => {
-                if let Err(error) = fs::write(format!("/proc/sys/{}", setting.path), setting.value)
+                // With the newline: printk_devkmsg takes no value without one.
+                if let Err(error) = fs::write(format!("/proc/sys/{}", setting.path), format!("{}\n", setting.value))
                     && !setting.quiet
                     && error.kind() != io::ErrorKind::NotFound
                 {
