@@ -15,12 +15,14 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn error(&self, message: &str) {
+        let message = &one_line(message);
         // A person reads stderr; should it be closed, there is nobody to tell.
         let _ = writeln!(std::io::stderr(), "orlop-oci: {message}");
         self.to_file("error", message);
     }
 
     pub(crate) fn warn(&self, message: &str) {
+        let message = &one_line(message);
         if self.file.is_none() {
             let _ = writeln!(std::io::stderr(), "orlop-oci: warning: {message}");
         }
@@ -56,9 +58,27 @@ impl Log {
     }
 }
 
+/// Messages quote what containers and engines wrote: nothing in them may start another line or drive a terminal.
+fn one_line(message: &str) -> String {
+    let mut line = String::with_capacity(message.len());
+    for c in message.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_shown_not_sent() {
+        assert_eq!(one_line("é\n\x1b[31m"), "é\\n\\u{1b}[31m");
+    }
 
     #[test]
     fn both_forms() {

@@ -1,0 +1,96 @@
+//! `exec`.
+
+use serde_json::json;
+
+use crate::support::{Container, spawn};
+
+fn running() -> Container {
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    c
+}
+
+#[test]
+fn a_second_process_sees_what_the_first_sees() {
+    let c = running();
+    let said = c.oci(&[
+        "exec",
+        "--env",
+        "A=1",
+        &c.id,
+        "/bin/inspect",
+        "fds",
+        "cwd",
+        "env",
+        "status",
+        "CapInh,CapEff,NoNewPrivs",
+        "cat",
+        "/proc/sys/kernel/hostname",
+        "ls",
+        "/sys/class/net",
+        "cat",
+        "/proc/1/comm",
+        "exit",
+        "9",
+    ]);
+    assert_eq!(said.status, 9, "{said:?}");
+    said.has("fds [0, 1, 2]")
+        .has("cwd /")
+        .has("env A=1")
+        .has("CapInh: 0000000000000000")
+        .has("CapEff: 0000000020000420");
+    said.has("NoNewPrivs: 1")
+        .has("/proc/sys/kernel/hostname: orlop")
+        .has("/sys/class/net: lo")
+        .has("/proc/1/comm: inspect");
+    let cgroup = std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap();
+    assert_eq!(cgroup.lines().count(), 1);
+}
+
+#[test]
+fn users_are_exact_ids_or_errors() {
+    let c = running();
+    let said = c
+        .oci(&["exec", "--user", "1:2", "-g", "7", &c.id, "/bin/inspect", "status", "Uid,Gid,Groups,CapEff,CapPrm"])
+        .ok();
+    said.has("Uid: 1 1 1 1").has("Gid: 2 2 2 2").has("Groups: 7").has("CapEff: 0000000000000000");
+    for bad in ["1:", ":2", "abc", "-1", "4294967296", " 1", "0x1", "1.5"] {
+        c.oci(&["exec", &format!("--user={bad}"), &c.id, "/bin/inspect", "pid"])
+            .refused("is not of the form UID or UID:GID");
+    }
+}
+
+#[test]
+fn a_working_directory_of_the_host_is_refused() {
+    let c = running();
+    for n in 3..30 {
+        let cwd = format!("/proc/self/fd/{n}");
+        let said = c.oci(&["exec", "--cwd", &cwd, &c.id, "/bin/inspect", "ls", "."]);
+        assert!(said.status == 1 && said.err.contains("enter working directory /proc/self/fd/"), "{said:?}");
+    }
+    c.oci(&["exec", "--cwd", "tmp", &c.id, "/bin/inspect", "pid"]).refused("is not an absolute path");
+}
+
+#[test]
+fn a_process_from_a_file_detached() {
+    let c = running();
+    let process = json!({"cwd": "/dev", "args": ["/bin/inspect", "cwd", "sleep"], "user": {"uid": 0, "gid": 0}});
+    std::fs::write(c.path("process.json"), process.to_string()).unwrap();
+    let out = std::fs::File::create(c.path("exec.out")).unwrap();
+    let mut exec = c.command(&["exec", "--process", "process.json", "--pid-file", "exec.pid", "-d", &c.id]);
+    assert!(spawn(exec.stdout(out)).wait().unwrap().success());
+    let pid = std::fs::read_to_string(c.path("exec.pid")).unwrap();
+    assert!(c.oci(&["ps", "--format", "json", &c.id]).ok().out.contains(&pid));
+}
+
+#[test]
+fn what_cannot_run_is_said() {
+    let c = running();
+    c.oci(&["exec", &c.id, "nothing"])
+        .refused("executable file not found in $PATH: nothing: No such file or directory");
+    c.oci(&["exec", &c.id, "/nothing"]).refused("exec /nothing: No such file or directory");
+    c.oci(&["exec", &c.id, "/proc/1/comm"]).refused("exec /proc/1/comm: Permission denied");
+    c.oci(&["exec", "--cgroup", "../x", &c.id, "/bin/inspect"]).refused("does not exist");
+}

@@ -1,0 +1,111 @@
+//! What goes wrong is said, and leaves nothing behind.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Container, spawn};
+
+#[test]
+fn every_failing_step_names_itself_and_is_undone() {
+    let mount =
+        |kind: &str, options: &[&str]| json!([{"destination": "/x", "type": kind, "source": "s", "options": options}]);
+    let cases: Vec<(&str, Value, &str)> = vec![
+        ("/mounts", mount("nofs", &[]), "mount nofs on /x: No such device"),
+        ("/mounts", mount("tmpfs", &["nonsense=1"]), "mount tmpfs on /x: Invalid argument"),
+        ("/mounts", mount("tmpfs", &["tmpcopyup"]), "mounts[0].options: tmpcopyup is not available"),
+        ("/root/path", json!("absent"), "absent: No such file or directory"),
+        ("/process/args", json!(["/absent"]), "exec /absent: No such file or directory"),
+        ("/process/args", json!(["/etc"]), "exec /etc: "),
+        ("/process/args", json!([]), "process.args: holds no program"),
+        ("/process/cwd", json!("/bin/inspect"), "enter working directory /bin/inspect: Not a directory"),
+        ("/process/user", json!({"uid": 0, "gid": 4_294_967_295_u32}), "process.user.gid: is not a valid id"),
+        ("/process/apparmorProfile", json!("x"), "process.apparmorProfile: is not supported"),
+        ("/process/selinuxLabel", json!("x"), "process.selinuxLabel: is not supported"),
+        ("/linux/mountLabel", json!("x"), "linux.mountLabel: is not supported"),
+        ("/linux/intelRdt", json!({"closID": "x"}), "linux.intelRdt: is not supported"),
+        ("/linux/namespaces", json!([{"type": "pid"}]), "linux.namespaces: holds no mount namespace"),
+        (
+            "/linux/namespaces",
+            json!([{"type": "mount"}, {"type": "network", "path": "/absent"}]),
+            "open namespace /absent: No such file",
+        ),
+        (
+            "/linux/namespaces",
+            json!([{"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/proc/self/ns/uts"}]),
+            "join namespace network: Invalid argument",
+        ),
+        ("/linux/namespaces", json!([{"type": "mount"}, {"type": "mount"}]), "the mount namespace is named twice"),
+        ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 0, "size": 1}]), "needs a new user namespace"),
+        ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation"),
+        ("/linux/sysctl", json!({"net.no.such": "1"}), "set /proc/ sys/net/no/such: No such file or directory"),
+        ("/linux/devices", json!([{"type": "x", "path": "/dev/x"}]), "linux.devices[0].type"),
+        ("/linux/maskedPaths", json!(["relative"]), "linux.maskedPaths[0]"),
+        ("/ociVersion", json!("0.9"), "ociVersion: "),
+    ];
+    for (pointer, value, words) in cases {
+        let c = Container::new(&["pid"]).set(pointer, value);
+        let said = c.create();
+        let fields: Vec<&str> = words.split("set /proc/ ").collect();
+        assert!(
+            said.status == 1 && fields.iter().all(|w| said.err.contains(w)),
+            "{pointer}: wanted {words:?}: {said:?}"
+        );
+        c.assert_gone();
+    }
+}
+
+#[test]
+fn a_program_that_is_none_fails_at_start_with_its_reason() {
+    let c = Container::new(&[]).set("/process/args", json!(["/garbage"]));
+    c.file("garbage", b"\x7fnot a program", 0o755);
+    c.create().ok();
+    c.start().refused("exec /garbage: Exec format error");
+    c.wait_for_status("stopped");
+    c.run_after_delete();
+}
+
+impl Container {
+    fn run_after_delete(&self) {
+        self.oci(&["delete", &self.id]).ok();
+        self.run().refused("exec /garbage: Exec format error");
+        self.assert_gone();
+    }
+}
+
+#[test]
+fn config_errors_have_a_place() {
+    let c = Container::new(&[]);
+    std::fs::write(c.path("config.json"), "{\"ociVersion\": \"1.0.0\",\n  \"root\": 5}").unwrap();
+    c.oci(&["create", &c.id]).refused("config.json: root: line 2, column 11: expected an object");
+    std::fs::remove_file(c.path("config.json")).unwrap();
+    c.oci(&["create", &c.id]).refused("config.json: No such file or directory");
+    c.oci(&["create", "--bundle", "/absent", &c.id]).refused("open bundle /absent: No such file or directory");
+}
+
+#[test]
+fn errors_reach_the_log_in_the_engines_form() {
+    let c = Container::new(&[]);
+    c.oci(&["--log", "log.json", "--log-format", "json", "state", "nobody"]).refused("does not exist");
+    let log: Value = serde_json::from_str(&std::fs::read_to_string(c.path("log.json")).unwrap()).unwrap();
+    assert_eq!((&log["level"], &log["msg"]), (&json!("error"), &json!("container \"nobody\" does not exist")));
+}
+
+#[test]
+fn a_create_killed_at_any_instant_leaves_nothing_that_delete_does_not_clear() {
+    let c = Container::new(&["sleep"]);
+    c.write_config();
+    for round in 0..100 {
+        let null = std::process::Stdio::null;
+        let mut create = spawn(c.command(&["create", &c.id]).stdout(null()).stderr(null()));
+        // Spread over the life of the process: no wait in between is long enough to be one.
+        let until = Instant::now() + Duration::from_micros(round * 120);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        create.kill().unwrap();
+        create.wait().unwrap();
+        c.oci(&["delete", "--force", &c.id]).ok();
+        c.assert_gone();
+    }
+}

@@ -1,0 +1,242 @@
+//! What the program sees, and what it does not.
+
+use serde_json::json;
+
+use crate::support::Container;
+
+#[test]
+fn only_the_standard_streams_are_inherited() {
+    let c = Container::new(&["fds"]);
+    c.run_behind("exec 5</ 6</etc 9</dev/null", "").ok().has("fds [0, 1, 2]");
+    c.run_behind("exec 3</dev/null 4</dev/null 5</", "--preserve-fds 2").ok().has("fds [0, 1, 2, 3, 4]");
+}
+
+#[test]
+fn capabilities_are_those_of_the_config_and_inheritable_is_empty() {
+    let c = Container::new(&["status", "CapInh,CapPrm,CapEff,CapBnd,CapAmb,NoNewPrivs,Uid"]);
+    let said = c.run().ok();
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        said.has(&format!("{set}: 0000000020000420"));
+    }
+    said.has("CapInh: 0000000000000000").has("CapAmb: 0000000000000000").has("NoNewPrivs: 1");
+    let names = json!(["CAP_NET_RAW"]);
+    let sets =
+        json!({"bounding": names, "effective": names, "inheritable": names, "permitted": names, "ambient": names});
+    let c = c
+        .set("/process/capabilities", sets)
+        .set("/process/user", json!({"uid": 1000, "gid": 1001, "additionalGids": [7, 8]}));
+    let said = c.run().ok();
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        said.has(&format!("{set}: 0000000000002000"));
+    }
+    said.has("Uid: 1000 1000 1000 1000");
+    let none = Container::new(&["status", "CapEff,CapBnd"]).set("/process/capabilities", json!(null));
+    none.run().ok().has("CapEff: 0000000000000000").has("CapBnd: 0000000000000000");
+}
+
+#[test]
+fn root_is_read_only_when_the_config_says_so() {
+    let c = Container::new(&["create", "/x", "create", "/dev/x"]);
+    c.run().ok().has("create /x: Read-only file system (os error 30)").has("create /dev/x: ok");
+    let c = c.set("/root/readonly", json!(false));
+    c.run().ok().has("create /x: ok");
+    assert!(c.rootfs("x").exists());
+}
+
+#[test]
+fn masked_and_readonly_paths() {
+    let c = Container::new(&[
+        "cat",
+        "/proc/keys",
+        "ls",
+        "/proc/acpi",
+        "ls",
+        "/sys/firmware",
+        "ls",
+        "/etc/secret",
+        "write",
+        "/proc/sys/vm/overcommit_memory",
+        "0",
+    ])
+    .set(
+        "/linux/maskedPaths",
+        json!(["/proc/keys", "/proc/timer_list", "/proc/acpi", "/sys/firmware", "/etc/secret", "/none"]),
+    );
+    c.file("etc/secret/key", b"k", 0o644);
+    let said = c.run().ok();
+    said.has("/proc/keys: ").has("/sys/firmware: ").has("/etc/secret: ");
+    said.has("write /proc/sys/vm/overcommit_memory: Read-only file system (os error 30)");
+}
+
+#[test]
+fn names_limits_masks_and_directories() {
+    let c = Container::new(&[
+        "cat",
+        "/proc/sys/kernel/hostname",
+        "cat",
+        "/proc/sys/kernel/domainname",
+        "limit",
+        "7",
+        "limit",
+        "4",
+        "umask",
+        "cwd",
+        "cat",
+        "/proc/self/oom_score_adj",
+        "personality",
+    ])
+    .set("/hostname", json!("web"))
+    .set("/domainname", json!("example"))
+    .set(
+        "/process/rlimits",
+        json!([{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 100}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]),
+    )
+    .set("/process/user", json!({"uid": 0, "gid": 0, "umask": 0o77}))
+    .set("/process/cwd", json!("/work/deep"))
+    .set("/process/oomScoreAdj", json!(500))
+    .set("/linux/personality", json!({"domain": "LINUX32"}));
+    let said = c.run().ok();
+    said.has("/proc/sys/kernel/hostname: web")
+        .has("/proc/sys/kernel/domainname: example")
+        .has("limit 7 99 100")
+        .has("limit 4 0 0");
+    said.has("umask 77").has("cwd /work/deep").has("/proc/self/oom_score_adj: 500").has("personality 8");
+}
+
+#[test]
+fn the_network_is_its_own_with_a_loopback_that_is_up() {
+    let c = Container::new(&[
+        "ls",
+        "/sys/class/net",
+        "cat",
+        "/sys/class/net/lo/flags",
+        "cat",
+        "/proc/sys/net/core/somaxconn",
+    ])
+    .set("/linux/sysctl", json!({"net.core.somaxconn": "77"}));
+    c.run().ok().has("/sys/class/net: lo").has("/sys/class/net/lo/flags: 0x9").has("/proc/sys/net/core/somaxconn: 77");
+    assert_ne!(std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim(), "77");
+}
+
+#[test]
+fn namespaces_are_joined_by_path() {
+    let first = Container::new(&["sleep"]).set("/hostname", json!("first"));
+    first.create().ok();
+    let at = |name: &str| format!("/proc/{}/ns/{name}", first.pid());
+    let namespaces = json!([{"type": "mount"}, {"type": "cgroup"}, {"type": "pid", "path": at("pid")}, {"type": "network", "path": at("net")},
+        {"type": "uts", "path": at("uts")}, {"type": "ipc", "path": at("ipc")}]);
+    let kinds = ["net", "uts", "ipc", "pid"];
+    let mut verbs = vec!["cat", "/proc/sys/kernel/hostname", "pid"];
+    let links: Vec<String> = kinds.iter().map(|kind| format!("/proc/self/ns/{kind}")).collect();
+    links.iter().for_each(|link| verbs.extend(["link", link]));
+    let mut second = Container::new(&verbs).set("/linux/namespaces", namespaces);
+    second.config["hostname"] = json!(null);
+    let said = second.run().ok();
+    said.has("/proc/sys/kernel/hostname: first");
+    assert!(!said.out.contains("pid 1\n"), "{said:?}");
+    for kind in kinds {
+        let target = std::fs::read_link(at(kind)).unwrap();
+        said.has(&format!("/proc/self/ns/{kind} -> {}", target.display()));
+    }
+}
+
+#[test]
+fn time_has_offsets() {
+    let c = Container::new(&["boottime"])
+        .push("/linux/namespaces", json!({"type": "time"}))
+        .set("/linux/timeOffsets", json!({"boottime": {"secs": 1_000_000_000}}));
+    let said = c.run().ok();
+    let seconds: u64 = said.out.trim().strip_prefix("boottime ").unwrap().parse().unwrap();
+    assert!(seconds > 1_000_000_000, "{said:?}");
+}
+
+#[test]
+fn a_user_namespace_maps_ids_and_binds_devices() {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let c = Container::new(&[
+        "status",
+        "Uid,CapBnd",
+        "cat",
+        "/proc/self/uid_map",
+        "open",
+        "/dev/null",
+        "open",
+        "/dev/urandom",
+        "create",
+        "/dev/shm/x",
+        "create",
+        "/x",
+    ])
+    .push("/linux/namespaces", json!({"type": "user"}))
+    .set("/linux/uidMappings", map.clone())
+    .set("/linux/gidMappings", map)
+    .set("/process/oomScoreAdj", json!(100))
+    .set("/root/readonly", json!(false));
+    std::os::unix::fs::chown(c.rootfs(""), Some(100_000), Some(100_000)).unwrap();
+    let said = c.run().ok();
+    said.has("Uid: 0 0 0 0").has("CapBnd: 0000000020000420").has("open /dev/null: ok").has("open /dev/urandom: ok");
+    said.has("create /dev/shm/x: ok").has("create /x: ok");
+    use std::os::unix::fs::MetadataExt as _;
+    assert_eq!(std::fs::metadata(c.rootfs("x")).unwrap().uid(), 100_000);
+}
+
+#[test]
+fn bind_mounts_with_their_options() {
+    let c = Container::new(&[
+        "cat",
+        "/data/a",
+        "create",
+        "/data/b",
+        "cat",
+        "/etc/file",
+        "write",
+        "/etc/file",
+        "x",
+        "create",
+        "/rw/c",
+        "cat",
+        "/proc/self/mountinfo",
+    ]);
+    for dir in ["data", "rw"] {
+        std::fs::create_dir(c.path(dir)).unwrap();
+    }
+    std::fs::write(c.path("data/a"), "A").unwrap();
+    std::fs::write(c.path("file"), "F").unwrap();
+    // The target of the file is a link to nothing, as systemd's resolv.conf is.
+    std::fs::create_dir(c.rootfs("etc")).unwrap();
+    std::os::unix::fs::symlink("/run/sub/file", c.rootfs("etc/file")).unwrap();
+    let (data, file, rw) = (c.path("data"), c.path("file"), c.path("rw"));
+    let c = c
+        .bind(&data, "/data", &["rbind", "ro", "nosuid", "nodev", "noexec"])
+        .bind(&file, "/etc/file", &["bind", "ro"])
+        .bind(&rw, "/rw", &["bind", "noatime"]);
+    let said = c.run().ok();
+    said.has("/data/a: A").has("create /data/b: Read-only file system (os error 30)").has("/etc/file: F");
+    said.has("write /etc/file: Read-only file system (os error 30)").has("create /rw/c: ok");
+    assert!(
+        said.out.contains(" /data ro,nosuid,nodev,noexec,relatime") && said.out.contains(" /rw rw,noatime"),
+        "{said:?}"
+    );
+    assert!(c.path("rw/c").exists());
+    let missing = Container::new(&[]).bind(std::path::Path::new("/nope"), "/x", &["bind"]);
+    missing.run().refused("mount /nope on /x: No such file or directory");
+    let wrong = Container::new(&[]).bind(std::path::Path::new("/tmp"), "/x", &["bind", "sizze=3"]);
+    wrong.run().refused("a bind mount has no option \"sizze\"");
+}
+
+#[test]
+fn a_program_is_found_in_the_containers_path() {
+    let c = Container::new(&[])
+        .set("/process/args", json!(["inspect", "say", "found"]))
+        .set("/process/env", json!(["PATH=/nowhere:/bin"]));
+    c.run().ok().has("found");
+    let c = c.set("/process/args", json!(["absent"]));
+    c.run().refused("executable file not found in $PATH: absent: No such file or directory");
+    c.assert_gone();
+}
+
+#[test]
+fn standard_input_reaches_the_program() {
+    let c = Container::new(&["stdin"]);
+    c.run_behind("exec 0<<<word", "").ok().has("stdin word");
+}

@@ -1,0 +1,197 @@
+//! From create to delete.
+
+use serde_json::json;
+
+use crate::support::{Container, spawn, wait_until};
+
+#[test]
+fn run_gives_the_programs_exit_status() {
+    Container::new(&["say", "hello"]).run().ok().has("hello");
+    let said = Container::new(&["exit", "7"]).run();
+    assert_eq!((said.status, said.err.as_str()), (7, ""));
+}
+
+#[test]
+fn the_states_of_a_life() {
+    let c = Container::new(&["say", "up", "sleep"]).set("/annotations", json!({"k": "v"}));
+    let id = c.id.as_str();
+    c.create_with(&["--pid-file", "pid"]).ok();
+    let state = c.state();
+    assert_eq!(
+        (&state["status"], &state["id"], &state["annotations"]["k"]),
+        (&json!("created"), &json!(id), &json!("v"))
+    );
+    assert_eq!(state["bundle"], c.path("").to_str().unwrap().trim_end_matches('/'));
+    assert_eq!(std::fs::read_to_string(c.path("pid")).unwrap(), c.pid().to_string());
+    assert_eq!(c.output(), "", "the program runs only after start");
+    c.oci(&["create", id]).refused("already exists");
+    c.start().ok();
+    c.wait_for_output("up");
+    assert_eq!(c.state()["status"], "running");
+    c.start().refused("it is running");
+    c.oci(&["delete", id]).refused("it is running");
+    assert!(c.oci(&["list"]).ok().out.contains("running"));
+    assert_eq!(c.oci(&["list", "-q"]).ok().out.trim(), id);
+    assert_eq!(c.oci(&["ps", "--format", "json", id]).ok().out.trim(), format!("[{}]", c.pid()));
+    c.oci(&["kill", id, "KILL"]).ok();
+    c.wait_for_status("stopped");
+    assert_eq!(c.state()["pid"], 0);
+    c.oci(&["kill", id, "TERM"]).refused("container not running");
+    c.oci(&["kill", "--all", id, "KILL"]).ok();
+    c.start().refused("it is stopped");
+    c.oci(&["delete", id]).ok();
+    c.assert_gone();
+    c.oci(&["state", id]).refused("does not exist");
+}
+
+#[test]
+fn an_unknown_id_is_said_to_be_one() {
+    let c = Container::new(&[]);
+    for args in [
+        &["state", "nobody"] as &[_],
+        &["start", "nobody"],
+        &["kill", "nobody", "KILL"],
+        &["delete", "nobody"],
+        &["ps", "nobody"],
+        &["pause", "nobody"],
+        &["exec", "nobody", "ls"],
+    ] {
+        c.oci(args).refused("container \"nobody\" does not exist");
+    }
+    c.oci(&["delete", "--force", "nobody"]).ok();
+}
+
+#[test]
+fn the_container_outlives_create_with_another_parent() {
+    let c = Container::new(&["sleep"]);
+    c.create().ok();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", c.pid())).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
+    let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap();
+    assert_ne!(name.trim(), "orlop-oci");
+}
+
+#[test]
+fn a_created_container_can_be_killed_and_deleted() {
+    let c = Container::new(&["sleep"]);
+    c.create().ok();
+    c.oci(&["kill", &c.id, "KILL"]).ok();
+    c.wait_for_status("stopped");
+    c.oci(&["delete", &c.id]).ok();
+    c.create().ok();
+    c.oci(&["delete", &c.id]).ok();
+    c.assert_gone();
+}
+
+#[test]
+fn kill_all_reaches_every_process_and_delete_ends_what_is_left() {
+    // In the host's pid namespace the children survive the first process.
+    let mut c = Container::new(&["child", "child", "say", "up", "ignore", "15", "sleep"]);
+    let namespaces = c.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|one| one["type"] != "pid");
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    let procs = || std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().lines().count();
+    assert_eq!(procs(), 3);
+    c.oci(&["kill", &c.id, "TERM"]).ok();
+    c.oci(&["kill", "--all", &c.id, "TERM"]).ok();
+    wait_until("the end of the children", || procs() == 1);
+    c.oci(&["kill", &c.id, "KILL"]).ok();
+    c.wait_for_status("stopped");
+}
+
+#[test]
+fn pause_and_resume() {
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.create().ok();
+    c.start().ok();
+    c.oci(&["resume", &c.id]).refused("it is running");
+    c.oci(&["pause", &c.id]).ok();
+    assert_eq!(c.state()["status"], "paused");
+    c.oci(&["exec", &c.id, "/bin/inspect", "pid"]).refused("it is paused");
+    c.oci(&["delete", &c.id]).refused("it is paused");
+    c.oci(&["resume", &c.id]).ok();
+    assert_eq!(c.state()["status"], "running");
+}
+
+#[test]
+fn two_creates_of_one_id_make_one_container() {
+    let c = Container::new(&["sleep"]);
+    c.write_config();
+    for _ in 0..20 {
+        let null = std::process::Stdio::null;
+        let create = || spawn(c.command(&["create", &c.id]).stdout(null()).stderr(null()));
+        let mut both = [create(), create()];
+        let made = both.each_mut().map(|child| child.wait().unwrap().success());
+        assert_eq!(made.iter().filter(|ok| **ok).count(), 1);
+        assert_eq!(c.state()["status"], "created");
+        c.oci(&["delete", "--force", &c.id]).ok();
+        c.assert_gone();
+    }
+}
+
+#[test]
+fn a_foreground_run_returns_every_time() {
+    let c = Container::new(&["exit", "0"]);
+    for _ in 0..200 {
+        c.run().ok();
+    }
+}
+
+#[test]
+fn foreground_passes_signals_on() {
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.write_config();
+    let mut run = spawn(&mut c.command(&["run", &c.id]));
+    wait_until("the container", || c.oci(&["state", &c.id]).out.contains("running"));
+    // The first process of a pid namespace ignores what it has no handler for, so this one is not fatal; KILL is.
+    c.oci(&["kill", &c.id, "KILL"]).ok();
+    assert_eq!(run.wait().unwrap().code(), Some(128 + 9));
+    c.assert_gone();
+}
+
+#[test]
+fn hooks_run_in_order_with_the_state_on_stdin() {
+    let c = Container::new(&["say", "up", "sleep"]);
+    let log = c.path("hooks.log");
+    let hook = |name: &str| {
+        let line = format!("echo {name} $X $(sed 's/.*\"status\":\"\\([a-z]*\\)\".*/\\1/') >> {}", log.display());
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", line], "env": ["X=1", "PATH=/usr/bin:/bin"]}])
+    };
+    let c = c.set(
+        "/hooks",
+        json!({"createRuntime": hook("createRuntime"), "createContainer": hook("createContainer"), "poststart": hook("poststart"), "poststop": hook("poststop")}),
+    );
+    c.create().ok();
+    c.start().ok();
+    c.oci(&["delete", "--force", &c.id]).ok();
+    let log = std::fs::read_to_string(log).unwrap();
+    let want = "createRuntime 1 creating\ncreateContainer 1 creating\npoststart 1 running\npoststop 1 stopped\n";
+    assert_eq!(log, want);
+}
+
+#[test]
+fn start_container_hooks_run_inside() {
+    let hook = json!([{"path": "/bin/inspect", "args": ["inspect", "create", "/dev/shm/hooked"]}]);
+    let c = Container::new(&["open", "/dev/shm/hooked"]).set("/hooks", json!({"startContainer": hook}));
+    c.run().ok().has("open /dev/shm/hooked: ok");
+}
+
+#[test]
+fn a_failing_hook_undoes_the_container() {
+    let c = Container::new(&["sleep"]);
+    let hook = |script: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 1}]);
+    for (point, script, words) in [
+        ("createRuntime", "exit 3", "it exited with 3"),
+        ("createContainer", "kill -9 $$", "it was killed by signal 9"),
+        ("createRuntime", "while :; do :; done", "it did not end within 1 s"),
+        ("prestart", "exit 1", "run hook /bin/sh: "),
+    ] {
+        let mut config = c.config.clone();
+        config["hooks"] = json!({point: hook(script)});
+        std::fs::write(c.path("config.json"), config.to_string()).unwrap();
+        c.oci(&["create", &c.id]).refused(words);
+        c.assert_gone();
+    }
+}

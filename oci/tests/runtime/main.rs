@@ -1,0 +1,14 @@
+//! The runtime as its users see it: the built binary, real namespaces, a real cgroup v2, a root with one static program.
+//!
+//! Each test thread has a mount namespace of its own, in which the machine's root file system is read-only, /tmp is a fresh
+//! tmpfs and /sys/fs/cgroup is cgroup v2: whatever a hostile bundle manages to do, it does not do it to the machine.
+
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test; the lint's own exemption sees only #[test] functions
+
+mod exec;
+mod failure;
+mod isolation;
+mod lifecycle;
+mod resources;
+mod security;
+mod support;
