@@ -154,8 +154,12 @@ struct Exactly<R> {
 impl<R: Read> Read for Exactly<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if wanted == 0 {
+            // Even an empty read of a buffered reader waits for more to come.
+            return Ok(0);
+        }
         let count = self.inner.read(&mut buffer[..wanted])?;
-        if count == 0 && wanted > 0 {
+        if count == 0 {
             return Err(cut_off());
         }
         self.left -= count as u64;

@@ -1,30 +1,32 @@
 //! One machine, with the demo and a few probes, of which many things are asked that change nothing.
 
 use crate::support::{enabled, machine, named, probe_unit, run_probe, state};
-use qemu_tests::Machine;
+use qemu_tests::{Machine, MachineError};
 use std::sync::OnceLock;
 
 /// Units the tests below start when they need them are not enabled.
 fn first() -> &'static Machine {
-    static FIRST: OnceLock<Machine> = OnceLock::new();
-    FIRST.get_or_init(|| {
-        let mut machine = machine("first")
-            .unit("web.container", &enabled(&probe_unit("serve 8081", "Environment=COLOUR=blue")))
-            .unit("once.container", &enabled(&probe_unit("exit 0", "")))
-            .unit("bad.container", "[Container]\nImage=localhost/probe:latest\nNetwork=host\nExce=serve 1\n")
-            .unit("writes.container", &probe_unit("try-writes /host /host/proc", "Volume=/:/host"))
-            .unit("zombies.container", &probe_unit("zombies /host/proc", "Volume=/:/host"))
-            .unit("orphans.container", &probe_unit("orphans 200", ""))
-            .unit("mounts.container", &probe_unit("cat /proc/self/mounts /proc/self/status", ""))
-            .forward(8080)
-            .forward(8081)
-            .start()
-            .unwrap();
-        machine.settled().unwrap();
-        // From here on it waits for questions: others may boot meanwhile.
-        machine.is_idle();
-        machine
-    })
+    static FIRST: OnceLock<Result<Machine, MachineError>> = OnceLock::new();
+    // A failure is remembered: the other tests have no need to wait for it again.
+    FIRST.get_or_init(boot).as_ref().unwrap()
+}
+
+fn boot() -> Result<Machine, MachineError> {
+    let mut machine = machine("first")
+        .unit("web.container", &enabled(&probe_unit("serve 8081", "Environment=COLOUR=blue")))
+        .unit("once.container", &enabled(&probe_unit("exit 0", "")))
+        .unit("bad.container", "[Container]\nImage=localhost/probe:latest\nNetwork=host\nExce=serve 1\n")
+        .unit("writes.container", &probe_unit("try-writes /host /host/proc", "Volume=/:/host"))
+        .unit("zombies.container", &probe_unit("zombies /host/proc", "Volume=/:/host"))
+        .unit("orphans.container", &probe_unit("orphans 200", ""))
+        .unit("mounts.container", &probe_unit("cat /proc/self/mounts /proc/self/status", ""))
+        .forward(8080)
+        .forward(8081)
+        .start()?;
+    machine.settled()?;
+    // From here on it waits for questions: others may boot meanwhile.
+    machine.is_idle();
+    Ok(machine)
 }
 
 #[test]
