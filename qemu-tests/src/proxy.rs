@@ -91,7 +91,9 @@ impl State {
     fn note(&mut self, number: usize, open: bool) {
         let Some(port) = self.ports.get_mut(number) else { return };
         *port = match (*port, open) {
-            (Port::Closed, true) => Port::Free,
+            // Settling as well: QEMU tells at most one change a second per port, so of a close and an open in quick
+            // succession only the open may be told.
+            (Port::Closed | Port::Settling, true) => Port::Free,
             (Port::Free | Port::Settling | Port::Closed, false) => Port::Closed,
             (Port::Busy, false) => {
                 // The server in the guest is gone or has reset the connection: the client must learn it.
