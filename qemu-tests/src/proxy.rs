@@ -197,16 +197,20 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_free_again_only_after_the_guest_closed_and_opened_it() {
+    fn a_port_is_free_again_only_after_the_guest_opened_it_again() {
         let mut state = state(Port::Closed);
         state.note(0, true);
         assert_eq!(state.ports[0], Port::Free);
         state.ports[0] = Port::Busy;
         state.release(0);
         assert_eq!(state.ports[0], Port::Settling);
-        state.note(0, true);
-        assert_eq!(state.ports[0], Port::Settling, "an opening alone proves nothing");
         state.note(0, false);
+        assert_eq!(state.ports[0], Port::Closed);
+        state.note(0, true);
+        assert_eq!(state.ports[0], Port::Free);
+        // Of a close and an open within a second QEMU tells the open alone.
+        state.ports[0] = Port::Busy;
+        state.release(0);
         state.note(0, true);
         assert_eq!(state.ports[0], Port::Free);
     }
