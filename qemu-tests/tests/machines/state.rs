@@ -110,3 +110,37 @@ fn a_corrupted_state_file_system_is_said_and_not_overwritten() {
     third.wait_for_log("count", "count 1").unwrap();
     assert_eq!(third.get("/v1/system").unwrap()["state_store"], "persistent");
 }
+
+#[test]
+fn a_state_grows_with_its_disk_and_keeps_what_it_holds() {
+    let folder = tempfile::tempdir_in(&Artefacts::shared().out).unwrap();
+    let disk = blank_disk(folder.path());
+    let builder = machine("grown").state_file(&disk);
+    let first = builder.clone().start().unwrap();
+    let id = machine_id(&first);
+    let made = uuid(&disk);
+    // Not an orderly end: the log is replayed and the file system grown in one boot.
+    first.power_cut();
+
+    File::options().write(true).open(&disk).unwrap().set_len(3 * DISK_BYTES).unwrap();
+    let second = builder.start().unwrap();
+    second.wait_for_console("grown from 2048 to 6144 MiB").unwrap();
+    assert_eq!(machine_id(&second), id);
+    assert_eq!(second.get("/v1/system").unwrap()["state_store"], "persistent");
+    second.power_cut();
+    assert_eq!(uuid(&disk), made);
+}
+
+#[test]
+fn a_disk_that_holds_something_else_is_not_touched() {
+    let folder = tempfile::tempdir_in(&Artefacts::shared().out).unwrap();
+    let disk = blank_disk(folder.path());
+    // Zero at its head but for one word, as a file system looks whose first sector belongs to a boot loader.
+    File::options().write(true).open(&disk).unwrap().write_all_at(b"\x53\xef", 1080).unwrap();
+    let before = head(&disk);
+    let machine = machine("foreign").state_file(&disk).start().unwrap();
+    machine.wait_for_console("nothing was overwritten").unwrap();
+    assert_eq!(machine.get("/v1/system").unwrap()["state_store"], "degraded");
+    machine.power_cut();
+    assert!(head(&disk) == before, "somebody's disk was written to");
+}
