@@ -28,6 +28,8 @@ mod watchdog;
 
 use std::ffi::CStr;
 
+use sys::crash::Former;
+
 /// `linux/magic.h`; the type of the field differs between C libraries.
 const RAMFS_MAGIC: i128 = 0x8584_58f6;
 
@@ -46,7 +48,11 @@ fn start(args: &[&CStr]) -> i32 {
         eprintln!("init is PID 1 of an Orlop machine (or, called modprobe, loads modules); it does nothing else.");
         return 2;
     }
-    if is_stage_two() { pid1::run() } else { stage1::run() }
+    sys::fds::stdio_to_null();
+    let former = std::env::var("ORLOP_FORMER").ok().and_then(|env| Former::parse(&env));
+    sys::crash::install(former.map_or(0, |former| former.lives));
+    contain::install_hook();
+    if is_stage_two() { pid1::run(former) } else { stage1::run() }
 }
 
 /// Stage 1 says so through `ORLOP_BOOT`; started in another way, the root decides: an initramfs is a ramfs or tmpfs.

@@ -91,6 +91,8 @@ impl Settings {
                 "backoff" => self.timing.backoff = [time; 5],
                 "answer_timeout" => self.timing.answer_timeout = time,
                 "grace" => self.timing.grace = time,
+                "step" => self.timing.step = time,
+                "sync" => self.timing.sync = time,
                 "rescue_timeout" => self.rescue_timeout = Some(time),
                 _ => {}
             }

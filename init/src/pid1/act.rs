@@ -161,7 +161,11 @@ impl Machine {
                 Outcome { progress: false, left: false }
             }
         };
-        match sys::fork::run(|| work().to_status()) {
+        let work = || {
+            fault_hang();
+            work().to_status()
+        };
+        match sys::fork::run(work) {
             Ok(pid) => self.helper = Some(pid),
             Err(errno) => {
                 // Everything else is dead, so this is a kernel without memory: the step is left out.
@@ -204,4 +208,11 @@ fn fault_spawn(spawns: u32) -> Option<Errno> {
     }
     let failing: u32 = std::env::var("ORLOP_FAULT_SPAWN").ok()?.parse().ok()?;
     (spawns < failing).then_some(Errno::EAGAIN)
+}
+
+/// Fault injection: with `ORLOP_FAULT_HANG` set the child of a step never ends by itself.
+fn fault_hang() {
+    while cfg!(debug_assertions) && std::env::var_os("ORLOP_FAULT_HANG").is_some() {
+        nix::unistd::pause();
+    }
 }

@@ -171,9 +171,9 @@ impl Machine {
                 // The kernel sends it for Ctrl-Alt-Del once CAD is off.
                 libc::SIGINT => Requested(Reboot),
                 libc::SIGPWR => Requested(PowerOff),
-                // Fault injection: PID 1 itself breaks.
-                libc::SIGUSR2 if cfg!(debug_assertions) && std::env::var_os("ORLOP_FAULT_ABORT").is_some() => {
-                    std::process::abort()
+                libc::SIGUSR2 => {
+                    fault_injection();
+                    return;
                 }
                 libc::SIGTERM => {
                     story::say_fmt("init", format_args!("SIGTERM from pid={sender}: a new supervisor"));
@@ -293,5 +293,13 @@ impl Machine {
             }
             _ => {}
         }
+    }
+}
+
+/// `ORLOP_FAULT_CRASH=abort|segv|stack`: SIGUSR2 breaks PID 1 itself. Nothing in a release build.
+fn fault_injection() {
+    #[cfg(debug_assertions)]
+    if let Some(how) = std::env::var_os("ORLOP_FAULT_CRASH") {
+        sys::crash::break_down(&how);
     }
 }

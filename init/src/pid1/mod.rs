@@ -29,12 +29,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 /// For what no fd reports: a console that takes more, a kernel that has memory again.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Runs the machine. Never returns.
-pub(crate) fn run() -> ! {
-    sys::fds::stdio_to_null();
-    let former = std::env::var("ORLOP_FORMER").ok().and_then(|env| Former::parse(&env));
-    sys::crash::install(former.map_or(0, |former| former.lives));
-    contain::install_hook();
+/// Runs the machine; `former` is what an earlier self of this boot left. Never returns.
+pub(crate) fn run(former: Option<Former>) -> ! {
     let signals = loop {
         match sys::signals::take_all() {
             Ok(fd) => break fd,

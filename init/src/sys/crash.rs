@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
 use super::super::fdstore::{ENTRY_BYTES, MAX_FDS};
 
 const MAX_LIVES: u8 = 3;
-const SIGNALS: [libc::c_int; 7] =
+/// What a program that is broken gets; never blocked, or the kernel would end PID 1 without asking.
+pub(super) const FAULTS: [libc::c_int; 7] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGSYS, libc::SIGTRAP];
 const STACK_BYTES: usize = 16 * 1024;
 
@@ -59,7 +60,7 @@ pub(crate) fn install(lives: u8) {
         // SAFETY: the memory is leaked, so it outlives every handler.
         unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) };
     }
-    for signal in SIGNALS {
+    for signal in FAULTS {
         let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
         // SAFETY: all-zero is SIG_DFL without flags, an empty mask.
         let action = unsafe { action.assume_init_mut() };
@@ -72,7 +73,7 @@ pub(crate) fn install(lives: u8) {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: writes an empty set into the memory given.
     unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-    for signal in SIGNALS {
+    for signal in FAULTS {
         // SAFETY: the set was made above, the number is a signal's.
         unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
     }
@@ -232,6 +233,28 @@ fn exec_self(lives: u8, table: RawFd) {
         // SAFETY: NUL-terminated strings in null-terminated lists, all alive.
         unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     }
+}
+
+/// Fault injection: `stack` runs out of stack, `segv` raises a SIGSEGV, anything else aborts.
+#[cfg(debug_assertions)]
+pub(crate) fn break_down(how: &std::ffi::OsStr) -> ! {
+    if how == "stack" {
+        dig(&[0; 4096], 0);
+    }
+    if how == "segv" {
+        // SAFETY: a number only; the handler does not return.
+        unsafe { libc::raise(libc::SIGSEGV) };
+    }
+    std::process::abort()
+}
+
+/// Without an end, as far as the stack goes.
+#[cfg(debug_assertions)]
+fn dig(above: &[u8; 4096], depth: u64) -> u64 {
+    let mut here = *above;
+    here[usize::try_from(depth % 4096).unwrap_or(0)] = 1;
+    std::hint::black_box(&here);
+    if depth == u64::MAX { 0 } else { dig(&here, depth + 1) + u64::from(here[0]) }
 }
 
 fn decimal(mut value: u32, digits: &mut [u8; 10]) -> &[u8] {

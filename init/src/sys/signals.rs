@@ -5,13 +5,17 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
 
-/// Blocks every signal and returns the fd they are read from. A blocked signal is kept even for PID 1, whose
+/// Blocks every signal but those of faults and returns the fd they are read from. A blocked signal is kept even for PID 1, whose
 /// default dispositions the kernel otherwise ignores.
 pub(crate) fn take_all() -> Result<OwnedFd, Errno> {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: writes a set into the memory given.
     unsafe { libc::sigfillset(set.as_mut_ptr()) };
-    // SAFETY: filled by the call above.
+    for fault in super::crash::FAULTS {
+        // SAFETY: the set was filled above, the number is a signal's.
+        unsafe { libc::sigdelset(set.as_mut_ptr(), fault) };
+    }
+    // SAFETY: filled by the calls above.
     let set = unsafe { set.assume_init() };
     // SAFETY: reads the set; the old one is not asked for.
     Errno::result(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) })?;

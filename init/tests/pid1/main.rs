@@ -154,17 +154,19 @@ mod panics {
 
     #[test]
     fn a_fault_of_pid_1_itself_keeps_the_stored_fds() {
-        let mut machine = machine("keep fd").env("ORLOP_FAULT_ABORT", "1").start();
-        machine.expect("stored");
-        machine.signal(libc::SIGUSR2);
-        machine.expect_console("PID 1 is broken: abort");
-        machine.expect_console("PID 1 started over times=1 kept fds=1");
-        machine.expect("healthy");
+        for (fault, name) in [("abort", "abort"), ("segv", "segmentation fault"), ("stack", "segmentation fault")] {
+            let mut machine = machine("keep fd").env("ORLOP_FAULT_CRASH", fault).start();
+            machine.expect("stored");
+            machine.signal(libc::SIGUSR2);
+            machine.expect_console(&format!("PID 1 is broken: {name}"));
+            machine.expect_console("PID 1 started over times=1 kept fds=1");
+            machine.expect("healthy");
+        }
     }
 
     #[test]
     fn the_third_fault_reboots() {
-        let mut machine = machine("healthy").env("ORLOP_FAULT_ABORT", "1").start();
+        let mut machine = machine("healthy").env("ORLOP_FAULT_CRASH", "abort").start();
         for _ in 0..3 {
             machine.expect("healthy");
             machine.signal(libc::SIGUSR2);
@@ -276,6 +278,16 @@ mod shutdown {
         machine.signal(libc::SIGRTMIN() + 4);
         assert_eq!(machine.expect_end(), libc::SIGINT);
         machine.expect_shown("what is left is killed");
+    }
+
+    /// A dead disk makes unmount(2) and sync(2) wait for ever, in a process that cannot even be killed.
+    #[test]
+    fn steps_that_hang_are_left_behind() {
+        let mut machine = machine("reboot").env("ORLOP_FAULT_HANG", "1").timing("step", 50).timing("sync", 50).start();
+        assert_eq!(machine.expect_end(), libc::SIGHUP);
+        for step in ["Unmount", "Detach", "ReadOnly", "Sync"] {
+            machine.expect_shown(step);
+        }
     }
 
     #[test]
