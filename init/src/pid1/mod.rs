@@ -53,6 +53,8 @@ pub(crate) fn run(former: Option<Former>) -> ! {
                 setup::run();
             }
         });
+    } else if wants_setup() {
+        let _ = contain::run(Handler::Setup, setup::resume);
     }
     story::attach();
     let mut machine = Machine::new(signals, settings, state, former);

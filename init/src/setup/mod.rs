@@ -70,6 +70,13 @@ pub(crate) fn run() {
     story::stage("setup");
 }
 
+/// After PID 1 executed itself again everything is set up, but the watchdog's fd is closed and the device still armed.
+pub(crate) fn resume() {
+    if is_our_root() {
+        watchdog::arm(&Cmdline::read());
+    }
+}
+
 fn is_our_root() -> bool {
     Path::new(OUR_ROOT).is_dir()
 }
