@@ -11,6 +11,7 @@ use crate::rescue::{Choice, Reason, Rescue};
 use crate::shutdown::mounts::{self, Outcome};
 use crate::shutdown::plan::{self, Step};
 use crate::shutdown::{devices, processes};
+use crate::supervise::child;
 use crate::supervise::link::Link;
 use crate::supervise::policy;
 use crate::sys::shared::Shared;
@@ -61,6 +62,10 @@ impl Machine {
                     story::stage("supervisor-exec");
                 }
                 story::debug("init", &format!("supervisor pid={} generation={}", child.pid, self.generation));
+                if let (Some(errno), 1) = (child.misplaced, self.generation) {
+                    let cgroup = child::CGROUP;
+                    story::warn_fmt("init", format_args!("start the supervisor in {cgroup}: {}", errno.desc()));
+                }
                 self.exits.rewind();
                 let hello = Hello {
                     generation: self.generation,

@@ -16,7 +16,7 @@ use crate::sys::fds::own;
 use crate::text::Text;
 
 const PROGRAM: &str = "/usr/bin/orlop";
-const CGROUP: &str = "/sys/fs/cgroup/orlop";
+pub(crate) const CGROUP: &str = "/sys/fs/cgroup/orlop";
 /// Descriptors the child finds below this number are its stdio and the handoff.
 const SAFE_FD: i32 = 10;
 
@@ -30,6 +30,8 @@ pub(crate) struct Command {
 /// A running supervisor.
 pub(crate) struct Child {
     pub(crate) pid: u32,
+    /// Why it is not in its cgroup, if it is not.
+    pub(crate) misplaced: Option<Errno>,
     failure: OwnedFd,
 }
 
@@ -68,7 +70,7 @@ impl Command {
         let pointers = |list: &[CString]| -> Vec<_> {
             list.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
         };
-        let pid = sys::spawn::spawn(&sys::spawn::Plan {
+        let (pid, misplaced) = sys::spawn::spawn(&sys::spawn::Plan {
             program: &self.program,
             argv: &pointers(&self.argv),
             envp: &pointers(&self.envp),
@@ -77,7 +79,7 @@ impl Command {
             cgroup: cgroup.as_ref().map(OwnedFd::as_fd),
         })?;
         sys::crash::remember_supervisor(pid);
-        Ok((Child { pid, failure }, ours))
+        Ok((Child { pid, misplaced, failure }, ours))
     }
 }
 

@@ -64,15 +64,16 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// Starts the child and returns its pid.
-pub(crate) fn spawn(plan: &Plan<'_>) -> Result<u32, Errno> {
-    let with_cgroup = plan.cgroup.map(|cgroup| clone(plan, Some(cgroup)));
-    match with_cgroup {
+/// Starts the child; returns its pid, and why it is not in its cgroup if it is not.
+pub(crate) fn spawn(plan: &Plan<'_>) -> Result<(u32, Option<Errno>), Errno> {
+    let Some(cgroup) = plan.cgroup else { return clone(plan, None).map(|pid| (pid, Some(Errno::ENOENT))) };
+    match clone(plan, Some(cgroup)) {
         // A cgroup that takes no process (controllers enabled below it, being removed), or an old kernel: the
         // supervisor is worth more than its place.
-        Some(Err(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::ENODEV | Errno::EBADF | Errno::EINVAL | Errno::E2BIG))
-        | None => clone(plan, None),
-        Some(result) => result,
+        Err(why @ (Errno::EBUSY | Errno::EOPNOTSUPP | Errno::ENODEV | Errno::EBADF | Errno::EINVAL | Errno::E2BIG)) => {
+            clone(plan, None).map(|pid| (pid, Some(why)))
+        }
+        result => result.map(|pid| (pid, None)),
     }
 }
 
