@@ -1,4 +1,4 @@
-//! The namespaces of a test: an own pid tree, an own cgroup, tmpfs where the supervisor writes; the rest of the file system is
+//! The namespaces of a test: an own pid tree, an own cgroup, an own network (the supervisor configures what it finds), tmpfs where the supervisor writes; the rest of the file system is
 //! the host's, read-only.
 
 use std::{
@@ -34,7 +34,7 @@ pub(crate) fn inside(test: &str, body: impl FnOnce(&Place)) {
     let program = env::current_exe().unwrap();
     let status = Command::new("sh")
         .arg("-c")
-        .arg(r#"echo $$ > "$1/cgroup.procs" && shift && exec unshare --mount --pid --fork --cgroup --mount-proc --kill-child "$@""#)
+        .arg(r#"echo $$ > "$1/cgroup.procs" && shift && exec unshare --mount --pid --fork --cgroup --net --mount-proc --kill-child "$@""#)
         .arg("sh")
         .arg(&cgroup)
         .arg(&program)
