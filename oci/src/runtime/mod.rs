@@ -21,6 +21,7 @@ mod json;
 mod ops;
 mod plan;
 mod procfs;
+mod seccomp;
 mod state;
 mod store;
 #[allow(unsafe_code)]

@@ -235,6 +235,58 @@ fn a_program_is_found_in_the_containers_path() {
     c.assert_gone();
 }
 
+/// A profile that denies two calls, one of them only with certain arguments.
+fn profile() -> serde_json::Value {
+    json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"], "syscalls": [
+        {"names": ["getppid", "nonsense"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77},
+        {"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 78, "args": [{"index": 1, "value": 0, "op": "SCMP_CMP_EQ"}]}]})
+}
+
+#[test]
+fn a_seccomp_profile_holds_for_the_program_and_for_exec() {
+    let (getppid, kill) = (libc::SYS_getppid.to_string(), libc::SYS_kill.to_string());
+    let verbs = [
+        "syscall",
+        &getppid,
+        "0",
+        "0",
+        "syscall",
+        &kill,
+        "1",
+        "0",
+        "syscall",
+        &kill,
+        "1",
+        "18",
+        "status",
+        "Seccomp,CapEff,NoNewPrivs",
+    ];
+    for no_new_privileges in [true, false] {
+        let c = Container::new(&verbs)
+            .set("/linux/seccomp", profile())
+            .set("/process/noNewPrivileges", json!(no_new_privileges));
+        let said = c.run().ok();
+        let check = |said: &crate::support::Said| {
+            said.has(&format!("syscall {getppid}: 77"))
+                .has(&format!("syscall {kill}: 78"))
+                .has(&format!("syscall {kill}: 0"));
+            // CAP_SYS_ADMIN, kept to load the filter, is gone.
+            said.has("Seccomp: 2")
+                .has("CapEff: 0000000020000420")
+                .has(&format!("NoNewPrivs: {}", u8::from(no_new_privileges)));
+        };
+        check(&said);
+        let c = c.with_args(&["sleep"]);
+        c.create().ok();
+        c.start().ok();
+        let mut args = vec!["exec", &c.id, "/bin/inspect"];
+        args.extend(verbs);
+        check(&c.oci(&args).ok());
+    }
+    let c = Container::new(&[]).set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTIFY"}));
+    c.run().refused("linux.seccomp.defaultAction: is not supported");
+}
+
 #[test]
 fn standard_input_reaches_the_program() {
     let c = Container::new(&["stdin"]);

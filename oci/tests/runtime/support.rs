@@ -279,6 +279,8 @@ impl Drop for Container {
         }
         self.oci(&["delete", "--force", &self.id]).ok();
         self.assert_gone();
+        // The last one takes the folder of all with it.
+        let _ = std::fs::remove_dir(TEST_CGROUPS);
     }
 }
 

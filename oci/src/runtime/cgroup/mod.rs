@@ -72,20 +72,32 @@ fn open_folder(at: BorrowedFd<'_>, path: &str) -> sys::Result<OwnedFd> {
     fs::open(at, &c_string(path), libc::O_RDONLY | libc::O_DIRECTORY, 0, Walk::OneMount)
 }
 
+/// Makes every cgroup of a path that is missing; says whether the last one is new.
+fn make_path(root: BorrowedFd<'_>, relative: &str) -> sys::Result<(bool, OwnedFd)> {
+    let ends = relative.match_indices('/').map(|(at, _)| at).chain([relative.len()]);
+    let mut fresh = true;
+    for part in ends.filter_map(|end| relative.get(..end)) {
+        fresh = match fs::mkdir(root, &c_string(part), 0o755) {
+            Err(Errno(libc::EEXIST)) => false,
+            other => other.map(|()| true)?,
+        };
+    }
+    Ok((fresh, open_folder(root, relative)?))
+}
+
 impl Cgroup {
     /// Makes the cgroup and what is missing above it. One that exists and has processes belongs to somebody else.
     pub(crate) fn create(path: &str) -> Result<Cgroup> {
         let root = open_root()?;
         let relative = path.trim_start_matches('/');
-        let ends = relative.match_indices('/').map(|(at, _)| at).chain([relative.len()]);
-        let mut fresh = true;
-        for part in ends.filter_map(|end| relative.get(..end)) {
-            fresh = match fs::mkdir(root.as_fd(), &c_string(part), 0o755) {
-                Err(Errno(libc::EEXIST)) => false,
-                other => other.map(|()| true).step("create cgroup", path)?,
-            };
-        }
-        let dir = open_folder(root.as_fd(), relative).step("open cgroup", path)?;
+        let mut tries = 0;
+        let (fresh, dir) = loop {
+            match make_path(root.as_fd(), relative) {
+                // Somebody removes empty cgroups above ours while we make it: again from the top.
+                Err(Errno(libc::ENOENT)) if tries < 16 => tries += 1,
+                other => break other.step("create cgroup", path)?,
+            }
+        };
         let cgroup = Cgroup { root, dir, path: relative.to_owned() };
         if !fresh && cgroup.populated() {
             let why = "it exists and processes run in it; a container needs a cgroup of its own".to_owned();

@@ -77,9 +77,20 @@ fn drop_bounding<'a>(keep: u64) -> Done<'a> {
     Ok(())
 }
 
+/// Loading a filter without no_new_privs takes CAP_SYS_ADMIN, which is then kept until the filter is there.
+fn keeps_admin(plan: &ProcessPlan) -> bool {
+    plan.seccomp.is_some() && !plan.no_new_privileges
+}
+
 fn capabilities(plan: &ProcessPlan) -> Done<'_> {
+    const ADMIN: u64 = 1 << 21;
     let what = c"process.capabilities";
-    process::set_capabilities(plan.sets).doing("set", what)?;
+    let mut sets = plan.sets;
+    if keeps_admin(plan) {
+        sets.permitted |= ADMIN;
+        sets.effective |= ADMIN;
+    }
+    process::set_capabilities(sets).doing("set", what)?;
     process::control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0).doing("clear ambient", what)?;
     for number in (0..64).filter(|number| plan.ambient & 1 << number != 0) {
         process::control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, number)
@@ -118,8 +129,15 @@ fn program(plan: &ProcessPlan) -> Done<'_, &CStr> {
     Err(Failed { verb, object: plan.name.to_bytes(), errno })
 }
 
-/// Becomes the program.
+/// Becomes the program. The filter comes as late as it can: it need not allow anything of ours but capset, where capabilities are
+/// still to be given up, and execve.
 pub(super) fn run(plan: &ProcessPlan) -> Done<'_, Infallible> {
     let path = program(plan)?;
+    if let Some(filter) = &plan.seccomp {
+        process::load_filter(&filter.program, filter.flags).doing("load", c"linux.seccomp")?;
+        if keeps_admin(plan) {
+            process::set_capabilities(plan.sets).doing("set", c"process.capabilities")?;
+        }
+    }
     Err(process::exec(path, &plan.args, &plan.env)).doing("exec", &plan.name)
 }

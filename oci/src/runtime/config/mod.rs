@@ -18,6 +18,7 @@ pub(crate) use linux::{DeviceKind, IdMapping, Linux, NamespaceKind};
 pub(crate) use mount::Mount;
 pub(crate) use process::{Capabilities, Process, RLimit};
 pub(crate) use resources::{BlockIo, Cpu, DeviceRule, Memory, Resources, Throttle};
+pub(crate) use seccomp::{Argument, Operator, Seccomp, SyscallRule};
 
 use super::json::{Reader, Taken};
 

@@ -15,7 +15,7 @@ use crate::runtime::config::{Config, Hooks, Resources};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
 use crate::runtime::plan::{Given, Plan, rootfs_path};
-use crate::runtime::state::{START_SOCKET, State, Status};
+use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, replace_file};
 use crate::runtime::sys::process::{self, Side};
 use crate::runtime::sys::{Errno, fs, socket};
@@ -100,6 +100,9 @@ fn build(
     let plan = Plan::build(config, &given, &mut |warning| machine.log.warn(&warning))?;
     cgroup.guard_devices(&resources.devices)?;
     state.namespaces = plan.namespaces.kinds();
+    if let Some(filter) = &plan.process.seccomp {
+        folder.replace(FILTER_FILE, &filter.to_bytes())?;
+    }
     let listener = listen(folder, bundle)?;
     let (ours, theirs) = socket::pair().step("create", "channel")?;
     if let Some(namespace) = &plan.namespaces.pid {

@@ -13,8 +13,9 @@ use crate::runtime::config::{ConfigError, NamespaceKind, Process, parse_process}
 use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::id::ContainerId;
 use crate::runtime::plan::{ProcessPlan, console};
-use crate::runtime::state::{START_SOCKET, State, Status};
-use crate::runtime::store::replace_file;
+use crate::runtime::seccomp::Filter;
+use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
+use crate::runtime::store::{Folder, replace_file};
 use crate::runtime::sys::process::{self, Side};
 use crate::runtime::sys::signal::Signals;
 use crate::runtime::sys::{fs, socket};
@@ -52,7 +53,8 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     let gone = || state.refuse("exec in", Status::Stopped);
     let container = open_process(&state, &machine.proc)?.ok_or_else(gone)?;
     let cgroup = cgroup(&state, options)?;
-    let plan = plan(machine, &state, options)?;
+    let mut plan = plan(machine, &state, options)?;
+    plan.seccomp = filter(&folder)?;
     let console = console(plan.terminal, options.console_socket.as_deref())?;
     let (ours, theirs) = socket::pair().step("create", "channel")?;
     let pid_kind = state.namespaces & NamespaceKind::Pid.flag();
@@ -112,6 +114,18 @@ fn drive(
         }
     }
     Ok(())
+}
+
+/// The container's filter holds for every process in it. A broken file is no reason to go without.
+fn filter(folder: &Folder) -> Result<Option<Filter>> {
+    let Some(bytes) = folder.read(FILTER_FILE)? else { return Ok(None) };
+    match Filter::from_bytes(&bytes) {
+        Some(filter) => Ok(Some(filter)),
+        None => {
+            let error = ConfigError::invalid("", "is not a compiled filter");
+            Err(Error::Config { file: folder.path.join(FILTER_FILE).display().to_string(), error })
+        }
+    }
 }
 
 fn cgroup(state: &State, options: &ExecOptions) -> Result<Cgroup> {

@@ -76,6 +76,22 @@ const MOUNT_OPTIONS: &str = "async atime bind defaults dev diratime exec loud ma
     rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared rslave \
     rstrictatime rsuid rsymfollow runbindable rw shared silent slave strictatime suid symfollow unbindable";
 
+const SECCOMP_ACTIONS: [&str; 8] = [
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+const SECCOMP_OPERATORS: [&str; 7] =
+    ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
+const SECCOMP_ARCHS: [&str; 4] = ["SCMP_ARCH_AARCH64", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"];
+const SECCOMP_FLAGS: [&str; 3] =
+    ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"];
+
 /// The "features" document (spec, section "Linux Features Structure"): what this build honours, and nothing more.
 pub(crate) fn features() -> String {
     let hooks = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -89,7 +105,10 @@ pub(crate) fn features() -> String {
     w.name("linux").open('{').strings("namespaces", &namespaces).strings("capabilities", &capabilities);
     w.name("cgroup").open('{').name("v1").boolean(false).name("v2").boolean(true).name("systemd").boolean(false);
     w.name("systemdUser").boolean(false).name("rdma").boolean(true).close('}');
-    for name in ["seccomp", "apparmor", "selinux", "intelRdt", "netDevices"] {
+    w.name("seccomp").open('{').name("enabled").boolean(true).strings("actions", &SECCOMP_ACTIONS);
+    w.strings("operators", &SECCOMP_OPERATORS).strings("archs", &SECCOMP_ARCHS);
+    w.strings("knownFlags", &SECCOMP_FLAGS).strings("supportedFlags", &SECCOMP_FLAGS).close('}');
+    for name in ["apparmor", "selinux", "intelRdt", "netDevices"] {
         w.name(name).open('{').name("enabled").boolean(false).close('}');
     }
     w.name("mountExtensions").open('{').name("idmap").open('{').name("enabled").boolean(false);

@@ -19,6 +19,7 @@ pub(crate) use process::ProcessPlan;
 
 use super::config::{Config, ConfigError, NamespaceKind};
 use super::error::{Error, Result, Step, c_string};
+use super::seccomp::Filter;
 use super::sys::socket;
 
 pub(crate) struct Plan {
@@ -65,6 +66,7 @@ impl Plan {
         let given_process = config.process.as_ref().ok_or_else(|| wrong(ConfigError::missing("process")))?;
         let mut process = ProcessPlan::new(given_process, grantable, warn).map_err(wrong)?;
         process.personality = config.linux.personality;
+        process.seccomp = config.linux.seccomp.as_ref().map(Filter::compile).transpose().map_err(wrong)?;
         for (name, field) in [(&config.hostname, "hostname"), (&config.domainname, "domainname")] {
             if name.is_some() && !namespaces.has(NamespaceKind::Uts) {
                 return Err(wrong(ConfigError::invalid(field, "needs a uts namespace in linux.namespaces")));
@@ -103,7 +105,6 @@ impl Plan {
 fn refuse_unbuilt(config: &Config) -> std::result::Result<(), ConfigError> {
     let refuse = |set: bool, path: &str, why| if set { Err(ConfigError::unsupported(path, why)) } else { Ok(()) };
     let linux = &config.linux;
-    refuse(linux.seccomp.is_some(), "linux.seccomp", "seccomp filters are not available in this version")?;
     refuse(linux.mount_label.is_some(), "linux.mountLabel", "SELinux labels are not available in this version")?;
     let Some(process) = &config.process else { return Ok(()) };
     let apparmor = process.apparmor_profile.as_deref().is_some_and(|profile| profile != "unconfined");

@@ -5,6 +5,7 @@ use std::str::FromStr as _;
 
 use crate::runtime::config::{Capabilities, ConfigError, Process, RLimit};
 use crate::runtime::error::c_string;
+use crate::runtime::seccomp::Filter;
 use crate::runtime::sys::process::{CapabilitySets, StringList};
 
 pub(crate) struct ProcessPlan {
@@ -28,6 +29,7 @@ pub(crate) struct ProcessPlan {
     pub(crate) console_size: Option<(u16, u16)>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) personality: Option<u64>,
+    pub(crate) seccomp: Option<Filter>,
 }
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -80,6 +82,7 @@ impl ProcessPlan {
             console_size: process.console_size.filter(|_| process.terminal),
             oom_score_adj: process.oom_score_adj,
             personality: None,
+            seccomp: None,
         })
     }
 }

@@ -206,6 +206,16 @@ pub(crate) fn new_session_keyring() -> Result<()> {
     check_long(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<c_char>()) }).map(drop)
 }
 
+/// seccomp(2): from now on every call of this process is asked of the program (one u64 an instruction, `struct sock_filter`).
+pub(crate) fn load_filter(program: &[u64], flags: u32) -> Result<()> {
+    const SECCOMP_SET_MODE_FILTER: u32 = 1;
+    let length = u16::try_from(program.len()).map_err(|_| Errno(libc::E2BIG))?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: the header gives the program's length; the kernel copies it and writes nothing.
+    check_long(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) })
+        .map(drop)
+}
+
 /// Strings as execve wants them: pointers with a null behind.
 pub(crate) struct StringList {
     /// What the pointers point to.

@@ -1,0 +1,192 @@
+//! `linux.seccomp` as a classic BPF program.
+//!
+//! For each architecture the system calls are a binary tree over ranges of numbers with the same answer: a profile of 434 rules
+//! costs some eight comparisons a call, where a list of rules costs hundreds. The compiled program is kept in the container's
+//! folder, so that `exec` loads it without the profile. Pure: names and numbers in, instructions out.
+
+mod arguments;
+mod table;
+mod tree;
+
+use std::collections::BTreeMap;
+
+use super::config::{ConfigError, Seccomp, SyscallRule};
+use table::Arch;
+
+/// A program, one u64 an instruction (`struct sock_filter`), and the flags of seccomp(2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) program: Vec<u64>,
+    pub(crate) flags: u32,
+}
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+/// What the kernel answers a call: SECCOMP_RET_*.
+type Answer = u32;
+
+const KILL_PROCESS: Answer = 0x8000_0000;
+const KILL_THREAD: Answer = 0;
+const TRAP: Answer = 0x0003_0000;
+const ERRNO: Answer = 0x0005_0000;
+const TRACE: Answer = 0x7ff0_0000;
+const LOG: Answer = 0x7ffc_0000;
+const ALLOW: Answer = 0x7fff_0000;
+
+/// The answer for one system call: rules with conditions in their order, then the rest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Call<'a> {
+    conditions: Vec<(Vec<&'a super::config::Argument>, Answer)>,
+    always: Option<Answer>,
+}
+
+impl Filter {
+    pub(crate) fn compile(seccomp: &Seccomp) -> Result<Filter> {
+        if seccomp.listener_path.is_some() || seccomp.listener_metadata.is_some() {
+            let why = "notifications are not available in this version";
+            return Err(ConfigError::unsupported("linux.seccomp.listenerPath", why));
+        }
+        let default = answer(&seccomp.default_action, seccomp.default_errno, "linux.seccomp.defaultAction")?;
+        let answers =
+            seccomp.rules.iter().enumerate().map(|(index, rule)| {
+                answer(&rule.action, rule.errno, &format!("linux.seccomp.syscalls[{index}].action"))
+            });
+        let answers = answers.collect::<Result<Vec<_>>>()?;
+        let mut blocks = Vec::new();
+        for arch in Arch::wanted(&seccomp.architectures)? {
+            blocks.push((arch, block(arch, seccomp, &answers, default)));
+        }
+        let program = tree::program(&blocks);
+        // BPF_MAXINSNS.
+        if program.len() > 4096 {
+            let why = format!("is too large: {} instructions of at most 4096", program.len());
+            return Err(ConfigError::invalid("linux.seccomp", why));
+        }
+        Ok(Filter { program, flags: flags(&seccomp.flags)? })
+    }
+
+    /// For the container's folder.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let head = u64::from(self.flags).to_ne_bytes();
+        head.into_iter().chain(self.program.iter().flat_map(|one| one.to_ne_bytes())).collect()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Filter> {
+        let (words, rest) = bytes.as_chunks::<8>();
+        if !rest.is_empty() {
+            return None;
+        }
+        let words: Vec<u64> = words.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+        let (flags, program) = words.split_first()?;
+        Some(Filter { program: program.to_vec(), flags: u32::try_from(*flags).ok()? })
+    }
+}
+
+/// One architecture's answers by number: from each number on, up to the next.
+fn block<'a>(arch: Arch, seccomp: &'a Seccomp, answers: &[Answer], default: Answer) -> Vec<(u32, Call<'a>)> {
+    let mut calls: BTreeMap<u32, Call<'a>> = BTreeMap::new();
+    for (rule, answer) in seccomp.rules.iter().zip(answers) {
+        for name in &rule.names {
+            // A name this kernel's headers do not know on this architecture: nothing to be filtered (as libseccomp has it).
+            if let Some(number) = table::number(name, arch) {
+                add(calls.entry(number).or_default(), rule, *answer);
+            }
+        }
+    }
+    let rest = Call { conditions: Vec::new(), always: Some(default) };
+    let mut ranges: Vec<(u32, Call<'a>)> = vec![(0, rest.clone())];
+    let mut next = 0;
+    for (number, mut call) in calls {
+        if number > next {
+            push(&mut ranges, next, rest.clone());
+        }
+        call.always = call.always.or(Some(default));
+        push(&mut ranges, number, call);
+        next = number + 1;
+    }
+    // Calls newer than every one the profile names: the profile's author did not know them, and the C library tries older ones
+    // when they do not exist, but not when they are forbidden.
+    let newer = if matches!(default & 0xffff_0000, ERRNO | KILL_PROCESS | KILL_THREAD | TRAP) && next > 0 {
+        Call { conditions: Vec::new(), always: Some(ERRNO | libc::ENOSYS.unsigned_abs()) }
+    } else {
+        rest
+    };
+    push(&mut ranges, next, newer);
+    ranges
+}
+
+/// Neighbours with the same answer are one range.
+fn push<'a>(ranges: &mut Vec<(u32, Call<'a>)>, start: u32, call: Call<'a>) {
+    match ranges.last_mut() {
+        Some((last, before)) if *last == start => *before = call,
+        Some((_, before)) if *before == call => {}
+        _ => ranges.push((start, call)),
+    }
+}
+
+fn add<'a>(call: &mut Call<'a>, rule: &'a SyscallRule, answer: Answer) {
+    if rule.arguments.is_empty() {
+        call.always = call.always.or(Some(answer));
+        return;
+    }
+    let twice = rule
+        .arguments
+        .iter()
+        .enumerate()
+        .any(|(at, one)| rule.arguments.iter().skip(at + 1).any(|two| one.index == two.index));
+    if twice {
+        // Several conditions on one argument: any of them is enough (as engines write it for libseccomp).
+        call.conditions.extend(rule.arguments.iter().map(|one| (vec![one], answer)));
+    } else {
+        call.conditions.push((rule.arguments.iter().collect(), answer));
+    }
+}
+
+fn answer(action: &str, errno: Option<u32>, path: &str) -> Result<Answer> {
+    let plain = match action {
+        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => KILL_THREAD,
+        "SCMP_ACT_KILL_PROCESS" => KILL_PROCESS,
+        "SCMP_ACT_TRAP" => TRAP,
+        "SCMP_ACT_LOG" => LOG,
+        "SCMP_ACT_ALLOW" => ALLOW,
+        "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE" => {
+            let base = if action == "SCMP_ACT_ERRNO" { ERRNO } else { TRACE };
+            // The kernel's largest errno (MAX_ERRNO).
+            return match errno.unwrap_or(libc::EPERM.unsigned_abs()) {
+                errno @ 0..=4095 => Ok(base | errno),
+                errno => Err(ConfigError::invalid(path, format!("{errno} is not an errno"))),
+            };
+        }
+        "SCMP_ACT_NOTIFY" => {
+            return Err(ConfigError::unsupported(path, "notifications are not available in this version"));
+        }
+        other => return Err(ConfigError::invalid(path, format!("{other:?} is not an action"))),
+    };
+    // Spec: "An action that does not support this MUST throw an error."
+    match errno {
+        Some(_) => Err(ConfigError::invalid(path, format!("{action} takes no errno"))),
+        None => Ok(plain),
+    }
+}
+
+fn flags(names: &[String]) -> Result<u32> {
+    let mut flags = 0;
+    for name in names {
+        flags |= match name.as_str() {
+            "SECCOMP_FILTER_FLAG_TSYNC" => 1,
+            "SECCOMP_FILTER_FLAG_LOG" => 2,
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => 4,
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
+                return Err(ConfigError::unsupported(
+                    "linux.seccomp.flags",
+                    "notifications are not available in this version",
+                ));
+            }
+            other => return Err(ConfigError::invalid("linux.seccomp.flags", format!("{other:?} is not a flag"))),
+        };
+    }
+    Ok(flags)
+}
+
+#[cfg(test)]
+mod tests;
