@@ -65,7 +65,7 @@ impl Machine {
     fn supervisor_died(&mut self, ended: &Ended, now: Duration) {
         let Some(child) = self.child.take() else { return };
         sys::crash::remember_supervisor(0);
-        let why = child.obituary(ended.wait_status);
+        let why = child.obituary(self.command.program(), ended.wait_status);
         // Its last words may still be in the socket: acknowledged exits, fds to keep.
         self.hear(now);
         self.link = None;

@@ -101,12 +101,12 @@ impl Child {
     }
 
     /// Why it ended, in words: a start that failed, an exit status, a signal.
-    pub(crate) fn obituary(&self, wait_status: i32) -> Text<120> {
+    pub(crate) fn obituary(&self, program: &str, wait_status: i32) -> Text<120> {
         let mut report = [0; 2];
         if let Ok(2) = nix::unistd::read(&self.failure, &mut report) {
             let step = sys::spawn::Step::name(report[0]);
             let errno = Errno::from_raw(i32::from(report[1]));
-            return Text::of(format_args!("it could not be started: {step}: {}", errno.desc()));
+            return Text::of(format_args!("{step} {program}: {}", errno.desc()));
         }
         describe(wait_status)
     }

@@ -5,7 +5,7 @@
 //!   Waiting ─────────────► Running ─────────────────────────────► Waiting (back-off)
 //!      ▲                    │   ▲ │ ping due: Ping
 //!      │ retry              │   └─┘ pong
-//!      │                    │ no pong, socket closed: Kill
+//!      │                    │ no pong, or its socket closed (Closing) and it did not end: Kill
 //!      │                    ▼                      died (deaths < 5)
 //!   GivenUp ◄──────────── Ending ───────────────────────────────► Waiting (back-off)
 //!      ▲     5th death in a row, or it cannot be killed
@@ -20,6 +20,7 @@ use crate::settings::Timing;
 const MAX_DEATHS: usize = 5;
 /// Starts for which there was no room, one second apart, before a person is asked.
 const MAX_NO_ROOM: usize = 60;
+const CLOSING: Duration = Duration::from_millis(200);
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub(crate) enum State {
     Running {
         since: Duration,
         ping: Ping,
+    },
+    /// Its socket is closed. A process that ends closes its fds first: it gets a moment to be seen dead.
+    Closing {
+        until: Duration,
     },
     /// Told to go; `asked` means it was asked for (no failure of the supervisor).
     Ending {
@@ -99,7 +104,7 @@ impl Policy {
     /// When [`Event::Tick`] is due next.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match self.state {
-            State::Waiting { until } | State::Ending { until, .. } => Some(until),
+            State::Waiting { until } | State::Closing { until } | State::Ending { until, .. } => Some(until),
             State::Running { ping: Ping::Due { at: until } | Ping::Sent { until, .. }, .. } => Some(until),
             State::GivenUp | State::Retired => None,
         }
@@ -138,6 +143,9 @@ impl Policy {
             }
             (State::Running { since, .. }, Event::SocketClosed) => {
                 self.forgive(since, now, timing);
+                (State::Closing { until: now + CLOSING }, None)
+            }
+            (State::Closing { until }, Event::Tick) if now >= until => {
                 self.end(now, timing, false, Action::Kill("it closed its handoff socket"))
             }
             (State::Running { since, .. }, Event::Renew) => {
@@ -150,7 +158,7 @@ impl Policy {
             }
 
             (State::Ending { asked: true, .. }, Event::Died) => (State::Waiting { until: now }, None),
-            (State::Ending { .. }, Event::Died) => self.after_death(now, timing),
+            (State::Closing { .. } | State::Ending { .. }, Event::Died) => self.after_death(now, timing),
             (State::Ending { until, asked: true }, Event::Tick) if now >= until => {
                 self.end(now, timing, false, Action::Kill("it did not end when asked to"))
             }
@@ -284,7 +292,8 @@ mod tests {
     #[test]
     fn one_that_cannot_be_killed_leads_to_the_rescue_screen() {
         let mut policy = running(at(0.0));
-        assert!(matches!(policy.step(Event::SocketClosed, at(1.0), &T), Some(Action::Kill(_))));
+        assert_eq!(policy.step(Event::SocketClosed, at(0.8), &T), None, "it may just be ending");
+        assert!(matches!(policy.step(Event::Tick, at(1.0), &T), Some(Action::Kill(_))));
         assert!(matches!(policy.step(Event::Tick, at(31.0), &T), Some(Action::GiveUp(_))));
         assert_eq!(policy.step(Event::Died, at(32.0), &T), None);
     }

@@ -40,8 +40,8 @@ pub(crate) enum Step {
 impl Step {
     pub(crate) fn name(code: u8) -> &'static str {
         match code {
-            1 => "place file descriptors",
-            2 => "clear the signal mask",
+            1 => "place the file descriptors of",
+            2 => "clear the signal mask of",
             _ => "exec",
         }
     }

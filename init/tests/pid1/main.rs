@@ -182,7 +182,7 @@ mod supervision {
     fn one_that_cannot_be_started_is_named_on_the_rescue_screen() {
         let mut machine = machine("healthy").env("ORLOP_SUPERVISOR", "/no/such/orlop").timing("backoff", 1).start();
         machine.expect_console("Orlop: rescue");
-        machine.expect_console("exec: No such file or directory");
+        machine.expect_console("exec /no/such/orlop: No such file or directory");
     }
 
     #[test]
