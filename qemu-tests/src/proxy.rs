@@ -6,11 +6,14 @@
 //! A port's life, as the guest's end tells it (`VSERPORT_CHANGE`):
 //!
 //! ```text
-//!   Closed ──guest opens──▶ Free ──client──▶ Busy ──client or guest closes──▶ Settling ──guest closes──▶ Closed
+//!   Closed ──opened──▶ Free ──client──▶ Busy ──client leaves──▶ Settling ──opened──▶ Free
+//!      ▲                                 ├──opened──▶ Cut ──client leaves──▶ Free
+//!      └─────────────closed──────────────┴── (from any state)
 //! ```
 //!
 //! `Settling` is why this is more than a relay: the guest may still be writing the previous client's answer. Only
-//! when it has closed the port and opened it again does the next client get it.
+//! when it has closed the port and opened it again does the next client get it. QEMU tells of at most one change a
+//! second and port, the last one: so an opening that follows an opening is a closing and an opening.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -36,6 +39,8 @@ enum Port {
     Closed,
     Free,
     Busy,
+    /// The guest ended the conversation and waits for the next.
+    Cut,
     Settling,
 }
 
@@ -49,8 +54,15 @@ struct Ports {
 struct State {
     ports: Vec<Port>,
     /// QEMU's ends of the busy ports, to end a connection whose guest end has closed.
-    in_use: HashMap<usize, UnixStream>,
+    in_use: HashMap<usize, Conversation>,
+    conversations: u64,
     ended: bool,
+}
+
+struct Conversation {
+    /// Tells it from a later one on the same port.
+    id: u64,
+    guest: UnixStream,
 }
 
 /// The device id QEMU uses for a port in its events, and the name of its socket.
@@ -90,31 +102,38 @@ impl State {
     /// What the guest's opening or closing of its end makes of a port.
     fn note(&mut self, number: usize, open: bool) {
         let Some(port) = self.ports.get_mut(number) else { return };
-        *port = match (*port, open) {
-            // Settling as well: QEMU tells at most one change a second per port, so of a close and an open in quick
-            // succession only the open may be told.
-            (Port::Closed | Port::Settling, true) => Port::Free,
-            (Port::Free | Port::Settling | Port::Closed, false) => Port::Closed,
-            (Port::Busy, false) => {
-                // The server in the guest is gone or has reset the connection: the client must learn it.
-                if let Some(stream) = self.in_use.get(&number) {
-                    let _ = stream.shutdown(Shutdown::Both);
-                }
-                Port::Busy
-            }
-            (same, true) => same,
+        let was = *port;
+        *port = match (was, open) {
+            (_, false) => Port::Closed,
+            (Port::Closed | Port::Free | Port::Settling, true) => Port::Free,
+            (Port::Busy | Port::Cut, true) => Port::Cut,
         };
-        if !open && *port == Port::Busy {
-            *port = Port::Closed;
+        // The server in the guest is gone or has ended the conversation: the client must learn it.
+        if matches!(was, Port::Busy | Port::Cut)
+            && let Some(conversation) = self.in_use.get(&number)
+        {
+            let _ = conversation.guest.shutdown(Shutdown::Both);
         }
     }
 
-    /// The client has gone: unless the guest closed first, its end has to be seen closing.
-    fn release(&mut self, number: usize) {
-        self.in_use.remove(&number);
-        if self.ports[number] == Port::Busy {
-            self.ports[number] = Port::Settling;
+    fn take(&mut self, number: usize, guest: UnixStream) -> u64 {
+        self.ports[number] = Port::Busy;
+        self.conversations += 1;
+        self.in_use.insert(number, Conversation { id: self.conversations, guest });
+        self.conversations
+    }
+
+    /// The client has gone: unless the guest ended it first, its end has to be seen closing.
+    fn release(&mut self, number: usize, id: u64) {
+        if self.in_use.get(&number).is_none_or(|conversation| conversation.id != id) {
+            return;
         }
+        self.in_use.remove(&number);
+        self.ports[number] = match self.ports[number] {
+            Port::Busy => Port::Settling,
+            Port::Cut => Port::Free,
+            other => other,
+        };
     }
 }
 
@@ -153,8 +172,7 @@ impl Ports {
         };
         let Ok(guest) = UnixStream::connect(self.folder.join(port_id(number))) else { return };
         let Ok(handle) = guest.try_clone() else { return };
-        state.ports[number] = Port::Busy;
-        state.in_use.insert(number, handle);
+        let id = state.take(number, handle);
         drop(state);
 
         thread::scope(|scope| {
@@ -166,7 +184,7 @@ impl Ports {
             let _ = guest.shutdown(Shutdown::Both);
         });
         drop(guest);
-        self.lock().release(number);
+        self.lock().release(number, id);
         self.changed.notify_all();
     }
 }
@@ -192,37 +210,59 @@ fn relay(mut from: &UnixStream, mut to: &UnixStream) {
 mod tests {
     use super::*;
 
-    fn state(port: Port) -> State {
-        State { ports: vec![port], ..State::default() }
+    fn busy() -> (UnixStream, State, u64) {
+        let (client, ours) = UnixStream::pair().unwrap();
+        let mut state = State { ports: vec![Port::Closed], ..State::default() };
+        state.note(0, true);
+        assert_eq!(state.ports[0], Port::Free);
+        let id = state.take(0, ours);
+        (client, state, id)
     }
 
     #[test]
-    fn a_port_is_free_again_only_after_the_guest_opened_it_again() {
-        let mut state = state(Port::Closed);
-        state.note(0, true);
-        assert_eq!(state.ports[0], Port::Free);
-        state.ports[0] = Port::Busy;
-        state.release(0);
+    fn a_port_is_free_again_only_after_the_guest_closed_and_opened_it() {
+        let (_client, mut state, id) = busy();
+        state.release(0, id);
         assert_eq!(state.ports[0], Port::Settling);
         state.note(0, false);
         assert_eq!(state.ports[0], Port::Closed);
         state.note(0, true);
         assert_eq!(state.ports[0], Port::Free);
-        // Of a close and an open within a second QEMU tells the open alone.
-        state.ports[0] = Port::Busy;
-        state.release(0);
+    }
+
+    #[test]
+    fn two_changes_within_a_second_are_told_as_one() {
+        let (_client, mut state, id) = busy();
+        state.release(0, id);
         state.note(0, true);
         assert_eq!(state.ports[0], Port::Free);
     }
 
     #[test]
-    fn a_guest_that_closes_ends_the_connection() {
-        let (mut client, ours) = UnixStream::pair().unwrap();
-        let mut state = state(Port::Busy);
-        state.in_use.insert(0, ours);
+    fn a_guest_that_closes_ends_the_conversation() {
+        let (mut client, mut state, id) = busy();
         state.note(0, false);
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
-        state.release(0);
+        state.release(0, id);
         assert_eq!(state.ports[0], Port::Closed);
+
+        let (mut client, mut state, id) = busy();
+        state.note(0, true);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        state.release(0, id);
+        assert_eq!(state.ports[0], Port::Free);
+    }
+
+    #[test]
+    fn a_late_release_does_not_end_the_next_conversation() {
+        let (_client, mut state, first) = busy();
+        state.note(0, false);
+        state.note(0, true);
+        let (_next, ours) = UnixStream::pair().unwrap();
+        let second = state.take(0, ours);
+        state.release(0, first);
+        assert_eq!(state.ports[0], Port::Busy);
+        state.release(0, second);
+        assert_eq!(state.ports[0], Port::Settling);
     }
 }
