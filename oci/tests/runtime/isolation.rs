@@ -288,6 +288,16 @@ fn a_seccomp_profile_holds_for_the_program_and_for_exec() {
 }
 
 #[test]
+fn home_comes_from_the_containers_passwd() {
+    let c = Container::new(&["env"]).set("/process/user", json!({"uid": 33, "gid": 33}));
+    c.run().ok().has("env HOME=/");
+    c.file("etc/passwd", b"root:x:0:0::/root:\nweb:x:33:33::/var/www:\n", 0o644);
+    c.run().ok().has("env HOME=/var/www");
+    let c = c.set("/process/env", json!(["HOME=/mine"]));
+    c.run().ok().has("env HOME=/mine");
+}
+
+#[test]
 fn standard_input_reaches_the_program() {
     let c = Container::new(&["stdin"]);
     c.run_behind("exec 0<<<word", "").ok().has("stdin word");

@@ -10,9 +10,9 @@ use super::wait::foreground;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::child::{self, GO, Guest, READY};
 use crate::runtime::config::{ConfigError, NamespaceKind, Process, parse_process};
-use crate::runtime::error::{Error, Result, Step};
+use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
-use crate::runtime::plan::{ProcessPlan, console};
+use crate::runtime::plan::{ProcessPlan, console, missing_home};
 use crate::runtime::seccomp::Filter;
 use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, replace_file};
@@ -159,7 +159,15 @@ fn plan(machine: &Machine, state: &State, options: &ExecOptions) -> Result<Proce
     }
     let own = process::permitted_capabilities().step("read", "own capabilities")?;
     let grantable = if state.namespaces & NamespaceKind::User.flag() != 0 { u64::MAX } else { own };
-    ProcessPlan::new(&process, grantable, &mut |warning| machine.log.warn(&warning)).map_err(wrong)
+    let home = home(machine, state, &process);
+    ProcessPlan::new(&process, home.as_deref(), grantable, &mut |warning| machine.log.warn(&warning)).map_err(wrong)
+}
+
+/// By the root of the container's first process, as it is mounted now.
+fn home(machine: &Machine, state: &State, process: &Process) -> Option<String> {
+    let path = c_string(format!("{}/root", state.pid));
+    let root = fs::open_at(machine.proc.fd(), &path, libc::O_PATH | libc::O_DIRECTORY, 0).ok()?;
+    missing_home(&process.env, root.as_fd(), process.user.uid)
 }
 
 fn changed(mut process: Process, options: &ExecOptions) -> Result<Process> {

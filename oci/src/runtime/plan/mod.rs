@@ -2,6 +2,7 @@
 //! system calls. Building it opens descriptors and nothing else; dropping it undoes it.
 
 mod devices;
+mod home;
 mod mounts;
 mod namespaces;
 mod options;
@@ -9,10 +10,11 @@ mod process;
 mod sysctl;
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 pub(crate) use devices::{DevicePlan, Node};
+pub(crate) use home::missing_home;
 pub(crate) use mounts::{MountStep, Root, Source};
 pub(crate) use namespaces::Namespaces;
 pub(crate) use process::ProcessPlan;
@@ -64,7 +66,9 @@ impl Plan {
         // In a user namespace of its own the container's root can be given everything.
         let grantable = if user_namespace { u64::MAX } else { given.own_capabilities };
         let given_process = config.process.as_ref().ok_or_else(|| wrong(ConfigError::missing("process")))?;
-        let mut process = ProcessPlan::new(given_process, grantable, warn).map_err(wrong)?;
+        let root = mounts::root(config, &rootfs_path(config, given.bundle))?;
+        let home = missing_home(&given_process.env, root.tree.as_fd(), given_process.user.uid);
+        let mut process = ProcessPlan::new(given_process, home.as_deref(), grantable, warn).map_err(wrong)?;
         process.personality = config.linux.personality;
         process.seccomp = config.linux.seccomp.as_ref().map(Filter::compile).transpose().map_err(wrong)?;
         for (name, field) in [(&config.hostname, "hostname"), (&config.domainname, "domainname")] {
@@ -79,7 +83,6 @@ impl Plan {
             user_namespace,
         };
         let console = console(process.terminal, given.console_socket)?;
-        let root = mounts::root(config, &rootfs_path(config, given.bundle))?;
         let steps = config.mounts.iter().enumerate().map(|(index, one)| mounts::step(index, one, &around));
         let mounts = steps.collect::<Result<Vec<_>>>()?;
         let masked = mounts::paths(&config.linux.masked_paths, "maskedPaths")?;

@@ -37,7 +37,13 @@ type Result<T> = std::result::Result<T, ConfigError>;
 impl ProcessPlan {
     /// `grantable` are the capabilities this machine can give; what is asked beyond them is told to `warn`
     /// (spec: "SHOULD NOT fail").
-    pub(crate) fn new(process: &Process, grantable: u64, warn: &mut dyn FnMut(String)) -> Result<ProcessPlan> {
+    /// `home` is added to the environment.
+    pub(crate) fn new(
+        process: &Process,
+        home: Option<&str>,
+        grantable: u64,
+        warn: &mut dyn FnMut(String),
+    ) -> Result<ProcessPlan> {
         let Some(program) = process.args.first() else {
             return Err(ConfigError::invalid("process.args", "holds no program"));
         };
@@ -65,8 +71,8 @@ impl ProcessPlan {
         Ok(ProcessPlan {
             candidates: candidates(program, &process.env),
             name: c_string(program.as_str()),
-            args: strings(&process.args),
-            env: strings(&process.env),
+            args: strings(process.args.iter().map(String::as_str)),
+            env: strings(process.env.iter().map(String::as_str).chain(home)),
             cwd: c_string(process.cwd.as_str()),
             uid: process.user.uid,
             gid: process.user.gid,
@@ -87,8 +93,8 @@ impl ProcessPlan {
     }
 }
 
-fn strings(all: &[String]) -> StringList {
-    StringList::new(all.iter().map(|one| c_string(one.as_str())).collect())
+fn strings<'a>(all: impl Iterator<Item = &'a str>) -> StringList {
+    StringList::new(all.map(c_string).collect())
 }
 
 fn mask(names: &[String], grantable: u64, missing: &mut Vec<String>) -> u64 {
@@ -150,7 +156,7 @@ mod tests {
 
     fn plan_of(json: &str, grantable: u64) -> (Result<ProcessPlan>, Vec<String>) {
         let mut warnings = Vec::new();
-        let plan = ProcessPlan::new(&parse_process(json).unwrap(), grantable, &mut |w| warnings.push(w));
+        let plan = ProcessPlan::new(&parse_process(json).unwrap(), None, grantable, &mut |w| warnings.push(w));
         (plan, warnings)
     }
 
