@@ -17,6 +17,7 @@ use crate::text::Text;
 
 const PROGRAM: &str = "/usr/bin/orlop";
 pub(crate) const CGROUP: &str = "/sys/fs/cgroup/orlop";
+const THAW: &str = "/sys/fs/cgroup/orlop/cgroup.freeze";
 /// Descriptors the child finds below this number are its stdio and the handoff.
 const SAFE_FD: i32 = 10;
 
@@ -65,6 +66,8 @@ impl Command {
         fcntl(&theirs, FcntlArg::F_SETFL(OFlag::empty()))?;
         let (failure, report) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let report = above_safe(&report)?;
+        // A cgroup that somebody froze would start it frozen; without the file there is nothing to thaw.
+        let _ = std::fs::write(THAW, "0");
         let cgroup = open(CGROUP, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
 
         let pointers = |list: &[CString]| -> Vec<_> {
