@@ -12,3 +12,4 @@ mod lifecycle;
 mod resources;
 mod security;
 mod support;
+mod terminal;

@@ -1,0 +1,103 @@
+//! `process.terminal`: the engine gets the master by its socket, the program the other side.
+
+use std::io::{IoSliceMut, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use serde_json::json;
+
+use crate::support::{Container, wait_until};
+
+/// Takes the descriptor an engine would get.
+fn master(listener: &UnixListener) -> std::fs::File {
+    let (stream, _) = listener.accept().unwrap();
+    let mut bytes = [0; 64];
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let mut space = nix::cmsg_space!([i32; 1]);
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+    let mut fds = message.cmsgs().unwrap().filter_map(|one| match one {
+        ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+        _ => None,
+    });
+    let fd = fds.next().expect("a descriptor");
+    #[allow(unsafe_code)]
+    // SAFETY: the kernel has just made this descriptor for us.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    owned.into()
+}
+
+/// Reads until the terminal has shown these words.
+#[track_caller]
+fn wait_for(terminal: &mut std::fs::File, seen: &mut String, words: &str) {
+    wait_until(words, || {
+        let mut buffer = [0; 4096];
+        // EIO: the other side is closed.
+        let count = terminal.read(&mut buffer).unwrap_or(0);
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        seen.contains(words)
+    });
+}
+
+const VERBS: [&str; 7] = ["tty", "link", "/proc/self/fd/0", "cat", "/proc/self/mountinfo", "say", "END"];
+
+#[test]
+fn the_engine_gets_the_master_and_the_program_a_terminal() {
+    for uid in [0, 1000] {
+        let c = Container::new(&VERBS)
+            .set("/process/terminal", json!(true))
+            .set("/process/consoleSize", json!({"height": 24, "width": 300}))
+            .set("/process/user", json!({"uid": uid, "gid": uid}));
+        let listener = UnixListener::bind(c.path("console.sock")).unwrap();
+        c.create_with(&["--console-socket", "console.sock"]).ok();
+        let mut terminal = master(&listener);
+        c.start().ok();
+        let mut seen = String::new();
+        wait_for(&mut terminal, &mut seen, "END");
+        assert!(seen.contains("tty 1 1 1") && seen.contains("/proc/self/fd/0 -> /dev/pts/0"), "{seen}");
+        assert!(seen.contains(" /dev/console rw"), "{seen}");
+    }
+}
+
+#[test]
+fn exec_gets_a_terminal_of_its_own_and_its_keys_are_signals() {
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    let listener = UnixListener::bind(c.path("console.sock")).unwrap();
+    let args =
+        ["exec", "-d", "-t", "--console-socket", "console.sock", &c.id, "/bin/inspect", "tty", "say", "READY", "sleep"];
+    c.oci(&args).ok();
+    let mut terminal = master(&listener);
+    let mut seen = String::new();
+    wait_for(&mut terminal, &mut seen, "READY");
+    assert!(seen.contains("tty 1 1 1"), "{seen}");
+    let procs = || std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().lines().count();
+    assert_eq!(procs(), 2);
+    // Ctrl-C reaches the process only if the terminal controls its session.
+    terminal.write_all(b"\x03").unwrap();
+    wait_until("the end of the process", || procs() == 1);
+}
+
+#[test]
+fn a_ptmx_that_is_none_is_refused() {
+    // CVE-2025-52565: what lies at /dev/pts/ptmx is checked, not believed.
+    let mut c = Container::new(&VERBS).set("/process/terminal", json!(true)).set("/root/readonly", json!(false));
+    let mounts = c.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+    c.file("dev/pts/ptmx", b"canary", 0o666);
+    let _listener = UnixListener::bind(c.path("console.sock")).unwrap();
+    c.create_with(&["--console-socket", "console.sock"]).refused("check /dev/pts/ptmx: No such device or address");
+    assert_eq!(std::fs::read(c.rootfs("dev/pts/ptmx")).unwrap(), b"canary");
+}
+
+#[test]
+fn a_terminal_without_a_socket_and_a_socket_without_a_terminal_are_refused() {
+    let c = Container::new(&VERBS);
+    let _listener = UnixListener::bind(c.path("console.sock")).unwrap();
+    c.create_with(&["--console-socket", "console.sock"]).refused("no terminal is asked for");
+    let c = c.set("/process/terminal", json!(true));
+    c.create_with(&["--console-socket", "absent.sock"]).refused("connect to console socket");
+    c.create().refused("--console-socket is needed");
+}
