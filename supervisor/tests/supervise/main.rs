@@ -8,6 +8,7 @@
 mod http;
 mod pid1;
 mod place;
+mod shim;
 
 use std::{fs, time::Duration};
 

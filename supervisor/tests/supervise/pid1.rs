@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{IoSlice, IoSliceMut},
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    path::PathBuf,
     process::Command,
     sync::{Arc, Mutex},
     thread,
@@ -46,15 +47,16 @@ pub(crate) struct Pid1 {
     shared: Arc<Mutex<Shared>>,
     generation: u32,
     supervisor: Option<Pid>,
+    runtime: PathBuf,
 }
 
 impl Pid1 {
-    pub(crate) fn boot(_: &Place) -> Self {
+    pub(crate) fn boot(place: &Place) -> Self {
         assert_eq!(std::process::id(), 1, "this is the PID 1 of its namespace");
         let shared = Arc::new(Mutex::new(Shared::default()));
         let reaper = Arc::clone(&shared);
         thread::spawn(move || reap(&reaper));
-        let mut pid1 = Self { shared, generation: 0, supervisor: None };
+        let mut pid1 = Self { shared, generation: 0, supervisor: None, runtime: place.runtime() };
         pid1.start_supervisor();
         pid1
     }
@@ -70,6 +72,7 @@ impl Pid1 {
         let child = Command::new("sh")
             .args(["-c", "echo $$ > /sys/fs/cgroup/orlop/cgroup.procs && exec \"$0\" supervise"])
             .arg(env!("CARGO_BIN_EXE_orlop"))
+            .env("ORLOP_OCI", &self.runtime)
             .env("ORLOP_HANDOFF", theirs.as_raw_fd().to_string())
             .spawn()
             .unwrap()

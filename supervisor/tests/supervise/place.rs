@@ -8,14 +8,19 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 use nix::mount::{MsFlags, mount};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::shim;
+
 const INSIDE: &str = "ORLOP_TEST_INSIDE";
 const RUNTIME: &str = "ORLOP_OCI";
+
+static RUNTIME_IN_PLACE: OnceLock<PathBuf> = OnceLock::new();
 
 /// What the body of a test works with, as PID 1 of its namespaces.
 pub(crate) struct Place;
@@ -102,6 +107,10 @@ impl Place {
         ] {
             fs::create_dir_all(path).unwrap();
         }
+        if !has_controllers() {
+            let runtime = PathBuf::from(env::var_os(RUNTIME).unwrap());
+            RUNTIME_IN_PLACE.set(shim::install(Path::new("/run"), &runtime)).unwrap();
+        }
         fs::set_permissions("/run", fs::Permissions::from_mode(0o755)).unwrap();
         image(Path::new("/var/lib/orlop/images"));
         Self
@@ -139,9 +148,25 @@ impl Place {
         procs.lines().filter(is_first).count()
     }
 
+    /// What the supervisor is to use.
+    pub(crate) fn runtime(&self) -> PathBuf {
+        RUNTIME_IN_PLACE.get().cloned().unwrap_or_else(|| env::var_os(RUNTIME).unwrap().into())
+    }
+
     pub(crate) fn mounts(&self) -> String {
         fs::read_to_string("/proc/self/mounts").unwrap()
     }
+}
+
+/// Hands the controllers down to the containers, as PID 1 does; false when this host keeps them elsewhere.
+fn has_controllers() -> bool {
+    let root = Path::new("/sys/fs/cgroup");
+    // A cgroup with processes cannot give controllers to those below it.
+    fs::create_dir_all(root.join("init")).unwrap();
+    fs::write(root.join("init/cgroup.procs"), "1").unwrap();
+    [root, &root.join("containers")]
+        .iter()
+        .all(|path| fs::write(path.join("cgroup.subtree_control"), "+memory +pids").is_ok())
 }
 
 /// An OCI layout with one image of one layer: folders to mount the host's programs on.
