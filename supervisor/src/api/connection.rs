@@ -146,9 +146,12 @@ impl Connection {
             if self.ended {
                 return Progress::Closed;
             }
+            let first = self.input.is_empty() && matches!(self.phase, Phase::Head);
             match self.fill() {
                 Ok(0) => return Progress::Waiting,
-                Ok(_) => self.deadline = now + PATIENCE.min(self.deadline.saturating_sub(now).max(PATIENCE / 4)),
+                // From its first byte on a request has this long, however slowly it trickles.
+                Ok(_) if first => self.deadline = now + PATIENCE,
+                Ok(_) => {}
                 Err(_) => return Progress::Closed,
             }
         }

@@ -25,7 +25,7 @@ use super::{
     engine::{Engine, JobId},
     handoff::Handoff,
     images::{Images, Prepared},
-    logs::{Logs, Reading, Stream},
+    logs::{Logs, Reading},
     machine::{Event, Process},
     mailbox::Mailbox,
     network::Network,
@@ -69,10 +69,9 @@ pub(crate) enum Mail {
         attempt: u64,
         result: Result<(), String>,
     },
-    /// A log pipe is at its end and written.
+    /// A log pipe is at its end and written; PID 1 keeps it under this name.
     LogEnded {
-        unit: UnitName,
-        stream: Stream,
+        stored: String,
     },
     /// A log reader has something, or has ended.
     LogChunk,

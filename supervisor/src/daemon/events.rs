@@ -174,10 +174,7 @@ impl Daemon {
         match mail {
             Mail::Image { image, prepared } => self.on_image(&image, &prepared),
             Mail::Bundle { unit, attempt, result } => self.on_bundle(&unit, attempt, result),
-            Mail::LogEnded { unit, stream } => {
-                let name = recover::log_name(&unit, stream);
-                self.tell(&ToInit::DropFd { name });
-            }
+            Mail::LogEnded { stored } => self.tell(&ToInit::DropFd { name: stored }),
             Mail::LogChunk => {}
             Mail::Network(event) => {
                 match weight(&event) {
@@ -242,9 +239,9 @@ impl Daemon {
     }
 
     /// Logs a container's pipe from now on; PID 1 keeps the other descriptor of it until it is at its end.
-    pub(crate) fn follow_log(&mut self, unit: &UnitName, stream: Stream, pipe: OwnedFd) {
+    pub(crate) fn follow_log(&mut self, unit: &UnitName, stream: Stream, attempt: u64, pipe: OwnedFd) {
         let sender = self.mail.sender();
-        let of = unit.clone();
-        self.logs.follow(unit, stream, pipe, move || sender.send(Mail::LogEnded { unit: of, stream }));
+        let stored = recover::log_name(unit, stream, attempt);
+        self.logs.follow(unit, stream, pipe, move || sender.send(Mail::LogEnded { stored }));
     }
 }

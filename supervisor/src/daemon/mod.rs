@@ -39,6 +39,8 @@ mod unit_files;
 
 use std::{env, fs, path::Path, process::ExitCode};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use self::{core::Daemon, handoff::Handoff, paths::Paths};
 
 /// Names the descriptor of the handoff socket. Without it there is no PID 1 of ours: the daemon reaps its containers itself.
@@ -56,6 +58,12 @@ pub fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // Two pipes and a file for each of some hundred units are more than the usual soft limit; containers get limits of their own.
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        log::warn!("raise the limit of open files to {hard}: {errno}");
+    }
     if handoff.is_none()
         && let Err(errno) = nix::sys::prctl::set_child_subreaper(true)
     {

@@ -98,7 +98,7 @@ impl Daemon {
             if !wanted {
                 return Err("no longer wanted".to_owned());
             }
-            self.pipes(unit).map_err(|errno| format!("make the pipes of its log: {errno}"))
+            self.pipes(unit, attempt).map_err(|errno| format!("make the pipes of its log: {errno}"))
         });
         match made {
             Ok((out, err)) => self.runtime.run(unit, attempt, Operation::Create { out, err }),
@@ -114,13 +114,13 @@ impl Daemon {
     }
 
     /// The container's stdout and stderr: read ends to PID 1 and the log writer, write ends for the runtime.
-    fn pipes(&mut self, unit: &UnitName) -> nix::Result<(OwnedFd, OwnedFd)> {
+    fn pipes(&mut self, unit: &UnitName, attempt: u64) -> nix::Result<(OwnedFd, OwnedFd)> {
         let (out, err) = (pipe2(OFlag::O_CLOEXEC)?, pipe2(OFlag::O_CLOEXEC)?);
         for (stream, read) in [(Stream::Out, out.0), (Stream::Err, err.0)] {
             // Ours only: the container's end blocks, as programs expect.
             fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-            self.store_fd(recover::log_name(unit, stream), read.as_fd());
-            self.follow_log(unit, stream, read);
+            self.store_fd(recover::log_name(unit, stream, attempt), read.as_fd());
+            self.follow_log(unit, stream, attempt, read);
         }
         Ok((out.1, err.1))
     }

@@ -28,21 +28,24 @@ use crate::{api::server::Server, unit::UnitName};
 const PATIENCE: Duration = Duration::from_secs(5);
 const LISTENER_NAME: &str = "listen:control";
 
-/// The name of a log pipe in PID 1's store. A unit's name may be longer than a name there; then its end is replaced by a number
-/// made of all of it.
-pub(crate) fn log_name(unit: &UnitName, stream: Stream) -> String {
+/// The name of a log pipe in PID 1's store: `log:<unit>:out.<attempt>`. With the attempt, because the pipe of the container that
+/// ended may still hold its last lines when the next one starts. A unit's name may be longer than a name there; then its end is
+/// replaced by a number made of all of it.
+pub(crate) fn log_name(unit: &UnitName, stream: Stream, attempt: u64) -> String {
+    /// `log:`, `:out.`, and twenty digits.
+    const REST: usize = 29;
     let end = match stream {
         Stream::Err => "err",
         _ => "out",
     };
     let name = unit.as_str();
-    if name.len() + "log::out".len() <= MAX_NAME_BYTES {
-        return format!("log:{name}:{end}");
+    if name.len() + REST <= MAX_NAME_BYTES {
+        return format!("log:{name}:{end}.{attempt}");
     }
     // FNV-1a: any number will do that differs for names that differ.
     let hash =
         name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-    format!("log:{}~{hash:016x}:{end}", &name[..MAX_NAME_BYTES - "log:~:out".len() - 16])
+    format!("log:{}~{hash:016x}:{end}.{attempt}", &name[..MAX_NAME_BYTES - REST - 17])
 }
 
 impl Daemon {
@@ -195,18 +198,21 @@ impl Daemon {
             }
             return;
         }
-        let streams = [Stream::Out, Stream::Err];
-        let found = self.engine.units().find_map(|(unit, _)| {
-            streams.into_iter().find(|stream| log_name(unit, *stream) == name).map(|stream| (unit.clone(), stream))
-        });
-        // Of a unit that is gone: its last lines still belong into its log.
-        let found = found.or_else(|| {
-            let (unit, end) = name.strip_prefix("log:")?.rsplit_once(':')?;
-            let stream = if end == "err" { Stream::Err } else { Stream::Out };
-            Some((UnitName::parse(unit).ok()?, stream))
+        let found = name.rsplit_once('.').and_then(|(_, attempt)| {
+            let attempt = attempt.parse().ok()?;
+            let is_its = |unit: &UnitName, stream| log_name(unit, stream, attempt) == name;
+            let streams = [Stream::Out, Stream::Err];
+            let of = |unit: &UnitName| streams.into_iter().find(|stream| is_its(unit, *stream));
+            let known = self.engine.units().find_map(|(unit, _)| Some((unit.clone(), of(unit)?)));
+            // Of a unit that is gone: its last lines still belong into its log.
+            let gone = || {
+                let unit = UnitName::parse(name.strip_prefix("log:")?.rsplit_once(':')?.0).ok()?;
+                of(&unit).map(|stream| (unit, stream))
+            };
+            known.or_else(gone).map(|(unit, stream)| (unit, stream, attempt))
         });
         match found {
-            Some((unit, stream)) => self.follow_log(&unit, stream, fd),
+            Some((unit, stream, attempt)) => self.follow_log(&unit, stream, attempt, fd),
             None => {
                 log::warn!("nobody knows the stored descriptor {name}, dropped");
                 self.tell(&ToInit::DropFd { name: name.to_owned() });
@@ -237,9 +243,10 @@ mod tests {
     #[test]
     fn every_unit_has_its_own_names_in_the_store() {
         let short = UnitName::parse("web").unwrap();
-        assert_eq!(log_name(&short, Stream::Out), "log:web:out");
+        assert_eq!(log_name(&short, Stream::Out, 3), "log:web:out.3");
         let long = |last: char| UnitName::parse(&format!("{}{last}", "a".repeat(199))).unwrap();
-        let (a, b) = (log_name(&long('a'), Stream::Err), log_name(&long('b'), Stream::Err));
-        assert!(a != b && a.len() <= MAX_NAME_BYTES && a.ends_with(":err"), "{a}");
+        let name = |last| log_name(&long(last), Stream::Err, u64::MAX);
+        assert_ne!(name('a'), name('b'));
+        assert!(name('a').len() <= MAX_NAME_BYTES && name('a').ends_with(":err.18446744073709551615"));
     }
 }

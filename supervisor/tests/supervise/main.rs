@@ -69,7 +69,8 @@ fn a_stop_goes_on_under_the_next_supervisor() {
     });
 }
 
-/// The supervisor is killed at moments spread over everything it does; what must be true is true after each death.
+/// The supervisor is killed at moments spread over everything it does; what must be true is true after each death. How often:
+/// `ORLOP_CRASHES=1000 cargo test -p supervisor --test supervise killed` is the long campaign.
 #[test]
 fn killed_at_any_instant_nothing_is_lost_and_nothing_starts_twice() {
     place::inside("killed_at_any_instant_nothing_is_lost_and_nothing_starts_twice", |place| {
@@ -78,7 +79,8 @@ fn killed_at_any_instant_nothing_is_lost_and_nothing_starts_twice() {
         place.unit("app", COUNT, "", &format!("[Unit]\nRequires=web.service\nAfter=web.service\n{always}"));
         place.unit("crash", "sleep 0.03; exit 3", "", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\nRestartSec=10ms\n[Install]\nWantedBy=default.target");
         let mut machine = Pid1::boot(place);
-        for round in 0u64..40 {
+        let rounds = std::env::var("ORLOP_CRASHES").map_or(40, |text| text.parse().unwrap());
+        for round in 0u64..rounds {
             let verb = ["restart", "stop", "start"][usize::try_from(round % 3).unwrap()];
             machine.try_post(&format!("/v1/units/web/{verb}?no_block=true"));
             // Wherever that is: the moments differ from round to round, and no assertion depends on them.

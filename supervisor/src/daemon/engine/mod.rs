@@ -82,10 +82,13 @@ impl Engine {
                 entry.plan.enabled = false;
             }
         }
-        for (name, plan) in plans {
+        for (name, mut plan) in plans {
             match self.units.get_mut(&name) {
                 Some(entry) => {
-                    // The image's own stop signal was learnt when it was prepared; a unit at rest learns it anew.
+                    // What lives is stopped as it was started: its image's own stop signal was learnt then.
+                    if !entry.record.state.at_rest() {
+                        plan.policy.stop_signal = entry.plan.policy.stop_signal;
+                    }
                     entry.changed |= entry.plan.policy != plan.policy;
                     entry.plan = plan;
                 }

@@ -245,6 +245,29 @@ fn a_unit_whose_file_is_gone_stays_until_it_is_at_rest() {
     assert!(world.engine.get(&name("web")).is_none() && world.live.is_empty());
 }
 
+#[test]
+fn what_lives_is_stopped_with_the_signal_it_was_started_with() {
+    let mut world = World::new(&[("web", plan())]);
+    world.start("web");
+    world.engine.set_stop_signal(&name("web"), libc::SIGQUIT);
+    world.run();
+    world.engine.load(BTreeMap::from([(name("web"), plan())]), world.now);
+    world.engine.stop(&name("web"), world.now);
+    world.take();
+    assert!(matches!(world.open[0].1, Action::Signal { signal: libc::SIGQUIT, .. }), "{:?}", world.open);
+}
+
+#[test]
+fn a_unit_that_the_machine_forbids_says_why() {
+    let forbidden = Plan { forbidden: Some("keeps data in the volume db".into()), ..plan() };
+    let mut world = World::new(&[("db", forbidden), ("app", requires(&["db"])), ("web", plan())]);
+    let job = world.start("app");
+    world.start("web");
+    world.run();
+    assert_eq!(world.done[&job], Err("app: requires db, which keeps data in the volume db".into()));
+    assert_eq!((world.state("db"), world.state("web")), ("failed", "running"));
+}
+
 /// Random graphs, random requests, answers in random order, crashes in between: the order is kept, nothing lives twice, every
 /// job ends once, and a shutdown ends with nothing left.
 #[test]
