@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Older output than this is dropped, so that a machine that runs for days does not fill its watcher's memory.
 const KEPT_BYTES: usize = 8 << 20;
+/// For the rest of a line: a serial line shows it letter by letter, and a prompt has none.
+const LINE_LIMIT: Duration = Duration::from_secs(2);
 /// Lines shown when a wait ends badly.
 const TAIL_LINES: usize = 40;
 
@@ -69,13 +71,16 @@ impl Console {
         Ok(Self { shared, keyboard })
     }
 
-    /// Waits until the console shows `pattern` after what was waited for before; gives the line it stands in.
+    /// Waits until the console shows `pattern` after what was waited for before; gives the line it stands in, whole
+    /// unless it is a prompt.
     pub fn wait(&self, pattern: &str, limit: Duration) -> Result<String, ConsoleError> {
         let started = Instant::now();
         let mut state = self.shared.lock();
         loop {
-            if let Some(line) = state.find_and_mark(pattern) {
-                return Ok(line);
+            if let Some(found) = state.find(pattern) {
+                let goes_on = |state: &mut State| !state.ended && !state.text[found..].contains('\n');
+                let waited = self.shared.changed.wait_timeout_while(state, LINE_LIMIT, goes_on);
+                return Ok(waited.unwrap_or_else(PoisonError::into_inner).0.mark(found, pattern.len()));
             }
             let left = limit.saturating_sub(started.elapsed());
             if state.ended || left.is_zero() {
@@ -130,12 +135,16 @@ impl State {
         }
     }
 
-    fn find_and_mark(&mut self, pattern: &str) -> Option<String> {
-        let found = self.mark + self.text.get(self.mark..)?.find(pattern)?;
+    fn find(&self, pattern: &str) -> Option<usize> {
+        Some(self.mark + self.text.get(self.mark..)?.find(pattern)?)
+    }
+
+    /// What stands there has been waited for; its line.
+    fn mark(&mut self, found: usize, bytes: usize) -> String {
         let start = self.text[..found].rfind('\n').map_or(0, |newline| newline + 1);
         let end = self.text[found..].find('\n').map_or(self.text.len(), |newline| found + newline);
-        self.mark = found + pattern.len();
-        Some(self.text[start..end].to_owned())
+        self.mark = found + bytes;
+        self.text[start..end].to_owned()
     }
 }
 
@@ -159,8 +168,10 @@ mod tests {
         guest.write_all(b"[0.1] root  ready\r\nlast\n").unwrap();
         assert_eq!(console.wait("root", Duration::from_secs(10)).unwrap(), "[0.1] root  ready");
         assert!(console.wait("root", Duration::from_millis(1)).is_err());
-        guest.write_all(b"[0.2] root  again").unwrap();
-        assert!(console.wait("root", Duration::from_secs(10)).unwrap().starts_with("[0.2]"));
+        guest.write_all(b"[0.2] root").unwrap();
+        let rest = thread::spawn(move || guest.write_all(b"  again\n[0.3").map(|()| guest));
+        assert_eq!(console.wait("root", Duration::from_secs(10)).unwrap(), "[0.2] root  again");
+        rest.join().unwrap().unwrap();
     }
 
     #[test]
@@ -180,6 +191,6 @@ mod tests {
         }
         assert!(state.text.len() <= KEPT_BYTES);
         state.add("ü end\n".as_bytes());
-        assert!(state.find_and_mark("end").is_some());
+        assert!(state.find("end").is_some());
     }
 }

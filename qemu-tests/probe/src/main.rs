@@ -9,6 +9,7 @@ mod processes;
 #[allow(unsafe_code)]
 mod sys;
 
+use std::io;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -24,6 +25,7 @@ probe cat FILE...                print files
 probe count FILE                 add one to the number in FILE, sync, print it
 probe keep-killing CGROUP        kill everything in the cgroup whenever there is something
 probe freeze SECONDS CGROUP...   freeze the cgroups, thaw them after SECONDS
+probe on-request PORT COMMAND... wait for a connection, then do that
 probe exit CODE                  print `exiting` and exit
 probe sleep [SECONDS]            stay (for ever without SECONDS), end on TERM
 probe burn                       use a CPU
@@ -33,7 +35,22 @@ probe eat-memory MIB             touch this much memory, then stay
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let result = match words.as_slice() {
+    let result = run(&words);
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("probe {}: {error}", args.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> io::Result<ExitCode> {
+    match words {
+        ["on-request", port, command @ ..] => {
+            with_number(port, net::wait_for_request)?;
+            return run(command);
+        }
         ["serve", port] => with_number(port, net::serve),
         ["stream", port] => with_number(port, net::stream),
         ["ignore-term"] => processes::ignore_term(),
@@ -47,10 +64,8 @@ fn main() -> ExitCode {
         ["keep-killing", cgroup] => cgroups::keep_killing(cgroup),
         ["freeze", seconds, cgroups @ ..] => with_number(seconds, |seconds| cgroups::freeze(seconds, cgroups)),
         ["exit", code] => {
-            return code.parse().map_or(ExitCode::from(2), |code: u8| {
-                println!("exiting");
-                ExitCode::from(code)
-            });
+            println!("exiting");
+            return with_number(code, |code: u8| Ok(ExitCode::from(code)));
         }
         ["sleep"] => processes::sleep(None),
         ["sleep", seconds] => with_number(seconds, |seconds| processes::sleep(Some(seconds))),
@@ -58,21 +73,15 @@ fn main() -> ExitCode {
         ["eat-memory", mib] => with_number(mib, processes::eat_memory),
         _ => {
             eprint!("{USAGE}");
-            return ExitCode::from(2);
+            return Ok(ExitCode::from(2));
         }
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("probe {}: {error}", args.join(" "));
-            ExitCode::FAILURE
-        }
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn with_number<T: std::str::FromStr>(word: &str, run: impl FnOnce(T) -> std::io::Result<()>) -> std::io::Result<()> {
+fn with_number<T: std::str::FromStr, R>(word: &str, run: impl FnOnce(T) -> io::Result<R>) -> io::Result<R> {
     match word.parse() {
         Ok(number) => run(number),
-        Err(_) => Err(std::io::Error::other(format!("`{word}` is not a number in range"))),
+        Err(_) => Err(io::Error::other(format!("`{word}` is not a number in range"))),
     }
 }

@@ -64,6 +64,13 @@ fn beat(mut to: impl Write) -> io::Result<()> {
     Ok(())
 }
 
+/// A client may speak first or last or not at all: that it came is what counts.
+pub(crate) fn wait_for_request(port: u16) -> io::Result<()> {
+    let listener = listen(port)?;
+    println!("waiting on {port}");
+    listener.accept().map(drop)
+}
+
 fn listen(port: u16) -> io::Result<TcpListener> {
     TcpListener::bind(("0.0.0.0", port))
 }

@@ -123,8 +123,9 @@ fn addresses(machine: &Machine, units: &[Value]) -> String {
     let mut text = String::from("\n");
     for forward in machine.forwards() {
         let address = format!("http://127.0.0.1:{}", forward.host);
-        let answers = machine.answers_http(forward.guest);
         let demo = forward.guest == DEMO_PORT && units.iter().any(|unit| unit["name"] == "demo");
+        // A started program is not yet a listening one; what else is forwarded may not speak HTTP at all.
+        let answers = if demo { machine.http(forward.guest, "/").is_ok() } else { machine.answers_http(forward.guest) };
         let what = if demo { "the demo" } else { "the machine" };
         text.push_str(&match answers {
             true => format!("  {what} answers at {address}\n"),

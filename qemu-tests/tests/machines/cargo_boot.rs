@@ -68,8 +68,7 @@ fn it_shows_the_demos_address_and_ctrl_c_powers_off() {
     // Taken, so that it has to find another port and say so.
     let taken = TcpListener::bind("127.0.0.1:8080");
     let mut boot = Boot::start(&["--", "--timing"]);
-    let line = boot.wait_for("the demo");
-    assert!(line.contains("the demo answers at http://127.0.0.1:"), "{line}");
+    let line = boot.wait_for("the demo answers");
     let address: SocketAddr = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
     assert_ne!(address.port(), 8080);
     assert_eq!(get_tcp(address, "/", LIMIT).unwrap().status, 200);
