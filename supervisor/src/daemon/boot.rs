@@ -63,11 +63,14 @@ impl Daemon {
     /// Only on a machine of ours: in development the network is somebody else's.
     fn start_network(&mut self) {
         if self.handoff.is_none() {
+            self.network.patience = Some(Duration::ZERO);
             return;
         }
         let sender = self.mail.sender();
         let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        if let Err(text) = self.network.start(&cmdline, move |event| sender.send(Mail::Network(event))) {
+        if let Err(text) =
+            self.network.start(&cmdline, clock::monotonic(), move |event| sender.send(Mail::Network(event)))
+        {
             log::error!("network: {text}");
             self.say(format!("{:<9} {text}", "network"));
         }

@@ -208,7 +208,13 @@ impl Daemon {
 
     fn timeout(&self) -> EpollTimeout {
         let shutdown = self.shutdown.as_ref().map(Shutdown::next_deadline);
-        let deadlines = [self.engine.next_deadline(), self.server.next_deadline(), shutdown, self.look_for_ports];
+        let deadlines = [
+            self.engine.next_deadline(),
+            self.server.next_deadline(),
+            shutdown,
+            self.look_for_ports,
+            self.network.patience,
+        ];
         let Some(next) = deadlines.into_iter().flatten().min() else { return EpollTimeout::NONE };
         // One more: a deadline is never met a fraction too early.
         let ms = next.saturating_sub(clock::monotonic()).as_millis() + 1;
@@ -234,6 +240,10 @@ impl Daemon {
         self.engine.tick(now);
         self.server.tick(&self.epoll, now.mono);
         self.tick_shutdown(now);
+        if self.network.patience.is_some_and(|at| at <= now.mono) {
+            self.network.patience = None;
+            self.engine.network_is_online(now);
+        }
         if self.look_for_ports.is_some_and(|at| at <= now.mono) {
             self.find_ports(now.mono);
         }

@@ -11,7 +11,7 @@ use super::{
     images::Prepared,
     logs::Stream,
     machine::{Event, Found, Process, State},
-    network::{Weight, weight},
+    network::{Weight, is_online, weight},
     process, recover,
     runtime::{Ended, Kind},
     sys,
@@ -186,6 +186,10 @@ impl Daemon {
                     }
                 }
                 bundle::refresh_resolv_conf(&self.paths);
+                if is_online(&event) {
+                    self.network.patience = None;
+                    self.engine.network_is_online(clock::now());
+                }
             }
         }
     }

@@ -114,6 +114,7 @@ fn plan(unit: &Unit, state: StateStore, all: &BTreeMap<UnitName, Arc<Unit>>) -> 
         policy: Policy::of(unit),
         links: Links::of(unit),
         enabled: unit.enabled,
+        after_network: unit.after_network_online,
         forbidden: forbidden.or(incomplete),
     }
 }

@@ -52,7 +52,8 @@ pub(in crate::cli) fn status(
                 screen.print("\n")?;
             }
             for line in lines {
-                screen.print_foreign(&format!("{} {}\n", date(&line.time), line.message))?;
+                let message = if line.stream == "orlop" { format!("-- {} --", line.message) } else { line.message };
+                screen.print_foreign(&format!("{} {message}\n", date(&line.time)))?;
             }
         }
         shown.push(unit);

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) policy: Policy,
     pub(crate) links: Links,
     pub(crate) enabled: bool,
+    /// Ordered after network-online.target.
+    pub(crate) after_network: bool,
     /// A rule of the machine forbids the start: the sentence says which.
     pub(crate) forbidden: Option<String>,
 }
@@ -58,6 +60,8 @@ pub(crate) struct Engine {
     pending: BTreeSet<UnitName>,
     effects: Vec<Effect>,
     next_job: JobId,
+    /// network-online.target is reached, and stays so whatever the cable does.
+    network_online: bool,
     shutting_down: bool,
 }
 
@@ -112,7 +116,8 @@ impl Engine {
                 }
             }
             None => {
-                let plan = Plan { policy, links: Links::default(), enabled: false, forbidden: None };
+                let plan =
+                    Plan { policy, links: Links::default(), enabled: false, after_network: false, forbidden: None };
                 self.units.insert(name.clone(), Entry { plan, record, job: None, loaded: false, changed: false });
                 self.regraph();
             }
@@ -126,6 +131,14 @@ impl Engine {
     /// After the restores: what waited goes on.
     pub(crate) fn resume(&mut self, now: Now) {
         self.schedule(now);
+    }
+
+    /// Units that waited for the machine's network wait for it no longer.
+    pub(crate) fn network_is_online(&mut self, now: Now) {
+        if !self.network_online {
+            self.network_online = true;
+            self.schedule(now);
+        }
     }
 
     fn regraph(&mut self) {
@@ -260,7 +273,7 @@ impl Engine {
         if self.graph.before(name).iter().any(stopping) {
             return Some(Ok(()));
         }
-        let mut wait = false;
+        let mut wait = !self.network_online && self.units.get(name).is_some_and(|entry| entry.plan.after_network);
         for other in self.graph.after(name) {
             let Some(entry) = self.units.get(other) else { continue };
             if entry.job.is_some() {

@@ -8,7 +8,7 @@ fn name(text: &str) -> UnitName {
 }
 
 fn plan() -> Plan {
-    Plan { policy: Policy::plain(), links: Links::default(), enabled: true, forbidden: None }
+    Plan { policy: Policy::plain(), links: Links::default(), enabled: true, after_network: false, forbidden: None }
 }
 
 fn names(list: &[&str]) -> BTreeSet<UnitName> {
@@ -331,4 +331,17 @@ fn random_machines_keep_order_and_come_to_rest() {
             assert!(world.done.contains_key(&job), "round {round}: job {job} never ended");
         }
     }
+}
+
+#[test]
+fn what_is_ordered_after_the_network_waits_for_it_once() {
+    let mut world = World::new(&[("local", plan()), ("remote", Plan { after_network: true, ..plan() })]);
+    world.start("local");
+    world.start("remote");
+    world.run();
+    assert!(world.live.contains_key(&name("local")) && !world.live.contains_key(&name("remote")));
+    assert!(!world.engine.settled());
+    world.engine.network_is_online(world.now);
+    world.run();
+    assert!(world.live.contains_key(&name("remote")) && world.engine.settled());
 }
