@@ -86,6 +86,19 @@ fn a_process_from_a_file_detached() {
 }
 
 #[test]
+fn a_container_that_made_cgroups_of_its_own_can_still_be_entered() {
+    let c = running();
+    // As systemd in a container does it: processes into a leaf, then controllers for the leaves.
+    std::fs::create_dir(c.cgroup("leaf")).unwrap();
+    std::fs::write(c.cgroup("leaf/cgroup.procs"), c.pid().to_string()).unwrap();
+    let controllers = std::fs::read_to_string(c.cgroup("cgroup.controllers")).unwrap();
+    for controller in controllers.split_ascii_whitespace() {
+        std::fs::write(c.cgroup("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+    }
+    c.oci(&["exec", &c.id, "/bin/inspect", "say", "inside"]).ok().has("inside");
+}
+
+#[test]
 fn what_cannot_run_is_said() {
     let c = running();
     c.oci(&["exec", &c.id, "nothing"])

@@ -18,7 +18,7 @@ use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, replace_file};
 use crate::runtime::sys::process::{self, Side};
 use crate::runtime::sys::signal::Signals;
-use crate::runtime::sys::{fs, socket};
+use crate::runtime::sys::{Errno, fs, socket};
 
 #[derive(Default)]
 pub(crate) struct ExecOptions {
@@ -62,7 +62,15 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
         // Only children enter it, so it is joined before the clone.
         process::join_namespace(container.as_fd(), pid_kind).step("join namespace", "pid")?;
     }
-    let (pid, pidfd) = match process::clone(0, Some(cgroup.fd())).step("clone", "a process")? {
+    let side = match process::clone(0, Some(cgroup.fd())) {
+        // The container has moved its processes into cgroups of its own below (as systemd does): then to its first one's.
+        Err(Errno(libc::EBUSY)) if options.cgroup.is_none() => {
+            let beside = cgroup_of(machine, &state)?.ok_or_else(gone)?;
+            process::clone(0, Some(beside.fd()))
+        }
+        other => other,
+    };
+    let (pid, pidfd) = match side.step("clone", "a process")? {
         Side::Child => {
             drop(ours);
             // The copy of the locked folder would keep the lock until the exec.
@@ -139,6 +147,17 @@ fn cgroup(state: &State, options: &ExecOptions) -> Result<Cgroup> {
         return Err(missing(below));
     }
     whole.child(below)?.ok_or_else(|| missing(below))
+}
+
+/// The cgroup the container's first process is in.
+fn cgroup_of(machine: &Machine, state: &State) -> Result<Option<Cgroup>> {
+    let text = machine.proc.read(&format!("{}/cgroup", state.pid)).step("read", "the container's cgroup")?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    // It may have been moved anywhere by root; only its own tree is the container's.
+    if !path.starts_with(&format!("{}/", state.cgroup)) {
+        return Ok(None);
+    }
+    Cgroup::open(path)
 }
 
 /// The process of the file, or the container's own with what the command line changes.

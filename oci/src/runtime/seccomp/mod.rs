@@ -8,8 +8,6 @@ mod arguments;
 mod table;
 mod tree;
 
-use std::collections::BTreeMap;
-
 use super::config::{ConfigError, Seccomp, SyscallRule};
 use table::Arch;
 
@@ -52,10 +50,9 @@ impl Filter {
                 answer(&rule.action, rule.errno, &format!("linux.seccomp.syscalls[{index}].action"))
             });
         let answers = answers.collect::<Result<Vec<_>>>()?;
-        let mut blocks = Vec::new();
-        for arch in Arch::wanted(&seccomp.architectures)? {
-            blocks.push((arch, block(arch, seccomp, &answers, default)));
-        }
+        let named = named(seccomp, &answers);
+        let architectures = Arch::wanted(&seccomp.architectures)?;
+        let blocks: Vec<_> = architectures.into_iter().map(|arch| (arch, block(arch, &named, default))).collect();
         let program = tree::program(&blocks);
         // BPF_MAXINSNS.
         if program.len() > 4096 {
@@ -82,21 +79,34 @@ impl Filter {
     }
 }
 
-/// One architecture's answers by number: from each number on, up to the next.
-fn block<'a>(arch: Arch, seccomp: &'a Seccomp, answers: &[Answer], default: Answer) -> Vec<(u32, Call<'a>)> {
-    let mut calls: BTreeMap<u32, Call<'a>> = BTreeMap::new();
+/// A rule's call: its numbers, the rule, and the rule's answer.
+type Named<'a> = (table::Numbers, &'a SyscallRule, Answer);
+
+/// Every name of every rule, in their order. A name the kernel's headers do not know is nothing to be filtered (as libseccomp has it).
+fn named<'a>(seccomp: &'a Seccomp, answers: &[Answer]) -> Vec<Named<'a>> {
+    let mut all = Vec::with_capacity(512);
     for (rule, answer) in seccomp.rules.iter().zip(answers) {
-        for name in &rule.names {
-            // A name this kernel's headers do not know on this architecture: nothing to be filtered (as libseccomp has it).
-            if let Some(number) = table::number(name, arch) {
-                add(calls.entry(number).or_default(), rule, *answer);
-            }
-        }
+        all.extend(rule.names.iter().filter_map(|name| Some((table::numbers(name)?, rule, *answer))));
     }
+    all
+}
+
+/// One architecture's answers by number: from each number on, up to the next.
+fn block<'a>(arch: Arch, named: &[Named<'a>], default: Answer) -> Vec<(u32, Call<'a>)> {
+    let mut calls: Vec<(u32, &'a SyscallRule, Answer)> = Vec::with_capacity(named.len());
+    calls.extend(named.iter().filter_map(|(numbers, rule, answer)| Some((numbers.on(arch)?, *rule, *answer))));
+    // Stable: rules of one call stay in their order.
+    calls.sort_by_key(|(number, ..)| *number);
     let rest = Call { conditions: Vec::new(), always: Some(default) };
     let mut ranges: Vec<(u32, Call<'a>)> = vec![(0, rest.clone())];
     let mut next = 0;
-    for (number, mut call) in calls {
+    for same in calls.chunk_by(|one, two| one.0 == two.0) {
+        let mut call = Call::default();
+        let mut number = 0;
+        for (at, rule, answer) in same {
+            number = *at;
+            add(&mut call, rule, *answer);
+        }
         if number > next {
             push(&mut ranges, next, rest.clone());
         }

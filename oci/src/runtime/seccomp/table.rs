@@ -64,19 +64,30 @@ impl Arch {
     }
 }
 
-/// The number of a call, found by halving the table: lines are short, so the start of a line is never far.
-pub(super) fn number(name: &str, arch: Arch) -> Option<u32> {
+/// The columns of a call's line.
+#[derive(Clone, Copy)]
+pub(super) struct Numbers(&'static str);
+
+impl Numbers {
+    pub(super) fn on(self, arch: Arch) -> Option<u32> {
+        self.0.split(' ').nth(arch.column() - 1)?.parse().ok()
+    }
+}
+
+/// The numbers of a call, found by halving the table: lines are short, so the start of a line is never far.
+pub(super) fn numbers(name: &str) -> Option<Numbers> {
     let bytes = TABLE.as_bytes();
     let (mut low, mut high) = (0, TABLE.len());
     while low < high {
         let middle = (low + high) / 2;
         let start = bytes.get(..middle)?.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let end = start + bytes.get(start..)?.iter().position(|b| *b == b'\n')?;
-        let mut fields = TABLE.get(start..end)?.split(' ');
-        match fields.next()?.cmp(name) {
-            std::cmp::Ordering::Less => low = end + 1,
+        let line = bytes.get(start..)?;
+        let end = line.iter().position(|b| *b == b'\n')?;
+        let space = line.iter().position(|b| *b == b' ')?;
+        match line.get(..space)?.cmp(name.as_bytes()) {
+            std::cmp::Ordering::Less => low = start + end + 1,
             std::cmp::Ordering::Greater => high = start,
-            std::cmp::Ordering::Equal => return fields.nth(arch.column() - 1)?.parse().ok(),
+            std::cmp::Ordering::Equal => return TABLE.get(start + space + 1..start + end).map(Numbers),
         }
     }
     None
@@ -94,17 +105,18 @@ mod tests {
             let fields: Vec<&str> = line.split(' ').collect();
             assert_eq!(fields.len(), 5, "{line}");
             for arch in [Arch::X86_64, Arch::X86, Arch::X32, Arch::Aarch64] {
-                assert_eq!(number(fields[0], arch), fields[arch.column()].parse().ok(), "{line}");
+                assert_eq!(numbers(fields[0]).unwrap().on(arch), fields[arch.column()].parse().ok(), "{line}");
             }
         }
         for none in ["", "a", "zzz", "read ", "rea"] {
-            assert_eq!(number(none, Arch::X86_64), None);
+            assert!(numbers(none).is_none());
         }
     }
 
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn numbers_are_those_of_the_c_library() {
+        let number = |name, arch| numbers(name).and_then(|all| all.on(arch));
         for (name, number_there) in
             [("read", libc::SYS_read), ("clone3", libc::SYS_clone3), ("mount_setattr", libc::SYS_mount_setattr)]
         {

@@ -20,56 +20,69 @@ pub(super) fn instruction(opcode: u16, yes: usize, no: usize, constant: u32) -> 
     u64::from_ne_bytes([o0, o1, short(yes), short(no), k0, k1, k2, k3])
 }
 
-/// Jumps over `count` instructions if the loaded word is at least (or equals) the constant, however many they are.
-fn jump_over(opcode: u16, constant: u32, count: usize) -> Vec<u64> {
+/// Jumps over `count` instructions if the loaded word is at least (or equals) the constant, however many they are. Backwards, as
+/// everything here is written: see `tree`.
+fn jump_over(out: &mut Vec<u64>, opcode: u16, constant: u32, count: usize) {
     if count <= usize::from(u8::MAX) {
-        return vec![instruction(opcode, count, 0, constant)];
+        return out.push(instruction(opcode, count, 0, constant));
     }
-    let far = u32::try_from(count).unwrap_or(u32::MAX);
-    vec![instruction(opcode, 0, 1, constant), instruction(JUMP, 0, 0, far)]
+    out.push(jump(count));
+    out.push(instruction(opcode, 0, 1, constant));
+}
+
+fn jump(count: usize) -> u64 {
+    instruction(JUMP, 0, 0, u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 pub(super) fn program(blocks: &[(Arch, Vec<(u32, Call<'_>)>)]) -> Vec<u64> {
-    let x32 = blocks.iter().find(|(arch, _)| *arch == Arch::X32).map(|(_, ranges)| tree(ranges));
-    // struct seccomp_data: the number at 0, the architecture at 4.
-    let mut out = vec![instruction(LOAD, 0, 0, 4)];
-    for (arch, ranges) in blocks.iter().filter(|(arch, _)| *arch != Arch::X32) {
-        let mut body = vec![instruction(LOAD, 0, 0, 0)];
-        let calls = tree(ranges);
+    let mut out = Vec::with_capacity(1024);
+    out.push(instruction(RETURN, 0, 0, KILL_PROCESS));
+    for (arch, ranges) in blocks.iter().rev().filter(|(arch, _)| *arch != Arch::X32) {
+        let before = out.len();
         if *arch == Arch::X86_64 {
             // x32 shares the architecture's mark; without being asked for it is another architecture.
-            let other = x32.clone().unwrap_or_else(|| vec![instruction(RETURN, 0, 0, KILL_PROCESS)]);
-            body.extend(jump_over(JUMP_GREATER_EQUAL, X32_BIT, calls.len()));
-            body.extend(calls);
-            if x32.is_some() {
-                body.push(instruction(AND, 0, 0, !X32_BIT));
+            match blocks.iter().find(|(arch, _)| *arch == Arch::X32) {
+                Some((_, ranges)) => {
+                    tree(&mut out, ranges);
+                    out.push(instruction(AND, 0, 0, !X32_BIT));
+                }
+                None => out.push(instruction(RETURN, 0, 0, KILL_PROCESS)),
             }
-            body.extend(other);
+            let calls = out.len();
+            tree(&mut out, ranges);
+            let calls = out.len() - calls;
+            jump_over(&mut out, JUMP_GREATER_EQUAL, X32_BIT, calls);
         } else {
-            body.extend(calls);
+            tree(&mut out, ranges);
         }
+        // struct seccomp_data: the number at 0, the architecture at 4.
+        out.push(instruction(LOAD, 0, 0, 0));
         // Not this architecture: over its block.
+        out.push(jump(out.len() - before));
         out.push(instruction(JUMP_EQUAL, 1, 0, arch.audit()));
-        out.push(instruction(JUMP, 0, 0, u32::try_from(body.len()).unwrap_or(u32::MAX)));
-        out.extend(body);
     }
-    out.push(instruction(RETURN, 0, 0, KILL_PROCESS));
+    out.push(instruction(LOAD, 0, 0, 4));
+    out.reverse();
     out
 }
 
-/// Ranges by their first number, ascending, the first being 0.
-fn tree(ranges: &[(u32, Call<'_>)]) -> Vec<u64> {
+/// Ranges by their first number, ascending, the first being 0. The last instruction comes first: so a jump's length is known
+/// when it is written, and nothing has to be moved.
+fn tree(out: &mut Vec<u64>, ranges: &[(u32, Call<'_>)]) {
     match ranges {
-        [] => vec![instruction(RETURN, 0, 0, KILL_PROCESS)],
-        [(_, call)] => arguments::answers(call),
+        [] => out.push(instruction(RETURN, 0, 0, KILL_PROCESS)),
+        [(_, call)] if call.conditions.is_empty() => {
+            out.push(instruction(RETURN, 0, 0, call.always.unwrap_or(KILL_PROCESS)));
+        }
+        [(_, call)] => out.extend(arguments::answers(call).into_iter().rev()),
         _ => {
             let (left, right) = ranges.split_at(ranges.len() / 2);
-            let below = tree(left);
+            tree(out, right);
+            let before = out.len();
+            tree(out, left);
             let first = right.first().map_or(0, |(number, _)| *number);
-            let mut out = jump_over(JUMP_GREATER_EQUAL, first, below.len());
-            out.extend(below);
-            out.extend(tree(right));
-            out
+            let count = out.len() - before;
+            jump_over(out, JUMP_GREATER_EQUAL, first, count);
         }
     }
 }
