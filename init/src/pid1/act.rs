@@ -52,7 +52,7 @@ impl Machine {
     fn spawn(&mut self, now: Duration) {
         let started = match fault_spawn(self.spawns) {
             Some(errno) => Err(errno),
-            None => self.with_spare(|machine| machine.command.start()),
+            None => self.with_spare(|machine| machine.command.start(machine.generation == 0)),
         };
         self.spawns = self.spawns.saturating_add(1);
         match started {

@@ -25,7 +25,7 @@ use super::requests::SayLimit;
 const MAX_EXITS: usize = 4096;
 const CLOCK_REST: Duration = Duration::from_secs(1);
 /// Spare descriptors, given up for a moment when there are no others.
-const SPARE_FDS: usize = 6;
+const SPARE_FDS: usize = 8;
 
 pub(crate) struct Machine {
     pub(super) signals: OwnedFd,

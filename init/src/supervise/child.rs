@@ -13,10 +13,12 @@ use nix::unistd::{Pid, pipe2};
 
 use crate::sys;
 use crate::sys::fds::own;
+use crate::sys::spawn::Place;
 use crate::text::Text;
 
 const PROGRAM: &str = "/usr/bin/orlop";
 pub(crate) const CGROUP: &str = "/sys/fs/cgroup/orlop";
+const PROCS: &str = "/sys/fs/cgroup/orlop/cgroup.procs";
 const THAW: &str = "/sys/fs/cgroup/orlop/cgroup.freeze";
 /// Descriptors the child finds below this number are its stdio and the handoff.
 const SAFE_FD: i32 = 10;
@@ -57,8 +59,8 @@ impl Command {
         self.program.to_str().unwrap_or_default()
     }
 
-    /// Starts it; returns the process and PID 1's end of its handoff socket.
-    pub(crate) fn start(&self) -> Result<(Child, OwnedFd), Errno> {
+    /// Starts it, the first one of a boot or a later one; returns the process and PID 1's end of its handoff socket.
+    pub(crate) fn start(&self, is_first: bool) -> Result<(Child, OwnedFd), Errno> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         let theirs = above_safe(&theirs)?;
@@ -68,7 +70,13 @@ impl Command {
         let report = above_safe(&report)?;
         // A cgroup that somebody froze would start it frozen; without the file there is nothing to thaw.
         let _ = std::fs::write(THAW, "0");
-        let cgroup = open(CGROUP, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
+        let folder = open(CGROUP, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
+        let procs = open(PROCS, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).ok();
+        let place = match (&folder, &procs) {
+            (Some(folder), _) if is_first => Place::Born(folder.as_fd()),
+            (_, Some(procs)) => Place::Joins(procs.as_fd()),
+            _ => Place::Nowhere,
+        };
 
         let pointers = |list: &[CString]| -> Vec<_> {
             list.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
@@ -79,7 +87,7 @@ impl Command {
             envp: &pointers(&self.envp),
             handoff: theirs.as_fd(),
             failure: report.as_fd(),
-            cgroup: cgroup.as_ref().map(OwnedFd::as_fd),
+            place,
         })?;
         sys::crash::remember_supervisor(pid);
         Ok((Child { pid, misplaced, failure }, ours))

@@ -1,8 +1,10 @@
 //! The supervisor's start: from clone to exec, in one file.
 //!
 //! Everything is prepared before the clone. The child makes raw system calls, allocates nothing, and on failure
-//! writes `{step, errno}` into a pipe and ends with 127. `clone3` puts it into its cgroup from its first
-//! instruction (CLONE_INTO_CGROUP); where there is no cgroup it starts in PID 1's.
+//! writes `{step, errno}` into a pipe and ends with 127. `clone3` puts the first one of a boot into its cgroup from
+//! its first instruction (CLONE_INTO_CGROUP); where there is no cgroup it starts in PID 1's. Later ones join it
+//! themselves: kernels (6.12 for one) compare the count of `cgroup.kill`s of the *parent's* cgroup with the one of
+//! the new cgroup, so that after one kill every child cloned into it is killed at birth.
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
@@ -25,7 +27,17 @@ pub(crate) struct Plan<'a> {
     pub(crate) handoff: BorrowedFd<'a>,
     /// The write end of the pipe for a failure; close-on-exec.
     pub(crate) failure: BorrowedFd<'a>,
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    pub(crate) place: Place<'a>,
+}
+
+/// How the child comes into its cgroup.
+pub(crate) enum Place<'a> {
+    /// There is none.
+    Nowhere,
+    /// Born in it: its folder.
+    Born(BorrowedFd<'a>),
+    /// Moves into it before anything else: its `cgroup.procs`, writable.
+    Joins(BorrowedFd<'a>),
 }
 
 /// What the child was doing when it failed.
@@ -66,7 +78,11 @@ struct CloneArgs {
 
 /// Starts the child; returns its pid, and why it is not in its cgroup if it is not.
 pub(crate) fn spawn(plan: &Plan<'_>) -> Result<(u32, Option<Errno>), Errno> {
-    let Some(cgroup) = plan.cgroup else { return clone(plan, None).map(|pid| (pid, Some(Errno::ENOENT))) };
+    let cgroup = match plan.place {
+        Place::Nowhere => return clone(plan, None).map(|pid| (pid, Some(Errno::ENOENT))),
+        Place::Joins(_) => return clone(plan, None).map(|pid| (pid, None)),
+        Place::Born(cgroup) => cgroup,
+    };
     match clone(plan, Some(cgroup)) {
         // A cgroup that takes no process (controllers enabled below it, being removed), or an old kernel: the
         // supervisor is worth more than its place.
@@ -104,6 +120,11 @@ fn child(plan: &Plan<'_>) -> ! {
 
 /// Returns only when something failed.
 fn prepare_and_exec(plan: &Plan<'_>) -> (Step, i32) {
+    if let Place::Joins(procs) = plan.place {
+        // 0 means the writer. Where it fails the supervisor runs in PID 1's cgroup: better there than not at all.
+        // SAFETY: one readable byte.
+        unsafe { libc::write(procs.as_raw_fd(), b"0".as_ptr().cast(), 1) };
+    }
     // SAFETY: no arguments. A session of its own: terminal signals cannot reach it.
     unsafe { libc::setsid() };
     // What a former program set to "ignore" is inherited over exec; the supervisor starts with the defaults.
