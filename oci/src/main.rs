@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static MEMORY: oci::runtime::Bump = oci::runtime::Bump::new();
+
 fn main() -> ExitCode {
     oci::runtime::main()
 }

@@ -29,3 +29,4 @@ mod sys;
 mod time;
 
 pub use cli::main;
+pub use sys::Bump;

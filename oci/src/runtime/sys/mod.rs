@@ -2,6 +2,7 @@
 //! child between clone and exec may use them; what it gets back on failure is an `Errno`, and the caller says which step that was.
 
 pub(crate) mod bpf;
+mod bump;
 pub(crate) mod fs;
 pub(crate) mod mount;
 pub(crate) mod net;
@@ -10,6 +11,8 @@ pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod tty;
+
+pub use bump::Bump;
 
 use std::ffi::CStr;
 use std::fmt;
