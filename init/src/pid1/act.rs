@@ -50,6 +50,9 @@ impl Machine {
     }
 
     fn spawn(&mut self, now: Duration) {
+        if self.generation > 0 {
+            crate::setup::renew_supervisors_cgroup();
+        }
         let started = match fault_spawn(self.spawns) {
             Some(errno) => Err(errno),
             None => self.with_spare(|machine| machine.command.start(machine.generation == 0)),

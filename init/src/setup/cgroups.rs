@@ -64,6 +64,25 @@ pub(super) fn set_up() {
     }
 }
 
+/// Makes the supervisor's cgroup anew when nothing is left in it. A cgroup that was once killed as a whole (`cgroup.kill`)
+/// is of no use to clone3: kernels from 6.12.14 on compare its count of kills with that of the *parent's* cgroup and kill
+/// every child that CLONE_INTO_CGROUP brings from one to the other: the next supervisor, and every container it starts.
+pub(crate) fn renew_supervisors() {
+    const KEPT: [&str; 2] = ["memory.min", "cpu.weight"];
+    let folder = format!("{ROOT}/orlop");
+    let values = KEPT.map(|file| fs::read_to_string(format!("{folder}/{file}")).unwrap_or_default());
+    // Refused while processes of the runtime live in it: then nobody has killed it as a whole.
+    if fs::remove_dir(&folder).is_err() {
+        return;
+    }
+    if let Err(error) = fs::create_dir(&folder) {
+        return warn("orlop", "", "make it anew", &error);
+    }
+    for (file, value) in KEPT.iter().zip(&values).filter(|(_, value)| !value.is_empty()) {
+        set("orlop", file, value.trim());
+    }
+}
+
 /// Hands every controller there is on to the children. One write each: one that fails must not cost the others.
 fn enable_all(name: &str) {
     let folder = if name.is_empty() { ROOT.to_owned() } else { format!("{ROOT}/{name}") };

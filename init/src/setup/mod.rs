@@ -11,6 +11,8 @@ pub(crate) mod random;
 mod sysctl;
 mod watchdog;
 
+pub(crate) use cgroups::renew_supervisors as renew_supervisors_cgroup;
+
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::fd::AsFd;

@@ -12,6 +12,9 @@ fn power_off_is_orderly_though_a_container_ignores_it() {
     let machine = machine("poweroff").unit("stubborn.container", &stubborn()).start().unwrap();
     machine.settled().unwrap();
     machine.wait_for_log("stubborn", "ignoring").unwrap();
+    // Killed as a whole by its cgroup, it can be started again.
+    let again = machine.post("/v1/units/stubborn/restart").unwrap();
+    assert_eq!((state(&again), again["sub_state"].as_str()), ("active", Some("running")), "{again:#}");
     machine.post("/v1/system/poweroff").unwrap();
     let end = machine.wait_end().unwrap();
     assert_eq!(end.reason, "guest-shutdown", "{}", machine.console().tail());

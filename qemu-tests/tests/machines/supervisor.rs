@@ -54,7 +54,9 @@ fn a_killed_supervisor_is_replaced_and_no_container_notices() {
     let expected: Vec<u64> = (1..=logged.len() as u64).collect();
     assert_eq!(logged, expected);
 
-    // The new one stops what the old one started.
+    // The new one starts and stops, what the old one started as well.
+    let started = machine.post("/v1/units/kill/restart").unwrap();
+    assert_eq!(state(&started), "active", "{started:#}");
     let stopped = machine.post("/v1/units/stream/stop").unwrap();
     assert_eq!(state(&stopped), "inactive", "{stopped:#}");
 }
