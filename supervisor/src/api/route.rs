@@ -53,8 +53,8 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
         ("GET", ["units"]) => Call::Units,
         ("GET", ["units", name]) => Call::Unit(unit(name)?),
         ("POST", ["units", name, "kill"]) => {
-            let signal = parse_signal(query.get("signal").unwrap_or("TERM"))
-                .ok_or_else(|| Answer::problem(400, "signal: no such signal; write TERM, SIGTERM, 15 or RTMIN+1"))?;
+            let signal = crate::unit::signal(query.get("signal").unwrap_or("TERM"))
+                .map_err(|_| Answer::problem(400, "signal: no such signal; write TERM, SIGTERM, 15 or RTMIN+1"))?;
             Call::Kill { unit: unit(name)?, signal }
         }
         ("POST", ["units", name, verb @ ("start" | "stop" | "restart")]) => {
@@ -144,24 +144,6 @@ fn decode(text: &str) -> Result<String, Answer> {
     String::from_utf8(bytes).map_err(|_| Answer::problem(400, format!("{text}: not UTF-8")))
 }
 
-/// `TERM`, `SIGTERM`, `15`, `RTMIN+3`, `SIGRTMAX`.
-pub(crate) fn parse_signal(text: &str) -> Option<i32> {
-    // What programs see as SIGRTMIN: their libc keeps 32 and 33 to itself.
-    const RTMIN: i32 = 34;
-    const RTMAX: i32 = 64;
-    let name = text.strip_prefix("SIG").unwrap_or(text);
-    let number = if let Ok(number) = name.parse::<i32>() {
-        number
-    } else if let Some(rest) = name.strip_prefix("RTMIN") {
-        RTMIN + if rest.is_empty() { 0 } else { rest.strip_prefix('+')?.parse::<i32>().ok()? }
-    } else if let Some(rest) = name.strip_prefix("RTMAX") {
-        RTMAX - if rest.is_empty() { 0 } else { rest.strip_prefix('-')?.parse::<i32>().ok()? }
-    } else {
-        format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok()? as i32
-    };
-    (1..=RTMAX).contains(&number).then_some(number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,16 +188,5 @@ mod tests {
         assert_eq!(call("GET", "/v1/units/web/logs?tail=-1"), Err(400));
         assert_eq!(call("GET", "/v1/units/web/logs?since=yesterday"), Err(400));
         assert_eq!(call("GET", "/v1/units/%zz"), Err(400));
-    }
-
-    #[test]
-    fn signals_are_read_in_every_spelling() {
-        for (text, number) in [("TERM", 15), ("SIGKILL", 9), ("1", 1), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX", 64)]
-        {
-            assert_eq!(parse_signal(text), Some(number), "{text}");
-        }
-        for text in ["", "0", "65", "SIGSIG", "RTMIN3", "RTMIN+31", "-1"] {
-            assert_eq!(parse_signal(text), None, "{text}");
-        }
     }
 }

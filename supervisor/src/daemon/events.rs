@@ -17,8 +17,8 @@ use super::{
     sys,
 };
 use crate::{
-    api::{route::parse_signal, types::BootStage},
-    unit::UnitName,
+    api::types::BootStage,
+    unit::{UnitName, spec},
 };
 
 impl Daemon {
@@ -198,10 +198,9 @@ impl Daemon {
         for (unit, attempt) in self.images.done(image) {
             match prepared {
                 Ok(prepared) => {
-                    let own = self.files.get(&unit).and_then(|unit| unit.container.stop_signal);
-                    let config = prepared.config.config().as_ref();
-                    let signal = config.and_then(|config| config.stop_signal().as_deref()).and_then(parse_signal);
-                    self.engine.set_stop_signal(&unit, own.or(signal).unwrap_or(libc::SIGTERM));
+                    let file = self.files.get(&unit);
+                    let signal = file.map_or(libc::SIGTERM, |file| spec::stop_signal(file, &prepared.config));
+                    self.engine.set_stop_signal(&unit, signal);
                     self.prepared.insert(unit.clone(), prepared.clone());
                     self.engine.event(&unit, Event::Prepared { attempt }, clock::now());
                 }

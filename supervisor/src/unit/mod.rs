@@ -36,4 +36,4 @@ pub use name::{NameError, UnitName};
 pub use problem::{Place, Problem, Severity};
 pub use set::load;
 pub use spec::{Facts, SpecError, runtime_spec};
-pub(crate) use values::span;
+pub(crate) use values::{signal, span};

@@ -106,7 +106,7 @@ pub(super) fn size(text: &str) -> Result<u64, Expected> {
 }
 
 /// Number of a signal by name, with or without SIG, or by number.
-pub(super) fn signal(text: &str) -> Result<i32, Expected> {
+pub(crate) fn signal(text: &str) -> Result<i32, Expected> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().ok().filter(|n| (1..=64).contains(n)).ok_or(SIGNAL);
     }
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!([signal("SIGTERM"), signal("term"), signal("15")], [Ok(15); 3]);
         assert_eq!([signal("SIGRTMIN+3"), signal("RTMIN+3"), signal("37")], [Ok(37); 3]);
         assert_eq!([signal("SIGRTMAX-1"), signal("RTMAX")], [Ok(63), Ok(64)]);
-        for wrong in ["", "0", "65", "SIGFOO", "RTMIN+99", "SIG", "-9", "RTMIN-1"] {
+        for wrong in ["", "0", "65", "SIGFOO", "SIGSIG", "RTMIN3", "RTMIN+31", "RTMIN+99", "SIG", "-9", "RTMIN-1"] {
             assert!(signal(wrong).is_err(), "{wrong:?}");
         }
     }
