@@ -91,7 +91,8 @@ impl Place {
             .map(|name| Path::new("/etc").join(name))
             .filter_map(|path| Some((path.clone(), fs::read(&path).ok()?)))
             .collect();
-        for path in ["/etc", "/run", "/var"] {
+        // Not all of /var: the programs under test may lie below /var/tmp.
+        for path in ["/etc", "/run", "/var/lib", "/var/log"] {
             tmpfs(path);
         }
         for (path, bytes) in etc {
