@@ -11,8 +11,9 @@ pub(crate) fn keep_killing(cgroup: &str) -> io::Result<()> {
     const BEAT: Duration = Duration::from_millis(20);
     println!("killing");
     loop {
-        if !fs::read_to_string(Path::new(cgroup).join("cgroup.procs"))?.is_empty() {
-            fs::write(Path::new(cgroup).join("cgroup.kill"), "1")?;
+        // PID 1 makes an empty cgroup anew between two supervisors: there may be none to read or to kill right now.
+        if fs::read_to_string(Path::new(cgroup).join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty()) {
+            let _ = fs::write(Path::new(cgroup).join("cgroup.kill"), "1");
         }
         thread::sleep(BEAT);
     }
