@@ -87,6 +87,14 @@ impl FdStore {
         Ok(())
     }
 
+    /// Closes all of them.
+    pub(crate) fn clear(&mut self) {
+        for slot in 0..self.slots.len() {
+            self.slots[slot] = None;
+            self.record(slot);
+        }
+    }
+
     /// The first name at or after `slot`, with its slot: a listing goes on behind it whatever happens between.
     pub(crate) fn name_from(&self, slot: usize) -> Option<(usize, &str)> {
         let rest = self.slots.iter().enumerate().skip(slot);

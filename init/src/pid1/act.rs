@@ -1,5 +1,6 @@
 //! Doing what the supervisor's policy and the shutdown's plan decide.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use handoff::{Hello, StateStore};
@@ -14,7 +15,7 @@ use crate::shutdown::{devices, processes};
 use crate::supervise::child;
 use crate::supervise::link::Link;
 use crate::supervise::policy;
-use crate::sys::shared::Shared;
+use crate::sys::shared;
 use crate::{story, sys};
 
 /// What the rescue screen says beside the reason.
@@ -106,6 +107,9 @@ impl Machine {
     pub(super) fn shut_down(&mut self, event: plan::Event, now: Duration) {
         let was_up = self.plan.is_up();
         let actions = self.plan.step(event, now, &self.settings.timing);
+        if !self.plan.is_up() {
+            sys::crash::remember_ending(processes::signal(self.plan.kind()));
+        }
         if was_up && !self.plan.is_up() {
             self.rescue = None;
             story::say("shutdown", processes::word(self.plan.kind()));
@@ -147,21 +151,23 @@ impl Machine {
 
     fn start_step(&mut self, step: Step, now: Duration) {
         if self.current_mount.is_none() {
-            self.current_mount = Shared::new();
+            self.current_mount = shared::with_children(1).ok().map(|numbers| &numbers[0]);
         }
-        if step == (Step::Unmount { round: 1, again: false }) {
+        if step == (Step::Unmount { round: 1 }) {
             story::say("shutdown", "unmounting");
+            // A stored file, or the name space of a process that is gone, would hold its file system.
+            self.store.clear();
         }
         let stuck = &self.stuck_mounts[..self.stuck_count];
-        let current = self.current_mount.as_ref();
+        let current = self.current_mount;
         let work = || match step {
-            Step::Unmount { round, again } => {
-                if round == 1 && !again {
+            Step::Unmount { round } => {
+                if round == 1 {
                     crate::setup::random::save();
                 }
                 mounts::unmount_round(stuck, current)
             }
-            Step::Detach => devices::detach(),
+            Step::Detach { .. } => devices::detach(),
             Step::ReadOnly => mounts::read_only_round(),
             Step::Sync => {
                 nix::unistd::sync();
@@ -189,10 +195,10 @@ impl Machine {
             // It dies when the kernel lets it; its end is then an exit like any other.
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
         }
-        if let (Step::Unmount { .. }, Some(current)) = (step, &self.current_mount)
+        if let (Step::Unmount { .. }, Some(current)) = (step, self.current_mount)
             && self.stuck_count < self.stuck_mounts.len()
         {
-            self.stuck_mounts[self.stuck_count] = current.get();
+            self.stuck_mounts[self.stuck_count] = current.load(Ordering::Relaxed);
             self.stuck_count += 1;
         }
     }
@@ -202,10 +208,18 @@ impl Machine {
         story::say_fmt("shutdown", format_args!("done: {}", processes::word(kind)));
         story::flush();
         let errno = processes::end_machine(kind);
-        story::warn_fmt("shutdown", format_args!("{}: {}", processes::word(kind), errno.desc()));
+        story::warn_fmt("shutdown", format_args!("{}: {}; reboot instead", processes::word(kind), why(kind, errno)));
         let errno = processes::end_machine(handoff::ShutdownKind::Reboot);
         story::warn_fmt("shutdown", format_args!("reboot: {}; not feeding the watchdog any more", errno.desc()));
         crate::watchdog::stop_feeding();
+    }
+}
+
+/// The kernel's words for a kexec without a kernel to execute are about arguments.
+fn why(kind: handoff::ShutdownKind, errno: Errno) -> &'static str {
+    match (kind, errno) {
+        (handoff::ShutdownKind::Kexec, Errno::EINVAL) => "no kernel is loaded to execute",
+        _ => errno.desc(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything PID 1 knows, and the handlers' share of each turn.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use handoff::{ShutdownKind, StateStore};
@@ -15,14 +16,11 @@ use crate::supervise::child::{Child, Command};
 use crate::supervise::link::{Blocked, Link, Sent};
 use crate::supervise::policy::{self, Policy};
 use crate::sys::crash::Former;
-use crate::sys::shared::Shared;
 use crate::text::Text;
 use crate::{story, sys};
 
 use super::requests::SayLimit;
 
-/// Exits kept for a supervisor that is away.
-const MAX_EXITS: usize = 4096;
 const CLOCK_REST: Duration = Duration::from_secs(1);
 /// Spare descriptors, given up for a moment when there are no others.
 const SPARE_FDS: usize = 8;
@@ -45,8 +43,8 @@ pub(crate) struct Machine {
     pub(super) plan: Plan,
     /// The child that does a step of the shutdown.
     pub(super) helper: Option<u32>,
-    pub(super) current_mount: Option<Shared>,
-    pub(super) stuck_mounts: [u32; 16],
+    pub(super) current_mount: Option<&'static AtomicU64>,
+    pub(super) stuck_mounts: [u64; 16],
     pub(super) stuck_count: usize,
     pub(super) rescue: Option<Rescue>,
     pub(super) spare: [Option<OwnedFd>; SPARE_FDS],
@@ -66,7 +64,7 @@ impl Machine {
             signals,
             settings,
             state,
-            exits: ExitQueue::new(MAX_EXITS),
+            exits: former.map_or_else(ExitQueue::new, |former| ExitQueue::adopt(former.exits)),
             store: former.map_or_else(FdStore::new, |former| FdStore::adopt(former.table)),
             policy: Policy::new(),
             command: Command::new(),
@@ -90,22 +88,26 @@ impl Machine {
             say_limit: SayLimit::new(),
         };
         machine.keep_spare_fds();
+        sys::crash::remember_exits(machine.exits.file());
         if let Some(former) = former {
             machine.take_over(former);
         }
         machine
     }
 
-    /// After PID 1 executed itself anew: the old supervisor cannot talk to us, and exits may be lost.
+    /// After PID 1 executed itself anew: the old supervisor cannot talk to us; a shutdown goes on.
     fn take_over(&mut self, former: Former) {
+        let (fds, exits) = (self.store.len(), self.exits.len());
         story::warn_fmt(
             "init",
-            format_args!("PID 1 started over times={} kept fds={}", former.lives, self.store.len()),
+            format_args!("PID 1 started over times={} kept fds={fds} kept exits={exits}", former.lives),
         );
-        self.exits.count_dropped();
         self.generation = u32::from(former.lives);
         if let Ok(pid @ 2..) = i32::try_from(former.supervisor) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        if let Ok(ending @ 1..) = i32::try_from(former.ending) {
+            self.on_signal(sys::signals::rt_min() + ending, 1, story::now());
         }
     }
 

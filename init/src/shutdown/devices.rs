@@ -11,23 +11,32 @@ use super::mounts::Outcome;
 use crate::story;
 use crate::sys::block;
 
-/// Every loop device with a file behind it, every device mapper device. The one that carries the root is busy and
+/// Every device mapper device, every loop device with a file behind it. The one that carries the root is busy and
 /// stays; it is read-only.
 pub(crate) fn detach() -> Outcome {
     let mut outcome = Outcome { progress: false, left: false };
-    for device in names("loop").filter(|name| fs::exists(format!("/sys/block/{name}/loop")).unwrap_or(false)) {
-        note(&mut outcome, &device, node(&device).and_then(|node| block::clear_loop(&node)));
-    }
     for device in names("dm-") {
         let name = fs::read_to_string(format!("/sys/block/{device}/dm/name")).unwrap_or_default();
         note(&mut outcome, &device, control().and_then(|control| block::remove_mapped(&control, name.trim())));
     }
+    for device in names("loop").filter(|name| has_file(name)) {
+        let cleared = node(&device).and_then(|node| block::clear_loop(&node));
+        // One that is in use says yes too, and keeps its file until it is used no more.
+        note(&mut outcome, &device, cleared.and(if has_file(&device) { Err(Errno::EBUSY) } else { Ok(()) }));
+    }
     outcome
+}
+
+fn has_file(device: &str) -> bool {
+    fs::exists(format!("/sys/block/{device}/loop")).unwrap_or(false)
 }
 
 fn note(outcome: &mut Outcome, device: &str, result: Result<(), Errno>) {
     match result {
-        Ok(()) => outcome.progress = true,
+        Ok(()) => {
+            outcome.progress = true;
+            story::debug("shutdown", &format!("detached {device}"));
+        }
         Err(errno) => {
             outcome.left = true;
             story::debug("shutdown", &format!("detach {device}: {}", errno.desc()));

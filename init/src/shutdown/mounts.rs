@@ -1,9 +1,10 @@
 //! Unmounting everything that stores something, children before parents.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::story;
-use crate::sys::shared::Shared;
 
 /// The kernel's own interfaces: they hold nothing, and the shutdown needs some of them to the end.
 const API: [&str; 14] = [
@@ -28,8 +29,8 @@ const KEPT: [&str; 3] = ["/", "/dev/shm", "/run"];
 /// One line of `/proc/self/mountinfo`, as far as unmounting needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
-    pub(crate) id: u32,
-    parent: u32,
+    pub(crate) id: u64,
+    parent: u64,
     pub(crate) target: String,
     kind: String,
     writable: bool,
@@ -58,7 +59,7 @@ impl Outcome {
 
 /// One round: every mount once. `current` names the mount being worked on, for the case that it hangs; those in
 /// `stuck` did.
-pub(crate) fn unmount_round(stuck: &[u32], current: Option<&Shared>) -> Outcome {
+pub(crate) fn unmount_round(stuck: &[u64], current: Option<&AtomicU64>) -> Outcome {
     let mut outcome = Outcome { progress: false, left: false };
     for mount in in_order(&read()) {
         if stuck.contains(&mount.id) {
@@ -66,7 +67,7 @@ pub(crate) fn unmount_round(stuck: &[u32], current: Option<&Shared>) -> Outcome 
             continue;
         }
         if let Some(current) = current {
-            current.set(mount.id);
+            current.store(mount.id, Ordering::Relaxed);
         }
         match umount2(mount.target.as_str(), MntFlags::UMOUNT_NOFOLLOW) {
             Ok(()) => outcome.progress = true,

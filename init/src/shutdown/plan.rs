@@ -6,8 +6,11 @@
 //!   │ Shutdown        ▼                                      ▼
 //!   └──────────► Terminating (TERM, 5 s) ──► Killing (cgroup.kill, KILL, 5 s) ──► Cleaning ──► Done: reboot(2)
 //!
-//!  Cleaning: Unmount* ─► Detach ─► Unmount* ─► ReadOnly ─► Sync     each with its own deadline
+//!  Cleaning: (Unmount ─► Detach)* ─► ReadOnly ─► Sync     each with its own deadline
 //! ```
+//! A file system on a device over a file on a file system takes a round for each storey: a round goes on to the next as
+//! long as it got somewhere and something is left.
+//!
 //! Every arrow is taken at the latest when the deadline of its state passes, so the sum is bounded.
 
 use std::time::Duration;
@@ -16,7 +19,7 @@ use handoff::ShutdownKind;
 
 use crate::settings::Timing;
 
-/// Rounds of unmounts before and after the devices are detached; each round must have got somewhere.
+/// Rounds of unmounts and detaching; each must have got somewhere.
 const MAX_ROUNDS: u8 = 8;
 /// As systemd: this many Ctrl-Alt-Del within [`IMPATIENCE`] skip what is left of asking.
 const IMPATIENT_REQUESTS: u8 = 7;
@@ -36,13 +39,16 @@ pub(crate) enum Phase {
 /// What happens to file systems and devices, each in a child that may hang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Unmount in reverse; `again` after devices were detached.
+    /// In reverse.
     Unmount {
         round: u8,
-        again: bool,
     },
-    /// Device mapper and loop devices.
-    Detach,
+    /// Device mapper and loop devices, with what the unmounts of this round reached.
+    Detach {
+        round: u8,
+        moved: bool,
+        left: bool,
+    },
     /// Whatever is still mounted writable, read-only.
     ReadOnly,
     Sync,
@@ -152,12 +158,10 @@ impl Plan {
                 self.kill(now, timing)
             }
             (P::Terminating { .. } | P::Killing { .. }, E::Alone) => {
-                self.start(Step::Unmount { round: 1, again: false }, now, timing)
+                self.start(Step::Unmount { round: 1 }, now, timing)
             }
             (P::Terminating { until }, E::Tick) if now >= until => self.kill(now, timing),
-            (P::Killing { until }, E::Tick) if now >= until => {
-                self.start(Step::Unmount { round: 1, again: false }, now, timing)
-            }
+            (P::Killing { until }, E::Tick) if now >= until => self.start(Step::Unmount { round: 1 }, now, timing),
             (P::Cleaning { step, .. }, E::StepDone { progress, left }) => self.after(step, progress, left, now, timing),
             (P::Cleaning { step, until }, E::Tick) if now >= until => {
                 // What hung may let others go: the next round leaves it out, so it counts as progress.
@@ -192,12 +196,13 @@ impl Plan {
 
     fn after(&mut self, step: Step, progress: bool, left: bool, now: Duration, timing: &Timing) -> Actions {
         let next = match step {
-            Step::Unmount { round, again } if left && progress && round < MAX_ROUNDS => {
-                Step::Unmount { round: round + 1, again }
+            Step::Unmount { round } => Step::Detach { round, moved: progress, left },
+            Step::Detach { round, moved, left: mounts_left }
+                if (progress || moved) && (left || mounts_left) && round < MAX_ROUNDS =>
+            {
+                Step::Unmount { round: round + 1 }
             }
-            Step::Unmount { again: false, .. } => Step::Detach,
-            Step::Detach if progress => Step::Unmount { round: 1, again: true },
-            Step::Unmount { again: true, .. } | Step::Detach => Step::ReadOnly,
+            Step::Detach { .. } => Step::ReadOnly,
             Step::ReadOnly => Step::Sync,
             Step::Sync => {
                 self.phase = Phase::Done;
@@ -241,8 +246,8 @@ mod tests {
         assert_eq!(
             steps,
             [
-                Action::Start(Step::Unmount { round: 1, again: false }),
-                Action::Start(Step::Detach),
+                Action::Start(Step::Unmount { round: 1 }),
+                Action::Start(Step::Detach { round: 1, moved: false, left: false }),
                 Action::Start(Step::ReadOnly),
                 Action::Start(Step::Sync),
                 Action::Reboot(ShutdownKind::Reboot),
@@ -275,10 +280,17 @@ mod tests {
         plan.step(Event::Alone, at(0), &T);
         let stuck = Event::StepDone { progress: false, left: true };
         let moved = Event::StepDone { progress: true, left: true };
-        assert_eq!(first(plan.step(moved, at(0), &T)), Some(Action::Start(Step::Unmount { round: 2, again: false })));
-        assert_eq!(first(plan.step(stuck, at(0), &T)), Some(Action::Start(Step::Detach)));
-        assert_eq!(first(plan.step(moved, at(0), &T)), Some(Action::Start(Step::Unmount { round: 1, again: true })));
-        assert_eq!(first(plan.step(DONE, at(0), &T)), Some(Action::Start(Step::ReadOnly)));
+        let mut next = |event| match first(plan.step(event, at(0), &T)) {
+            Some(Action::Start(step)) => step,
+            other => panic!("{other:?}"),
+        };
+        // The mount on a loop device goes, then the device, then the file system that held its file.
+        assert_eq!(next(moved), Step::Detach { round: 1, moved: true, left: true });
+        assert_eq!(next(DONE), Step::Unmount { round: 2 });
+        assert_eq!(next(stuck), Step::Detach { round: 2, moved: false, left: true });
+        assert_eq!(next(moved), Step::Unmount { round: 3 });
+        assert_eq!(next(stuck), Step::Detach { round: 3, moved: false, left: true });
+        assert_eq!(next(stuck), Step::ReadOnly);
     }
 
     #[test]

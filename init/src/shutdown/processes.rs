@@ -48,6 +48,16 @@ pub(crate) fn end_machine(kind: ShutdownKind) -> Errno {
     errno
 }
 
+/// The signal that asks PID 1 for it, counted from SIGRTMIN, as systemd(1) documents them.
+pub(crate) fn signal(kind: ShutdownKind) -> u32 {
+    match kind {
+        ShutdownKind::Halt => 3,
+        ShutdownKind::PowerOff => 4,
+        ShutdownKind::Reboot => 5,
+        ShutdownKind::Kexec => 6,
+    }
+}
+
 /// The word for the story and the log.
 pub(crate) fn word(kind: ShutdownKind) -> &'static str {
     match kind {

@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn the_hello_comes_first_and_a_listing_ends() {
         let (mut link, theirs) = pair();
-        let (mut exits, mut store) = (ExitQueue::new(8), FdStore::new());
+        let (mut exits, mut store) = (ExitQueue::new(), FdStore::new());
         store.put("a", nix::unistd::pipe().unwrap().0).unwrap();
         store.put("b", nix::unistd::pipe().unwrap().0).unwrap();
         exits.push(exit(7));
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn a_full_socket_is_no_loss() {
         let (mut link, theirs) = pair();
-        let (mut exits, store) = (ExitQueue::new(4096), FdStore::new());
+        let (mut exits, store) = (ExitQueue::new(), FdStore::new());
         (1..=4000).for_each(|pid| exits.push(exit(pid)));
         let mut pids = Vec::new();
         let mut was_full = false;

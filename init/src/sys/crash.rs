@@ -1,9 +1,9 @@
 //! When PID 1 itself is broken: a fault (SIGSEGV and its kin), or no memory at all even in the reserve.
 //!
 //! The kernel would panic. Instead PID 1 executes its own program again: the processes stay its children, mounts
-//! and cgroups stay, the stored fds are handed on by leaving them open. Only what was in memory is lost, and the new
-//! self says so to the supervisor it starts (a generation above 1, an exit counted as dropped). The third time in
-//! one boot it reboots instead. Everything here is async-signal-safe.
+//! and cgroups stay, the stored fds and the exits nobody acknowledged are handed on in files left open, a shutdown
+//! that was under way goes on. Only the supervisor has to be started again, because what was being said to it is lost.
+//! The third time in one boot PID 1 reboots instead. Everything here is async-signal-safe.
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -21,30 +21,47 @@ const STACK_BYTES: usize = 16 * 1024;
 static LIVES: AtomicU8 = AtomicU8::new(0);
 /// The fd store's table; its content is what the next self reads.
 static TABLE: AtomicI32 = AtomicI32::new(-1);
+/// The file with the exits that nobody acknowledged.
+static EXITS: AtomicI32 = AtomicI32::new(-1);
 /// The supervisor at the time, which the next self ends: it cannot talk to it.
 static SUPERVISOR: AtomicU32 = AtomicU32::new(0);
+/// The number of the signal that asks for the shutdown that is under way; 0 for none.
+static ENDING: AtomicU32 = AtomicU32::new(0);
 
 /// What a former self hands on through the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Former {
     pub(crate) lives: u8,
     pub(crate) table: RawFd,
+    pub(crate) exits: RawFd,
     pub(crate) supervisor: u32,
+    pub(crate) ending: u32,
 }
 
 impl Former {
-    /// `ORLOP_FORMER=lives:table:supervisor`.
+    /// `ORLOP_FORMER=lives:table:exits:supervisor:ending`.
     pub(crate) fn parse(env: &str) -> Option<Self> {
         let mut parts = env.split(':');
         let lives = parts.next()?.parse().ok()?;
         let table = parts.next()?.parse().ok()?;
+        let exits = parts.next()?.parse().ok()?;
         let supervisor = parts.next()?.parse().ok()?;
-        Some(Self { lives, table, supervisor })
+        let ending = parts.next()?.parse().ok()?;
+        Some(Self { lives, table, exits, supervisor, ending })
     }
 }
 
 pub(crate) fn remember_table(fd: RawFd) {
     TABLE.store(fd, Ordering::Relaxed);
+}
+
+pub(crate) fn remember_exits(fd: RawFd) {
+    EXITS.store(fd, Ordering::Relaxed);
+}
+
+/// How the machine is about to end.
+pub(crate) fn remember_ending(kind: u32) {
+    ENDING.store(kind, Ordering::Relaxed);
 }
 
 pub(crate) fn remember_supervisor(pid: u32) {
@@ -130,6 +147,7 @@ pub(crate) fn start_over(why: &str) -> ! {
     if lives < MAX_LIVES {
         let table = TABLE.load(Ordering::Relaxed);
         keep_stored_fds(table);
+        keep(EXITS.load(Ordering::Relaxed));
         exec_self(lives, table);
         tell(&[b"<24>orlop: init: cannot execute /sbin/init\n"]);
     }
@@ -177,12 +195,15 @@ fn keep_stored_fds(table: RawFd) {
         }
         let fd = i32::from_le_bytes(number);
         if fd > 2 {
-            // SAFETY: numbers only.
-            unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+            keep(fd);
         }
     }
-    // SAFETY: numbers only.
-    unsafe { libc::fcntl(table, libc::F_SETFD, 0) };
+    keep(table);
+}
+
+fn keep(fd: RawFd) {
+    // SAFETY: numbers only; what is not open stays so.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
 }
 
 unsafe extern "C" {
@@ -198,13 +219,17 @@ fn exec_self(lives: u8, table: RawFd) {
     };
     put(b"ORLOP_FORMER=");
     put(decimal(u32::from(lives), &mut [0; 10]));
-    put(b":");
-    match u32::try_from(table) {
-        Ok(table) => put(decimal(table, &mut [0; 10])),
-        Err(_) => put(b"-1"),
+    for fd in [table, EXITS.load(Ordering::Relaxed)] {
+        put(b":");
+        match u32::try_from(fd) {
+            Ok(fd) => put(decimal(fd, &mut [0; 10])),
+            Err(_) => put(b"-1"),
+        }
     }
-    put(b":");
-    put(decimal(SUPERVISOR.load(Ordering::Relaxed), &mut [0; 10]));
+    for number in [&SUPERVISOR, &ENDING] {
+        put(b":");
+        put(decimal(number.load(Ordering::Relaxed), &mut [0; 10]));
+    }
 
     let mut envp = [std::ptr::null(); 64];
     envp[0] = former.as_ptr().cast();
@@ -282,8 +307,8 @@ mod tests {
 
     #[test]
     fn what_a_former_self_hands_on_reads_back() {
-        let former = Former { lives: 2, table: -1, supervisor: 77 };
-        assert_eq!(Former::parse("2:-1:77"), Some(former));
-        assert_eq!(Former::parse("2:x:77"), None);
+        let former = Former { lives: 2, table: -1, exits: 9, supervisor: 77, ending: 4 };
+        assert_eq!(Former::parse("2:-1:9:77:4"), Some(former));
+        assert_eq!(Former::parse("2:x:9:77:4"), None);
     }
 }

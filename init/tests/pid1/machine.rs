@@ -130,6 +130,11 @@ impl Machine {
         sys::kill(self.pid, signal);
     }
 
+    /// Opens a folder of the machine from outside.
+    pub(crate) fn open(&self, path: &str) -> fs::File {
+        fs::File::open(format!("/proc/{}/root{path}", self.pid)).unwrap()
+    }
+
     /// Types on the console.
     pub(crate) fn key(&mut self, keys: &str) {
         self.console.write_all(keys.as_bytes()).unwrap();

@@ -57,6 +57,17 @@ mod reaping {
     fn exits_wait_for_the_next_supervisor() {
         machine("away").start().expect("healthy");
     }
+
+    #[test]
+    fn exits_wait_for_the_next_pid_1() {
+        for fault in ["abort", "segv", "stack"] {
+            let mut machine = machine("away at a fault").env("ORLOP_FAULT_CRASH", fault).start();
+            machine.expect("away");
+            machine.signal(libc::SIGUSR2);
+            machine.expect_console("PID 1 started over times=1");
+            machine.expect("healthy");
+        }
+    }
 }
 
 mod poverty {
@@ -165,6 +176,18 @@ mod panics {
     }
 
     #[test]
+    fn a_fault_during_a_shutdown_does_not_stop_it() {
+        let mut machine = machine("mute").env("ORLOP_FAULT_CRASH", "segv").start();
+        machine.expect("ready");
+        machine.signal(libc::SIGRTMIN() + 4);
+        machine.expect_console("power off");
+        machine.signal(libc::SIGUSR2);
+        assert_eq!(machine.expect_end(), libc::SIGINT);
+        machine.expect_shown("PID 1 started over times=1");
+        machine.expect_shown("unmounting");
+    }
+
+    #[test]
     fn the_third_fault_reboots() {
         let mut machine = machine("healthy").env("ORLOP_FAULT_CRASH", "abort").start();
         for _ in 0..3 {
@@ -269,6 +292,30 @@ mod shutdown {
             assert_eq!(machine.expect_end(), end, "signal {signal}");
             machine.expect_shown("unmounting");
         }
+    }
+
+    #[test]
+    fn a_kexec_without_a_kernel_to_execute_is_a_reboot() {
+        let mut machine = machine("healthy").start();
+        machine.expect("healthy");
+        machine.signal(libc::SIGRTMIN() + 6);
+        assert_eq!(machine.expect("asked"), "Kexec");
+        assert_eq!(machine.expect_end(), libc::SIGHUP);
+        machine.expect_shown("kexec: no kernel is loaded to execute; reboot instead");
+    }
+
+    /// Whoever holds it is outside of the machine, as the kernel itself may be: no signal reaches it.
+    #[test]
+    fn what_cannot_be_unmounted_becomes_read_only() {
+        let mut machine = machine("mount").start();
+        machine.expect("mounted");
+        let held = machine.open("/run/held");
+        nix::sys::stat::mkdirat(&held, "written", nix::sys::stat::Mode::S_IRWXU).unwrap();
+        machine.signal(libc::SIGRTMIN() + 4);
+        assert_eq!(machine.expect_end(), libc::SIGINT);
+        machine.expect_shown("/run/held could not be unmounted, now read-only");
+        let refused = nix::sys::stat::mkdirat(&held, "too late", nix::sys::stat::Mode::S_IRWXU);
+        assert_eq!(refused, Err(nix::errno::Errno::EROFS));
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub(crate) fn run(script: &str) -> ! {
         "signals" => signals(&mut s),
         "storm" => storm(&mut s),
         "exhaust fds" => exhaust_fds(&mut s),
-        "away" => away(&mut s),
+        "away" => away(&mut s, 0, |_| std::process::exit(1)),
+        "away at a fault" => away_at_a_fault(&mut s),
         "drop exits" => drop_exits(&mut s),
         "crash" => crash(),
         "crash until asked" => crash_until_asked(&mut s),
@@ -29,6 +30,7 @@ pub(crate) fn run(script: &str) -> ! {
         "keep fd" => keep_fd(&mut s),
         "provoke" => provoke(&mut s),
         "container" => container(&mut s),
+        "mount" => mount(&mut s),
         "stubborn" => stubborn(&mut s),
         "mute" => mute(&mut s),
         "reboot" => s.shut_down(ShutdownKind::Reboot),
@@ -161,7 +163,7 @@ fn exhaust_fds(s: &mut Supervisor) {
 }
 
 /// Exits while nobody listens are kept; those acknowledged do not come again.
-fn away(s: &mut Supervisor) {
+fn away(s: &mut Supervisor, more: u32, leave: fn(&mut Supervisor)) {
     if s.hello.generation == 1 {
         let acknowledged = s.orphan(|| 1);
         s.exit_of(acknowledged);
@@ -178,19 +180,45 @@ fn away(s: &mut Supervisor) {
                 status
             });
         }
-        std::process::exit(1);
+        leave(s);
     }
-    let mut seen = Vec::new();
-    while seen.len() < 4 {
-        seen.push(s.next_exit());
+    let mut seen: Vec<Exit> = Vec::new();
+    let mut missing = 4 + more;
+    while missing > 0 {
+        let exit = s.next_exit();
+        // PID 1 may have ended the supervisor before, and that is an exit, too.
+        missing -= u32::from(exit.wait_status != libc::SIGKILL);
+        seen.push(exit);
     }
     assert_eq!(seen[0].wait_status, 2 << 8, "the oldest first");
-    let all = histogram(seen.iter().copied());
+    let mut all = histogram(seen.iter().copied());
+    all.remove(&libc::SIGKILL);
+    assert_eq!(all.remove(&(6 << 8)).unwrap_or(0), more);
     assert_eq!(all, BTreeMap::from([(2 << 8, 1), (3 << 8, 1), (4 << 8, 1), (5 << 8, 1)]));
     assert_eq!(s.hello.dropped_exits, 0);
     let last = seen.iter().map(|exit| exit.seq).max().unwrap();
     s.send(&ToInit::ExitsHandled { seq: last });
     healthy(s);
+}
+
+/// The same while PID 1 itself breaks: some were told, more wait unread, and the rest end with this process, which
+/// the next PID 1 kills.
+fn away_at_a_fault(s: &mut Supervisor) {
+    away(s, 2000, |s| {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let parent = sys::fork(|| {
+            drop(sys::own(read.as_raw_fd()));
+            for _ in 0..2000 {
+                sys::fork(|| 6);
+            }
+            // Only now its end is seen, and with it that of all of them.
+            i32::from(nix::unistd::write(&write, b"!").is_err())
+        });
+        assert_eq!(nix::unistd::read(&read, &mut [0]), Ok(1));
+        assert_eq!(sys::wait(parent, 10_000), Some(0));
+        s.report("away");
+        sys::pause();
+    });
 }
 
 /// More exits than the queue holds, while nobody acknowledges.
@@ -396,6 +424,18 @@ fn container(s: &mut Supervisor) {
     let alive = names.filter(|name| *name != own && name.parse::<u32>().is_ok() && is_child_of_init(name)).count();
     assert_eq!(alive, 1, "children of init besides the supervisor");
     healthy(s);
+}
+
+/// A file system whose writes count as writes, in the machine's `/run`.
+fn mount(s: &mut Supervisor) {
+    for folder in ["lower", "upper", "work", "held"] {
+        std::fs::create_dir(format!("/run/{folder}")).unwrap();
+    }
+    let options = "lowerdir=/run/lower,upperdir=/run/upper,workdir=/run/work";
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("overlay"), "/run/held", Some("overlay"), flags, Some(options)).unwrap();
+    s.report("mounted");
+    s.serve();
 }
 
 /// With a process that ignores TERM, for the shutdown to deal with.

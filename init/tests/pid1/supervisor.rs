@@ -83,16 +83,17 @@ impl Supervisor {
         let mut control = nix::cmsg_space!([RawFd; 1]);
         let mut iov = [IoSliceMut::new(&mut bytes)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let got = recvmsg::<UnixAddr>(self.socket.as_raw_fd(), &mut iov, Some(&mut control), flags).unwrap();
+        let got = match recvmsg::<UnixAddr>(self.socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
+            Ok(got) if got.bytes > 0 => got,
+            // Init is gone (a reset: with messages unread), or is a new one that cannot hear this process any more.
+            Ok(_) | Err(Errno::ECONNRESET) => std::process::exit(0),
+            Err(error) => panic!("receive: {error}"),
+        };
         let fd = got.cmsgs().unwrap().find_map(|message| match message {
             ControlMessageOwned::ScmRights(fds) => fds.first().map(|fd| sys::own(*fd)),
             _ => None,
         });
         let len = got.bytes;
-        if len == 0 {
-            // Init is gone, or is a new one that cannot hear this process any more.
-            std::process::exit(0);
-        }
         (ToSupervisor::decode(&bytes[..len]).unwrap(), fd)
     }
 
