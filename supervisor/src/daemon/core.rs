@@ -75,6 +75,8 @@ pub(crate) enum Mail {
     },
     /// A log reader has something, or has ended.
     LogChunk,
+    /// A line for the console.
+    Console(String),
     Network(NetEvent),
 }
 
@@ -151,8 +153,10 @@ impl Daemon {
         if let Some(handoff) = &handoff {
             readable(handoff.fd(), class::HANDOFF)?;
         }
+        let sender = mail.sender();
+        let complain = move |text| sender.send(Mail::Console(text));
         Ok(Self {
-            logs: Logs::start(paths.logs())?,
+            logs: Logs::start(paths.logs(), paths.spools(), complain)?,
             runtime: Runtime::new(paths.clone()),
             server: Server::new(class::API, nix::unistd::geteuid().as_raw()),
             paths,

@@ -176,6 +176,7 @@ impl Daemon {
             Mail::Bundle { unit, attempt, result } => self.on_bundle(&unit, attempt, result),
             Mail::LogEnded { stored } => self.tell(&ToInit::DropFd { name: stored }),
             Mail::LogChunk => {}
+            Mail::Console(text) => self.say(text),
             Mail::Network(event) => {
                 match weight(&event) {
                     Weight::Detail => log::info!("network: {event}"),
@@ -245,6 +246,6 @@ impl Daemon {
     pub(crate) fn follow_log(&mut self, unit: &UnitName, stream: Stream, attempt: u64, pipe: OwnedFd) {
         let sender = self.mail.sender();
         let stored = recover::log_name(unit, stream, attempt);
-        self.logs.follow(unit, stream, pipe, move || sender.send(Mail::LogEnded { stored }));
+        self.logs.follow(unit, stream, attempt, pipe, move || sender.send(Mail::LogEnded { stored }));
     }
 }

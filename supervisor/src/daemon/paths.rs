@@ -98,6 +98,11 @@ impl Paths {
         self.at("var/log/orlop")
     }
 
+    /// What containers wrote and no log has yet.
+    pub(crate) fn spools(&self) -> PathBuf {
+        self.at("run/orlop/spools")
+    }
+
     pub(crate) fn cgroups(&self) -> PathBuf {
         self.at("sys/fs/cgroup")
     }

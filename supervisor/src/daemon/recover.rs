@@ -118,6 +118,7 @@ impl Daemon {
         for (name, fd) in std::mem::take(&mut self.stored) {
             self.take_stored(&name, fd);
         }
+        self.logs.all_followed();
         for (process, wait_status) in exits {
             self.on_exit(process, wait_status);
         }

@@ -1,7 +1,7 @@
 //! `orlop supervise` as it runs on a machine, without a machine: in pid, mount and cgroup namespaces, below a PID 1 that speaks
 //! the handoff protocol and can be told to kill its supervisor. The containers are real ones.
 //!
-//! Needs root; without it each test says so and passes. `ORLOP_OCI` names another runtime than ours.
+//! Needs root. `ORLOP_OCI` names another runtime than ours.
 
 #![allow(clippy::unwrap_used)] // tests are exempt, their helpers too
 
@@ -18,6 +18,9 @@ use serde_json::Value;
 
 /// A shell that counts, one line a number, and ends on SIGTERM.
 const COUNT: &str = r#"trap 'exit 0' TERM; i=0; while true; do echo $$i; i=$$((i+1)); sleep 0.05; done"#;
+/// The same without pauses, up to a number; and in two pieces a line, of which one waits for the other.
+const FLOOD: &str = "i=0; while [ $$i -lt 50000 ]; do echo $$i; i=$$((i+1)); done; sleep 1000";
+const PIECES: &str = r#"i=0; while true; do printf $$i; sleep 0.02; printf '\n'; i=$$((i+1)); done"#;
 const DEAF: &str = r#"trap '' TERM; while true; do sleep 0.1; done"#;
 
 #[test]
@@ -53,6 +56,56 @@ fn a_container_lives_through_the_death_of_its_supervisor() {
 }
 
 #[test]
+fn whatever_a_container_writes_is_logged_once_though_its_supervisor_is_killed() {
+    place::inside("whatever_a_container_writes_is_logged_once_though_its_supervisor_is_killed", |place| {
+        for (unit, script) in [("flood", FLOOD), ("pieces", PIECES)] {
+            place.unit(unit, script, "", "[Install]\nWantedBy=default.target");
+        }
+        let mut machine = Pid1::boot(place);
+        machine.until_active("pieces");
+        for round in 0..crashes() {
+            machine.let_run(Duration::from_millis(round % 17));
+            machine.kill_supervisor();
+            machine.start_supervisor();
+        }
+        machine.wait("the flood's end", |machine| numbers(machine, "flood").last() == Some(&49_999));
+        for unit in ["flood", "pieces"] {
+            let counted = numbers(&machine, unit);
+            let wrong = counted.iter().zip(0..).find(|(number, expected)| **number != *expected);
+            assert_eq!(wrong, None, "{unit}: a line is lost, broken, or there twice");
+        }
+        assert!(numbers(&machine, "pieces").len() > 3);
+        // The container ends in the middle of a line: that is logged too, as a part.
+        machine.post("/v1/units/pieces/stop");
+        assert!(machine.logs("/v1/units/pieces/logs").iter().any(|line| line["partial"] == true));
+    });
+}
+
+#[test]
+fn a_full_log_disk_stops_no_container_and_is_told_once() {
+    place::inside("a_full_log_disk_stops_no_container_and_is_told_once", |place| {
+        place.small_log_disk();
+        place.unit("flood", FLOOD, "", "");
+        place.unit("web", COUNT, "", "");
+        let machine = Pid1::boot(place);
+        machine.post("/v1/units/flood/start");
+        machine.post("/v1/units/web/start");
+        let story = "logs are dropped and counted";
+        machine.wait("a word on it", |machine| machine.said().iter().any(|line| line.contains(story)));
+        // It writes more than its pipe holds, into nothing, and goes on.
+        machine.wait("the flood's end", |_| place.sleeps("flood"));
+        assert_eq!(machine.said().iter().filter(|line| line.contains(story)).count(), 1, "{:?}", machine.said());
+        assert_eq!(machine.unit("web")["state"], "active");
+        place.free_log_disk();
+        machine.post("/v1/units/flood/stop");
+        let lost = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("records lost: No space"));
+        assert!(machine.logs("/v1/units/flood/logs").iter().any(lost));
+        let lines = numbers(&machine, "web").len();
+        machine.wait("more lines", |machine| numbers(machine, "web").len() > lines);
+    });
+}
+
+#[test]
 fn a_stop_goes_on_under_the_next_supervisor() {
     place::inside("a_stop_goes_on_under_the_next_supervisor", |place| {
         place.unit("deaf", DEAF, "StopTimeout=2", "[Service]\nRestart=always\n[Install]\nWantedBy=default.target");
@@ -79,8 +132,7 @@ fn killed_at_any_instant_nothing_is_lost_and_nothing_starts_twice() {
         place.unit("app", COUNT, "", &format!("[Unit]\nRequires=web.service\nAfter=web.service\n{always}"));
         place.unit("crash", "sleep 0.03; exit 3", "", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\nRestartSec=10ms\n[Install]\nWantedBy=default.target");
         let mut machine = Pid1::boot(place);
-        let rounds = std::env::var("ORLOP_CRASHES").map_or(40, |text| text.parse().unwrap());
-        for round in 0u64..rounds {
+        for round in 0..crashes() {
             let verb = ["restart", "stop", "start"][usize::try_from(round % 3).unwrap()];
             machine.try_post(&format!("/v1/units/web/{verb}?no_block=true"));
             // Wherever that is: the moments differ from round to round, and no assertion depends on them.
@@ -151,6 +203,10 @@ fn failures_are_told_apart_and_units_are_read_again() {
         let lines = machine.logs("/v1/units/code/logs");
         assert!(lines.iter().any(|line| line["message"] == "exited with status 3" && line["stream"] == "orlop"));
     });
+}
+
+fn crashes() -> u64 {
+    std::env::var("ORLOP_CRASHES").map_or(40, |text| text.parse().unwrap())
 }
 
 /// The numbers that a counting container has written so far, in the log's order.

@@ -1,5 +1,5 @@
-//! The namespaces of a test: an own pid tree, an own cgroup, an own network (the supervisor configures what it finds), tmpfs where the supervisor writes; the rest of the file system is
-//! the host's, read-only.
+//! The namespaces of a test: an own pid tree, an own cgroup, an own network (the supervisor configures what it finds), tmpfs where
+//! the supervisor writes; the rest of the file system is the host's, read-only.
 
 use std::{
     env,
@@ -31,10 +31,7 @@ pub(crate) fn inside(test: &str, body: impl FnOnce(&Place)) {
         let place = Place::furnish();
         return body(&place);
     }
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("{test}: needs root for namespaces and mounts: not run");
-        return;
-    }
+    assert!(nix::unistd::geteuid().is_root(), "these tests make namespaces and mounts: run them as root");
     let cgroup = own_cgroup(test);
     let program = env::current_exe().unwrap();
     let status = Command::new("sh")
@@ -147,6 +144,21 @@ impl Place {
             pids.split_ascii_whitespace().count() > 1 && pids.split_ascii_whitespace().last() == Some("1")
         };
         procs.lines().filter(is_first).count()
+    }
+
+    /// The unit's shell has come to its `sleep`.
+    pub(crate) fn sleeps(&self, unit: &str) -> bool {
+        let procs = fs::read_to_string(format!("/sys/fs/cgroup/containers/{unit}/cgroup.procs")).unwrap_or_default();
+        procs.lines().any(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n"))
+    }
+
+    /// A disk for the logs that is soon full, and then is not.
+    pub(crate) fn small_log_disk(&self) {
+        mount(Some("tmpfs"), "/var/log/orlop", Some("tmpfs"), MsFlags::empty(), Some("size=256k")).unwrap();
+    }
+
+    pub(crate) fn free_log_disk(&self) {
+        mount(None::<&str>, "/var/log/orlop", None::<&str>, MsFlags::MS_REMOUNT, Some("size=64m")).unwrap();
     }
 
     /// What the supervisor is to use.

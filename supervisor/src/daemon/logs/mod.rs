@@ -1,9 +1,12 @@
 //! Logs: one thread reads every container's pipes and writes every unit's files, so that a slow disk slows the writers (their
-//! pipes fill) and never the loop. Readers have a thread each, see `reader`.
+//! pipes fill) and never the loop. What is read and not written yet lies in memory that outlives the supervisor, see `spool`: its
+//! death costs no byte and doubles none. A disk that takes nothing costs records, which are counted. Readers have a thread each,
+//! see `reader`.
 
 mod file;
 mod reader;
 mod record;
+mod spool;
 mod writer;
 
 use std::{
@@ -33,6 +36,7 @@ enum Command {
     Follow {
         unit: UnitName,
         stream: Stream,
+        attempt: u64,
         pipe: OwnedFd,
         done: Box<dyn FnOnce() + Send>,
     },
@@ -40,6 +44,8 @@ enum Command {
         unit: UnitName,
         text: String,
     },
+    /// All pipes there are were sent: what an earlier supervisor left of others is written.
+    AllFollowed,
     /// Everything that is in the pipes now is written before the answer.
     Flush(mpsc::Sender<()>),
 }
@@ -83,12 +89,17 @@ impl News {
 }
 
 impl Logs {
-    /// Starts the writer.
-    pub(crate) fn start(folder: PathBuf) -> nix::Result<Self> {
+    /// Starts the writer. `complain` is called from its thread when a disk begins to cost records.
+    pub(crate) fn start(
+        folder: PathBuf,
+        spools: PathBuf,
+        complain: impl Fn(String) + Send + 'static,
+    ) -> nix::Result<Self> {
         let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let (commands, queue) = mpsc::sync_channel(MAX_COMMANDS);
         let news = Arc::new(News::default());
-        let writer = writer::Writer::new(folder.clone(), queue, Arc::clone(&bell), Arc::clone(&news))?;
+        let mut writer = writer::Writer::new(folder.clone(), spools, queue, Arc::clone(&bell), Arc::clone(&news))?;
+        writer.complain = Box::new(complain);
         mailbox::spawn("logs", move || writer.run());
         Ok(Self { folder, commands, bell, news })
     }
@@ -100,11 +111,22 @@ impl Logs {
         sent
     }
 
-    pub(crate) fn follow(&self, unit: &UnitName, stream: Stream, pipe: OwnedFd, done: impl FnOnce() + Send + 'static) {
+    pub(crate) fn follow(
+        &self,
+        unit: &UnitName,
+        stream: Stream,
+        attempt: u64,
+        pipe: OwnedFd,
+        done: impl FnOnce() + Send + 'static,
+    ) {
         let unit = unit.clone();
-        if !self.command(Command::Follow { unit: unit.clone(), stream, pipe, done: Box::new(done) }) {
+        if !self.command(Command::Follow { unit: unit.clone(), stream, attempt, pipe, done: Box::new(done) }) {
             log::error!("{unit}: the log writer does not answer, {} is not logged", stream.word());
         }
+    }
+
+    pub(crate) fn all_followed(&self) {
+        self.command(Command::AllFollowed);
     }
 
     pub(crate) fn remark(&self, unit: &UnitName, text: &str) {

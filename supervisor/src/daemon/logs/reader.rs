@@ -234,6 +234,10 @@ mod tests {
         UnitName::parse("web").unwrap()
     }
 
+    fn logs(folder: &Path) -> Logs {
+        Logs::start(folder.into(), folder.join("spools"), |text| panic!("{text}")).unwrap()
+    }
+
     fn all(reading: &Reading) -> Vec<LogLine> {
         let text: Vec<u8> = reading.chunks.iter().flatten().collect();
         text.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect()
@@ -251,9 +255,9 @@ mod tests {
             let mut batch = Vec::new();
             let time = clock::rfc3339(i * 1_000_000);
             record::write(&mut batch, &time, Stream::Out, false, i.to_string().as_bytes());
-            file.append(&batch, 1);
+            file.append(&batch, 1).unwrap();
         }
-        let logs = Logs::start(folder.path().into()).unwrap();
+        let logs = logs(folder.path());
         let everything = messages(&logs, LogQuery::default());
         assert_eq!(everything.last().unwrap(), "59");
         for tail in 0..=everything.len() + 3 {
@@ -269,14 +273,14 @@ mod tests {
     #[test]
     fn a_follower_sees_what_a_container_writes_and_then_its_end() {
         let folder = tempfile::tempdir().unwrap();
-        let logs = Logs::start(folder.path().into()).unwrap();
+        let logs = logs(folder.path());
         let query = LogQuery { follow: true, ..LogQuery::default() };
         let reading = read(&logs, &name(), query, || {}).unwrap();
         let (pipe, mut writer) = io::pipe().unwrap();
         let pipe: OwnedFd = pipe.into();
         nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
         let (done, ended) = mpsc::channel();
-        logs.follow(&name(), Stream::Err, pipe, move || done.send(()).unwrap());
+        logs.follow(&name(), Stream::Err, 1, pipe, move || done.send(()).unwrap());
         writer.write_all(b"hello\nhalf").unwrap();
         drop(writer);
         ended.recv_timeout(Duration::from_secs(20)).unwrap();
@@ -300,7 +304,7 @@ mod tests {
         let append = |log: &mut LogFile, text: &str| {
             let mut batch = Vec::new();
             record::write(&mut batch, &clock::rfc3339(0), Stream::Out, false, text.as_bytes());
-            log.append(&batch, 1);
+            log.append(&batch, 1).unwrap();
         };
         // One record fills a file.
         let mut log = LogFile::new(web.clone(), 10);

@@ -48,53 +48,29 @@ pub(crate) fn parse(unit: &str, line: &[u8]) -> Option<LogLine> {
     Some(LogLine { time: time.to_owned(), unit: unit.to_owned(), stream: stream.to_owned(), message, partial })
 }
 
-/// Cuts a stream of bytes into lines.
-#[derive(Debug, Default)]
-pub(crate) struct Lines {
-    rest: Vec<u8>,
-}
-
-impl Lines {
-    /// Calls `record(text, partial)` for every whole line, and for what is too long for one record.
-    pub(crate) fn push(&mut self, mut bytes: &[u8], mut record: impl FnMut(&[u8], bool)) {
-        while !bytes.is_empty() {
-            let room = MAX_TEXT_BYTES - self.rest.len();
-            let window = &bytes[..bytes.len().min(room + 1)];
-            match window.iter().position(|byte| *byte == b'\n') {
-                Some(end) if self.rest.is_empty() => {
-                    record(&bytes[..end], false);
-                    bytes = &bytes[end + 1..];
-                }
-                Some(end) => {
-                    self.rest.extend_from_slice(&bytes[..end]);
-                    record(&self.rest, false);
-                    self.rest.clear();
-                    bytes = &bytes[end + 1..];
-                }
-                None => {
-                    let taken = window.len().min(room);
-                    self.rest.extend_from_slice(&bytes[..taken]);
-                    bytes = &bytes[taken..];
-                    // Only when more follows: a line of exactly this length is whole.
-                    if self.rest.len() == MAX_TEXT_BYTES && !bytes.is_empty() {
-                        record(&self.rest, true);
-                        self.rest.clear();
-                    }
-                }
+/// Cuts bytes into lines: calls `record(text, partial)` for every whole line, for what is too long for one record, and, when
+/// nothing more will come, for what has no newline. Returns how many bytes at the end are no record yet.
+pub(crate) fn cut(mut bytes: &[u8], ended: bool, mut record: impl FnMut(&[u8], bool)) -> usize {
+    loop {
+        // One more than a record holds: a line of exactly that length is whole.
+        let window = &bytes[..bytes.len().min(MAX_TEXT_BYTES + 1)];
+        match window.iter().position(|byte| *byte == b'\n') {
+            Some(end) => {
+                record(&bytes[..end], false);
+                bytes = &bytes[end + 1..];
             }
-        }
-        if self.rest.is_empty() && self.rest.capacity() > 0 {
-            self.rest = Vec::new();
-        }
-    }
-
-    /// The writer is gone: what has no newline is a record too.
-    pub(crate) fn end(&mut self, record: impl FnOnce(&[u8], bool)) {
-        if !self.rest.is_empty() {
-            record(&self.rest, true);
-            self.rest = Vec::new();
+            None if window.len() > MAX_TEXT_BYTES => {
+                record(&bytes[..MAX_TEXT_BYTES], true);
+                bytes = &bytes[MAX_TEXT_BYTES..];
+            }
+            None => break,
         }
     }
+    if ended && !bytes.is_empty() {
+        record(bytes, true);
+        return 0;
+    }
+    bytes.len()
 }
 
 #[cfg(test)]
@@ -102,29 +78,31 @@ mod tests {
     use super::*;
     use crate::daemon::testing::Random;
 
-    fn cut(chunks: &[&[u8]]) -> Vec<(Vec<u8>, bool)> {
-        let mut lines = Lines::default();
-        let mut found = Vec::new();
-        for chunk in chunks {
-            lines.push(chunk, |text, partial| found.push((text.to_vec(), partial)));
+    fn cut_all(chunks: &[&[u8]]) -> Vec<(Vec<u8>, bool)> {
+        let (mut rest, mut found) = (Vec::new(), Vec::new());
+        for (index, chunk) in chunks.iter().enumerate() {
+            rest.extend_from_slice(chunk);
+            let left = cut(&rest, index + 1 == chunks.len(), |text, partial| found.push((text.to_vec(), partial)));
+            assert!(left <= MAX_TEXT_BYTES);
+            rest.drain(..rest.len() - left);
         }
-        lines.end(|text, partial| found.push((text.to_vec(), partial)));
+        assert!(rest.is_empty());
         found
     }
 
     #[test]
     fn lines_are_whole_however_they_arrive() {
         let whole = vec![(b"one".to_vec(), false), (vec![], false), (b"three".to_vec(), false)];
-        assert_eq!(cut(&[b"one\n\nthree\n"]), whole);
-        assert_eq!(cut(&[b"o", b"ne", b"\n", b"\nth", b"ree\n"]), whole);
-        assert_eq!(cut(&[b"end without newline"]), [(b"end without newline".to_vec(), true)]);
+        assert_eq!(cut_all(&[b"one\n\nthree\n"]), whole);
+        assert_eq!(cut_all(&[b"o", b"ne", b"\n", b"\nth", b"ree\n"]), whole);
+        assert_eq!(cut_all(&[b"end without newline"]), [(b"end without newline".to_vec(), true)]);
     }
 
     #[test]
     fn no_record_is_longer_than_the_limit_and_no_byte_is_lost() {
         let mut random = Random::new(3);
         let exact = vec![b'x'; MAX_TEXT_BYTES];
-        assert_eq!(cut(&[&exact, b"\n"]), [(exact.clone(), false)]);
+        assert_eq!(cut_all(&[&exact, b"\n"]), [(exact.clone(), false)]);
         for _ in 0..50 {
             let text: Vec<u8> =
                 (0..random.below(100_000)).map(|_| if random.below(9000) == 0 { b'\n' } else { b'a' }).collect();
@@ -136,7 +114,7 @@ mod tests {
                 rest = more;
             }
             let mut joined = Vec::new();
-            for (record, partial) in cut(&chunks) {
+            for (record, partial) in cut_all(&chunks) {
                 assert!(record.len() <= MAX_TEXT_BYTES);
                 joined.extend_from_slice(&record);
                 if !partial {
