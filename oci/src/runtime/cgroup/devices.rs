@@ -1,22 +1,16 @@
 //! The device rules as a BPF program. cgroup v2 has no devices controller: a program of type CGROUP_DEVICE sees each open and
-//! mknod, and answers 1 or 0. The last rule that matches decides (spec, section "Allowed Device list"), so they are tried from
-//! the last to the first; what nobody matches is denied.
+//! mknod, and answers 1 or 0. The last rule that matches decides (spec, section "Allowed Device list"): each that matches sets the
+//! answer, in their order; what nobody matches is denied.
 
 use crate::runtime::config::DeviceRule;
 
-/// What every container may use, whatever its rules say: creating nodes (useless without a rule to open them), null, zero,
-/// full, random, urandom, tty, ptmx, and the terminals of its devpts.
-const DEFAULT: [(char, Option<u32>, Option<u32>, bool); 10] = [
-    ('b', None, None, false),
-    ('c', None, None, false),
-    ('c', Some(1), Some(3), true),
-    ('c', Some(1), Some(5), true),
-    ('c', Some(1), Some(7), true),
-    ('c', Some(1), Some(8), true),
-    ('c', Some(1), Some(9), true),
-    ('c', Some(5), Some(0), true),
-    ('c', Some(5), Some(2), true),
-    ('c', Some(136), None, true),
+/// What every container may use, whatever its rules say: creating nodes (useless without a rule to open them); null, zero,
+/// full, random and urandom; tty and ptmx; the terminals of its devpts.
+const DEFAULT: [&[Test]; 4] = [
+    &[Test::AccessWithin(MKNOD)],
+    &[Test::Equals(TYPE, CHARACTER), Test::Equals(MAJOR, 1), Test::MinorIn(1 << 3 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9)],
+    &[Test::Equals(TYPE, CHARACTER), Test::Equals(MAJOR, 5), Test::MinorIn(1 << 0 | 1 << 2)],
+    &[Test::Equals(TYPE, CHARACTER), Test::Equals(MAJOR, 136)],
 ];
 
 // Of <linux/bpf.h>: BPF_DEVCG_ACC_*, BPF_DEVCG_DEV_*.
@@ -26,119 +20,179 @@ const WRITE: u32 = 4;
 const BLOCK: u32 = 1;
 const CHARACTER: u32 = 2;
 
-/// One instruction as the kernel lays it out: opcode, registers, jump offset, constant.
-fn instruction(opcode: u8, to: u8, from: u8, jump: u8, constant: u32) -> u64 {
+// Registers: what is asked for, out of struct bpf_cgroup_dev_ctx in r1; the answer is r0.
+const ANSWER: u8 = 0;
+const CONTEXT: u8 = 1;
+const TYPE: u8 = 2;
+const ACCESS: u8 = 3;
+const MAJOR: u8 = 4;
+const MINOR: u8 = 5;
+/// Whether the rule matches so far, one test's result, and room for one more.
+const MATCH: u8 = 6;
+const RESULT: u8 = 7;
+const OTHER: u8 = 8;
+
+/// One instruction as the kernel lays it out: opcode, registers, offset, constant.
+fn instruction(opcode: u8, to: u8, from: u8, offset: u8, constant: u32) -> u64 {
     let registers = if cfg!(target_endian = "little") { to | from << 4 } else { to << 4 | from };
-    let [j0, j1] = i16::from(jump).to_ne_bytes();
+    let [j0, j1] = i16::from(offset).to_ne_bytes();
     let [c0, c1, c2, c3] = constant.to_ne_bytes();
     u64::from_ne_bytes([opcode, registers, j0, j1, c0, c1, c2, c3])
 }
 
 const LOAD_WORD: u8 = 0x61;
-const MOVE: u8 = 0xbc;
-const MOVE_CONSTANT: u8 = 0xb4;
-const AND: u8 = 0x54;
-const SHIFT_RIGHT: u8 = 0x74;
-const JUMP_IF_EQUAL: u8 = 0x16;
-const JUMP_IF_NOT_EQUAL: u8 = 0x56;
+const MOVE: u8 = 0xbf;
+const MOVE_CONSTANT: u8 = 0xb7;
+const AND: u8 = 0x5f;
+/// On the lower 32 bits; the upper ones become zero.
+const AND_CONSTANT: u8 = 0x54;
+const OR: u8 = 0x4f;
+const XOR_CONSTANT: u8 = 0xa4;
+const SUBTRACT_CONSTANT: u8 = 0x17;
+const NEGATE: u8 = 0x87;
+const SHIFT_RIGHT: u8 = 0x7f;
+const SHIFT_RIGHT_CONSTANT: u8 = 0x77;
 const EXIT: u8 = 0x95;
 
-/// The program for these rules; the default ones come last, so they win.
+/// What a rule demands; each is worked out to 1 or 0.
+#[derive(Clone, Copy)]
+enum Test {
+    Equals(u8, u32),
+    /// One of the first 64 numbers, as bits.
+    MinorIn(u32),
+    /// Nothing but this is asked for.
+    AccessWithin(u32),
+    /// Some of this is asked for.
+    AccessTouches(u32),
+}
+
+/// The program for these rules; the default ones come last, so they win. There is not one jump in it: the kernel's verifier
+/// follows every way through a program, which for a jump a rule is a sixth of a container's start.
 pub(super) fn program(rules: &[DeviceRule]) -> Vec<u64> {
-    let defaults = DEFAULT.iter().map(|(kind, major, minor, all)| DeviceRule {
-        allow: true,
-        kind: *kind,
-        major: *major,
-        minor: *minor,
-        read: *all,
-        write: *all,
-        mknod: true,
-    });
     let mut out = vec![
-        // r2: type, r3: access, r4: major, r5: minor, out of struct bpf_cgroup_dev_ctx in r1.
-        instruction(LOAD_WORD, 2, 1, 0, 0),
-        instruction(MOVE, 3, 2, 0, 0),
-        instruction(SHIFT_RIGHT, 3, 0, 0, 16),
-        instruction(AND, 2, 0, 0, 0xffff),
-        instruction(LOAD_WORD, 4, 1, 4, 0),
-        instruction(LOAD_WORD, 5, 1, 8, 0),
+        instruction(LOAD_WORD, TYPE, CONTEXT, 0, 0),
+        instruction(MOVE, ACCESS, TYPE, 0, 0),
+        instruction(SHIFT_RIGHT_CONSTANT, ACCESS, 0, 0, 16),
+        instruction(AND_CONSTANT, TYPE, 0, 0, 0xffff),
+        instruction(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
+        instruction(LOAD_WORD, MINOR, CONTEXT, 8, 0),
+        instruction(MOVE_CONSTANT, ANSWER, 0, 0, 0),
     ];
-    let all: Vec<DeviceRule> = rules.iter().cloned().chain(defaults).collect();
-    for rule in all.iter().rev() {
-        let tests = tests(rule);
-        let count = tests.len();
-        for (index, (opcode, register, constant)) in tests.into_iter().enumerate() {
-            let straight = opcode == AND || opcode == MOVE;
-            // A test that fails jumps over the tests behind it and over the two instructions of the answer.
-            let over = if straight { 0 } else { u8::try_from(count - index + 1).unwrap_or(u8::MAX) };
-            out.push(instruction(opcode, register, if opcode == MOVE { 3 } else { 0 }, over, constant));
-        }
-        out.push(instruction(MOVE_CONSTANT, 0, 0, 0, u32::from(rule.allow)));
-        out.push(instruction(EXIT, 0, 0, 0, 0));
-        if count == 0 {
-            // It matches everything, and the verifier refuses instructions that nothing can reach.
-            return out;
-        }
+    let all = rules.iter().map(|rule| (tests(rule), rule.allow));
+    // What comes before a rule that matches everything has no effect.
+    let last = rules.iter().rposition(|rule| tests(rule).is_empty()).unwrap_or(0);
+    for (tests, allow) in all.skip(last) {
+        add(&mut out, &tests, allow);
     }
-    out.push(instruction(MOVE_CONSTANT, 0, 0, 0, 0));
+    for tests in DEFAULT {
+        add(&mut out, tests, true);
+    }
+    // The verifier wants to see that the answer is 0 or 1.
+    out.push(instruction(AND_CONSTANT, ANSWER, 0, 0, 1));
     out.push(instruction(EXIT, 0, 0, 0, 0));
     out
 }
 
-/// The instructions that leave a rule when it does not match: opcode, register, constant.
-fn tests(rule: &DeviceRule) -> Vec<(u8, u8, u32)> {
+fn add(out: &mut Vec<u64>, tests: &[Test], allow: bool) {
+    if tests.is_empty() {
+        return out.push(instruction(MOVE_CONSTANT, ANSWER, 0, 0, u32::from(allow)));
+    }
+    for (index, test) in tests.iter().enumerate() {
+        add_test(out, *test);
+        out.push(instruction(if index == 0 { MOVE } else { AND }, MATCH, RESULT, 0, 0));
+    }
+    if allow {
+        out.push(instruction(OR, ANSWER, MATCH, 0, 0));
+    } else {
+        out.push(instruction(XOR_CONSTANT, MATCH, 0, 0, 1));
+        out.push(instruction(AND, ANSWER, MATCH, 0, 0));
+    }
+}
+
+/// RESULT becomes 1 or 0. A number of 32 bits is zero if the upper bit of (number - 1) is set in 64.
+fn add_test(out: &mut Vec<u64>, test: Test) {
+    let is_zero = |out: &mut Vec<u64>, register| {
+        out.push(instruction(SUBTRACT_CONSTANT, register, 0, 0, 1));
+        out.push(instruction(SHIFT_RIGHT_CONSTANT, register, 0, 0, 63));
+    };
+    match test {
+        Test::Equals(register, constant) => {
+            out.push(instruction(MOVE, RESULT, register, 0, 0));
+            out.push(instruction(XOR_CONSTANT, RESULT, 0, 0, constant));
+            is_zero(out, RESULT);
+        }
+        Test::MinorIn(bits) => {
+            out.push(instruction(MOVE, OTHER, MINOR, 0, 0));
+            out.push(instruction(MOVE_CONSTANT, RESULT, 0, 0, bits));
+            out.push(instruction(SHIFT_RIGHT, RESULT, OTHER, 0, 0));
+            out.push(instruction(AND_CONSTANT, RESULT, 0, 0, 1));
+            // The processor shifts by the minor modulo 64.
+            out.push(instruction(SHIFT_RIGHT_CONSTANT, OTHER, 0, 0, 6));
+            is_zero(out, OTHER);
+            out.push(instruction(AND, RESULT, OTHER, 0, 0));
+        }
+        Test::AccessWithin(mask) => {
+            out.push(instruction(MOVE, RESULT, ACCESS, 0, 0));
+            out.push(instruction(AND_CONSTANT, RESULT, 0, 0, !mask));
+            is_zero(out, RESULT);
+        }
+        Test::AccessTouches(mask) => {
+            out.push(instruction(MOVE, RESULT, ACCESS, 0, 0));
+            out.push(instruction(AND_CONSTANT, RESULT, 0, 0, mask));
+            out.push(instruction(NEGATE, RESULT, 0, 0, 0));
+            out.push(instruction(SHIFT_RIGHT_CONSTANT, RESULT, 0, 0, 63));
+        }
+    }
+}
+
+/// None: it matches everything.
+fn tests(rule: &DeviceRule) -> Vec<Test> {
     let mut tests = Vec::new();
     match rule.kind {
-        'b' => tests.push((JUMP_IF_NOT_EQUAL, 2, BLOCK)),
-        'c' => tests.push((JUMP_IF_NOT_EQUAL, 2, CHARACTER)),
+        'b' => tests.push(Test::Equals(TYPE, BLOCK)),
+        'c' => tests.push(Test::Equals(TYPE, CHARACTER)),
         _ => {}
     }
     let access = [(rule.mknod, MKNOD), (rule.read, READ), (rule.write, WRITE)];
     let mask: u32 = access.iter().filter(|(has, _)| *has).map(|(_, bit)| bit).sum();
     if mask != MKNOD | READ | WRITE {
-        tests.push((MOVE, 1, 0));
-        if rule.allow {
-            // All that is asked for must be in the rule …
-            tests.push((AND, 1, !mask));
-            tests.push((JUMP_IF_NOT_EQUAL, 1, 0));
-        } else {
-            // … while one denied kind of access is enough to deny.
-            tests.push((AND, 1, mask));
-            tests.push((JUMP_IF_EQUAL, 1, 0));
-        }
+        // All that is asked for must be in a rule that allows, while one denied kind of access is enough to deny.
+        tests.push(if rule.allow { Test::AccessWithin(mask) } else { Test::AccessTouches(mask) });
     }
-    tests.extend(rule.major.map(|major| (JUMP_IF_NOT_EQUAL, 4, major)));
-    tests.extend(rule.minor.map(|minor| (JUMP_IF_NOT_EQUAL, 5, minor)));
+    tests.extend(rule.major.map(|major| Test::Equals(MAJOR, major)));
+    tests.extend(rule.minor.map(|minor| Test::Equals(MINOR, minor)));
     tests
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)] // registers are cut on purpose
 mod tests {
     use super::*;
 
     /// What the kernel would do with the program, for the instructions it uses.
     fn run(program: &[u64], kind: u32, access: u32, major: u32, minor: u32) -> bool {
-        let mut r = [0_u32; 11];
-        let mut at = 0;
-        loop {
-            let bytes = program[at].to_ne_bytes();
-            let (to, from) = ((bytes[1] & 15) as usize, (bytes[1] >> 4) as usize);
-            let jump = usize::try_from(i16::from_ne_bytes([bytes[2], bytes[3]])).unwrap();
-            let constant = u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-            at += 1;
-            match bytes[0] {
-                LOAD_WORD => r[to] = [access << 16 | kind, major, minor][jump / 4],
+        let mut r = [0_u64; 11];
+        for one in program {
+            let [opcode, registers, offset, _, constant @ ..] = one.to_ne_bytes();
+            let (to, from) = ((registers & 15) as usize, (registers >> 4) as usize);
+            let constant = u32::from_ne_bytes(constant);
+            match opcode {
+                LOAD_WORD => r[to] = u64::from([access << 16 | kind, major, minor][usize::from(offset / 4)]),
                 MOVE => r[to] = r[from],
-                MOVE_CONSTANT => r[to] = constant,
-                AND => r[to] &= constant,
-                SHIFT_RIGHT => r[to] >>= constant,
-                JUMP_IF_EQUAL if r[to] == constant => at += jump,
-                JUMP_IF_NOT_EQUAL if r[to] != constant => at += jump,
-                JUMP_IF_EQUAL | JUMP_IF_NOT_EQUAL => {}
+                MOVE_CONSTANT => r[to] = u64::from(constant),
+                AND => r[to] &= r[from],
+                AND_CONSTANT => r[to] = u64::from(r[to] as u32 & constant),
+                OR => r[to] |= r[from],
+                XOR_CONSTANT => r[to] = u64::from(r[to] as u32 ^ constant),
+                SUBTRACT_CONSTANT => r[to] = r[to].wrapping_sub(u64::from(constant)),
+                NEGATE => r[to] = r[to].wrapping_neg(),
+                SHIFT_RIGHT => r[to] = r[to].wrapping_shr(r[from] as u32),
+                SHIFT_RIGHT_CONSTANT => r[to] >>= constant,
                 EXIT => return r[0] == 1,
                 other => panic!("opcode {other:x}"),
             }
         }
+        panic!("no end")
     }
 
     fn rule(allow: bool, kind: char, major: Option<u32>, minor: Option<u32>, access: &str) -> DeviceRule {
@@ -155,6 +209,8 @@ mod tests {
         assert!(!run(&program, BLOCK, READ, 8, 0));
         assert!(!run(&program, BLOCK, READ, 1, 3));
         assert!(!run(&program, CHARACTER, READ, 1, 1));
+        assert!(!run(&program, CHARACTER, READ, 1, 64 + 3));
+        assert!(!run(&program, CHARACTER, READ, 1, u32::MAX));
         assert!(!run(&program, CHARACTER, READ | MKNOD, 10, 229));
     }
 
@@ -174,9 +230,10 @@ mod tests {
     }
 
     #[test]
-    fn everything_allowed_ends_the_program() {
-        let program = program(&[rule(true, 'a', None, None, "rwm")]);
-        assert!(run(&program, BLOCK, READ | WRITE | MKNOD, 259, 1));
-        assert_eq!(program.last().map(|i| i.to_ne_bytes()[0]), Some(EXIT));
+    fn a_rule_for_everything_makes_those_before_it_needless() {
+        let all = rule(true, 'a', None, None, "rwm");
+        let rules = [rule(false, 'b', Some(8), None, "w"), all.clone()];
+        assert!(run(&program(&rules), BLOCK, READ | WRITE | MKNOD, 259, 1));
+        assert_eq!(program(&rules), program(&[all]));
     }
 }

@@ -16,6 +16,13 @@ pub(crate) enum Taken {
     No,
 }
 
+/// One step of the path to where the reader stands.
+#[derive(Clone)]
+enum Place<'a> {
+    Name(Cow<'a, str>),
+    Index(usize),
+}
+
 type Result<T> = std::result::Result<T, ConfigError>;
 
 /// A place in a JSON text and the path of properties that led there.
@@ -23,13 +30,14 @@ pub(crate) struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
-    path: String,
+    /// Written out only for those who read it: an error, an unknown property.
+    path: Vec<Place<'a>>,
     unknown: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str) -> Reader<'a> {
-        Reader { text, at: 0, depth: 0, path: String::new(), unknown: Vec::new() }
+        Reader { text, at: 0, depth: 0, path: Vec::new(), unknown: Vec::new() }
     }
 
     /// The end of the text; gives the paths of the properties nobody knew.
@@ -42,7 +50,19 @@ impl<'a> Reader<'a> {
 
     /// An error at the place the reader stands.
     pub(crate) fn error(&self, problem: Problem) -> ConfigError {
-        ConfigError { path: self.path.clone(), problem }
+        ConfigError { path: self.path(), problem }
+    }
+
+    fn path(&self) -> String {
+        let mut text = String::new();
+        for place in &self.path {
+            let _ = match place {
+                Place::Name(name) if text.is_empty() => write!(text, "{name}"),
+                Place::Name(name) => write!(text, ".{name}"),
+                Place::Index(index) => write!(text, "[{index}]"),
+            };
+        }
+        text
     }
 
     /// This field is known and cannot be honoured.
@@ -91,6 +111,10 @@ impl<'a> Reader<'a> {
         here
     }
 
+    fn null(&mut self) -> bool {
+        self.peek() == Some(b'n') && self.word("null")
+    }
+
     fn deeper(&mut self) -> Result<()> {
         self.depth += 1;
         if self.depth > DEPTH { Err(self.invalid("is nested too deeply")) } else { Ok(()) }
@@ -109,16 +133,12 @@ impl<'a> Reader<'a> {
             self.peek();
             let name = self.string()?;
             self.expect(b':', "`:` after a name")?;
-            let length = self.path.len();
-            if length > 0 {
-                self.path.push('.');
-            }
-            self.path.push_str(&name);
-            if !self.word("null") && field(self, &name)? == Taken::No {
+            self.path.push(Place::Name(name.clone()));
+            if !self.null() && field(self, &name)? == Taken::No {
                 self.skip()?;
-                self.unknown.push(self.path.clone());
+                self.unknown.push(self.path());
             }
-            self.path.truncate(length);
+            self.path.pop();
             if self.peek() == Some(b',') {
                 self.at += 1;
                 continue;
@@ -138,11 +158,10 @@ impl<'a> Reader<'a> {
             self.depth -= 1;
             return Ok(());
         }
-        let length = self.path.len();
         for index in 0_usize.. {
-            let _ = write!(self.path, "[{index}]");
+            self.path.push(Place::Index(index));
             item(self)?;
-            self.path.truncate(length);
+            self.path.pop();
             if self.peek() == Some(b',') {
                 self.at += 1;
                 continue;
@@ -158,19 +177,19 @@ impl<'a> Reader<'a> {
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>> {
         self.expect(b'"', "a string")?;
         let start = self.at;
-        while let Some(byte) = self.byte() {
-            match byte {
-                b'"' => {
-                    let plain = self.text.get(start..self.at).unwrap_or_default();
-                    self.at += 1;
-                    return Ok(Cow::Borrowed(plain));
-                }
-                b'\\' => return self.escaped(start).map(Cow::Owned),
-                0..=0x1f => return Err(self.syntax("a string without control characters")),
-                _ => self.at += 1,
+        let rest = self.text.as_bytes().get(start..).unwrap_or_default();
+        let special = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+        self.at = start + special.unwrap_or(rest.len());
+        match self.byte() {
+            Some(b'"') => {
+                let plain = self.text.get(start..self.at).unwrap_or_default();
+                self.at += 1;
+                Ok(Cow::Borrowed(plain))
             }
+            Some(b'\\') => self.escaped(start).map(Cow::Owned),
+            Some(_) => Err(self.syntax("a string without control characters")),
+            None => Err(self.syntax("the end of a string")),
         }
-        Err(self.syntax("the end of a string"))
     }
 
     fn escaped(&mut self, start: usize) -> Result<String> {
@@ -294,7 +313,7 @@ impl<'a> Reader<'a> {
             Some(b'[') => self.array(&mut Self::skip),
             Some(b'"') => self.string().map(drop),
             Some(b't' | b'f') => self.boolean().map(drop),
-            Some(b'n') if self.word("null") => Ok(()),
+            Some(b'n') if self.null() => Ok(()),
             _ => self.number().map(drop),
         }
     }

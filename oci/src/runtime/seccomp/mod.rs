@@ -79,58 +79,77 @@ impl Filter {
     }
 }
 
-/// A rule's call: its numbers, the rule, and the rule's answer.
-type Named<'a> = (table::Numbers, &'a SyscallRule, Answer);
+/// A rule's call, the rule, and the rule's answer.
+type Named<'a> = (table::Entry, &'a SyscallRule, Answer);
 
 /// Every name of every rule, in their order. A name the kernel's headers do not know is nothing to be filtered (as libseccomp has it).
 fn named<'a>(seccomp: &'a Seccomp, answers: &[Answer]) -> Vec<Named<'a>> {
     let mut all = Vec::with_capacity(512);
     for (rule, answer) in seccomp.rules.iter().zip(answers) {
-        all.extend(rule.names.iter().filter_map(|name| Some((table::numbers(name)?, rule, *answer))));
+        all.extend(rule.names.iter().filter_map(|name| Some((table::find(name)?, rule, *answer))));
     }
     all
 }
 
 /// One architecture's answers by number: from each number on, up to the next.
 fn block<'a>(arch: Arch, named: &[Named<'a>], default: Answer) -> Vec<(u32, Call<'a>)> {
-    let mut calls: Vec<(u32, &'a SyscallRule, Answer)> = Vec::with_capacity(named.len());
-    calls.extend(named.iter().filter_map(|(numbers, rule, answer)| Some((numbers.on(arch)?, *rule, *answer))));
-    // Stable: rules of one call stay in their order.
-    calls.sort_by_key(|(number, ..)| *number);
-    let rest = Call { conditions: Vec::new(), always: Some(default) };
-    let mut ranges: Vec<(u32, Call<'a>)> = vec![(0, rest.clone())];
+    // Which of `calls` each number is; the first is what no rule names.
+    let mut numbers = [0_usize; table::NUMBERS];
+    let mut calls = vec![Call::default()];
     let mut next = 0;
-    for same in calls.chunk_by(|one, two| one.0 == two.0) {
-        let mut call = Call::default();
-        let mut number = 0;
-        for (at, rule, answer) in same {
-            number = *at;
-            add(&mut call, rule, *answer);
+    for (entry, rule, answer) in named {
+        let Some(number) = entry.on(arch) else { continue };
+        let Some(index) = numbers.get_mut(number) else { continue };
+        next = next.max(number + 1);
+        if rule.arguments.is_empty() {
+            match calls.get_mut(*index) {
+                Some(call) if *index > 0 => call.always = call.always.or(Some(*answer)),
+                _ => *index = plain(&mut calls, *answer),
+            }
+            continue;
         }
-        if number > next {
-            push(&mut ranges, next, rest.clone());
+        // Answers without conditions are shared by many numbers.
+        if calls.get(*index).is_none_or(|call| call.conditions.is_empty()) {
+            calls.push(calls.get(*index).cloned().unwrap_or_default());
+            *index = calls.len() - 1;
         }
+        if let Some(call) = calls.get_mut(*index) {
+            add(call, rule, *answer);
+        }
+    }
+    for call in &mut calls {
         call.always = call.always.or(Some(default));
-        push(&mut ranges, number, call);
-        next = number + 1;
+    }
+    let mut ranges: Vec<(u32, Call<'a>)> = Vec::with_capacity(256);
+    let mut before = usize::MAX;
+    for (number, index) in (0..).zip(numbers.iter().take(next)) {
+        if *index != before {
+            push(&mut ranges, number, calls.get(*index).cloned().unwrap_or_default());
+            before = *index;
+        }
     }
     // Calls newer than every one the profile names: the profile's author did not know them, and the C library tries older ones
     // when they do not exist, but not when they are forbidden.
-    let newer = if matches!(default & 0xffff_0000, ERRNO | KILL_PROCESS | KILL_THREAD | TRAP) && next > 0 {
-        Call { conditions: Vec::new(), always: Some(ERRNO | libc::ENOSYS.unsigned_abs()) }
-    } else {
-        rest
-    };
-    push(&mut ranges, next, newer);
+    let forbids = matches!(default & 0xffff_0000, ERRNO | KILL_PROCESS | KILL_THREAD | TRAP);
+    let newer = if forbids && next > 0 { ERRNO | libc::ENOSYS.unsigned_abs() } else { default };
+    let next = u32::try_from(next).unwrap_or_default();
+    push(&mut ranges, next, Call { conditions: Vec::new(), always: Some(newer) });
     ranges
+}
+
+/// The call that is always answered so.
+fn plain(calls: &mut Vec<Call<'_>>, answer: Answer) -> usize {
+    let same = |call: &Call<'_>| call.conditions.is_empty() && call.always == Some(answer);
+    calls.iter().position(same).unwrap_or_else(|| {
+        calls.push(Call { conditions: Vec::new(), always: Some(answer) });
+        calls.len() - 1
+    })
 }
 
 /// Neighbours with the same answer are one range.
 fn push<'a>(ranges: &mut Vec<(u32, Call<'a>)>, start: u32, call: Call<'a>) {
-    match ranges.last_mut() {
-        Some((last, before)) if *last == start => *before = call,
-        Some((_, before)) if *before == call => {}
-        _ => ranges.push((start, call)),
+    if ranges.last().is_none_or(|(_, before)| *before != call) {
+        ranges.push((start, call));
     }
 }
 

@@ -64,33 +64,101 @@ impl Arch {
     }
 }
 
-/// The columns of a call's line.
+/// A call's name, as a piece of the table, and its numbers; `NONE` where an architecture lacks it.
 #[derive(Clone, Copy)]
-pub(super) struct Numbers(&'static str);
+pub(super) struct Entry {
+    name: (u16, u8),
+    numbers: [u16; 4],
+}
 
-impl Numbers {
-    pub(super) fn on(self, arch: Arch) -> Option<u32> {
-        self.0.split(' ').nth(arch.column() - 1)?.parse().ok()
+const NONE: u16 = u16::MAX;
+/// Above every number of every call.
+pub(super) const NUMBERS: usize = 1024;
+
+const COUNT: usize = {
+    let (mut lines, mut at) = (0, 0);
+    while at < TABLE.len() {
+        lines += (TABLE.as_bytes()[at] == b'\n') as usize;
+        at += 1;
+    }
+    lines
+};
+
+/// The table, read by the compiler: a profile has hundreds of names, and reading text for each is most of its cost.
+#[allow(clippy::cast_possible_truncation)] // the table is shorter than 64 KiB
+static ENTRIES: [Entry; COUNT] = {
+    let text = TABLE.as_bytes();
+    let mut all = [Entry { name: (0, 0), numbers: [NONE; 4] }; COUNT];
+    let (mut line, mut at) = (0, 0);
+    while line < COUNT {
+        let start = at;
+        while text[at] != b' ' {
+            at += 1;
+        }
+        all[line].name = (start as u16, (at - start) as u8);
+        let mut column = 0;
+        while column < 4 {
+            at += 1;
+            while text[at] != b' ' && text[at] != b'\n' {
+                if text[at] != b'-' {
+                    let before = all[line].numbers[column];
+                    let before = if before == NONE { 0 } else { before };
+                    all[line].numbers[column] = before * 10 + (text[at] - b'0') as u16;
+                }
+                at += 1;
+            }
+            column += 1;
+        }
+        at += 1;
+        line += 1;
+    }
+    all
+};
+
+/// Entries by the hash of their name: one more than the index, 0 for none; those that collide lie behind each other.
+#[allow(clippy::cast_possible_truncation)] // fewer entries than slots, or the compiler would not come to an end
+static SLOTS: [u16; NUMBERS] = {
+    let mut slots = [0; NUMBERS];
+    let mut index = 0;
+    while index < COUNT {
+        let (start, length) = ENTRIES[index].name;
+        let mut at = hash(TABLE.as_bytes(), start as usize, length as usize);
+        while slots[at] != 0 {
+            at = (at + 1) % NUMBERS;
+        }
+        slots[at] = index as u16 + 1;
+        index += 1;
+    }
+    slots
+};
+
+/// FNV-1a.
+const fn hash(text: &[u8], start: usize, length: usize) -> usize {
+    let (mut hash, mut at) = (0x811c_9dc5_u32, start);
+    while at < start + length {
+        hash = (hash ^ text[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    (hash ^ hash >> 16) as usize % NUMBERS
+}
+
+impl Entry {
+    pub(super) fn on(self, arch: Arch) -> Option<usize> {
+        self.numbers.get(arch.column() - 1).copied().filter(|number| *number != NONE).map(usize::from)
     }
 }
 
-/// The numbers of a call, found by halving the table: lines are short, so the start of a line is never far.
-pub(super) fn numbers(name: &str) -> Option<Numbers> {
-    let bytes = TABLE.as_bytes();
-    let (mut low, mut high) = (0, TABLE.len());
-    while low < high {
-        let middle = (low + high) / 2;
-        let start = bytes.get(..middle)?.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let line = bytes.get(start..)?;
-        let end = line.iter().position(|b| *b == b'\n')?;
-        let space = line.iter().position(|b| *b == b' ')?;
-        match line.get(..space)?.cmp(name.as_bytes()) {
-            std::cmp::Ordering::Less => low = start + end + 1,
-            std::cmp::Ordering::Greater => high = start,
-            std::cmp::Ordering::Equal => return TABLE.get(start + space + 1..start + end).map(Numbers),
+pub(super) fn find(name: &str) -> Option<Entry> {
+    let mut at = hash(name.as_bytes(), 0, name.len());
+    loop {
+        let index = usize::from(*SLOTS.get(at)?).checked_sub(1)?;
+        let entry = ENTRIES.get(index)?;
+        let (start, length) = (usize::from(entry.name.0), usize::from(entry.name.1));
+        if TABLE.as_bytes().get(start..start + length)? == name.as_bytes() {
+            return Some(*entry);
         }
+        at = (at + 1) % NUMBERS;
     }
-    None
 }
 
 #[cfg(test)]
@@ -105,22 +173,22 @@ mod tests {
             let fields: Vec<&str> = line.split(' ').collect();
             assert_eq!(fields.len(), 5, "{line}");
             for arch in [Arch::X86_64, Arch::X86, Arch::X32, Arch::Aarch64] {
-                assert_eq!(numbers(fields[0]).unwrap().on(arch), fields[arch.column()].parse().ok(), "{line}");
+                assert_eq!(find(fields[0]).unwrap().on(arch), fields[arch.column()].parse().ok(), "{line}");
             }
         }
         for none in ["", "a", "zzz", "read ", "rea"] {
-            assert!(numbers(none).is_none());
+            assert!(find(none).is_none());
         }
     }
 
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn numbers_are_those_of_the_c_library() {
-        let number = |name, arch| numbers(name).and_then(|all| all.on(arch));
+        let number = |name, arch| find(name).and_then(|entry| entry.on(arch));
         for (name, number_there) in
             [("read", libc::SYS_read), ("clone3", libc::SYS_clone3), ("mount_setattr", libc::SYS_mount_setattr)]
         {
-            assert_eq!(number(name, Arch::X86_64).map(i64::from), Some(number_there));
+            assert_eq!(number(name, Arch::X86_64).map(|n| n as i64), Some(number_there));
         }
         assert_eq!(number("socketcall", Arch::X86), Some(102));
         assert_eq!(number("openat", Arch::Aarch64), Some(56));
