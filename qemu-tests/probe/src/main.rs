@@ -6,6 +6,7 @@ mod cgroups;
 mod files;
 mod net;
 mod processes;
+mod stack;
 #[allow(unsafe_code)]
 mod sys;
 
@@ -25,6 +26,7 @@ probe cat FILE...                print files
 probe count FILE                 add one to the number in FILE, sync, print it
 probe keep-killing CGROUP        kill everything in the cgroup whenever there is something
 probe freeze SECONDS CGROUP...   freeze the cgroups, thaw them after SECONDS
+probe stack PROC FOLDER IMAGE... file systems over loop and device mapper, one in another, on the host of this procfs
 probe on-request PORT COMMAND... wait for a connection, then do that
 probe exit CODE                  print `exiting` and exit
 probe sleep [SECONDS]            stay (for ever without SECONDS), end on TERM
@@ -63,6 +65,7 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["count", file] => files::count(file),
         ["keep-killing", cgroup] => cgroups::keep_killing(cgroup),
         ["freeze", seconds, cgroups @ ..] => with_number(seconds, |seconds| cgroups::freeze(seconds, cgroups)),
+        ["stack", proc, folder, images @ ..] => stack::stack(proc, folder, images),
         ["exit", code] => {
             println!("exiting");
             return with_number(code, |code: u8| Ok(ExitCode::from(code)));

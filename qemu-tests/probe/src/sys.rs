@@ -1,8 +1,12 @@
 //! System calls the standard library has no word for.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Ignores the signal from now on, here and in children.
 pub(crate) fn ignore(signal: i32) {
@@ -61,4 +65,27 @@ pub(crate) fn statfs(path: &str) -> io::Result<libc::statfs> {
     }
     // SAFETY: the call succeeded, so the kernel has filled the structure.
     Ok(unsafe { result.assume_init() })
+}
+
+/// Enters the name space this file of a procfs stands for.
+pub(crate) fn enter(space: &File) -> io::Result<()> {
+    // SAFETY: numbers only.
+    check(unsafe { libc::setns(space.as_raw_fd(), 0) }).map(drop)
+}
+
+/// mount(2) without flags and options.
+pub(crate) fn mount(device: &str, on: &Path, kind: &str) -> io::Result<()> {
+    let (device, kind, on) = (CString::new(device)?, CString::new(kind)?, CString::new(on.as_os_str().as_bytes())?);
+    // SAFETY: three C strings that outlive the call; no data is allowed.
+    check(unsafe { libc::mount(device.as_ptr(), on.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) }).map(drop)
+}
+
+/// An ioctl whose argument is a number, or the address of memory that is as long as its request says.
+pub(crate) fn ioctl(device: &File, request: u32, argument: usize) -> io::Result<i32> {
+    // SAFETY: the callers pass a number, or memory that is alive and of the size the request states.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), request as libc::Ioctl, argument) })
+}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -1,6 +1,10 @@
 //! Off and on again, in order.
 
-use crate::support::{enabled, machine, probe_unit, state};
+use crate::support::{enabled, machine, probe_image_with, probe_unit, state};
+use initramfs::requirements::{MKFS_XFS, Tool, ensure};
+use qemu_tests::Artefacts;
+use std::fs::File;
+use std::process::Command;
 
 /// Ignores every request to end.
 fn stubborn() -> String {
@@ -33,6 +37,50 @@ fn reboot_is_orderly_and_the_machine_comes_up_again() {
     machine.wait_for_console("root ").unwrap();
     let units = machine.settled().unwrap();
     assert!(units.iter().any(|unit| unit["name"] == "stubborn" && state(unit) == "active"), "{units:#?}");
+}
+
+/// Two file systems, each on device mapper on a loop device over a file, the second file in the first file system, the
+/// first in the state; the last write is never synced by who wrote it. In order, each is unmounted, and its devices
+/// taken away, before the one that holds it.
+#[test]
+fn file_systems_in_file_systems_are_taken_apart_in_order() {
+    const MKFS_EXT4: Tool = Tool { program: "mkfs.ext4", package: "e2fsprogs" };
+    ensure(&[MKFS_EXT4, MKFS_XFS], &mut |line| eprintln!("{line}")).unwrap();
+    let folder = tempfile::tempdir_in(&Artefacts::shared().out).unwrap();
+    for (name, bytes) in [("outer", 16 << 20), ("inner", 4 << 20)] {
+        let image = folder.path().join(name);
+        File::create(&image).unwrap().set_len(bytes).unwrap();
+        let output = Command::new("mkfs.ext4").arg("-q").arg(&image).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let layout = folder.path().join("image");
+    probe_image_with(&[&folder.path().join("outer"), &folder.path().join("inner")], &layout);
+    let disk = folder.path().join("state.raw");
+    File::create(&disk).unwrap().set_len(2 << 30).unwrap();
+    let stack = probe_unit(
+        "stack /host-proc /var/stack /outer /inner",
+        "Volume=/proc:/host-proc\nAddCapability=SYS_ADMIN SYS_PTRACE SYS_MODULE",
+    );
+    let builder = qemu_tests::Machine::builder(Artefacts::shared(), "stack").append("orlop.debug");
+    let builder = builder.image(&layout).state_file(&disk).unit("stack.container", &enabled(&stack));
+
+    for (count, word) in [(1, "reboot"), (2, "poweroff")] {
+        let machine = builder.clone().start().unwrap();
+        machine.wait_for_log("stack", &format!("stack {count}")).unwrap();
+        let log = machine.log("stack").unwrap();
+        assert_eq!(log[log.len() - 3..][..2], ["storey 0 in order", "storey 1 in order"], "{log:#?}");
+        machine.post(&format!("/v1/system/{word}")).unwrap();
+        machine.wait_end().unwrap();
+        let console = machine.console().text();
+        // The loop device below a mapping goes with it.
+        for device in ["dm-1", "loop1", "dm-0"] {
+            assert!(console.contains(&format!("detached {device}")), "{device}: {console}");
+        }
+        assert!(!console.contains("could not be unmounted"), "{console}");
+        let log = Command::new("xfs_logprint").arg("-t").arg(&disk).output().unwrap();
+        let said = String::from_utf8_lossy(&log.stdout);
+        assert!(said.contains("state: <CLEAN>"), "the state was not unmounted: {said}\n{console}");
+    }
 }
 
 #[test]
