@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -184,6 +184,8 @@ impl<'a> Builder<'a> {
         let setup = |what: &'static str| move |source: io::Error| MachineError::Setup { what, source };
         let folder = Folder::create(&self.artefacts.out, &self.name).map_err(setup("create the machine's folder"))?;
         let drives = self.drives(&folder, progress)?;
+        let (release, accel) = (&self.artefacts.kernel.release, self.artefacts.accel.name());
+        progress(&format!("boot Linux {release} in QEMU ({accel}, {} MiB, {} CPUs)", self.memory_mib, self.cpus));
         let listen = |name: &str| UnixListener::bind(folder.sockets().join(name)).map_err(setup("listen for QEMU"));
         let (console, qmp) = (listen("console")?, listen("qmp")?);
 
@@ -207,9 +209,11 @@ impl<'a> Builder<'a> {
         let (console, qmp) = match connect() {
             Ok(both) => both,
             Err(error) => {
+                // QEMU connects before it looks at the rest, a port that is taken for example, and then ends by itself.
+                let refused = matches!(error, MachineError::Qmp(_)).then(|| refusal(&mut child, &folder)).flatten();
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(error);
+                return Err(refused.unwrap_or(error));
             }
         };
         let mut machine = Machine::new(child, console, qmp, folder, slot, self.artefacts.programs.orlop.clone());
@@ -289,11 +293,20 @@ fn accept(listener: &UnixListener, child: &mut Child, folder: &Folder) -> Result
             return listener.accept().map(|(stream, _)| stream).map_err(setup);
         }
         if let Some(status) = child.try_wait().map_err(setup)? {
-            let said = fs::read_to_string(folder.path().join("qemu.log")).unwrap_or_default();
-            return Err(MachineError::Refused { status, said: said.trim().to_owned() });
+            return Err(refused(status, folder));
         }
         if started.elapsed() > START_LIMIT {
             return Err(setup(io::ErrorKind::TimedOut.into()));
         }
     }
+}
+
+/// A QEMU that has closed its connection is about to end.
+fn refusal(child: &mut Child, folder: &Folder) -> Option<MachineError> {
+    child.wait().ok().filter(|status| !status.success()).map(|status| refused(status, folder))
+}
+
+fn refused(status: ExitStatus, folder: &Folder) -> MachineError {
+    let said = fs::read_to_string(folder.path().join("qemu.log")).unwrap_or_default();
+    MachineError::Refused { status, said: said.trim().to_owned() }
 }

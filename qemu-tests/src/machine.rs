@@ -185,20 +185,19 @@ impl Machine {
         Ok(body.text().lines().filter_map(message).collect())
     }
 
-    /// Follows a unit's log until a message contains `pattern`; gives that message.
+    /// Follows a unit's log until a message contains `pattern`; gives that message. A stream that ends, as every one
+    /// does when the machine reboots, is asked for again.
     pub fn wait_for_log(&self, unit: &str, pattern: &str) -> Result<String, MachineError> {
-        let started = Instant::now();
-        let mut stream = self.stream("GET", &format!("/v1/units/{unit}/logs?follow=true"))?;
-        let mut seen = String::from("nothing");
-        while started.elapsed() < LIMIT
-            && let Ok(Some(line)) = stream.next_line()
-        {
-            seen = message(&line).unwrap_or(line);
-            if seen.contains(pattern) {
-                return Ok(seen);
+        self.wait_until(&format!("`{pattern}` in the log of {unit}"), || {
+            let mut stream = self.stream("GET", &format!("/v1/units/{unit}/logs?follow=true"))?;
+            while let Ok(Some(line)) = stream.next_line() {
+                let seen = message(&line).unwrap_or(line);
+                if seen.contains(pattern) {
+                    return Ok(Some(seen));
+                }
             }
-        }
-        Err(self.deadline(&format!("`{pattern}` in the log of {unit}"), started, seen))
+            Ok(None)
+        })
     }
 
     /// Looks again and again until `look` finds something.
@@ -214,7 +213,7 @@ impl Machine {
             if let Ok(Some(found)) = looked {
                 return Ok(found);
             }
-            if started.elapsed() > LIMIT {
+            if started.elapsed() > LIMIT || self.has_ended() {
                 let seen = looked.err().map_or_else(|| "not yet".to_owned(), |error| error.to_string());
                 return Err(self.deadline(what, started, seen));
             }

@@ -64,6 +64,7 @@ impl Machine {
                 self.generation += 1;
                 if self.generation == 1 {
                     story::stage("supervisor-exec");
+                    story::say("supervise", "started");
                 }
                 story::debug("init", &format!("supervisor pid={} generation={}", child.pid, self.generation));
                 if let (Some(errno), 1) = (child.misplaced, self.generation) {

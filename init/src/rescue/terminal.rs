@@ -52,11 +52,11 @@ impl Terminal {
     fn open(path: Text<64>) -> Self {
         let mut console = Console::new();
         console.attach(path.as_str());
-        // Keys one by one, so that a key press is seen before Enter; the terminal echoes.
+        // Keys one by one, so that a key press is seen before Enter; the terminal echoes. ECHOCTL would show Enter as ^J.
         if let Some(fd) = console.fd()
             && let Ok(mut mode) = tcgetattr(fd)
         {
-            mode.local_flags.remove(LocalFlags::ICANON | LocalFlags::ISIG);
+            mode.local_flags.remove(LocalFlags::ICANON | LocalFlags::ISIG | LocalFlags::ECHOCTL);
             mode.local_flags.insert(LocalFlags::ECHO);
             mode.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
             mode.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;

@@ -122,6 +122,10 @@ fn attempt() -> Result<Infallible, Failure> {
     story::attach();
     let cmdline = Cmdline::read();
     story::set_debug(cmdline.has("orlop.debug"));
+    if let Ok(kernel) = nix::sys::utsname::uname() {
+        let release = kernel.release().to_string_lossy();
+        story::say_fmt("init", format_args!("Orlop {}, Linux {release}", env!("CARGO_PKG_VERSION")));
+    }
     let slot = Slot::from(&cmdline).map_err(Failure::BadSlot)?;
 
     let uevents = Uevents::open().map_err(Failure::Uevents)?;

@@ -17,7 +17,6 @@ const USAGE: &str = "\
 probe serve PORT                 answer HTTP: / says ok, /pid /uptime /hostname /hits say what they are named for
 probe stream PORT                endless numbered lines, on stdout and to each TCP client
 probe ignore-term                say `ignoring` and stay, whatever asks to stop
-probe orphans COUNT              leave COUNT children to the machine's reaper, then stay
 probe zombies PROC               print how many processes below this procfs are zombies
 probe try-writes PATH [SKIP...]  print every folder below PATH in which a file can be created
 probe mount-of PATH              print file system type and size in bytes of the mount at PATH
@@ -56,7 +55,6 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["serve", port] => with_number(port, net::serve),
         ["stream", port] => with_number(port, net::stream),
         ["ignore-term"] => processes::ignore_term(),
-        ["orphans", count] => with_number(count, processes::orphans),
         ["zombies", proc] => processes::zombies(proc),
         ["try-writes", path, skip @ ..] => files::try_writes(path, skip),
         ["mount-of", path] => files::mount_of(path),

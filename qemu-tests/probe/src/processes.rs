@@ -1,6 +1,6 @@
 //! Processes that come, stay, refuse to go.
 
-use crate::sys::{self, Fork};
+use crate::sys;
 use std::fs;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -10,22 +10,6 @@ pub(crate) fn ignore_term() -> io::Result<()> {
         sys::ignore(signal);
     }
     say("ignoring")?;
-    sys::pause()
-}
-
-/// Each orphan's parent is gone before the orphan is, so the orphan is the reaper's.
-pub(crate) fn orphans(count: u32) -> io::Result<()> {
-    sys::exit_on(libc::SIGTERM);
-    for _ in 0..count {
-        match sys::fork()? {
-            Fork::Child => {
-                let _ = sys::fork();
-                std::process::exit(0);
-            }
-            Fork::Parent(pid) => sys::wait_for(pid),
-        }
-    }
-    say("orphaned")?;
     sys::pause()
 }
 

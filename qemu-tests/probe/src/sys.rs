@@ -33,28 +33,6 @@ pub(crate) fn pause() -> ! {
     }
 }
 
-/// The two sides of a fork.
-pub(crate) enum Fork {
-    Child,
-    Parent(i32),
-}
-
-/// Forks; only to be called while the process has one thread.
-pub(crate) fn fork() -> io::Result<Fork> {
-    // SAFETY: the probe has one thread here, so the child may go on with any code.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent(pid)),
-    }
-}
-
-/// Reaps one child.
-pub(crate) fn wait_for(pid: i32) {
-    // SAFETY: a null status pointer is allowed: the status is dropped.
-    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
-}
-
 /// statfs(2).
 pub(crate) fn statfs(path: &str) -> io::Result<libc::statfs> {
     let path = CString::new(path)?;

@@ -86,13 +86,6 @@ fn start(options: &Options, artefacts: &Artefacts, screen: &mut Screen) -> Resul
         builder = builder.forward_from(forward.host, forward.guest);
     }
     let echo: Option<Echo> = if options.headless { None } else { Some(Box::new(|bytes: &[u8]| say(&harmless(bytes)))) };
-    screen.step(&format!(
-        "boot Linux {} in QEMU ({}, {} MiB, {} CPUs)",
-        artefacts.kernel.release,
-        artefacts.accel.name(),
-        options.memory,
-        options.cpus,
-    ));
     Ok(Arc::new(builder.start_with(echo, &mut |line| screen.step(line))?))
 }
 

@@ -75,13 +75,18 @@ impl Drop for Interrupts {
     }
 }
 
-/// Asks the supervisor; where none answers, presses the power button.
-pub(crate) fn power_off(machine: &Machine) {
-    if machine.ask_to_power_off().is_err() {
-        say("the supervisor does not answer: pressing the power button\n");
-        if let Err(error) = machine.power_button() {
-            say(&format!("{error}\n"));
-        }
+/// Asks the supervisor; where none answers, presses the power button; where that does nothing either, cuts the power.
+fn power_off(machine: &Machine) {
+    if machine.ask_to_power_off().is_ok() {
+        return;
+    }
+    say("the supervisor does not answer: pressing the power button\n");
+    if let Err(error) = machine.power_button() {
+        say(&format!("{error}\n"));
+    }
+    if machine.wait_end_for(BUTTON_LIMIT).is_err() {
+        say("the power button does nothing: cutting the power\n");
+        machine.kill();
     }
 }
 
@@ -114,7 +119,8 @@ pub(crate) fn introduce(machine: &Machine, timing: bool) {
     };
     match introduction() {
         Ok(text) => say(&text),
-        // Told on the console already when the machine has a reason of its own.
+        // Off, as somebody chose on the rescue screen for example.
+        Err(_) if machine.has_ended() => {}
         Err(error) => say(&format!("\nthe machine does not answer: {error}\n")),
     }
 }
@@ -199,5 +205,7 @@ pub(crate) fn run(machine: &Machine, words: &[String], timing: bool) -> Result<E
     Ok(ExitCode::from(status))
 }
 
+/// PID 1 without a supervisor has no unit to wait for.
+const BUTTON_LIMIT: Duration = Duration::from_secs(30);
 /// Units have their stop timeouts; ten minutes is the longest PID 1 allows them.
 const POWEROFF_LIMIT: Duration = Duration::from_secs(660);

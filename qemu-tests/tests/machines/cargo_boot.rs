@@ -113,6 +113,18 @@ fn run_prints_and_exits_as_the_command_did() {
 }
 
 #[test]
+fn a_port_that_is_taken_is_named() {
+    Artefacts::shared();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let refused =
+        Command::new(env!("CARGO_BIN_EXE_boot")).args(["-p", &format!("{port}:80"), "--run", "ps"]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(125), "{said}");
+    assert!(said.contains("QEMU ended with") && said.contains(&port), "{said}");
+}
+
+#[test]
 fn wrong_options_are_explained() {
     let wrong = Command::new(env!("CARGO_BIN_EXE_boot")).args(["-p", "web:80"]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));

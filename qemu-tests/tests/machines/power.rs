@@ -22,8 +22,18 @@ fn power_off_is_orderly_though_a_container_ignores_it() {
     machine.post("/v1/system/poweroff").unwrap();
     let end = machine.wait_end().unwrap();
     assert_eq!(end.reason, "guest-shutdown", "{}", machine.console().tail());
-    let console = machine.console().text();
-    assert!(!console.contains("Kernel panic"), "{console}");
+    expect_order(&machine.console().text(), "power off");
+}
+
+/// The whole story of an orderly end, with nothing left mounted.
+fn expect_order(console: &str, kind: &str) {
+    let mut rest = console;
+    for said in ["stopping all units", "every process is asked to end", "unmounting", &format!("done: {kind}")] {
+        rest = rest.split_once(said).unwrap_or_else(|| panic!("no `{said}` where it belongs in:\n{console}")).1;
+    }
+    for wrong in ["Kernel panic", "could not be unmounted", "not stopped", "busy"] {
+        assert!(!console.contains(wrong), "`{wrong}` in:\n{console}");
+    }
 }
 
 #[test]
@@ -34,6 +44,7 @@ fn reboot_is_orderly_and_the_machine_comes_up_again() {
     let output = machine.orlop(&["reboot"]).unwrap();
     assert!(output.status.success(), "{output:?}");
     machine.wait_event("RESET").unwrap();
+    expect_order(&machine.console().text(), "reboot");
     machine.wait_for_console("root ").unwrap();
     let units = machine.settled().unwrap();
     assert!(units.iter().any(|unit| unit["name"] == "stubborn" && state(unit) == "active"), "{units:#?}");

@@ -1,6 +1,7 @@
 //! What is done once per life: the seed disk, the unit files, the network, the interface, and at the boot the enabled units.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -13,6 +14,7 @@ use super::{
     clock,
     core::{Daemon, Mail},
     paths::Paths,
+    store,
 };
 use crate::{api::server::Server, unit::UnitName};
 
@@ -35,13 +37,12 @@ impl Daemon {
         let _ = fs::set_permissions(self.paths.units(), mode);
         match take_seed(&self.paths) {
             Ok(None) => {}
-            Ok(Some(units)) => self.say(format!("{:<9} {units} unit files, images", "seed")),
+            Ok(Some(units)) => self.say(format!("{:<9} {units} unit files", "seed")),
             Err(error) => self.say(format!("{:<9} not used: {error}", "seed")),
         }
         self.start_network();
         for problem in self.files.read(&self.paths) {
-            log::warn!("{problem}");
-            self.say(problem);
+            self.say_problem(&problem);
         }
         let taken_over = self.adopt(exits);
         self.listen();
@@ -109,7 +110,45 @@ fn take_seed(paths: &Paths) -> io::Result<Option<usize>> {
     mount(Some(&device), &seed, Some("erofs"), flags, None::<&str>)
         .map_err(|errno| io::Error::other(format!("mount {}: {errno}", device.display())))?;
     let from = seed.join("containers.d");
-    if from.exists() { copy_units(&from, &paths.machine_units()).map(Some) } else { Ok(Some(0)) }
+    if from.exists() { plant(&from, paths).map(Some) } else { Ok(Some(0)) }
+}
+
+/// Makes the machine's units those of the seed: what an earlier seed brought and this one does not is gone with it, what came
+/// another way stays. The list is written before a file is, so that a power cut leaves no file that belongs to nobody.
+fn plant(from: &Path, paths: &Paths) -> io::Result<usize> {
+    let (etc, list) = (paths.machine_units(), paths.seeded_units());
+    let before = fs::read_to_string(&list).unwrap_or_default();
+    let mut names = Vec::new();
+    list_files(from, Path::new(""), &mut names)?;
+    let both: BTreeSet<&str> = before.lines().chain(names.iter().map(String::as_str)).collect();
+    store::replace_durably(&list, lines(both.iter().copied()).as_bytes())?;
+    copy_units(from, &etc)?;
+    for gone in both.iter().filter(|name| !names.iter().any(|new| new == *name)) {
+        match fs::remove_file(etc.join(gone)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    store::replace_durably(&list, lines(names.iter().map(String::as_str)).as_bytes())?;
+    Ok(names.len())
+}
+
+fn lines<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|name| format!("{name}\n")).collect()
+}
+
+/// Every file and link below `folder`, relative to it; a name that is not UTF-8 is no unit's.
+fn list_files(folder: &Path, below: &Path, names: &mut Vec<String>) -> io::Result<()> {
+    for entry in fs::read_dir(folder.join(below))? {
+        let entry = entry?;
+        let name = below.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            list_files(folder, &name, names)?;
+        } else if let Some(name) = name.to_str() {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(())
 }
 
 fn find_disk(class: &Path, serial: &str) -> io::Result<Option<PathBuf>> {
@@ -127,9 +166,8 @@ fn find_disk(class: &Path, serial: &str) -> io::Result<Option<PathBuf>> {
 }
 
 /// Files and drop-in folders, each replaced whole: a power cut leaves the old or the new.
-fn copy_units(from: &Path, to: &Path) -> io::Result<usize> {
+fn copy_units(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
-    let mut copied = 0;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
@@ -143,18 +181,15 @@ fn copy_units(from: &Path, to: &Path) -> io::Result<usize> {
             fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o644))?;
             fs::File::open(&unfinished)?.sync_all()?;
             fs::rename(&unfinished, &target)?;
-            copied += 1;
         } else if kind.is_symlink() {
             let link = fs::read_link(entry.path())?;
             let unfinished = to.join(format!(".{}.new", entry.file_name().display()));
             let _ = fs::remove_file(&unfinished);
             std::os::unix::fs::symlink(link, &unfinished)?;
             fs::rename(&unfinished, &target)?;
-            copied += 1;
         }
     }
-    fs::File::open(to)?.sync_all()?;
-    Ok(copied)
+    fs::File::open(to)?.sync_all()
 }
 
 #[cfg(test)]
@@ -162,22 +197,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_seeds_units_replace_the_machines_of_the_same_name_only() {
+    fn the_seeds_units_replace_those_of_the_same_name_and_of_the_seed_before() {
         let folder = tempfile::tempdir().unwrap();
-        let (seed, etc) = (folder.path().join("seed"), folder.path().join("etc"));
+        let paths = Paths::new(folder.path());
+        let (seed, etc) = (folder.path().join("seed"), paths.machine_units());
         fs::create_dir_all(seed.join("web.container.d")).unwrap();
         fs::create_dir_all(&etc).unwrap();
+        fs::create_dir_all(folder.path().join("var/lib/orlop")).unwrap();
         fs::write(seed.join("web.container"), "new").unwrap();
         fs::write(seed.join("web.container.d/10.conf"), "drop-in").unwrap();
         std::os::unix::fs::symlink("/dev/null", seed.join("demo.container")).unwrap();
         fs::write(etc.join("web.container"), "old").unwrap();
         fs::write(etc.join("db.container"), "kept").unwrap();
-        assert_eq!(copy_units(&seed, &etc).unwrap(), 2);
+        assert_eq!(plant(&seed, &paths).unwrap(), 3);
         assert_eq!(fs::read_to_string(etc.join("web.container")).unwrap(), "new");
         assert_eq!(fs::read_to_string(etc.join("db.container")).unwrap(), "kept");
         assert_eq!(fs::read_to_string(etc.join("web.container.d/10.conf")).unwrap(), "drop-in");
         assert_eq!(fs::read_link(etc.join("demo.container")).unwrap(), Path::new("/dev/null"));
         assert_eq!(fs::read_dir(&etc).unwrap().count(), 4, "nothing unfinished is left");
+
+        fs::rename(seed.join("web.container"), seed.join("shop.container")).unwrap();
+        fs::remove_file(seed.join("web.container.d/10.conf")).unwrap();
+        assert_eq!(plant(&seed, &paths).unwrap(), 2);
+        assert!(!etc.join("web.container").exists() && !etc.join("web.container.d/10.conf").exists());
+        assert!(etc.join("shop.container").exists() && etc.join("db.container").exists());
     }
 
     #[test]

@@ -272,6 +272,10 @@ impl Daemon {
                 self.perform(effect);
             }
         }
+        // The end of the last unit is no reason to wake up once more.
+        if self.engine.quiet() {
+            self.tick_shutdown(clock::now());
+        }
         self.acknowledge();
         self.answer_settled();
         self.pump_logs();
@@ -305,6 +309,12 @@ impl Daemon {
     pub(crate) fn say(&mut self, text: String) {
         log::info!("{text}");
         self.tell(&ToInit::Say { text });
+    }
+
+    /// A mistake in a unit file. PID 1 takes a line's first word for who speaks and cuts it short: not the file's name.
+    pub(crate) fn say_problem(&mut self, problem: &str) {
+        log::warn!("{problem}");
+        self.tell(&ToInit::Say { text: format!("{:<9} {problem}", "units") });
     }
 
     fn want_handoff_writable(&mut self) {

@@ -90,6 +90,11 @@ impl Paths {
         self.at("etc/containers.d")
     }
 
+    /// The machine's units that came from the seed disk, one path a line.
+    pub(crate) fn seeded_units(&self) -> PathBuf {
+        self.at("var/lib/orlop/seeded-units")
+    }
+
     pub(crate) fn machine_id(&self) -> PathBuf {
         self.at("etc/machine-id")
     }

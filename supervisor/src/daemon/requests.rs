@@ -2,7 +2,6 @@
 
 use std::sync::mpsc::TryRecvError;
 
-use ::handoff::ToInit;
 use serde_json::json;
 
 use super::{
@@ -194,8 +193,7 @@ impl Daemon {
             return;
         }
         for problem in self.files.read(&self.paths) {
-            log::warn!("{problem}");
-            self.tell(&ToInit::Say { text: problem });
+            self.say_problem(&problem);
         }
         let plans = self.files.plans(self.state_store);
         self.engine.load(plans, clock::now());

@@ -47,6 +47,15 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     fs::rename(&unfinished, path)
 }
 
+/// The same for what must outlive a power cut.
+pub(crate) fn replace_durably(path: &Path, text: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    fs::write(&unfinished, text)?;
+    fs::File::open(&unfinished)?.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
+}
+
 /// All units an earlier supervisor of this boot knew. What cannot be read is reported and left out; recovery then takes the
 /// unit's cgroup for a leftover.
 pub(crate) fn load(paths: &Paths) -> Vec<(UnitName, Stored)> {
