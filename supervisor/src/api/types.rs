@@ -61,7 +61,7 @@ pub struct SystemStatus {
     pub hostname: String,
     pub machine_id: String,
     pub kernel: String,
-    /// `running` (all enabled units active or finished), `starting`, `degraded` (one failed, or state not persistent), `stopping`.
+    /// `running` (all enabled units active or finished), `starting`, `degraded` (one failed or keeps restarting, or state not persistent), `stopping`.
     pub state: String,
     /// `persistent`, `volatile`, `degraded`.
     pub state_store: String,

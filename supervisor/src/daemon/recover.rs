@@ -111,7 +111,9 @@ impl Daemon {
         let taken_over = self.paths.booted().exists() || self.generation > 1;
         if taken_over {
             self.kill_old_operations();
-            for (unit, stored) in store::load(&self.paths) {
+            for (unit, mut stored) in store::load(&self.paths) {
+                let survived = stored.record.state.process().is_some_and(process::is_alive);
+                stored.record.count_death(survived, clock::now());
                 self.engine.restore(unit, stored.policy, stored.record, stored.job);
             }
         }

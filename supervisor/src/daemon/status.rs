@@ -44,7 +44,8 @@ impl Daemon {
 
     pub(crate) fn system_status(&self) -> SystemStatus {
         let failed = self.engine.units().any(|(_, entry)| {
-            entry.plan.enabled && entry.record.state.active(&entry.plan.policy) == ActiveState::Failed
+            let failed = entry.record.state.active(&entry.plan.policy) == ActiveState::Failed;
+            entry.plan.enabled && (failed || entry.keeps_restarting())
         });
         let state = if self.engine.is_shutting_down() {
             "stopping"

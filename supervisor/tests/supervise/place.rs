@@ -152,6 +152,12 @@ impl Place {
         procs.lines().any(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n"))
     }
 
+    /// A folder for containers to say something in.
+    pub(crate) fn shared_folder(&self) -> PathBuf {
+        fs::create_dir_all("/var/lib/orlop/shared").unwrap();
+        "/var/lib/orlop/shared".into()
+    }
+
     /// A disk for the logs that is soon full, and then is not.
     pub(crate) fn small_log_disk(&self) {
         mount(Some("tmpfs"), "/var/log/orlop", Some("tmpfs"), MsFlags::empty(), Some("size=256k")).unwrap();

@@ -20,6 +20,9 @@ use crate::{api::types::ActiveState, unit::UnitName};
 
 /// Units that prepare, create and start at the same time; more only fight for the disk.
 const STARTING_AT_ONCE: usize = 8;
+/// A unit that was restarted so often without a stable run in between is not waited for, nor one whose next try is far away.
+const FAIR_RESTARTS: u32 = 3;
+const LONG_RESTART: Duration = Duration::from_secs(10);
 
 /// A unit as the unit files describe it, as far as the engine cares.
 #[derive(Debug, Clone)]
@@ -121,6 +124,9 @@ impl Engine {
                 self.units.insert(name.clone(), Entry { plan, record, job: None, loaded: false, changed: false });
                 self.regraph();
             }
+        }
+        if let Some(entry) = self.units.get_mut(&name) {
+            entry.changed = true;
         }
         if let Some(kind) = job {
             self.put_job(&name, kind);
@@ -233,12 +239,14 @@ impl Engine {
         self.units.iter().find(|(_, entry)| is_its(entry)).map(|(name, _)| name.clone())
     }
 
-    /// Every enabled unit is active, finished or failed.
+    /// Every enabled unit is active, finished or failed. systemd's `is-system-running --wait` counts a unit that is to be
+    /// restarted as settled at once; here it has some restarts first, because many programs come up at the second try.
     pub(crate) fn settled(&self) -> bool {
         self.units.values().filter(|entry| entry.plan.enabled).all(|entry| {
             entry.job.is_none()
                 && (entry.record.state.at_rest()
-                    || entry.record.state.active(&entry.plan.policy) == ActiveState::Active)
+                    || entry.record.state.active(&entry.plan.policy) == ActiveState::Active
+                    || entry.keeps_restarting())
         })
     }
 
@@ -288,13 +296,21 @@ impl Engine {
                         };
                         return Some(Err(Outcome::Refused { text }));
                     }
+                    _ if entry.keeps_restarting() => {
+                        let text = format!("requires {other}, which keeps restarting: {}", entry.reason());
+                        return Some(Err(Outcome::Refused { text }));
+                    }
                     // It failed once and is about to try again: a requirement waits for the verdict.
                     _ => wait = true,
                 }
             }
         }
-        let starting = self.units.values().filter(|entry| entry.record.state.is_starting()).count();
-        (wait || starting >= STARTING_AT_ONCE).then_some(Ok(()))
+        // What may have killed a supervisor starts alone, so that no other is blamed for it, or held back with it.
+        let suspect = |entry: &Entry| entry.record.deaths > 0;
+        let starting = || self.units.values().filter(|entry| entry.record.state.is_starting());
+        let places =
+            if self.units.get(name).is_some_and(suspect) || starting().any(suspect) { 1 } else { STARTING_AT_ONCE };
+        (wait || starting().count() >= places).then_some(Ok(()))
     }
 }
 
@@ -309,6 +325,13 @@ impl Entry {
         self.plan.policy.oneshot
             && self.record.state == State::Inactive
             && self.record.last.as_ref().is_some_and(|outcome| outcome.clean_after_stop(self.plan.policy.stop_signal))
+    }
+
+    /// Nobody should wait for it any longer.
+    pub(crate) fn keeps_restarting(&self) -> bool {
+        let Record { state, in_a_row, .. } = &self.record;
+        let waits_long = || self.plan.policy.restart_delay(*in_a_row) >= LONG_RESTART;
+        *in_a_row >= FAIR_RESTARTS || (matches!(state, State::AutoRestart { .. }) && waits_long())
     }
 
     /// Why a start did not come to anything.

@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::daemon::{machine::Process, testing::Random};
+use crate::daemon::{
+    machine::{Process, RestartOn},
+    testing::Random,
+};
 
 fn name(text: &str) -> UnitName {
     UnitName::parse(text).unwrap()
@@ -243,6 +246,85 @@ fn a_unit_whose_file_is_gone_stays_until_it_is_at_rest() {
     world.engine.stop(&name("web"), world.now);
     world.run();
     assert!(world.engine.get(&name("web")).is_none() && world.live.is_empty());
+}
+
+#[test]
+fn a_unit_that_keeps_restarting_is_waited_for_a_few_times_and_not_for_ever() {
+    let restarting = |delay| Policy {
+        restart: RestartOn::Always,
+        restart_delay: Duration::from_secs(delay),
+        start_limit_interval: Duration::ZERO,
+        ..Policy::plain()
+    };
+    let loops = Plan { policy: restarting(1), ..plan() };
+    let mut world = World::new(&[("db", loops), ("app", requires(&["db"]))]);
+    world.broken.insert(name("db"));
+    let app = world.start("app");
+    for _ in 0..FAIR_RESTARTS {
+        assert!(!world.engine.settled() && world.state("app") != "failed");
+        world.now.mono += Duration::from_secs(1);
+        world.engine.tick(world.now);
+        world.run();
+    }
+    assert_eq!(world.done[&app], Err("app: requires db, which keeps restarting: no such image".into()));
+    assert_eq!(world.state("db"), "auto-restart");
+    assert!(world.engine.settled());
+
+    let mut world = World::new(&[("slow", Plan { policy: restarting(3600), ..plan() })]);
+    world.broken.insert(name("slow"));
+    world.start("slow");
+    assert!(!world.engine.settled());
+    world.run();
+    assert!(world.engine.settled(), "in an hour");
+}
+
+/// A new supervisor, after the death of one, with the records as they were.
+fn take_over(world: &mut World) {
+    let records: Vec<_> = world.engine.units().map(|(name, entry)| (name.clone(), entry.record.clone())).collect();
+    let plans = world.engine.units().map(|(name, entry)| (name.clone(), entry.plan.clone())).collect();
+    world.engine = Engine::default();
+    world.engine.load(plans, world.now);
+    world.open.clear();
+    for (name, mut record) in records.clone() {
+        record.count_death(world.live.contains_key(&name), world.now);
+        world.engine.restore(name, Policy::plain(), record, None);
+    }
+    for (name, _) in records {
+        world.engine.event(&name, Event::Interrupted, world.now);
+    }
+}
+
+#[test]
+fn a_unit_whose_start_kills_the_supervisor_is_found_out_and_held_back() {
+    let mut world = World::new(&[("a", plan()), ("bad", plan()), ("c", plan()), ("d", plan())]);
+    for unit in ["a", "bad", "c", "d"] {
+        world.start(unit);
+    }
+    let mut deaths = 0;
+    loop {
+        world.take();
+        if world.open.is_empty() {
+            break;
+        }
+        // The supervisor dies of making this container.
+        if world.open.iter().any(|(unit, action)| unit.as_str() == "bad" && matches!(action, Action::Create { .. })) {
+            deaths += 1;
+            take_over(&mut world);
+        } else {
+            world.answer(0);
+        }
+    }
+    assert_eq!(deaths, 3, "fewer than PID 1 bears");
+    let last = world.engine.get(&name("bad")).unwrap().record.last.clone().unwrap();
+    assert_eq!(last.to_string(), "the supervisor died 3 times while starting it");
+    for unit in ["a", "c", "d"] {
+        assert_eq!(world.state(unit), "running");
+        assert!(world.engine.get(&name(unit)).unwrap().record.deaths <= 1, "{unit} is blamed as well");
+    }
+    // Asked for by a person it is tried again.
+    world.start("bad");
+    world.run();
+    assert_eq!(world.state("bad"), "running");
 }
 
 #[test]

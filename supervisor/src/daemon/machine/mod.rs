@@ -13,9 +13,14 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use outcome::{Outcome, Seconds};
 pub(crate) use policy::Policy;
+#[cfg(test)]
+pub(crate) use policy::RestartOn;
 pub(crate) use step::step;
 
 use crate::api::types::ActiveState;
+
+/// A container that ended with the supervisor and had not run longer than this may be what killed it.
+const JUST_STARTED: Duration = Duration::from_secs(10);
 
 /// The moment of an event: CLOCK_MONOTONIC for everything that is measured, the wall clock (µs since 1970) for what people read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +133,11 @@ pub(crate) struct Record {
     pub(crate) restarts: u32,
     /// Restarts without a stable run in between, for the back-off.
     pub(crate) in_a_row: u32,
+    /// In how many attempts in a row the supervisor died, the last of them being `blamed`.
+    #[serde(default)]
+    pub(crate) deaths: u32,
+    #[serde(default)]
+    pub(crate) blamed: u64,
     pub(crate) last: Option<Outcome>,
     /// Wall clock at the last change of the active state.
     pub(crate) since_us: i64,
@@ -141,8 +151,25 @@ impl Record {
             starts: VecDeque::new(),
             restarts: 0,
             in_a_row: 0,
+            deaths: 0,
+            blamed: 0,
             last: None,
             since_us: now.wall_us,
+        }
+    }
+}
+
+impl Record {
+    /// The supervisor that wrote this record is dead: it may be this unit's start that killed it. `survived`: its container lives.
+    pub(crate) fn count_death(&mut self, survived: bool, now: Now) {
+        let blame = match self.state {
+            State::Preparing { .. } | State::Creating { .. } | State::Starting { .. } => true,
+            State::Running { since, .. } => !survived && now.mono.saturating_sub(since) < JUST_STARTED,
+            _ => false,
+        };
+        if blame {
+            self.deaths += 1;
+            self.blamed = self.attempt;
         }
     }
 }

@@ -9,6 +9,8 @@ use super::{Action, Ending, Event, Found, Now, Outcome, Process, Record, State};
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 /// After so many the processes count as unkillable, and the unit's stop ends all the same.
 const KILL_TRIES: u8 = 12;
+/// After so many deaths of the supervisor around its start a unit is held back. PID 1 gives up on supervisors after five.
+const DEATHS_ALLOWED: u32 = 3;
 /// For the runtime to forget a container.
 const CLEAN_TIMEOUT: Duration = Duration::from_secs(20);
 /// For a runtime process that was killed to be gone.
@@ -82,6 +84,7 @@ impl Machine<'_> {
     fn asked_for(&mut self) {
         self.record.restarts = 0;
         self.record.in_a_row = 0;
+        self.record.deaths = 0;
         self.record.starts.clear();
         self.record.last = None;
         self.goto(State::Waiting);
@@ -124,6 +127,12 @@ impl Machine<'_> {
     }
 
     fn go(&mut self) {
+        if self.record.blamed != self.record.attempt {
+            self.record.deaths = 0;
+        }
+        if self.held_back() {
+            return;
+        }
         let Policy { start_limit_burst: burst, start_limit_interval: interval, .. } = *self.policy;
         let now = self.now.mono;
         let starts = &mut self.record.starts;
@@ -140,6 +149,15 @@ impl Machine<'_> {
         self.act(Action::Prepare { attempt: self.record.attempt });
     }
 
+    /// Or the machine would end in the rescue screen for this one unit.
+    fn held_back(&mut self) -> bool {
+        let deaths = self.record.deaths;
+        if deaths >= DEATHS_ALLOWED {
+            self.fail(Outcome::Refused { text: format!("the supervisor died {deaths} times while starting it") });
+        }
+        deaths >= DEATHS_ALLOWED
+    }
+
     fn preparing(&mut self, event: Event, deadline: Option<Duration>) {
         match event {
             Event::Prepared { attempt } => {
@@ -148,6 +166,7 @@ impl Machine<'_> {
             }
             Event::PrepareFailed { text, .. } => self.finish(by_itself(Outcome::Image { text })),
             Event::Deadline => self.finish(by_itself(self.start_timeout())),
+            Event::Interrupted if self.held_back() => {}
             Event::Interrupted => self.act(Action::Prepare { attempt: self.record.attempt }),
             // The layers being unpacked are the image's, not this container's: nothing to take down.
             Event::Stop | Event::KillNow => self.finish(by_request(Outcome::Cancelled)),
