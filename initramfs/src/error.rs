@@ -29,6 +29,9 @@ pub enum Error {
     #[error("no kernel package: {reason}")]
     NoKernel { reason: String },
 
+    #[error("no archive of Debian: packages of {suite} come from where this machine has its own, and it is no Debian")]
+    NoArchive { suite: String },
+
     #[error("kernel {release} has no module {name}, which the machine needs to boot")]
     NoModule { release: String, name: String },
 

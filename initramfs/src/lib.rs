@@ -8,6 +8,7 @@
 //! Steps that take time say so through a callback that receives one line a step, for the screen.
 
 mod command;
+mod debian;
 mod digest;
 mod disk;
 mod erofs;
@@ -25,6 +26,7 @@ mod seed;
 mod seeds;
 mod tree;
 
+pub use debian::{depmod, tree_of_packages};
 pub use disk::raw_disk;
 pub use error::{Error, Result};
 pub use image::{Image, Sizes, image};

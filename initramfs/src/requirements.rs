@@ -18,6 +18,8 @@ pub const MKFS_EROFS: Tool = Tool { program: "mkfs.erofs", package: "erofs-utils
 pub const MKFS_XFS: Tool = Tool { program: "mkfs.xfs", package: "xfsprogs" };
 /// Unpacks kernel packages.
 pub const DPKG: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
+/// Writes the lists of a module folder that Debian's own modprobe reads.
+pub const DEPMOD: Tool = Tool { program: "depmod", package: "kmod" };
 /// Runs machines of this host's architecture.
 pub const QEMU: Tool = if cfg!(target_arch = "aarch64") {
     Tool { program: "qemu-system-aarch64", package: "qemu-system-arm" }

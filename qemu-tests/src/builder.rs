@@ -41,6 +41,8 @@ enum Root {
     Direct,
     /// A whole disk with partitions, found by label; what is written to it is dropped.
     Disk(PathBuf),
+    /// A system that is not ours, started by our stage 1.
+    Foreign(PathBuf),
 }
 
 /// A machine to be started. Cheap to clone: the same machine again.
@@ -59,6 +61,7 @@ pub struct Builder<'a> {
     network: Option<Vec<Forward>>,
     state: State,
     root: Root,
+    more: Option<(&'static str, PathBuf)>,
 }
 
 impl<'a> Builder<'a> {
@@ -78,6 +81,7 @@ impl<'a> Builder<'a> {
             network: Some(Vec::new()),
             state: State::Blank(BLANK_STATE_BYTES),
             root: Root::Direct,
+            more: None,
         }
     }
 
@@ -173,6 +177,13 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// The file system of another system as the root, and a second read-only disk for it, found by its serial.
+    pub(crate) fn foreign_root(mut self, root: &Path, serial: &'static str, disk: &Path) -> Self {
+        self.root = Root::Foreign(root.to_owned());
+        self.more = Some((serial, disk.to_owned()));
+        self.no_state()
+    }
+
     /// Starts QEMU; gives the machine before the guest has run far.
     pub fn start(self) -> Result<Machine, MachineError> {
         self.start_with(None, &mut |_| {})
@@ -246,7 +257,9 @@ impl<'a> Builder<'a> {
         let mut drives = vec![match &self.root {
             Root::Direct => drive("orlop-root", self.artefacts.image.root.clone(), Access::ReadOnly),
             Root::Disk(file) => drive("disk", file.clone(), Access::Snapshot),
+            Root::Foreign(file) => drive("orlop-root", file.clone(), Access::ReadOnly),
         }];
+        drives.extend(self.more.iter().map(|(serial, file)| drive(serial, file.clone(), Access::ReadOnly)));
         match &self.state {
             State::Blank(bytes) => {
                 let file = folder.blank_disk("state.raw", *bytes).map_err(setup("create a blank state disk"))?;

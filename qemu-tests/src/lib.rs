@@ -9,6 +9,7 @@ mod artefacts;
 mod builder;
 mod command;
 mod console;
+pub mod engines;
 mod folder;
 mod http;
 mod machine;

@@ -40,8 +40,9 @@ struct Archive {
 
 /// apt with private folders.
 #[derive(Debug)]
-struct Apt {
+pub(crate) struct Apt {
     options: Vec<OsString>,
+    folder: PathBuf,
 }
 
 /// Finds the newest kernel without downloading it.
@@ -142,7 +143,7 @@ impl Apt {
         for option in ["APT::Sandbox::User=root", "Acquire::Retries=3", "Acquire::Languages=none"] {
             options.extend(["-o".into(), option.into()]);
         }
-        Ok(Self { options })
+        Ok(Self { options, folder })
     }
 
     fn command(&self, program: &str) -> std::process::Command {
@@ -177,6 +178,20 @@ impl Apt {
             }
         }
         Ok(Some(packages))
+    }
+
+    /// Downloads packages and all they depend on, and gives their files.
+    pub(crate) fn download_with_dependencies(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        let mut get = self.command("apt-get");
+        // Nothing is installed, so the machine's own locks are not asked for.
+        get.args(["-q", "-y", "--no-install-recommends", "--download-only", "-o", "Debug::NoLocking=true", "install"]);
+        let said = format!("apt-get --download-only install {}", packages.join(" "));
+        command::output(get.args(packages)).map_err(|error| without_options(error, &said))?;
+        let folder = self.folder.join("cache/archives");
+        let files = fs::read_dir(&folder).map_err(at("read", &folder))?.flatten().map(|entry| entry.path());
+        let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|end| end == "deb")).collect();
+        files.sort();
+        Ok(files)
     }
 
     /// All versions of a package; none when apt knows no such package.
@@ -254,6 +269,20 @@ fn backports(host: &Host, archives: &[Archive]) -> Vec<Archive> {
         .collect();
     found.dedup();
     found
+}
+
+/// A suite of Debian, from the archive this machine has its own suite from, with private lists below `work`.
+pub(crate) fn debian_suite(work: &Path, suite: &str, progress: &mut dyn FnMut(&str)) -> Result<Apt> {
+    requirements::ensure(&[DPKG], progress)?;
+    let host = host()?;
+    let own = archives(&host, work)?.into_iter().find(|archive| host.id == "debian" && archive.suite == host.codename);
+    let archive = own.map(|own| Archive { base: own.base, suite: suite.to_owned() });
+    let archive = archive.ok_or_else(|| Error::NoArchive { suite: suite.to_owned() })?;
+    progress(&format!("look for packages in {suite}"));
+    let apt = Apt::new(work, suite, &[archive])?;
+    let updated = command::output(apt.command("apt-get").args(["-q", "update"]));
+    updated.map_err(|error| without_options(error, "apt-get update, with private lists,"))?;
+    Ok(apt)
 }
 
 /// Reads lines such as `'http://HOST/debian/dists/bookworm/InRelease' deb… 0`, keeping suites of this release.

@@ -1,7 +1,7 @@
 //! The kernel: the distribution's own package, or what the user gives. Nothing is installed; the package is unpacked
 //! into the out folder, once, and found there again without asking apt or the network.
 
-mod apt;
+pub(crate) mod apt;
 mod payload;
 mod tree;
 

@@ -102,8 +102,8 @@ fn a_container_that_made_cgroups_of_its_own_can_still_be_entered() {
 fn what_cannot_run_is_said() {
     let c = running();
     c.oci(&["exec", &c.id, "nothing"])
-        .refused("executable file not found in $PATH: nothing: No such file or directory");
-    c.oci(&["exec", &c.id, "/nothing"]).refused("exec /nothing: No such file or directory");
-    c.oci(&["exec", &c.id, "/proc/1/comm"]).refused("exec /proc/1/comm: Permission denied");
+        .refused("executable file not found in $PATH: nothing: no such file or directory");
+    c.oci(&["exec", &c.id, "/nothing"]).refused("exec /nothing: no such file or directory");
+    c.oci(&["exec", &c.id, "/proc/1/comm"]).refused("exec /proc/1/comm: permission denied");
     c.oci(&["exec", "--cgroup", "../x", &c.id, "/bin/inspect"]).refused("does not exist");
 }

@@ -11,14 +11,14 @@ fn every_failing_step_names_itself_and_is_undone() {
     let mount =
         |kind: &str, options: &[&str]| json!([{"destination": "/x", "type": kind, "source": "s", "options": options}]);
     let cases: Vec<(&str, Value, &str)> = vec![
-        ("/mounts", mount("nofs", &[]), "mount nofs on /x: No such device"),
-        ("/mounts", mount("tmpfs", &["nonsense=1"]), "mount tmpfs on /x: Invalid argument"),
+        ("/mounts", mount("nofs", &[]), "mount nofs on /x: no such device"),
+        ("/mounts", mount("tmpfs", &["nonsense=1"]), "mount tmpfs on /x: invalid argument"),
         ("/mounts", mount("tmpfs", &["tmpcopyup"]), "mounts[0].options: tmpcopyup is not available"),
-        ("/root/path", json!("absent"), "absent: No such file or directory"),
-        ("/process/args", json!(["/absent"]), "exec /absent: No such file or directory"),
+        ("/root/path", json!("absent"), "absent: no such file or directory"),
+        ("/process/args", json!(["/absent"]), "exec /absent: no such file or directory"),
         ("/process/args", json!(["/etc"]), "exec /etc: "),
         ("/process/args", json!([]), "process.args: holds no program"),
-        ("/process/cwd", json!("/bin/inspect"), "enter working directory /bin/inspect: Not a directory"),
+        ("/process/cwd", json!("/bin/inspect"), "enter working directory /bin/inspect: not a directory"),
         ("/process/user", json!({"uid": 0, "gid": 4_294_967_295_u32}), "process.user.gid: is not a valid id"),
         ("/process/apparmorProfile", json!("x"), "process.apparmorProfile: is not supported"),
         ("/process/selinuxLabel", json!("x"), "process.selinuxLabel: is not supported"),
@@ -28,17 +28,17 @@ fn every_failing_step_names_itself_and_is_undone() {
         (
             "/linux/namespaces",
             json!([{"type": "mount"}, {"type": "network", "path": "/absent"}]),
-            "open namespace /absent: No such file",
+            "open namespace /absent: no such file",
         ),
         (
             "/linux/namespaces",
             json!([{"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/proc/self/ns/uts"}]),
-            "join namespace network: Invalid argument",
+            "join namespace network: invalid argument",
         ),
         ("/linux/namespaces", json!([{"type": "mount"}, {"type": "mount"}]), "the mount namespace is named twice"),
         ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 0, "size": 1}]), "needs a new user namespace"),
         ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation"),
-        ("/linux/sysctl", json!({"net.no.such": "1"}), "set /proc/ sys/net/no/such: No such file or directory"),
+        ("/linux/sysctl", json!({"net.no.such": "1"}), "set /proc/ sys/net/no/such: no such file or directory"),
         ("/linux/devices", json!([{"type": "x", "path": "/dev/x"}]), "linux.devices[0].type"),
         ("/linux/maskedPaths", json!(["relative"]), "linux.maskedPaths[0]"),
         ("/ociVersion", json!("0.9"), "ociVersion: "),
@@ -60,7 +60,7 @@ fn a_program_that_is_none_fails_at_start_with_its_reason() {
     let c = Container::new(&[]).set("/process/args", json!(["/garbage"]));
     c.file("garbage", b"\x7fnot a program", 0o755);
     c.create().ok();
-    c.start().refused("exec /garbage: Exec format error");
+    c.start().refused("exec /garbage: exec format error");
     c.wait_for_status("stopped");
     c.run_after_delete();
 }
@@ -68,7 +68,7 @@ fn a_program_that_is_none_fails_at_start_with_its_reason() {
 impl Container {
     fn run_after_delete(&self) {
         self.oci(&["delete", &self.id]).ok();
-        self.run().refused("exec /garbage: Exec format error");
+        self.run().refused("exec /garbage: exec format error");
         self.assert_gone();
     }
 }
@@ -79,8 +79,8 @@ fn config_errors_have_a_place() {
     std::fs::write(c.path("config.json"), "{\"ociVersion\": \"1.0.0\",\n  \"root\": 5}").unwrap();
     c.oci(&["create", &c.id]).refused("config.json: root: line 2, column 11: expected an object");
     std::fs::remove_file(c.path("config.json")).unwrap();
-    c.oci(&["create", &c.id]).refused("config.json: No such file or directory");
-    c.oci(&["create", "--bundle", "/absent", &c.id]).refused("open bundle /absent: No such file or directory");
+    c.oci(&["create", &c.id]).refused("config.json: no such file or directory");
+    c.oci(&["create", "--bundle", "/absent", &c.id]).refused("open bundle /absent: no such file or directory");
 }
 
 #[test]

@@ -219,7 +219,7 @@ fn bind_mounts_with_their_options() {
     );
     assert!(c.path("rw/c").exists());
     let missing = Container::new(&[]).bind(std::path::Path::new("/nope"), "/x", &["bind"]);
-    missing.run().refused("mount /nope on /x: No such file or directory");
+    missing.run().refused("mount /nope on /x: no such file or directory");
     let wrong = Container::new(&[]).bind(std::path::Path::new("/tmp"), "/x", &["bind", "sizze=3"]);
     wrong.run().refused("a bind mount has no option \"sizze\"");
 }
@@ -231,7 +231,7 @@ fn a_program_is_found_in_the_containers_path() {
         .set("/process/env", json!(["PATH=/nowhere:/bin"]));
     c.run().ok().has("found");
     let c = c.set("/process/args", json!(["absent"]));
-    c.run().refused("executable file not found in $PATH: absent: No such file or directory");
+    c.run().refused("executable file not found in $PATH: absent: no such file or directory");
     c.assert_gone();
 }
 

@@ -88,7 +88,7 @@ fn a_ptmx_that_is_none_is_refused() {
     mounts.retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
     c.file("dev/pts/ptmx", b"canary", 0o666);
     let _listener = UnixListener::bind(c.path("console.sock")).unwrap();
-    c.create_with(&["--console-socket", "console.sock"]).refused("check /dev/pts/ptmx: No such device or address");
+    c.create_with(&["--console-socket", "console.sock"]).refused("check /dev/pts/ptmx: no such device or address");
     assert_eq!(std::fs::read(c.rootfs("dev/pts/ptmx")).unwrap(), b"canary");
 }
 

@@ -18,7 +18,8 @@ use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// The kernel's own number for a failure; shown in the words of strerror(3).
+/// The kernel's own number for a failure; shown in the words of strerror(3), in the lower case of Go's: that is how engines
+/// tell "no such file or directory" (exit status 127) and "permission denied" (126) from other failures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Errno(pub(crate) i32);
 
@@ -34,7 +35,14 @@ impl fmt::Display for Errno {
         let text = unsafe { libc::strerror(self.0) };
         // SAFETY: the pointer is never null, ends in NUL, and is not freed or changed while this single thread formats it.
         let text = unsafe { CStr::from_ptr(text) };
-        out.write_str(text.to_str().unwrap_or("unknown error"))
+        let text = text.to_str().unwrap_or("unknown error");
+        match text.as_bytes() {
+            // Not the "I" of "I/O error".
+            [first, second, ..] if second.is_ascii_lowercase() => {
+                write!(out, "{}{}", char::from(first.to_ascii_lowercase()), text.get(1..).unwrap_or_default())
+            }
+            _ => out.write_str(text),
+        }
     }
 }
 

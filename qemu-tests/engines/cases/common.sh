@@ -1,0 +1,26 @@
+export PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin HOME=/root LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=/run
+runtime=/run/media/orlop-oci
+image=localhost/busybox:latest
+fail() { echo "FAILED: $*"; exit 1; }
+is() { [ "$1" = "$2" ] || fail "got '$1' where '$2' was expected"; }
+has() { case "$1" in *"$2"*) ;; *) fail "no '$2' in: $1" ;; esac; }
+# The command fails, and says so with this text.
+fails() {
+    wanted=$1
+    shift
+    if said=$("$@" 2>&1); then fail "'$*' succeeded: $said"; fi
+    has "$said" "$wanted"
+}
+# Tries the command until it succeeds, for a minute or two.
+eventually() {
+    tries=0
+    until "$@" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt 100 ] || fail "never succeeded: $*"
+        sleep 0.5
+    done
+}
+# Runs a command line with a terminal of 33 rows and 77 columns. The end of input is echoed, and there are no errors but these.
+terminal() {
+    script -qec "stty rows 33 cols 77; $1" /dev/null </dev/null | tr -d '\r' | sed 's/\^@//g' | grep -v 'resize pty' | xargs
+}

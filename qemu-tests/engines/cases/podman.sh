@@ -1,0 +1,424 @@
+set -e
+p() { podman --runtime $runtime "$@"; }
+# A container that sleeps: its name, then options.
+sleeper() {
+    name=$1
+    shift
+    p run -d --name "$name" "$@" $image sleep 1000 >/dev/null
+}
+gone() { p rm -f -t 0 "$@" >/dev/null; }
+# A value of the container's own cgroup, read in the container.
+limit() { p exec "$1" cat "/sys/fs/cgroup/$2"; }
+state() { p inspect -f '{{.State.Status}}' "$1"; }
+is_state() { [ "$(state "$1")" = "$2" ]; }
+
+### setup
+p load -q -i /run/media/image.tar
+p info --format '{{.Host.OCIRuntime.Name}} {{.Host.CgroupsVersion}} {{.Host.CgroupManager}}'
+
+### short run
+is "$(p run --rm $image echo hello)" hello
+is "$(echo typed | p run --rm -i $image cat)" typed
+set +e
+p run --rm $image sh -c 'exit 7'
+is $? 7
+p run --rm $image /no/such/program
+is $? 127
+p run --rm $image /etc/passwd
+is $? 126
+
+### run -d, logs, wait, rm
+p run -d --name job $image sh -c 'echo one; echo two >&2; exit 3' >/dev/null
+is "$(p wait job)" 3
+is "$(p logs job 2>&1 | sort | xargs)" "one two"
+is "$(p inspect -f '{{.State.ExitCode}} {{.OCIRuntime}}' job)" "3 $runtime"
+p rm job
+
+### short exec
+sleeper exec
+is "$(p exec exec sh -c 'echo $0' name)" name
+is "$(p exec -e A=b -w /tmp -u 1000:1000 exec sh -c 'echo $A $PWD $(id -u):$(id -g)')" "b /tmp 1000:1000"
+is "$(echo typed | p exec -i exec cat)" typed
+is "$(p exec -u guest exec id -un)" guest
+set +e
+p exec exec sh -c 'exit 9'
+is $? 9
+p exec exec /no/such
+is $? 127
+p exec exec sh -c 'kill -9 $$'
+is $? 137
+set -e
+p exec -d exec touch /tmp/detached
+eventually p exec exec test -e /tmp/detached
+p exec --privileged exec mount -t tmpfs tmpfs /mnt || p exec --privileged exec mount -t tmpfs tmpfs /tmp
+gone exec
+
+### exec -it
+sleeper terminal
+out=$(terminal "podman --runtime $runtime exec -it terminal sh -c 'tty; stty size; test -t 0 && test -t 1 && test -t 2 && echo all'")
+is "$out" "/dev/pts/0 33 77 all"
+gone terminal
+
+### run -it
+out=$(terminal "podman --runtime $runtime run --rm -it $image sh -c 'tty; test -c /dev/console && echo console; test -t 0 && echo in'")
+is "$out" "/dev/pts/0 console in"
+
+### run -t
+is "$(p run --rm -t $image sh -c 'test -t 1 && echo terminal' | tr -d '\r')" terminal
+
+### create, start, attach
+p create --name made $image sh -c 'read line; echo "got $line"' >/dev/null
+is "$(state made)" created
+p create -i --name asked $image sh -c 'read line; echo "got $line"' >/dev/null
+is "$(echo word | p start -ai asked)" "got word"
+p rm made asked
+
+### stop
+p run -d --name stop $image sh -c 'trap "echo term; exit 5" TERM; while :; do sleep 0.2; done' >/dev/null
+eventually p exec stop true
+p stop -t 60 stop
+is "$(p inspect -f '{{.State.ExitCode}}' stop)" 5
+has "$(p logs stop)" term
+p rm stop
+# Without a handler PID 1 is deaf to TERM, and is killed when the time is up.
+sleeper deaf
+p stop -t 1 deaf
+is "$(p inspect -f '{{.State.ExitCode}}' deaf)" 137
+p start deaf
+eventually is_state deaf running
+p restart -t 0 deaf
+is "$(state deaf)" running
+gone deaf
+
+### kill
+p run -d --name kill $image sh -c 'trap "exit 21" USR1; while :; do sleep 0.2; done' >/dev/null
+eventually p exec kill true
+p kill --signal USR1 kill
+is "$(p wait kill)" 21
+p start kill
+p kill kill
+is "$(p wait kill)" 137
+fails "can only kill running containers" p kill kill
+p rm kill
+
+### pause, unpause
+p run -d --name pause $image sh -c 'i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.1; done' >/dev/null
+eventually p exec pause test -s /count
+p pause pause
+is "$(state pause)" paused
+cgroup=/sys/fs/cgroup$(cut -d: -f3 "/proc/$(p inspect -f '{{.State.Pid}}' pause)/cgroup")
+has "$(cat "$cgroup/cgroup.events")" "frozen 1"
+fails "on running containers" p exec pause true
+p unpause pause
+is "$(state pause)" running
+has "$(cat "$cgroup/cgroup.events")" "frozen 0"
+p exec pause true
+# A paused container can be removed by force.
+p pause pause
+gone pause
+[ ! -e "$cgroup" ] || fail "$cgroup is still there"
+
+### stats --no-stream
+sleeper stats --memory 64m
+out=$(p stats --no-stream --format '{{.Name}} {{.PIDs}} {{.MemUsage}}' stats)
+has "$out" "stats 1 "
+has "$out" "/ 67.11MB"
+gone stats
+
+### top
+sleeper top
+out=$(p top top pid comm args)
+has "$out" "sleep 1000"
+has "$(p top top -ef)" "sleep 1000"
+gone top
+
+### --memory
+sleeper memory --memory 40m --memory-reservation 20m --memory-swap 60m
+is "$(limit memory memory.max)" 41943040
+is "$(limit memory memory.low)" 20971520
+is "$(limit memory memory.swap.max)" 20971520
+gone memory
+set +e
+p run --name oom --memory 16m --memory-swap 16m $image sh -c 'head -c 100m /dev/zero | tail -c 90m >/dev/null'
+status=$?
+set -e
+[ $status -ne 0 ] || fail "lived on 16 MiB"
+p rm oom
+
+### --cpus, --cpu-shares, --cpuset-cpus
+sleeper cpus --cpus 0.5 --cpu-shares 2048 --cpuset-cpus 0
+is "$(limit cpus cpu.max)" "50000 100000"
+weight=$(limit cpus cpu.weight)
+[ "$weight" -gt 60 ] || fail "cpu.weight $weight"
+is "$(limit cpus cpuset.cpus)" 0
+gone cpus
+
+### --pids-limit
+sleeper pids --pids-limit 7
+is "$(limit pids pids.max)" 7
+said=$(p exec pids sh -c 'for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done' 2>&1 || true)
+has "$said" "fork"
+gone pids
+
+### update
+sleeper update --memory 64m --pids-limit 50
+p update --memory 32m --memory-swap 32m --cpus 0.25 --pids-limit 20 --cpu-shares 512 update >/dev/null
+is "$(limit update memory.max)" 33554432
+is "$(limit update memory.swap.max)" 0
+is "$(limit update cpu.max)" "25000 100000"
+is "$(limit update pids.max)" 20
+p exec update true
+gone update
+
+### --read-only
+fails "Read-only file system" p run --rm --read-only $image touch /file
+p run --rm --read-only $image sh -c 'touch /tmp/a /run/b /dev/shm/c'
+fails "Read-only file system" p run --rm --read-only --read-only-tmpfs=false $image touch /tmp/a
+
+### --userns=auto
+is "$(p run --rm --userns=auto $image cat /proc/self/uid_map | xargs)" "0 2147483648 1024"
+sleeper mapped --userns=auto:size=5000
+pid=$(p inspect -f '{{.State.Pid}}' mapped)
+is "$(stat -c %u "/proc/$pid")" "$(awk '{print $2}' "/proc/$pid/uid_map")"
+is "$(p exec mapped id -u)" 0
+is "$(p exec mapped stat -c '%u %g' /etc/passwd)" "0 0"
+p exec mapped touch /new
+gone mapped
+
+### --uidmap, --gidmap
+is "$(p run --rm --uidmap 0:10000:2000 --gidmap 0:20000:2000 -u 1000:1000 $image sh -c 'id -u; id -g; cat /proc/self/uid_map /proc/self/gid_map' | xargs)" \
+    "1000 1000 0 10000 2000 0 20000 2000"
+
+### --cap-drop, --cap-add
+caps() { p run --rm "$@" $image sed -n 's/^Cap\(Inh\|Prm\|Eff\|Bnd\|Amb\):\t//p' /proc/self/status | xargs; }
+is "$(caps --cap-drop all)" "0000000000000000 0000000000000000 0000000000000000 0000000000000000 0000000000000000"
+is "$(caps --cap-drop all --cap-add net_admin)" "0000000000000000 0000000000001000 0000000000001000 0000000000001000 0000000000000000"
+is "$(caps --cap-drop chown --cap-drop kill | cut -d' ' -f4)" "00000000800405da"
+is "$(caps -u guest --cap-drop all --cap-add net_admin | cut -d' ' -f5)" "0000000000001000"
+
+### --security-opt seccomp=FILE
+cat >profile.json <<'P'
+{ "defaultAction": "SCMP_ACT_ALLOW",
+  "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+  "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 122 }] }
+P
+out=$(p run --rm --security-opt "seccomp=$PWD/profile.json" $image sh -c 'mkdir /x; touch /y && echo touched; grep Seccomp: /proc/self/status' 2>&1 || true)
+has "$out" "quota exceeded"
+has "$out" touched
+has "$out" "Seccomp:	2"
+# The default one, and none.
+has "$(p run --rm $image grep Seccomp: /proc/self/status)" 2
+has "$(p run --rm --security-opt seccomp=unconfined $image grep Seccomp: /proc/self/status)" 0
+fails "Operation not permitted" p run --rm --cap-add sys_admin $image sh -c 'unshare -U true; swapoff /x; reboot -f'
+
+### --security-opt no-new-privileges
+is "$(p run --rm --security-opt no-new-privileges $image sed -n 's/^NoNewPrivs:\t//p' /proc/self/status)" 1
+is "$(p run --rm $image sed -n 's/^NoNewPrivs:\t//p' /proc/self/status)" 0
+
+### masked and unmasked paths
+out=$(p run --rm $image sh -c 'cat /proc/kcore | wc -c; touch /proc/sysrq-trigger 2>&1; ls /proc/acpi | wc -l' || true)
+has "$out" "Read-only file system"
+p run --rm --security-opt unmask=ALL $image sh -c 'echo >/proc/sys/kernel/domainname'
+p run --rm --security-opt mask=/etc/passwd $image sh -c '! test -s /etc/passwd'
+
+### volumes
+mkdir -p /var/tmp/shared/below
+echo host >/var/tmp/shared/file
+is "$(p run --rm -v /var/tmp/shared:/data $image sh -c 'cat /data/file; echo guest >/data/made')" host
+is "$(cat /var/tmp/shared/made)" guest
+fails "Read-only file system" p run --rm -v /var/tmp/shared:/data:ro $image touch /data/x
+p volume create data >/dev/null
+p run --rm -v data:/data $image sh -c 'echo kept >/data/file'
+is "$(p run --rm -v data:/data:ro $image cat /data/file)" kept
+p run --rm -v /var/tmp/shared/file:/etc/one:ro -v named:/etc/two $image sh -c 'test -f /etc/one && test -d /etc/two'
+is "$(p run --rm --mount type=bind,src=/var/tmp/shared,dst=/d,ro=true,bind-propagation=rslave $image sh -c 'touch /d/x 2>/dev/null || cat /d/file')" host
+is "$(p run --rm -v /var/tmp/shared:/data:O $image sh -c 'echo over >/data/over; cat /data/over')" over
+[ ! -e /var/tmp/shared/over ] || fail "an overlay volume wrote through"
+p volume rm data named
+
+### volumes in a user namespace, idmapped
+mkdir -p /var/tmp/idmapped
+chown 0:0 /var/tmp/idmapped
+is "$(p run --rm --userns=auto -v /var/tmp/idmapped:/data:idmap $image sh -c 'touch /data/made; stat -c %u /data')" 0
+is "$(stat -c '%u:%g' /var/tmp/idmapped/made)" 0:0
+
+### --tmpfs, --shm-size
+out=$(p run --rm --tmpfs /scratch:size=1m,mode=1777,noexec --shm-size 3m $image grep -E ' (/scratch|/dev/shm) ' /proc/mounts)
+has "$out" "/scratch tmpfs rw,nosuid,nodev,noexec,relatime,size=1024k"
+has "$out" "size=3072k"
+# What the image has at the place is copied up.
+p run --rm --tmpfs /etc:rw,tmpcopyup $image test -e /etc/passwd
+
+### --init
+is "$(p run --rm --init $image sh -c 'echo $$; cat /proc/1/comm' | xargs)" "2 podman-init"
+
+### --rm
+p run -d --rm --name short $image sleep 0.1 >/dev/null
+absent() { ! p container exists short; }
+eventually absent
+
+### hostname, hosts, user, groups, workdir, environment
+is "$(p run --rm --hostname box --add-host other:10.1.2.3 -u 1000:1000 --group-add 44 --group-add 45 -w /var -e A=1 $image sh -c 'hostname; grep -c other /etc/hosts; id -G; pwd; echo $A' | xargs)" \
+    "box 1 1000 44 45 /var 1"
+
+### sysctl, ulimit, oom-score-adj, umask, personality
+is "$(p run --rm --sysctl net.ipv4.ip_unprivileged_port_start=80 --sysctl kernel.msgmax=4096 --ulimit nofile=100:200 --oom-score-adj 300 --umask 0077 \
+    $image sh -c 'cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax; ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj; umask' | xargs)" \
+    "80 4096 100 200 300 0077"
+
+### devices
+is "$(p run --rm --device /dev/fuse:/dev/fuse:rwm $image sh -c 'test -c /dev/fuse && echo there')" there
+fails "Operation not permitted" p run --rm --cap-add mknod $image sh -c 'mknod /sda b 254 0 && cat /sda >/dev/null'
+is "$(p run --rm $image sh -c 'ls /dev | xargs')" "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
+
+### --privileged
+is "$(p run --rm --privileged $image sh -c 'mount -t tmpfs x /mnt 2>/dev/null || mount -t tmpfs x /tmp; test -e /dev/vda && test -w /sys/fs/cgroup && echo all')" all
+
+### namespaces of the host and of others
+is "$(p run --rm --net host --pid host --ipc host --uts host --cgroupns host $image sh -c 'for n in net pid ipc uts cgroup; do readlink /proc/self/ns/$n; done' | xargs)" \
+    "$(for n in net pid ipc uts cgroup; do readlink /proc/1/ns/$n; done | xargs)"
+sleeper owner
+is "$(p run --rm --net container:owner --pid container:owner --ipc container:owner $image readlink /proc/self/ns/net)" "$(p exec owner readlink /proc/self/ns/net)"
+gone owner
+
+### network, published ports
+mkdir -p /var/tmp/www
+echo page >/var/tmp/www/index.html
+p run -d --name web -p 8081:80 -v /var/tmp/www:/www:ro $image httpd -f -p 80 -h /www >/dev/null
+address=$(p inspect -f '{{.NetworkSettings.IPAddress}}' web)
+eventually wget -q -O /dev/null "http://$address/"
+is "$(wget -q -O - http://127.0.0.1:8081/)" page
+is "$(p run --rm $image wget -q -O - "http://$address/")" page
+gone web
+
+### a network whose containers know each other by name
+p network create shop >/dev/null
+mkdir -p /var/tmp/www
+echo page >/var/tmp/www/index.html
+p run -d --name front --network shop -v /var/tmp/www:/www:ro $image httpd -f -p 80 -h /www >/dev/null
+eventually p run --rm --network shop $image wget -q -T 5 -O - http://front/
+gone front
+p network rm shop
+
+### a pod of three
+p pod create --name trio --share net,ipc,uts --hostname trio >/dev/null
+p run -d --pod trio --name one $image sh -c 'mkdir /w; echo from one >/w/index.html; exec httpd -f -p 8000 -h /w' >/dev/null
+p run -d --pod trio --name two $image sleep 1000 >/dev/null
+p run -d --pod trio --name three $image sleep 1000 >/dev/null
+is "$(p pod inspect -f '{{.State}} {{.NumContainers}}' trio)" "Running 4"
+eventually p exec two wget -q -O - http://127.0.0.1:8000/
+is "$(p exec three wget -q -O - http://127.0.0.1:8000/)" "from one"
+is "$(p exec two hostname)" trio
+is "$(p exec two readlink /proc/self/ns/net)" "$(p exec three readlink /proc/self/ns/net)"
+p pod pause trio >/dev/null
+is "$(p pod inspect -f '{{.State}}' trio)" Paused
+p pod unpause trio >/dev/null
+p pod stop -t 1 trio >/dev/null
+p pod start trio >/dev/null
+p pod rm -f -t 0 trio >/dev/null
+
+### healthcheck
+p run -d --name healthy --health-cmd 'test -e /tmp/well' --health-interval disable --health-retries 1 $image sleep 1000 >/dev/null
+set +e
+p healthcheck run healthy
+is $? 1
+set -e
+is "$(p inspect -f '{{.State.Health.Status}}' healthy)" unhealthy
+p exec healthy touch /tmp/well
+p healthcheck run healthy
+is "$(p inspect -f '{{.State.Health.Status}}' healthy)" healthy
+gone healthy
+
+### play kube
+cat >pod.yaml <<'P'
+apiVersion: v1
+kind: Pod
+metadata:
+  name: kube
+spec:
+  containers:
+    - name: web
+      image: localhost/busybox:latest
+      imagePullPolicy: Never
+      command: [sh, -c, 'mkdir -p /data/w; echo from kube >/data/w/index.html; exec httpd -f -p 8000 -h /data/w']
+      resources: { limits: { memory: 32Mi, cpu: 500m } }
+      securityContext: { readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: { drop: [ALL] } }
+      volumeMounts: [{ name: data, mountPath: /data }]
+    - name: side
+      image: localhost/busybox:latest
+      imagePullPolicy: Never
+      command: [sleep, '1000']
+      volumeMounts: [{ name: data, mountPath: /data }]
+  volumes:
+    - name: data
+      emptyDir: {}
+P
+p play kube pod.yaml >/dev/null
+eventually p exec kube-side wget -q -O - http://127.0.0.1:8000/
+is "$(p exec kube-side cat /data/w/index.html)" "from kube"
+is "$(limit kube-web memory.max)" 33554432
+is "$(limit kube-web cpu.max)" "50000 100000"
+is "$(p exec kube-web sed -n 's/^CapBnd:\t//p' /proc/self/status)" 0000000000000000
+p play kube --down pod.yaml >/dev/null
+
+### cp, diff, commit
+sleeper files
+echo in >in
+p cp in files:/tmp/in
+is "$(p exec files cat /tmp/in)" in
+p exec files sh -c 'echo out >/out'
+p cp files:/out out
+is "$(cat out)" out
+has "$(p diff files)" "A /out"
+gone files
+
+### restart policy
+p run -d --name again --restart on-failure:2 $image sh -c 'echo run; exit 1' >/dev/null
+thrice() { [ "$(p logs again | grep -c run)" = 3 ]; }
+eventually thrice
+gone again
+
+### --preserve-fds
+exec 5<<'P'
+through
+P
+is "$(p run --rm --preserve-fds 3 $image sh -c 'cat <&5')" through
+
+### --log-driver, --cidfile, --pidfile, --annotation
+p run -d --name written --cidfile cid --pidfile pid --annotation a.b=c --log-driver k8s-file $image sleep 1000 >/dev/null
+is "$(cat cid)" "$(p inspect -f '{{.Id}}' written)"
+is "$(cat pid)" "$(p inspect -f '{{.State.Pid}}' written)"
+has "$($runtime --root /run/orlop state "$(cat cid)" 2>/dev/null || $runtime state "$(cat cid)")" '"a.b"'
+gone written
+
+### checkpoint is refused
+sleeper frozen
+fails "checkpoint" p container checkpoint frozen
+is "$(state frozen)" running
+gone frozen
+
+### ps, events, kill --all, rm --all
+sleeper a
+sleeper b
+is "$(p ps --format '{{.Names}} {{.State}}' | sort | xargs)" "a running b running"
+p kill --all >/dev/null
+p rm --all -f -t 0 >/dev/null
+is "$(p ps -aq)" ""
+
+### nothing is left behind
+p rm --all -f -t 0 >/dev/null
+is "$(find /sys/fs/cgroup/libpod_parent -mindepth 1 -type d 2>/dev/null)" ""
+is "$(ls /run/orlop/oci 2>/dev/null)" ""
+is "$(grep -c overlay-containers /proc/self/mountinfo)" 0
+
+### rootless
+cat >rootless.sh <<'R'
+set -e
+export HOME=/home/tester XDG_RUNTIME_DIR=/run/user/1000 PATH=/usr/bin:/usr/sbin
+cd
+podman --runtime /run/media/orlop-oci load -q -i /run/media/image.tar >/dev/null
+podman --runtime /run/media/orlop-oci run --rm --network none --cgroups disabled localhost/busybox:latest sh -c 'id -u; cat /proc/self/uid_map' | xargs
+podman --runtime /run/media/orlop-oci run --rm --network none localhost/busybox:latest echo limits
+R
+chmod 755 rootless.sh . ..
+is "$(su tester -c "sh $PWD/rootless.sh" | xargs)" "0 0 1000 1 1 100000 65536 limits"

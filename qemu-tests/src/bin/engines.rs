@@ -1,0 +1,72 @@
+//! `cargo engines`: every case of every engine, in one guest of Debian, and a table of what held.
+
+use clap::Parser;
+use qemu_tests::Artefacts;
+use qemu_tests::engines::{Case, Guest, Verdict, run_cases};
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// Runs Debian's Podman, containerd and Docker with orlop-oci below them in a QEMU guest, and says what holds.
+#[derive(Parser)]
+#[command(name = "cargo engines")]
+struct Options {
+    /// Only cases whose engine and name contain one of these
+    words: Vec<String>,
+    /// Only the cases that are part of `cargo test`
+    #[arg(long)]
+    short: bool,
+    /// CPUs of the guest
+    #[arg(long, default_value_t = 2)]
+    cpus: u32,
+    /// Leave the guest running afterwards, until Enter is pressed, and say where its shells are
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Options {
+    fn wants(&self, case: &Case) -> bool {
+        let title = format!("{} {}", case.engine, case.name);
+        (self.words.is_empty() || self.words.iter().any(|word| title.contains(word))) && (case.short || !self.short)
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut progress = |line: &str| say(line);
+    let artefacts = Artefacts::build(None, &mut progress)?;
+    let guest = Guest::boot(&artefacts, options.cpus, &mut progress)?;
+    let result = run_cases(&guest, |case| options.wants(case), tell);
+    if options.keep {
+        say(&format!("shells: {}", guest.machine().control_socket().display()));
+        std::io::stdin().read_line(&mut String::new())?;
+    }
+    let verdicts = result?;
+    let failed = verdicts.iter().filter(|verdict| !verdict.holds()).count();
+    say(&format!("{} of {} cases hold", verdicts.len() - failed, verdicts.len()));
+    Ok(if failed == 0 && !verdicts.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell(verdict: &Verdict) {
+    let Verdict { case, outcome, took } = verdict;
+    let word = if verdict.holds() { "ok  " } else { "FAIL" };
+    let mut text = format!("{word} {:>5.1} s  {:<10} {}", took.as_secs_f32(), case.engine, case.name);
+    if !verdict.holds() {
+        text.push_str(&format!(" (status {})", outcome.status));
+        outcome.output.lines().for_each(|line| text.push_str(&format!("\n  | {line}")));
+    }
+    say(&text);
+}
+
+fn say(line: &str) {
+    // Whoever closed standard output does not want to read it.
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}

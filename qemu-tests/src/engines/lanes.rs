@@ -1,0 +1,84 @@
+//! Runs cases: engines that do not share a daemon beside each other, the cases of one engine in order.
+
+use super::{Case, Cases, CasesError, Guest, GuestError, Outcome};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Docker's daemon uses the containerd of the lane's first cases.
+const LANES: [&[&str]; 2] = [&["podman"], &["containerd", "docker"]];
+/// Loading an image, starting daemons: under emulation, on two busy cores.
+const SETUP_LIMIT: Duration = Duration::from_secs(300);
+const CASE_LIMIT: Duration = Duration::from_secs(240);
+
+/// A case that was run.
+#[derive(Debug)]
+pub struct Verdict {
+    pub case: Case,
+    pub outcome: Outcome,
+    pub took: Duration,
+}
+
+impl Verdict {
+    pub fn holds(&self) -> bool {
+        self.outcome.status == 0
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Cases(#[from] CasesError),
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    #[error("{engine} could not be set up ({status}):\n{output}")]
+    Setup { engine: String, status: u8, output: String },
+}
+
+/// Runs the cases `wanted` chooses; `told` gets each verdict as it falls.
+pub fn run(
+    guest: &Guest,
+    wanted: impl Fn(&Case) -> bool + Sync,
+    told: impl Fn(&Verdict) + Sync,
+) -> Result<Vec<Verdict>, RunError> {
+    thread::scope(|scope| {
+        let lanes = LANES.map(|engines| scope.spawn(|| lane(guest, engines, &wanted, &told)));
+        let mut verdicts = Vec::new();
+        for lane in lanes {
+            verdicts.extend(lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(verdicts)
+    })
+}
+
+fn lane(
+    guest: &Guest,
+    engines: &[&str],
+    wanted: &(impl Fn(&Case) -> bool + Sync),
+    told: &(impl Fn(&Verdict) + Sync),
+) -> Result<Vec<Verdict>, RunError> {
+    let mut verdicts = Vec::new();
+    let mut shell = None;
+    for engine in engines {
+        let mut cases = Cases::read(engine)?;
+        cases.cases.retain(wanted);
+        if cases.cases.is_empty() {
+            continue;
+        }
+        let shell = match &mut shell {
+            Some(shell) => shell,
+            none => none.insert(guest.shell()?),
+        };
+        let Outcome { status, output } = shell.run(&cases.setup, SETUP_LIMIT)?;
+        if status != 0 {
+            return Err(RunError::Setup { engine: cases.engine, status, output });
+        }
+        for case in cases.cases {
+            let started = Instant::now();
+            let outcome = shell.run(&case.script, CASE_LIMIT)?;
+            let verdict = Verdict { case, outcome, took: started.elapsed() };
+            told(&verdict);
+            verdicts.push(verdict);
+        }
+    }
+    Ok(verdicts)
+}
