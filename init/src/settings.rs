@@ -29,6 +29,8 @@ pub(crate) struct Timing {
     pub(crate) step: Duration,
     /// For the last sync.
     pub(crate) sync: Duration,
+    /// For all of a reboot that nobody is there to wait for.
+    pub(crate) unattended: Duration,
 }
 
 impl Timing {
@@ -50,6 +52,7 @@ impl Timing {
         kill_grace: Duration::from_secs(5),
         step: Duration::from_secs(10),
         sync: Duration::from_secs(30),
+        unattended: Duration::from_secs(60),
     };
 }
 
@@ -93,6 +96,7 @@ impl Settings {
                 "grace" => self.timing.grace = time,
                 "step" => self.timing.step = time,
                 "sync" => self.timing.sync = time,
+                "unattended" => self.timing.unattended = time,
                 "rescue_timeout" => self.rescue_timeout = Some(time),
                 _ => {}
             }

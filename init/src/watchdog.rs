@@ -1,10 +1,17 @@
-//! The hardware watchdog's open device: fed by the event loop, by nothing else.
+//! The hardware watchdog's open device: fed by the event loop, by nothing else, and never for ever.
+//!
+//! Feeding says that PID 1 works, not that the machine does. A supervisor that is stopped for good leads to the rescue
+//! screen, where a person may still decide; as long as one may, the machine is fed. When nobody does, or when the end
+//! of the machine was asked for, it has a bounded time left: it ends in order, or the hardware ends it.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 static DEVICE: Mutex<Option<OwnedFd>> = Mutex::new(None);
+/// CLOCK_MONOTONIC, ns.
+static UNTIL_NS: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Keeps the opened and armed `/dev/watchdog`; from now on it is fed.
 pub(crate) fn adopt(device: OwnedFd) {
@@ -16,12 +23,29 @@ pub(crate) fn adopt(device: OwnedFd) {
 pub(crate) fn feed() {
     static LAST_NS: AtomicU64 = AtomicU64::new(0);
     let now = crate::story::now_ns();
+    if now >= UNTIL_NS.load(Ordering::Relaxed) {
+        UNTIL_NS.store(u64::MAX, Ordering::Relaxed);
+        crate::story::warn("watchdog", "the end of the machine takes too long: not fed any more");
+        stop_feeding();
+    }
     if now.saturating_sub(LAST_NS.load(Ordering::Relaxed)) < 1_000_000_000 {
         return;
     }
     LAST_NS.store(now, Ordering::Relaxed);
     if let Some(device) = &*DEVICE.lock().unwrap_or_else(PoisonError::into_inner) {
         let _ = nix::unistd::write(device, b"1");
+    }
+}
+
+/// The machine is about to end: it is fed at most until then, and a later call can only shorten that.
+pub(crate) fn feed_until(until: Duration) {
+    UNTIL_NS.fetch_min(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// For a machine that is to stand still: the magic `V` before the close disarms it, where the hardware allows that.
+pub(crate) fn disarm() {
+    if let Some(device) = DEVICE.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let _ = nix::unistd::write(&device, b"V");
     }
 }
 

@@ -112,6 +112,8 @@ impl Machine {
             sys::crash::remember_ending(processes::signal(self.plan.kind()));
         }
         if was_up && !self.plan.is_up() {
+            // Each step has its deadline; this one is for the case that nothing looks at them any more.
+            crate::watchdog::feed_until(now + plan::longest(&self.settings.timing));
             self.rescue = None;
             story::say("shutdown", processes::word(self.plan.kind()));
         }
@@ -204,10 +206,13 @@ impl Machine {
         }
     }
 
-    /// The watchdog stays armed: if the kernel hangs on its way out, it ends the machine.
+    /// The watchdog stays armed: if the kernel hangs on its way out, it ends the machine. A halted one is left alone.
     fn end(&mut self, kind: handoff::ShutdownKind) {
         story::say_fmt("shutdown", format_args!("done: {}", processes::word(kind)));
         story::flush();
+        if kind == handoff::ShutdownKind::Halt {
+            crate::watchdog::disarm();
+        }
         let errno = processes::end_machine(kind);
         story::warn_fmt("shutdown", format_args!("{}: {}; reboot instead", processes::word(kind), why(kind, errno)));
         let errno = processes::end_machine(handoff::ShutdownKind::Reboot);

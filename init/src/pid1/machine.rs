@@ -216,6 +216,10 @@ impl Machine {
         let Some(rescue) = &mut self.rescue else { return };
         contain::fault_point(Handler::Rescue);
         let Some(choice) = rescue.step(now) else { return };
+        // A key press would have moved the deadline.
+        if rescue.deadline().is_some_and(|until| now >= until) {
+            crate::watchdog::feed_until(now + self.settings.timing.unattended);
+        }
         self.rescue = None;
         match choice {
             Choice::Retry => self.supervise(policy::Event::Retry, now),

@@ -238,6 +238,19 @@ mod supervision {
         assert_eq!(machine.expect_end(), libc::SIGHUP);
     }
 
+    /// The watchdog stands behind the reboot that nobody waits for. What hangs here is what can: a disk.
+    #[test]
+    fn a_rescue_screen_that_nobody_answers_leaves_a_bounded_time_to_reboot() {
+        let mut machine = machine("crash")
+            .env("ORLOP_FAULT_HANG", "1")
+            .timing("backoff", 1)
+            .timing("rescue_timeout", 300)
+            .timing("unattended", 300)
+            .start();
+        machine.expect_console("nobody pressed a key");
+        machine.expect_console("takes too long: not fed any more");
+    }
+
     #[test]
     fn one_that_hangs_is_killed_and_started_again() {
         let mut machine = machine("hang").timing("ping_interval", 50).timing("ping_timeout", 300).start();

@@ -1,13 +1,15 @@
 //! When nothing in the machine can help any more: it starts again by itself, and the hardware sees to that.
 
 use crate::support::{enabled, machine, probe_unit};
+use std::time::Duration;
 
 const CGROUPS: &str = "Volume=/sys/fs/cgroup:/cg";
 
+/// In order, and not by the watchdog: that is for a reboot that does not come to its end.
 #[test]
 fn a_supervisor_that_always_dies_ends_in_the_rescue_screen_and_then_in_a_reboot() {
     let machine = machine("rescue")
-        .append("orlop.rescue_timeout=20")
+        .append("orlop.rescue_timeout=20 orlop.watchdog=30")
         .unit("web.container", &enabled(&probe_unit("serve 8081", "")))
         .unit("kill.container", &probe_unit("keep-killing /cg/orlop", CGROUPS))
         .forward(8081)
@@ -19,7 +21,10 @@ fn a_supervisor_that_always_dies_ends_in_the_rescue_screen_and_then_in_a_reboot(
     // Containers run on while a person may be thinking.
     assert_eq!(machine.http(8081, "/").unwrap().text(), "ok");
     machine.wait_for_console("nobody pressed a key").unwrap();
+    machine.wait_for_console("shutdown  done: reboot").unwrap();
     assert_eq!(machine.wait_end().unwrap().reason, "guest-reset");
+    let events: Vec<_> = machine.qmp().events().try_iter().map(|event| event.name).collect();
+    assert!(!events.iter().any(|name| name == "WATCHDOG"), "{events:?}");
 }
 
 #[test]
@@ -47,4 +52,15 @@ fn the_watchdog_fires_when_supervisor_and_init_are_stopped_for_good() {
     let event = machine.wait_event("WATCHDOG").unwrap();
     assert_eq!(event.data["action"], "reset");
     assert_eq!(machine.wait_end().unwrap().reason, "guest-reset");
+}
+
+#[test]
+fn a_halted_machine_is_left_alone_by_the_watchdog() {
+    let machine = machine("halt").append("orlop.watchdog=5").start().unwrap();
+    machine.settled().unwrap();
+    machine.post("/v1/system/halt").unwrap();
+    machine.wait_for_console("System halted").unwrap();
+    // Armed, it would fire after 5 s.
+    let fired = machine.qmp().wait_event("WATCHDOG", Duration::from_secs(10), |_| true);
+    assert!(fired.is_err(), "{}", machine.console().tail());
 }
