@@ -6,7 +6,7 @@
 //!                └── runtime died      └── process ended ──► stopped ──(delete)──► gone
 //! ```
 
-use super::config::{ConfigError, Hooks, Process};
+use super::config::{ConfigError, Hooks, Linux, Process};
 use super::error::{Error, Result};
 use super::id::ContainerId;
 use super::json::{Reader, Taken, Writer};
@@ -59,6 +59,11 @@ pub(crate) struct State {
     /// As written in config.json: what changes there later has no effect (spec, section "Lifecycle").
     pub(crate) hooks: String,
     pub(crate) process: String,
+    /// What of `linux` holds for every process: an object, or empty.
+    pub(crate) linux: String,
+    /// Where the seccomp listener goes, and what the agent is to be told with it.
+    pub(crate) listener_path: String,
+    pub(crate) listener_metadata: String,
 }
 
 impl State {
@@ -69,7 +74,10 @@ impl State {
         w.name("bundle").string(&self.bundle).name("rootfs").string(&self.rootfs);
         w.name("created").string(&self.created).name("cgroup").string(&self.cgroup);
         w.name("namespaces").number(self.namespaces.into()).pairs("annotations", &self.annotations);
-        w.name("hooks").string(&self.hooks).name("process").string(&self.process).close('}');
+        w.name("hooks").string(&self.hooks).name("process").string(&self.process);
+        w.name("linux").string(&self.linux);
+        w.name("listenerPath").string(&self.listener_path);
+        w.name("listenerMetadata").string(&self.listener_metadata).close('}');
         folder.replace(FILE, w.finish().as_bytes())
     }
 
@@ -94,6 +102,9 @@ impl State {
                 })?,
                 "hooks" => state.hooks = r.text()?,
                 "process" => state.process = r.text()?,
+                "linux" => state.linux = r.text()?,
+                "listenerPath" => state.listener_path = r.text()?,
+                "listenerMetadata" => state.listener_metadata = r.text()?,
                 _ => return Ok(Taken::No),
             }
             Ok(Taken::Yes)
@@ -142,6 +153,10 @@ impl State {
 
     pub(crate) fn process(&self) -> Result<Process> {
         Self::part(&self.process, Process::read, "process")
+    }
+
+    pub(crate) fn linux(&self) -> Result<Linux> {
+        Self::part(&self.linux, Linux::read, "linux")
     }
 
     fn part<T: Default>(

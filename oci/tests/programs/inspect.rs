@@ -84,6 +84,37 @@ fn main() {
                 let result = unsafe { syscall(number, a, b, 0_i64, 0_i64, 0_i64, 0_i64) };
                 println!("syscall {number}: {}", if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 });
             }
+            "mode" => {
+                use std::os::unix::fs::MetadataExt;
+                let path = next();
+                match fs::symlink_metadata(&path) {
+                    Ok(m) => println!("{path}: {:o} {} {} {}", m.mode(), m.uid(), m.gid(), m.rdev()),
+                    Err(error) => println!("{path}: {error}"),
+                }
+            }
+            "sched" => {
+                // Behind the name: state is the first field, nice the 17th, priority and policy the 38th and 39th.
+                let text = fs::read_to_string("/proc/self/stat").unwrap();
+                let fields: Vec<&str> = text[text.rfind(')').unwrap() + 2..].split(' ').collect();
+                println!("sched {} nice {} priority {}", fields[38], fields[16], fields[37]);
+            }
+            "ioprio" => println!("ioprio {}", unsafe { syscall(if cfg!(target_arch = "x86_64") { 252 } else { 31 }, 1_i64, 0_i64) }),
+            "mempolicy" => {
+                let (mut mode, number) = (0_i32, if cfg!(target_arch = "x86_64") { 239 } else { 236 });
+                unsafe { syscall(number, &raw mut mode, 0_i64, 0_i64, 0_i64, 0_i64) };
+                println!("mempolicy {mode}");
+            }
+            "mount" => {
+                let target = next();
+                let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+                for line in text.lines().filter(|line| line.split(' ').nth(4) == Some(&target)) {
+                    let fields: Vec<&str> = line.split(' ').collect();
+                    let dash = fields.iter().position(|f| *f == "-").unwrap();
+                    // Peer groups have numbers of the machine's choice.
+                    let peers: Vec<&str> = fields[6..dash].iter().map(|f| f.split(':').next().unwrap()).collect();
+                    println!("mount {target} {} {} {}", fields[5], peers.join("+"), fields[dash + 1]);
+                }
+            }
             "ignore" => drop(unsafe { signal(next().parse().unwrap(), 1) }),
             "child" => {
                 if unsafe { fork() } == 0 {

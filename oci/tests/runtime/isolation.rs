@@ -284,7 +284,7 @@ fn a_seccomp_profile_holds_for_the_program_and_for_exec() {
         check(&c.oci(&args).ok());
     }
     let c = Container::new(&[]).set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTIFY"}));
-    c.run().refused("linux.seccomp.defaultAction: is not supported");
+    c.run().refused("linux.seccomp.listenerPath: is required");
 }
 
 #[test]

@@ -139,7 +139,10 @@ impl Container {
     /// Sets one field, named by a JSON pointer.
     pub(crate) fn set(mut self, pointer: &str, value: Value) -> Container {
         let (parent, name) = pointer.rsplit_once('/').unwrap();
-        self.config.pointer_mut(parent).unwrap()[name] = value;
+        match self.config.pointer_mut(parent).unwrap() {
+            Value::Array(all) => all[name.parse::<usize>().unwrap()] = value,
+            object => object[name] = value,
+        }
         self
     }
 

@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Doing, Done, Errno, Failed, fs, process};
+use super::{Doing, Done, Errno, Failed, LISTENER, fs, process, socket};
 use crate::runtime::plan::ProcessPlan;
+use crate::runtime::sys::schedule;
 
 /// All that can be done before `start`: afterwards this process has the container's identity and no way back.
 pub(super) fn assume(plan: &ProcessPlan, preserve_fds: u32) -> Done<'_> {
@@ -17,6 +18,7 @@ pub(super) fn assume(plan: &ProcessPlan, preserve_fds: u32) -> Done<'_> {
     for (resource, limit) in &plan.limits {
         process::set_limit(*resource, *limit).doing("set", c"process.rlimits")?;
     }
+    placement(plan)?;
     // Every descriptor of ours is close-on-exec already; this is for what the caller left open (CVE-2016-9962).
     fs::close_on_exec_from(3 + preserve_fds).doing("mark descriptors", c"close-on-exec")?;
     stdio_owner(plan.uid)?;
@@ -41,6 +43,26 @@ pub(super) fn assume(plan: &ProcessPlan, preserve_fds: u32) -> Done<'_> {
         process::control(libc::PR_SET_NO_NEW_PRIVS, 1, 0).doing("set", c"process.noNewPrivileges")?;
     }
     program(plan).map(drop)
+}
+
+/// Before the capabilities go: most of this takes CAP_SYS_NICE.
+fn placement<'a>(plan: &ProcessPlan) -> Done<'a> {
+    if let Some(personality) = plan.personality {
+        process::set_personality(personality).doing("set", "linux.personality")?;
+    }
+    if let Some(policy) = &plan.memory_policy {
+        schedule::set_memory_policy(policy.mode, &policy.nodes).doing("set", "linux.memoryPolicy")?;
+    }
+    if let Some(cpus) = &plan.affinity {
+        schedule::set_affinity(cpus).doing("set", "process.execCPUAffinity.final")?;
+    }
+    if let Some(priority) = plan.io_priority {
+        schedule::set_io_priority(priority).doing("set", "process.ioPriority")?;
+    }
+    match &plan.scheduler {
+        Some(scheduler) => schedule::set_scheduler(scheduler).doing("set", "process.scheduler"),
+        None => Ok(()),
+    }
 }
 
 /// The program's standard streams belong to its user, so that it can open /dev/stdout again. By descriptor, and only what is no
@@ -131,10 +153,14 @@ fn program(plan: &ProcessPlan) -> Done<'_, &CStr> {
 
 /// Becomes the program. The filter comes as late as it can: it need not allow anything of ours but capset, where capabilities are
 /// still to be given up, and execve.
-pub(super) fn run(plan: &ProcessPlan) -> Done<'_, Infallible> {
+pub(super) fn run<'a>(plan: &'a ProcessPlan, to: BorrowedFd<'_>) -> Done<'a, Infallible> {
     let path = program(plan)?;
     if let Some(filter) = &plan.seccomp {
-        process::load_filter(&filter.program, filter.flags).doing("load", c"linux.seccomp")?;
+        let listener = process::load_filter(&filter.program, filter.flags).doing("load", c"linux.seccomp")?;
+        if let Some(listener) = listener {
+            // At once: from now on any call may wait for an answer.
+            socket::send_fd(to, LISTENER, listener.as_fd()).doing("hand over", "the seccomp listener")?;
+        }
         if keeps_admin(plan) {
             process::set_capabilities(plan.sets).doing("set", c"process.capabilities")?;
         }

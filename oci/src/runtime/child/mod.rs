@@ -8,7 +8,9 @@
 //! ```text
 //!   runtime                    child
 //!     │ clone3 ────────────────► │
+//!     │ ◄───────────────── CLONED│ (only where somebody has to go between, to join namespaces before the clone)
 //!     │ uid_map … GO ──────────► │ (user namespace only)
+//!     │ ◄──────────────── OFFSETS│ (time namespace with offsets only)
 //!     │                          │ namespaces, mounts, devices
 //!     │ ◄──────────────── HOOKS  │ (if there are hooks)
 //!     │ run hooks … GO ────────► │ masks, pivot_root, identity
@@ -17,6 +19,7 @@
 //!   start ──── connects ───────► │ exec; the connection closes by itself, or carries the failure
 //! ```
 
+mod copy;
 mod identity;
 mod rootfs;
 mod target;
@@ -28,12 +31,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::config::NamespaceKind;
 use super::plan::{Plan, ProcessPlan};
 use super::procfs::write_setting;
-use super::sys::fs::{self, Walk};
+use super::sys::fs;
+use super::sys::process::Side;
 use super::sys::{Errno, mount, net, process, socket, tty};
 
 pub(crate) const GO: &[u8] = b"G";
 pub(crate) const HOOKS: &[u8] = b"H";
 pub(crate) const READY: &[u8] = b"R";
+/// From the one that goes between: the number of the container's process.
+pub(crate) const CLONED: &[u8] = b"C";
+/// The time namespace is there and empty: the runtime writes its offsets.
+pub(crate) const OFFSETS: &[u8] = b"T";
+/// With the seccomp listener's descriptor.
+pub(crate) const LISTENER: &[u8] = b"L";
 /// In front of a failure's words.
 pub(crate) const FAILED: &[u8] = b"E";
 
@@ -48,35 +58,105 @@ pub(crate) type Done<'a, T = ()> = Result<T, Failed<'a>>;
 
 /// Names the step and its object.
 pub(crate) trait Doing<'a, T> {
-    fn doing(self, verb: &'static str, object: &'a CStr) -> Done<'a, T>;
+    fn doing(self, verb: &'static str, object: &'a (impl Named + ?Sized)) -> Done<'a, T>;
 }
 
 impl<'a, T> Doing<'a, T> for Result<T, Errno> {
-    fn doing(self, verb: &'static str, object: &'a CStr) -> Done<'a, T> {
-        self.map_err(|errno| Failed { verb, object: object.to_bytes(), errno })
+    fn doing(self, verb: &'static str, object: &'a (impl Named + ?Sized)) -> Done<'a, T> {
+        self.map_err(|errno| Failed { verb, object: object.words(), errno })
+    }
+}
+
+/// What an object is called.
+pub(crate) trait Named {
+    fn words(&self) -> &[u8];
+}
+
+impl Named for CStr {
+    fn words(&self) -> &[u8] {
+        self.to_bytes()
+    }
+}
+
+impl Named for str {
+    fn words(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl Named for std::ffi::CString {
+    fn words(&self) -> &[u8] {
+        self.to_bytes()
     }
 }
 
 /// What the container's first process is given besides the plan.
-pub(crate) struct Ends {
+pub(crate) struct Ends<'a> {
     /// To the runtime.
     pub(crate) channel: OwnedFd,
     /// Where `start` will connect.
     pub(crate) listener: OwnedFd,
     /// Whether the runtime has hooks to run before the root changes.
     pub(crate) hooks: bool,
+    /// For the one that goes between.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
 }
 
-/// The container's first process.
-pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends) -> ! {
-    if let Err(failed) = prepare(plan, proc, ends) {
+/// The container's first process, or the one that goes between.
+pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends<'_>) -> ! {
+    let prepared = match go_between(plan, ends) {
+        Ok(()) => prepare(plan, proc, ends),
+        Err(failed) => Err(failed),
+    };
+    if let Err(failed) = prepared {
         fail(ends.channel.as_fd(), &failed);
     }
     // From here on nobody reads the channel: the failure goes to whoever starts the container.
     let Ok(starter) = socket::accept(ends.listener.as_fd()) else { process::exit_now(1) };
-    match identity::run(&plan.process) {
+    match identity::run(&plan.process, starter.as_fd()) {
         Ok(never) => match never {},
         Err(failed) => fail(starter.as_fd(), &failed),
+    }
+}
+
+/// Joins what has to be joined before the clone, and clones the container's process, which alone comes back from here. It is a child
+/// of the runtime; this one says its number and ends.
+fn go_between<'a>(plan: &'a Plan, ends: &Ends<'_>) -> Done<'a> {
+    let all = &plan.namespaces;
+    if !all.go_between() {
+        return Ok(());
+    }
+    // What the joined user namespace owns can only be joined with its rights, anything else only with those of before.
+    let mut later = 0_u64;
+    for (index, (kind, fd)) in all.join.iter().enumerate() {
+        match process::join_namespace(fd.as_fd(), kind.flag()) {
+            Err(Errno(libc::EPERM)) if all.user.is_some() => later |= 1 << index,
+            other => other.doing("join namespace", kind.name())?,
+        }
+    }
+    let mut pid_later = false;
+    if let Some(pid) = &all.pid {
+        match process::join_namespace(pid.as_fd(), libc::CLONE_NEWPID) {
+            Err(Errno(libc::EPERM)) if all.user.is_some() => pid_later = true,
+            other => other.doing("join namespace", "pid")?,
+        }
+    }
+    if let Some(user) = &all.user {
+        process::join_namespace(user.as_fd(), libc::CLONE_NEWUSER).doing("join namespace", "user")?;
+    }
+    for (_, (kind, fd)) in all.join.iter().enumerate().filter(|(index, _)| later & 1 << index != 0) {
+        process::join_namespace(fd.as_fd(), kind.flag()).doing("join namespace", kind.name())?;
+    }
+    if let Some(pid) = all.pid.as_ref().filter(|_| pid_later) {
+        process::join_namespace(pid.as_fd(), libc::CLONE_NEWPID).doing("join namespace", "pid")?;
+    }
+    match process::clone(all.create | process::BESIDE, ends.cgroup).doing("clone", "the container's process")? {
+        Side::Child => Ok(()),
+        Side::Parent { pid, .. } => {
+            // Should the runtime be gone, the container's process will find out by itself.
+            let _ = socket::send(ends.channel.as_fd(), &[CLONED, &pid.to_le_bytes()]);
+            process::exit_now(0)
+        }
     }
 }
 
@@ -113,7 +193,7 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
     identity::assume(plan, given.preserve_fds)?;
     socket::send(given.channel, &[READY]).doing("report to", c"the runtime")?;
     wait_go(given.channel);
-    identity::run(plan)
+    identity::run(plan, given.channel)
 }
 
 fn fail(to: BorrowedFd<'_>, failed: &Failed<'_>) -> ! {
@@ -147,14 +227,18 @@ fn become_root<'a>() -> Done<'a> {
     process::set_user(0).doing("set user to", c"0 of the user namespace")
 }
 
-fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
+fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends<'_>) -> Done<'a> {
     let channel = ends.channel.as_fd();
     common()?;
-    if plan.namespaces.maps.is_some() {
+    let all = &plan.namespaces;
+    if all.maps.is_some() || all.go_between() {
+        // For the mapping, or until the one that went between has said all it had to say.
         wait_go(channel);
+    }
+    if all.maps.is_some() || all.user.is_some() {
         become_root()?;
     }
-    enter_namespaces(plan, proc)?;
+    enter_namespaces(plan, proc, channel)?;
     if let Some(name) = &plan.hostname {
         process::set_hostname(name).doing("set hostname to", name)?;
     }
@@ -171,28 +255,25 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
     }
     rootfs::seal(plan)?;
     rootfs::enter(plan)?;
-    if let Some(personality) = plan.process.personality {
-        process::set_personality(personality).doing("set", c"linux.personality")?;
-    }
     identity::assume(&plan.process, plan.preserve_fds)?;
     socket::send(channel, &[READY]).doing("report to", c"the runtime")?;
     wait_go(channel);
     Ok(())
 }
 
-fn enter_namespaces<'a>(plan: &'a Plan, proc: BorrowedFd<'_>) -> Done<'a> {
+fn enter_namespaces<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Done<'a> {
     let all = &plan.namespaces;
-    for (kind, fd) in &all.join {
-        process::join_namespace(fd.as_fd(), kind.flag()).doing("join namespace", namespace_name(*kind))?;
+    for (kind, fd) in all.join.iter().filter(|_| !all.go_between()) {
+        process::join_namespace(fd.as_fd(), kind.flag()).doing("join namespace", kind.name())?;
     }
     if all.unshare != 0 {
         process::unshare(all.unshare).doing("create", c"cgroup or time namespace")?;
     }
     if all.unshare & libc::CLONE_NEWTIME != 0 {
         if !all.time_offsets.is_empty() {
-            let file = fs::open(proc, c"self/timens_offsets", libc::O_WRONLY, 0, Walk::OneMountSelf);
-            let file = file.doing("open", c"/proc/self/timens_offsets")?;
-            fs::write(file.as_fd(), all.time_offsets.as_bytes()).doing("set", c"linux.timeOffsets")?;
+            // The file belongs to the machine's root, which in a user namespace this process is not.
+            socket::send(channel, &[OFFSETS]).doing("report to", "the runtime")?;
+            wait_go(channel);
         }
         let time = fs::open_at(proc, c"self/ns/time_for_children", libc::O_RDONLY, 0);
         let time = time.doing("open", c"/proc/self/ns/time_for_children")?;
@@ -202,17 +283,4 @@ fn enter_namespaces<'a>(plan: &'a Plan, proc: BorrowedFd<'_>) -> Done<'a> {
         net::bring_up_loopback().doing("bring up", c"the loopback interface")?;
     }
     Ok(())
-}
-
-fn namespace_name(kind: NamespaceKind) -> &'static CStr {
-    match kind {
-        NamespaceKind::Pid => c"pid",
-        NamespaceKind::Network => c"network",
-        NamespaceKind::Mount => c"mount",
-        NamespaceKind::Ipc => c"ipc",
-        NamespaceKind::Uts => c"uts",
-        NamespaceKind::User => c"user",
-        NamespaceKind::Cgroup => c"cgroup",
-        NamespaceKind::Time => c"time",
-    }
 }

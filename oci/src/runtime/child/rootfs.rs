@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::copy;
 use super::target::{Kind, find, find_or_make};
 use super::{Doing, Done, Errno, fs, mount, socket, tty};
 use crate::runtime::plan::{MountStep, Node, Plan, ProcessPlan, Source};
@@ -38,6 +39,17 @@ pub(super) fn build(plan: &Plan) -> Done<'_> {
 
 fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep) -> Done<'a> {
     let label = &step.label;
+    if let Source::Remount(own) = &step.source {
+        let target = find(root, &step.target, 0).doing("remount", label)?;
+        for (attributes, deep) in [(own, false), (&step.recursive, true)] {
+            if !attributes.is_empty() {
+                mount::set_attributes(target.as_fd(), deep, attributes).doing("remount", label)?;
+            }
+        }
+        return Ok(());
+    }
+    // A tmpfs takes over the mode of the folder it covers.
+    let covered = if step.keep_mode { find(root, &step.target, libc::O_DIRECTORY).ok() } else { None };
     let kind = if step.target_is_folder { Kind::Folder } else { Kind::File };
     let target =
         if step.no_links { no_link_target(root, &step.target, kind) } else { find_or_make(root, &step.target, kind) };
@@ -50,9 +62,17 @@ fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep) -> Done<'a> {
         }
     }
     match &step.source {
+        Source::Remount(_) => Ok(()),
         Source::Tree(tree) => mount::attach(tree.as_fd(), target.as_fd()).doing("mount", label),
         Source::FileSystem { kind, parameters, attributes } => {
             let new = create(kind, parameters, *attributes).doing("mount", label)?;
+            if let Some(covered) = &covered {
+                let mode = fs::stat(covered.as_fd()).doing("mount", label)?.st_mode & 0o7777;
+                fs::chmod_at(new.as_fd(), c".", mode).doing("mount", label)?;
+            }
+            if step.copy_up {
+                copy::folder(target.as_fd(), new.as_fd(), 0).doing("copy what lies under", label)?;
+            }
             if !step.recursive.is_empty() {
                 mount::set_attributes(new.as_fd(), true, &step.recursive).doing("mount", label)?;
             }
@@ -124,7 +144,7 @@ fn links<'a>(root: BorrowedFd<'_>, plan: &'a Plan) -> Done<'a> {
         match fs::symlink(text, dev.as_fd(), name) {
             // Whatever the image has there is the image's business.
             Err(Errno(libc::EEXIST)) => {}
-            other => other.doing("create link in /dev:", name)?,
+            other => other.doing("create link in /dev:", *name)?,
         }
     }
     Ok(())

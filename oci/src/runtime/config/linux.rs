@@ -1,8 +1,9 @@
 //! The `linux` object.
 
 use super::resources::Resources;
+use super::scheduling::{self, MemoryPolicy};
 use super::seccomp::Seccomp;
-use super::{Result, string_map};
+use super::{Result, one_of, string_map};
 use crate::runtime::json::{Reader, Taken};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,18 @@ pub(crate) enum NamespaceKind {
 }
 
 impl NamespaceKind {
+    /// The name of the spec, which also says what is being done in errors.
+    pub(crate) const ALL: [(&'static str, NamespaceKind); 8] = [
+        ("pid", NamespaceKind::Pid),
+        ("network", NamespaceKind::Network),
+        ("mount", NamespaceKind::Mount),
+        ("ipc", NamespaceKind::Ipc),
+        ("uts", NamespaceKind::Uts),
+        ("user", NamespaceKind::User),
+        ("cgroup", NamespaceKind::Cgroup),
+        ("time", NamespaceKind::Time),
+    ];
+
     pub(crate) fn flag(self) -> i32 {
         match self {
             NamespaceKind::Pid => libc::CLONE_NEWPID,
@@ -31,18 +44,8 @@ impl NamespaceKind {
         }
     }
 
-    /// The name of the spec, which also says what is being done in errors.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            NamespaceKind::Pid => "pid",
-            NamespaceKind::Network => "network",
-            NamespaceKind::Mount => "mount",
-            NamespaceKind::Ipc => "ipc",
-            NamespaceKind::Uts => "uts",
-            NamespaceKind::User => "user",
-            NamespaceKind::Cgroup => "cgroup",
-            NamespaceKind::Time => "time",
-        }
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 }
 
@@ -96,10 +99,13 @@ pub(crate) struct Linux {
     pub(crate) readonly_paths: Vec<String>,
     pub(crate) mount_label: Option<String>,
     pub(crate) personality: Option<u64>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
+    /// What of this object `exec` needs too, as it was written, for the state file.
+    pub(crate) for_exec: String,
 }
 
 impl Linux {
-    pub(super) fn read(r: &mut Reader<'_>) -> Result<Linux> {
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Linux> {
         let mut linux = Linux::default();
         r.object(&mut |r, name| {
             match name {
@@ -127,9 +133,9 @@ impl Linux {
                 "maskedPaths" => linux.masked_paths = r.strings()?,
                 "readonlyPaths" => linux.readonly_paths = r.strings()?,
                 "mountLabel" => linux.mount_label = Some(r.text()?).filter(|l| !l.is_empty()),
-                "personality" => linux.personality = Some(personality(r)?),
+                "personality" => linux.personality = linux.also_for_exec(r, name, personality)?,
+                "memoryPolicy" => linux.memory_policy = linux.also_for_exec(r, name, scheduling::memory_policy)?,
                 "intelRdt" => return r.refuse_unless_empty("Intel RDT is not available in this version"),
-                "memoryPolicy" => return r.refuse_unless_empty("memory policies are not available in this version"),
                 "netDevices" => {
                     return r.refuse_unless_empty("moving network devices is not available in this version");
                 }
@@ -137,7 +143,23 @@ impl Linux {
             }
             Ok(Taken::Yes)
         })?;
+        if !linux.for_exec.is_empty() {
+            linux.for_exec.push('}');
+        }
         Ok(linux)
+    }
+
+    fn also_for_exec<T>(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &str,
+        read: fn(&mut Reader<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let (value, text) = r.with_text(read)?;
+        let before = if self.for_exec.is_empty() { '{' } else { ',' };
+        self.for_exec.push(before);
+        self.for_exec += &format!("\"{name}\":{text}");
+        Ok(Some(value))
     }
 }
 
@@ -145,19 +167,7 @@ fn namespace(r: &mut Reader<'_>) -> Result<Namespace> {
     let (mut kind, mut path) = (None, None);
     r.object(&mut |r, name| {
         match name {
-            "type" => {
-                kind = Some(match &*r.string()? {
-                    "pid" => NamespaceKind::Pid,
-                    "network" => NamespaceKind::Network,
-                    "mount" => NamespaceKind::Mount,
-                    "ipc" => NamespaceKind::Ipc,
-                    "uts" => NamespaceKind::Uts,
-                    "user" => NamespaceKind::User,
-                    "cgroup" => NamespaceKind::Cgroup,
-                    "time" => NamespaceKind::Time,
-                    other => return Err(r.invalid(format!("{other:?} is not a kind of namespace"))),
-                });
-            }
+            "type" => kind = Some(one_of(r, &NamespaceKind::ALL)?),
             "path" => path = Some(r.text()?).filter(|p| !p.is_empty()),
             _ => return Ok(Taken::No),
         }
@@ -218,12 +228,13 @@ fn device(r: &mut Reader<'_>) -> Result<Device> {
     r.object(&mut |r, name| {
         match name {
             "type" => {
-                kind = Some(match &*r.string()? {
-                    "b" => DeviceKind::Block,
-                    "c" | "u" => DeviceKind::Character,
-                    "p" => DeviceKind::Fifo,
-                    other => return Err(r.invalid(format!("{other:?} is not one of b, c, u, p"))),
-                });
+                let kinds = [
+                    ("b", DeviceKind::Block),
+                    ("c", DeviceKind::Character),
+                    ("u", DeviceKind::Character),
+                    ("p", DeviceKind::Fifo),
+                ];
+                kind = Some(one_of(r, &kinds)?);
             }
             "path" => device.path = r.text()?,
             "major" => major = Some(r.integer()?),
@@ -251,11 +262,8 @@ fn personality(r: &mut Reader<'_>) -> Result<u64> {
     r.object(&mut |r, name| {
         match name {
             "domain" => {
-                domain = Some(match &*r.string()? {
-                    "LINUX" => 0,
-                    "LINUX32" => 8,
-                    other => return Err(r.invalid(format!("{other:?} is neither LINUX nor LINUX32"))),
-                });
+                // <linux/personality.h>.
+                domain = Some(one_of(r, &[("LINUX", 0), ("LINUX32", 8)])?);
             }
             "flags" => return r.refuse_unless_empty("the spec defines no flags"),
             _ => return Ok(Taken::No),

@@ -9,6 +9,7 @@ mod linux;
 mod mount;
 mod process;
 mod resources;
+mod scheduling;
 mod seccomp;
 
 use std::fmt;
@@ -18,7 +19,8 @@ pub(crate) use linux::{DeviceKind, IdMapping, Linux, NamespaceKind};
 pub(crate) use mount::Mount;
 pub(crate) use process::{Capabilities, Process, RLimit};
 pub(crate) use resources::{BlockIo, Cpu, DeviceRule, Memory, Resources, Throttle};
-pub(crate) use seccomp::{Argument, Operator, Seccomp, SyscallRule};
+pub(crate) use scheduling::{MEMORY_FLAGS, MEMORY_MODES, MemoryPolicy};
+pub(crate) use seccomp::{Argument, OPERATORS, Operator, Seccomp, SyscallRule};
 
 use super::json::{Reader, Taken};
 
@@ -166,6 +168,28 @@ fn string_map(r: &mut Reader<'_>) -> Result<Vec<(String, String)>> {
     Ok(all)
 }
 
+/// One of the words the spec lists, as what it stands for.
+fn one_of<T: Clone>(r: &mut Reader<'_>, words: &[(&str, T)]) -> Result<T> {
+    let word = r.string()?;
+    match words.iter().find(|(name, _)| *name == word) {
+        Some((_, meaning)) => Ok(meaning.clone()),
+        None => {
+            let known: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+            Err(r.invalid(format!("{word:?} is not one of {}", known.join(", "))))
+        }
+    }
+}
+
+/// A list of such words.
+fn words_of<T: Clone>(r: &mut Reader<'_>, words: &[(&str, T)]) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    r.array(&mut |r| {
+        all.push(one_of(r, words)?);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
 /// A list of strings that all pass a check; `form` says what they should look like.
 fn string_list_of(r: &mut Reader<'_>, form: &str, good: fn(&str) -> bool) -> Result<Vec<String>> {
     let mut all = Vec::new();
@@ -226,7 +250,7 @@ mod tests {
         let base = |field: &str| format!(r#"{{"ociVersion":"1.2.0","root":{{"path":"r"}},{field}}}"#);
         for (field, path) in [
             (r#""linux":{"intelRdt":{"closID":"a"}}"#, "linux.intelRdt"),
-            (r#""linux":{"memoryPolicy":{"mode":"MPOL_BIND"}}"#, "linux.memoryPolicy"),
+            (r#""linux":{"memoryPolicy":{"mode":"MPOL_ODD"}}"#, "linux.memoryPolicy.mode"),
             (r#""linux":{"netDevices":{"eth0":{"name":"a"}}}"#, "linux.netDevices"),
             (r#""vm":{"kernel":{"path":"/k"}}"#, "vm"),
             (r#""linux":{"resources":{"memory":{"swappiness":10}}}"#, "linux.resources.memory.swappiness"),

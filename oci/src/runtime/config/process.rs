@@ -1,7 +1,9 @@
 //! The `process` object.
 
+use super::scheduling::{self, Affinity};
 use super::{Result, string_list_of};
 use crate::runtime::json::{Reader, Taken};
+use crate::runtime::sys::schedule::SchedulerAttributes;
 
 #[derive(Debug, Default, Clone)]
 pub(crate) struct User {
@@ -43,6 +45,10 @@ pub(crate) struct Process {
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) apparmor_profile: Option<String>,
     pub(crate) selinux_label: Option<String>,
+    pub(crate) scheduler: Option<SchedulerAttributes>,
+    /// As ioprio_set(2) takes it.
+    pub(crate) io_priority: Option<u32>,
+    pub(crate) exec_affinity: Affinity,
 }
 
 impl Process {
@@ -58,7 +64,12 @@ impl Process {
                 "user" => process.user = user(r)?,
                 "capabilities" => process.capabilities = Some(capabilities(r)?),
                 "rlimits" => r.array(&mut |r| {
-                    process.rlimits.push(rlimit(r)?);
+                    let one = rlimit(r)?;
+                    // "If rlimits contains duplicated entries with same type, the runtime MUST generate an error."
+                    if process.rlimits.iter().any(|other| other.kind == one.kind) {
+                        return Err(r.invalid(format!("{} is named twice", one.kind)));
+                    }
+                    process.rlimits.push(one);
                     Ok(())
                 })?,
                 "noNewPrivileges" => process.no_new_privileges = r.boolean()?,
@@ -71,11 +82,9 @@ impl Process {
                 }
                 "apparmorProfile" => process.apparmor_profile = Some(r.text()?).filter(|p| !p.is_empty()),
                 "selinuxLabel" => process.selinux_label = Some(r.text()?).filter(|l| !l.is_empty()),
-                "scheduler" => return r.refuse_unless_empty("scheduling policies are not available in this version"),
-                "ioPriority" => return r.refuse_unless_empty("I/O priorities are not available in this version"),
-                "execCPUAffinity" => {
-                    return r.refuse_unless_empty("CPU affinity of exec is not available in this version");
-                }
+                "scheduler" => process.scheduler = Some(scheduling::scheduler(r)?),
+                "ioPriority" => process.io_priority = Some(scheduling::io_priority(r)?),
+                "execCPUAffinity" => process.exec_affinity = scheduling::affinity(r)?,
                 "commandLine" => return r.refuse_unless_empty("it is for another platform"),
                 _ => return Ok(Taken::No),
             }
@@ -188,7 +197,12 @@ mod tests {
             r#"{"cwd":"/","user":{"umask":512}}"#,
             r#"{"cwd":"/","oomScoreAdj":1001}"#,
             r#"{"cwd":"/","rlimits":[{"type":"RLIMIT_CORE","soft":2,"hard":1}]}"#,
-            r#"{"cwd":"/","scheduler":{"policy":"SCHED_FIFO"}}"#,
+            r#"{"cwd":"/","rlimits":[{"type":"RLIMIT_CORE","soft":1,"hard":1},{"type":"RLIMIT_CORE","soft":0,"hard":1}]}"#,
+            r#"{"cwd":"/","scheduler":{"policy":"SCHED_NEVER"}}"#,
+            r#"{"cwd":"/","scheduler":{"nice":1}}"#,
+            r#"{"cwd":"/","scheduler":{"policy":"SCHED_OTHER","nice":20}}"#,
+            r#"{"cwd":"/","ioPriority":{"class":"IOPRIO_CLASS_BE","priority":8}}"#,
+            r#"{"cwd":"/","execCPUAffinity":{"initial":"x"}}"#,
         ] {
             assert!(read(text).is_err(), "{text}");
         }

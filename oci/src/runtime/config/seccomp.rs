@@ -1,6 +1,6 @@
 //! `linux.seccomp`, as written; what its names mean on this machine is the compiler's business.
 
-use super::Result;
+use super::{Result, one_of};
 use crate::runtime::json::{Reader, Taken};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,16 @@ pub(crate) enum Operator {
     /// `value` is the mask, `value_two` what remains under it.
     MaskedEqual,
 }
+
+pub(crate) const OPERATORS: [(&str, Operator); 7] = [
+    ("SCMP_CMP_EQ", Operator::Equal),
+    ("SCMP_CMP_GE", Operator::GreaterOrEqual),
+    ("SCMP_CMP_GT", Operator::Greater),
+    ("SCMP_CMP_LE", Operator::LessOrEqual),
+    ("SCMP_CMP_LT", Operator::Less),
+    ("SCMP_CMP_MASKED_EQ", Operator::MaskedEqual),
+    ("SCMP_CMP_NE", Operator::NotEqual),
+];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Argument {
@@ -101,16 +111,7 @@ fn argument(r: &mut Reader<'_>) -> Result<Argument> {
             "valueTwo" => argument.value_two = r.integer()?,
             "op" => {
                 has_operator = true;
-                argument.operator = match &*r.string()? {
-                    "SCMP_CMP_NE" => Operator::NotEqual,
-                    "SCMP_CMP_LT" => Operator::Less,
-                    "SCMP_CMP_LE" => Operator::LessOrEqual,
-                    "SCMP_CMP_EQ" => Operator::Equal,
-                    "SCMP_CMP_GE" => Operator::GreaterOrEqual,
-                    "SCMP_CMP_GT" => Operator::Greater,
-                    "SCMP_CMP_MASKED_EQ" => Operator::MaskedEqual,
-                    other => return Err(r.invalid(format!("{other:?} is not an operator"))),
-                };
+                argument.operator = one_of(r, &OPERATORS)?;
             }
             _ => return Ok(Taken::No),
         }

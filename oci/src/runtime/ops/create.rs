@@ -7,10 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::Machine;
-use super::hooks::{Place, run_all};
+use super::hooks::{Place, run_all, run_every};
 use super::wait::how_it_ended;
 use crate::runtime::cgroup::{self, Cgroup};
-use crate::runtime::child::{self, Ends, FAILED, GO, HOOKS, READY};
+use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, OFFSETS, READY};
 use crate::runtime::config::{Config, Hooks, Resources};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
@@ -62,6 +62,7 @@ pub(crate) fn create(machine: &Machine, id: &ContainerId, options: &CreateOption
         annotations: config.annotations.clone(),
         hooks: config.hooks_text.clone(),
         process: config.process_text.clone(),
+        linux: config.linux.for_exec.clone(),
         ..State::default()
     };
     let mut made = Made::default();
@@ -91,10 +92,12 @@ fn build(
     let resources = config.linux.resources.as_ref().unwrap_or(&none);
     cgroup.apply(resources)?;
     let given = Given {
+        proc: &machine.proc,
         bundle,
         cgroup: &state.cgroup,
         console_socket: options.console_socket.as_deref(),
         preserve_fds: options.preserve_fds,
+        listen_fds: std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0),
         own_capabilities: process::permitted_capabilities().step("read", "own capabilities")?,
     };
     let plan = Plan::build(config, &given, &mut |warning| machine.log.warn(&warning))?;
@@ -102,25 +105,31 @@ fn build(
     state.namespaces = plan.namespaces.kinds();
     if let Some(filter) = &plan.process.seccomp {
         folder.replace(FILTER_FILE, &filter.to_bytes())?;
+        if let (true, Some(seccomp)) = (filter.notifies(), &config.linux.seccomp) {
+            state.listener_path = seccomp.listener_path.clone().unwrap_or_default();
+            state.listener_metadata = seccomp.listener_metadata.clone().unwrap_or_default();
+        }
     }
     let listener = listen(folder, bundle)?;
     let (ours, theirs) = socket::pair().step("create", "channel")?;
-    if let Some(namespace) = &plan.namespaces.pid {
-        process::join_namespace(namespace.as_fd(), libc::CLONE_NEWPID).step("join namespace", "pid")?;
-    }
-    let side = process::clone(plan.namespaces.create, Some(cgroup.fd())).step("clone", "the container's process")?;
-    let (pid, pidfd) = match side {
+    let between = plan.namespaces.go_between();
+    let (flags, into) = if between { (0, None) } else { (plan.namespaces.create, Some(cgroup.fd())) };
+    let (mut pid, mut pidfd) = match process::clone(flags, into).step("clone", "the container's process")? {
         Side::Child => {
             // With our copy of the runtime's end closed, its death is seen as the end of the channel.
             drop(ours);
             // The copy of the locked folder would keep the lock until the exec.
             fs::close_in_child(folder.fd());
-            let ends = Ends { channel: theirs, listener, hooks: has_create_hooks(&config.hooks) };
+            let hooks = has_create_hooks(&config.hooks);
+            let ends = Ends { channel: theirs, listener, hooks, cgroup: Some(cgroup.fd()) };
             child::init(&plan, machine.proc.fd(), &ends)
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
+    if between {
+        (pid, pidfd) = beside(ours.as_fd(), pidfd.as_fd())?;
+    }
     let pidfd = made.pidfd.insert(pidfd);
     state.pid = pid;
     state.start_ticks = machine.proc.stat(pid).map_or(0, |stat| stat.start_ticks);
@@ -131,6 +140,10 @@ fn build(
         let message = message.get(..count).unwrap_or_default();
         if message == READY {
             break;
+        } else if message == OFFSETS {
+            let offsets = plan.namespaces.time_offsets.as_bytes();
+            machine.proc.write(&format!("{pid}/timens_offsets"), offsets).step("set", "linux.timeOffsets")?;
+            socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
         } else if message == HOOKS {
             made.hooks_ran = true;
             create_hooks(&config.hooks, state, pidfd.as_fd())?;
@@ -147,6 +160,20 @@ fn build(
     pidfd.try_clone().step("keep", "the container's pidfd")
 }
 
+/// The container's process, which another one cloned for us.
+fn beside(channel: BorrowedFd<'_>, between: BorrowedFd<'_>) -> Result<(i32, OwnedFd)> {
+    let mut message = [0; 8192];
+    let count = socket::receive(channel, &mut message).step("listen to", "the process in between")?;
+    let message = message.get(..count).unwrap_or_default();
+    let Some(pid) = message.strip_prefix(CLONED).and_then(|rest| rest.first_chunk()) else {
+        return Err(failure(message, between));
+    };
+    process::wait(between).step("wait for", "the process in between")?;
+    let pid = i32::from_le_bytes(*pid);
+    // A child of ours: the number is its own until we have waited for it.
+    Ok((pid, process::pidfd_open(pid).step("open", "the container's process")?))
+}
+
 /// The start socket, bound by its name alone: the path of the folder may be longer than a socket's address.
 fn listen(folder: &Folder, bundle: &Path) -> Result<OwnedFd> {
     fs::chdir_fd(folder.fd()).step("enter", folder.path.display())?;
@@ -161,6 +188,8 @@ fn outside_steps(machine: &Machine, plan: &Plan, pid: i32, channel: BorrowedFd<'
     if let Some((uids, gids)) = &plan.namespaces.maps {
         machine.proc.write(&format!("{pid}/uid_map"), uids.as_bytes()).step("set", "linux.uidMappings")?;
         machine.proc.write(&format!("{pid}/gid_map"), gids.as_bytes()).step("set", "linux.gidMappings")?;
+    }
+    if plan.namespaces.maps.is_some() || plan.namespaces.go_between() {
         socket::send(channel, &[GO]).step("answer", "the container's process")?;
     }
     set_oom_score(machine, pid, plan.process.oom_score_adj)
@@ -210,7 +239,7 @@ fn undo(machine: &Machine, folder: &Folder, hooks: &Hooks, state: &State, made: 
         tell(cgroup.kill().and_then(|()| cgroup.remove()));
     }
     if made.hooks_ran {
-        tell(run_all(&hooks.poststop, &state.document(Status::Stopped), Place::Runtime));
+        run_every(&hooks.poststop, &state.document(Status::Stopped), &machine.log);
     }
     tell(folder.remove());
 }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::Machine;
-use super::hooks::{Place, run_all};
+use super::hooks::run_every;
 use super::kill::open_process;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::error::{Error, Result, Step};
@@ -39,10 +39,8 @@ pub(super) fn delete_locked(machine: &Machine, folder: &Folder, force: bool) -> 
     }
     // Of namespaces and mounts nothing is left: both went with the last process.
     folder.remove()?;
-    if let Err(error) = run_all(&state.hooks()?.poststop, &state.document(Status::Stopped), Place::Runtime) {
-        // Spec, section "Lifecycle": a warning, as if the hook had succeeded.
-        machine.log.warn(&error.to_string());
-    }
+    // Spec, section "Lifecycle": a warning, as if the hook had succeeded.
+    run_every(&state.hooks()?.poststop, &state.document(Status::Stopped), &machine.log);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::Machine;
 use super::create::{failure, set_oom_score};
 use super::kill::open_process;
+use super::listener::last_words;
 use super::wait::foreground;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::child::{self, GO, Guest, READY};
@@ -18,7 +19,7 @@ use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, replace_file};
 use crate::runtime::sys::process::{self, Side};
 use crate::runtime::sys::signal::Signals;
-use crate::runtime::sys::{Errno, fs, socket};
+use crate::runtime::sys::{Errno, fs, schedule, socket};
 
 #[derive(Default)]
 pub(crate) struct ExecOptions {
@@ -87,7 +88,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop((theirs, console));
-    if let Err(error) = drive(machine, &plan, options, pid, pidfd.as_fd(), ours.as_fd()) {
+    if let Err(error) = drive(machine, &state, &plan, options, pid, pidfd.as_fd(), ours.as_fd()) {
         let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(pidfd.as_fd());
         return Err(error);
@@ -102,6 +103,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
 /// From the clone to the program: first READY, then silence, which is the channel closing by the exec.
 fn drive(
     machine: &Machine,
+    state: &State,
     plan: &ProcessPlan,
     options: &ExecOptions,
     pid: i32,
@@ -112,7 +114,7 @@ fn drive(
     for expected in [READY, &[]] {
         socket::send(channel, &[GO]).step("answer", "the process")?;
         let mut message = [0; 8192];
-        let count = socket::receive(channel, &mut message).step("listen to", "the process")?;
+        let count = last_words(channel, state, Status::Running, pid, &mut message)?;
         let message = message.get(..count).unwrap_or_default();
         if message != expected {
             return Err(failure(message, pidfd));
@@ -178,8 +180,17 @@ fn plan(machine: &Machine, state: &State, options: &ExecOptions) -> Result<Proce
     }
     let own = process::permitted_capabilities().step("read", "own capabilities")?;
     let grantable = if state.namespaces & NamespaceKind::User.flag() != 0 { u64::MAX } else { own };
-    let home = home(machine, state, &process);
-    ProcessPlan::new(&process, home.as_deref(), grantable, &mut |warning| machine.log.warn(&warning)).map_err(wrong)
+    let home: Vec<String> = home(machine, state, &process).into_iter().collect();
+    let linux = state.linux()?;
+    let mut warn = |warning: String| machine.log.warn(&warning);
+    let mut plan = ProcessPlan::new(&process, &linux, &home, grantable, &mut warn).map_err(wrong)?;
+    if let Some(cpus) = &process.exec_affinity.initial {
+        // The process inherits it; without a word on afterwards it may then use all the cgroup allows.
+        schedule::set_affinity(cpus).step("set", "process.execCPUAffinity.initial")?;
+        plan.affinity = Some([u64::MAX; 16]);
+    }
+    plan.affinity = process.exec_affinity.after.or(plan.affinity);
+    Ok(plan)
 }
 
 /// By the root of the container's first process, as it is mounted now.

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::wait::Ended;
+use crate::runtime::cli::Log;
 use crate::runtime::config::Hook;
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::store::write_all;
@@ -19,6 +20,15 @@ pub(super) enum Place<'a> {
 /// In order; the first that fails ends it (spec, section "Lifecycle").
 pub(super) fn run_all(hooks: &[Hook], state: &str, place: Place<'_>) -> Result<()> {
     hooks.iter().try_for_each(|hook| run(hook, state, place))
+}
+
+/// Every one of them, whatever becomes of the others; what fails is told.
+pub(super) fn run_every(hooks: &[Hook], state: &str, log: &Log) {
+    for hook in hooks {
+        if let Err(error) = run(hook, state, Place::Runtime) {
+            log.warn(&error.to_string());
+        }
+    }
 }
 
 fn run(hook: &Hook, state: &str, place: Place<'_>) -> Result<()> {

@@ -5,6 +5,7 @@ mod delete;
 mod exec;
 mod hooks;
 mod kill;
+mod listener;
 mod protect;
 mod query;
 mod run;

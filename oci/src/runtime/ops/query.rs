@@ -2,9 +2,12 @@
 
 use super::Machine;
 use crate::runtime::cgroup::Cgroup;
+use crate::runtime::config::{MEMORY_FLAGS, MEMORY_MODES, NamespaceKind, OPERATORS};
 use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::id::ContainerId;
 use crate::runtime::json::Writer;
+use crate::runtime::plan::known_mount_options;
+use crate::runtime::seccomp;
 use crate::runtime::state::{START_SOCKET, State, Status};
 
 fn status(machine: &Machine, id: &ContainerId, state: &State) -> Status {
@@ -71,51 +74,44 @@ pub(crate) fn ps(machine: &Machine, id: &ContainerId, json: bool) -> Result<Stri
     Ok(out)
 }
 
-const MOUNT_OPTIONS: &str = "async atime bind defaults dev diratime exec loud mand noatime nodev nodiratime noexec noiversion \
-    nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev rdiratime relatime rexec rnoatime \
-    rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared rslave \
-    rstrictatime rsuid rsymfollow runbindable rw shared silent slave strictatime suid symfollow unbindable";
-
-const SECCOMP_ACTIONS: [&str; 8] = [
-    "SCMP_ACT_ALLOW",
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_KILL_THREAD",
-    "SCMP_ACT_LOG",
-    "SCMP_ACT_TRACE",
-    "SCMP_ACT_TRAP",
-];
-const SECCOMP_OPERATORS: [&str; 7] =
-    ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
-const SECCOMP_ARCHS: [&str; 4] = ["SCMP_ARCH_AARCH64", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"];
-const SECCOMP_FLAGS: [&str; 3] =
-    ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"];
-
-/// The "features" document (spec, section "Linux Features Structure"): what this build honours, and nothing more.
+/// The "features" document (spec, features.md and features-linux.md): what this build honours, whether or not this machine can.
+/// The words are those of the tables config.json is read with.
 pub(crate) fn features() -> String {
     let hooks = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-    let namespaces = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
-    let options: Vec<&str> = MOUNT_OPTIONS.split_ascii_whitespace().collect();
     let mut capabilities: Vec<String> = caps::all().into_iter().map(|cap| cap.to_string()).collect();
     capabilities.sort();
     let mut w = Writer::new();
     w.open('{').name("ociVersionMin").string("1.0.0").name("ociVersionMax").string("1.3.0");
-    w.strings("hooks", &hooks).strings("mountOptions", &options);
-    w.name("linux").open('{').strings("namespaces", &namespaces).strings("capabilities", &capabilities);
-    w.name("cgroup").open('{').name("v1").boolean(false).name("v2").boolean(true).name("systemd").boolean(false);
-    w.name("systemdUser").boolean(false).name("rdma").boolean(true).close('}');
-    w.name("seccomp").open('{').name("enabled").boolean(true).strings("actions", &SECCOMP_ACTIONS);
-    w.strings("operators", &SECCOMP_OPERATORS).strings("archs", &SECCOMP_ARCHS);
-    w.strings("knownFlags", &SECCOMP_FLAGS).strings("supportedFlags", &SECCOMP_FLAGS).close('}');
-    for name in ["apparmor", "selinux", "intelRdt", "netDevices"] {
-        w.name(name).open('{').name("enabled").boolean(false).close('}');
+    w.strings("hooks", &hooks).strings("mountOptions", &known_mount_options());
+    w.name("linux").open('{').strings("namespaces", &words(&NamespaceKind::ALL)).strings("capabilities", &capabilities);
+    w.name("cgroup").open('{');
+    for (name, has) in [("v1", false), ("v2", true), ("systemd", false), ("systemdUser", false), ("rdma", true)] {
+        w.name(name).boolean(has);
     }
-    w.name("mountExtensions").open('{').name("idmap").open('{').name("enabled").boolean(false);
+    w.close('}');
+    let flags = words(&seccomp::FLAGS);
+    w.name("seccomp").open('{').name("enabled").boolean(true).strings("actions", &words(&seccomp::ACTIONS));
+    w.strings("operators", &words(&OPERATORS)).strings("archs", &seccomp::ARCHITECTURES);
+    w.strings("knownFlags", &flags).strings("supportedFlags", &flags).close('}');
+    w.name("intelRdt").open('{');
+    for name in ["enabled", "schemata", "monitoring"] {
+        w.name(name).boolean(true);
+    }
+    w.close('}');
+    w.name("memoryPolicy").open('{').strings("modes", &words(&MEMORY_MODES)).strings("flags", &words(&MEMORY_FLAGS));
+    w.close('}');
+    for name in ["apparmor", "selinux", "netDevices"] {
+        w.name(name).open('{').name("enabled").boolean(true).close('}');
+    }
+    w.name("mountExtensions").open('{').name("idmap").open('{').name("enabled").boolean(true);
     w.close('}').close('}').close('}');
     w.name("annotations").open('{').name("org.orlop.version").string(env!("CARGO_PKG_VERSION")).close('}');
     w.close('}');
     w.finish() + "\n"
+}
+
+fn words<T>(table: &[(&'static str, T)]) -> Vec<&'static str> {
+    table.iter().map(|(word, _)| *word).collect()
 }
 
 /// A config.json to start from; never over one that exists.

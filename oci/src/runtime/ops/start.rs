@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use super::Machine;
 use super::create::failure;
 use super::hooks::{Place, run_all};
+use super::listener::last_words;
 use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::id::ContainerId;
 use crate::runtime::state::{START_SOCKET, State, Status};
@@ -41,21 +42,22 @@ pub(super) fn start_locked(machine: &Machine, folder: &Folder) -> Result<()> {
     };
     // The connection closes when the program runs; before that it carries what went wrong.
     let mut message = [0; 8192];
-    let count = match socket::receive(connection.as_fd(), &mut message) {
+    let count = match last_words(connection.as_fd(), &state, Status::Created, state.pid, &mut message) {
         Ok(count) => count,
-        // The process died with our connection in its queue: nothing was said.
-        Err(Errno(libc::ECONNRESET)) => 0,
-        Err(errno) => return Err(errno).step("listen to", "the container's process"),
+        Err(error) => {
+            // Without its listener the container would wait for answers for ever.
+            let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
+            return Err(error);
+        }
     };
     started(folder)?;
     if count > 0 {
         return Err(failure(message.get(..count).unwrap_or_default(), pidfd.as_fd()));
     }
-    if let Err(error) = run_all(&hooks.poststart, &state.document(Status::Running), Place::Runtime) {
-        // Spec, section "Lifecycle": a warning, and the life goes on.
-        machine.log.warn(&error.to_string());
-    }
-    Ok(())
+    run_all(&hooks.poststart, &state.document(Status::Running), Place::Runtime).inspect_err(|_| {
+        // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
+        let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
+    })
 }
 
 /// From now on the state is `running`.

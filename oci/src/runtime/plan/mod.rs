@@ -3,12 +3,14 @@
 
 mod devices;
 mod home;
+mod idmap;
 mod mounts;
 mod namespaces;
 mod options;
 mod process;
 mod sysctl;
 
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -17,10 +19,12 @@ pub(crate) use devices::{DevicePlan, Node};
 pub(crate) use home::missing_home;
 pub(crate) use mounts::{MountStep, Root, Source};
 pub(crate) use namespaces::Namespaces;
+pub(crate) use options::known as known_mount_options;
 pub(crate) use process::ProcessPlan;
 
 use super::config::{Config, ConfigError, NamespaceKind};
 use super::error::{Error, Result, Step, c_string};
+use super::procfs::Procfs;
 use super::seccomp::Filter;
 use super::sys::socket;
 
@@ -45,10 +49,13 @@ pub(crate) struct Plan {
 
 /// What the command line adds to config.json.
 pub(crate) struct Given<'a> {
+    pub(crate) proc: &'a Procfs,
     pub(crate) bundle: &'a Path,
     pub(crate) cgroup: &'a str,
     pub(crate) console_socket: Option<&'a Path>,
     pub(crate) preserve_fds: u32,
+    /// Sockets the caller passes on by LISTEN_FDS (spec, section "File descriptors"), in front of those of --preserve-fds.
+    pub(crate) listen_fds: u32,
     /// The capabilities the runtime itself has.
     pub(crate) own_capabilities: u64,
 }
@@ -61,15 +68,19 @@ impl Plan {
     pub(crate) fn build(config: &Config, given: &Given<'_>, warn: &mut dyn FnMut(String)) -> Result<Plan> {
         let wrong = |error: ConfigError| Error::Config { file: "config.json".to_owned(), error };
         refuse_unbuilt(config).map_err(wrong)?;
-        let namespaces = Namespaces::new(&config.linux)?;
+        let namespaces = Namespaces::new(&config.linux, given.proc)?;
         let user_namespace = namespaces.has(NamespaceKind::User);
         // In a user namespace of its own the container's root can be given everything.
         let grantable = if user_namespace { u64::MAX } else { given.own_capabilities };
         let given_process = config.process.as_ref().ok_or_else(|| wrong(ConfigError::missing("process")))?;
         let root = mounts::root(config, &rootfs_path(config, given.bundle))?;
-        let home = missing_home(&given_process.env, root.tree.as_fd(), given_process.user.uid);
-        let mut process = ProcessPlan::new(given_process, home.as_deref(), grantable, warn).map_err(wrong)?;
-        process.personality = config.linux.personality;
+        let mut more: Vec<String> =
+            missing_home(&given_process.env, root.tree.as_fd(), given_process.user.uid).into_iter().collect();
+        if given.listen_fds > 0 {
+            // The protocol of sd_listen_fds(3): the program is the first process, wherever it looks from.
+            more.extend([format!("LISTEN_FDS={}", given.listen_fds), "LISTEN_PID=1".to_owned()]);
+        }
+        let mut process = ProcessPlan::new(given_process, &config.linux, &more, grantable, warn).map_err(wrong)?;
         process.seccomp = config.linux.seccomp.as_ref().map(Filter::compile).transpose().map_err(wrong)?;
         for (name, field) in [(&config.hostname, "hostname"), (&config.domainname, "domainname")] {
             if name.is_some() && !namespaces.has(NamespaceKind::Uts) {
@@ -81,6 +92,12 @@ impl Plan {
             cgroup: given.cgroup,
             own_cgroup_namespace: namespaces.has(NamespaceKind::Cgroup),
             user_namespace,
+            idmaps: idmap::Idmaps {
+                proc: given.proc,
+                linux: &config.linux,
+                joined: namespaces.user.as_ref().map(AsFd::as_fd),
+                last: RefCell::new(None),
+            },
         };
         let console = console(process.terminal, given.console_socket)?;
         let steps = config.mounts.iter().enumerate().map(|(index, one)| mounts::step(index, one, &around));
@@ -98,7 +115,7 @@ impl Plan {
             mounts,
             console,
             process,
-            preserve_fds: given.preserve_fds,
+            preserve_fds: given.preserve_fds + given.listen_fds,
             namespaces,
         })
     }

@@ -3,9 +3,10 @@
 //! child never looks at a path of the host).
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use super::idmap::Idmaps;
 use super::options::{Bind, Options, propagation};
 use crate::runtime::config::{Config, ConfigError, Mount};
 use crate::runtime::error::{Error, Result, Step, c_string};
@@ -15,6 +16,8 @@ use crate::runtime::sys::{fs, mount};
 pub(crate) enum Source {
     /// A detached clone, ready to attach.
     Tree(OwnedFd),
+    /// What is mounted there already gets other attributes: its own, and those of everything below.
+    Remount(Attributes),
     /// A file system to create in the container's namespaces, with its parameters.
     FileSystem { kind: CString, parameters: Vec<(CString, Option<CString>)>, attributes: u64 },
 }
@@ -29,6 +32,9 @@ pub(crate) struct MountStep {
     pub(crate) no_links: bool,
     /// May lie inside the container's /proc (files such as /proc/uptime, as lxcfs does).
     pub(crate) inside_proc: bool,
+    /// A new tmpfs: filled with what the image has there, or at least of its mode.
+    pub(crate) copy_up: bool,
+    pub(crate) keep_mode: bool,
     /// Sealed when all is mounted: other targets may have to be made inside it first.
     pub(crate) seal: bool,
     pub(crate) recursive: Attributes,
@@ -49,6 +55,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) cgroup: &'a str,
     pub(super) own_cgroup_namespace: bool,
     pub(super) user_namespace: bool,
+    pub(super) idmaps: Idmaps<'a>,
 }
 
 pub(super) fn root(config: &Config, rootfs: &Path) -> Result<Root> {
@@ -89,12 +96,8 @@ pub(super) fn normal(path: &str) -> PathBuf {
 
 pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Result<MountStep> {
     let at = |field: &str| format!("mounts[{index}].{field}");
-    let options = Options::parse(&given.options).map_err(|why| invalid(at("options"), why))?;
+    let options = Options::parse(&given.options);
     let destination = normal(&given.destination);
-    if options.idmap.is_some() || !given.uid_mappings.is_empty() || !given.gid_mappings.is_empty() {
-        let error = ConfigError::unsupported(at("uidMappings"), "idmapped mounts are not available in this version");
-        return Err(Error::Config { file: "config.json".to_owned(), error });
-    }
     let binds = options.bind.is_some() || given.kind.as_deref() == Some("bind");
     let kind = given.kind.as_deref().unwrap_or("none");
     let source = given.source.as_deref().unwrap_or(kind);
@@ -110,14 +113,28 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
         target_is_folder: true,
         no_links: !binds && matches!(kind, "proc" | "sysfs"),
         inside_proc,
+        copy_up: options.copy_up,
+        keep_mode: kind == "tmpfs" && !options.data.iter().any(|(name, _)| name == "mode"),
         seal: false,
         recursive: Attributes { set: options.recursive.set, clear: options.recursive.clear, ..Attributes::default() },
         propagation: options.propagation,
     };
-    if binds {
-        if let Some((name, _)) = options.data.iter().find(|(name, _)| !neutral_for_bind(name)) {
-            return Err(invalid(at("options"), format!("a bind mount has no option {name:?}")));
-        }
+    let idmap = around.idmaps.wanted(given, &options).map_err(|why| invalid(at("uidMappings"), why))?;
+    if options.copy_up && (binds || kind != "tmpfs") {
+        return Err(invalid(at("options"), "tmpcopyup is for a tmpfs"));
+    }
+    if idmap.is_some() && !binds {
+        return Err(invalid(at("uidMappings"), "only bind mounts can be idmapped"));
+    }
+    if (binds || options.remount)
+        && let Some(name) = options.not_for_bind()
+    {
+        return Err(invalid(at("options"), format!("a bind mount has no option {name:?}")));
+    }
+    if options.remount {
+        let own = Attributes { set: options.own.set, clear: options.own.clear, ..Attributes::default() };
+        step.source = Source::Remount(own);
+    } else if binds {
         let source = given.source.as_deref().ok_or_else(|| invalid(at("source"), "a bind mount needs a source"))?;
         let path = around.bundle.join(source);
         let tree = bind(&mut step, &path, &options, false)?;
@@ -126,6 +143,15 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
                 return Err(invalid(at("destination"), "only a procfs may be mounted on /proc"));
             }
             step.inside_proc = true;
+        }
+        if let Some((recursive, namespace)) = idmap {
+            let attributes = Attributes {
+                set: mount::IDMAP,
+                userns_fd: u64::from(namespace.as_raw_fd().unsigned_abs()),
+                ..Attributes::default()
+            };
+            mount::set_attributes(tree.as_fd(), recursive, &attributes)
+                .step("map the ids of", step.label.to_string_lossy())?;
         }
         step.source = Source::Tree(tree);
     } else if matches!(kind, "cgroup" | "cgroup2") {
@@ -136,11 +162,6 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
         file_system(&mut step, kind, source, &options);
     }
     Ok(step)
-}
-
-/// Options that change nothing for a bind mount: the defaults of mount(8).
-fn neutral_for_bind(name: &str) -> bool {
-    matches!(name, "async" | "loud" | "nomand" | "noiversion" | "nolazytime" | "mand" | "silent")
 }
 
 /// Over /proc or below it only a procfs or a few files may be mounted: anything else could take the runtime's or the

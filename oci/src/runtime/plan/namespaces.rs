@@ -1,9 +1,10 @@
 //! Which namespaces the container gets: new ones, and existing ones by path.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use crate::runtime::config::{ConfigError, IdMapping, Linux, NamespaceKind};
 use crate::runtime::error::{Error, Result, Step, c_string};
+use crate::runtime::procfs::Procfs;
 use crate::runtime::sys::fs;
 
 pub(crate) struct Namespaces {
@@ -13,8 +14,9 @@ pub(crate) struct Namespaces {
     /// before it moves the child; a time namespace must have its offsets before anybody is in it.
     pub(crate) unshare: i32,
     pub(crate) join: Vec<(NamespaceKind, OwnedFd)>,
-    /// Joined by the runtime itself before the clone, because only children enter it.
+    /// Joined before the clone: only children enter a pid namespace, and what is created later belongs to the user namespace.
     pub(crate) pid: Option<OwnedFd>,
+    pub(crate) user: Option<OwnedFd>,
     /// Content of uid_map and gid_map, written by the runtime.
     pub(crate) maps: Option<(String, String)>,
     /// Content of timens_offsets.
@@ -24,12 +26,13 @@ pub(crate) struct Namespaces {
 }
 
 impl Namespaces {
-    pub(super) fn new(linux: &Linux) -> Result<Namespaces> {
+    pub(super) fn new(linux: &Linux, proc: &Procfs) -> Result<Namespaces> {
         let mut all = Namespaces {
             create: 0,
             unshare: 0,
             join: Vec::new(),
             pid: None,
+            user: None,
             maps: None,
             time_offsets: String::new(),
             kinds: 0,
@@ -37,7 +40,7 @@ impl Namespaces {
         for (index, one) in linux.namespaces.iter().enumerate() {
             all.kinds |= one.kind.flag();
             match &one.path {
-                Some(path) => all.join(one.kind, path, &format!("linux.namespaces[{index}].path"))?,
+                Some(path) => all.join(one.kind, path, proc, &format!("linux.namespaces[{index}].path"))?,
                 None if matches!(one.kind, NamespaceKind::Cgroup | NamespaceKind::Time) => {
                     all.unshare |= one.kind.flag();
                 }
@@ -55,32 +58,31 @@ impl Namespaces {
                 let why = "needs a new time namespace in linux.namespaces";
                 return Err(wrong(ConfigError::invalid("linux.timeOffsets", why)));
             }
-            if all.creates(NamespaceKind::User) {
-                let why = "together with a new user namespace it is not available in this version";
-                return Err(wrong(ConfigError::unsupported("linux.timeOffsets", why)));
-            }
             let lines = linux.time_offsets.iter().map(|(clock, s, ns)| format!("{clock} {s} {ns}\n"));
             all.time_offsets = lines.collect();
         }
         Ok(all)
     }
 
-    fn join(&mut self, kind: NamespaceKind, path: &str, field: &str) -> Result<()> {
-        let why = match kind {
-            NamespaceKind::Mount => Some("the container's root is built in a mount namespace of its own"),
-            NamespaceKind::User => Some("joining a user namespace is not available in this version"),
-            _ => None,
-        };
-        if let Some(why) = why {
-            return Err(Error::Config { file: "config.json".to_owned(), error: ConfigError::unsupported(field, why) });
-        }
+    fn join(&mut self, kind: NamespaceKind, path: &str, proc: &Procfs, field: &str) -> Result<()> {
         let fd = fs::open_host(&c_string(path), libc::O_RDONLY, 0).step("open namespace", path)?;
-        if kind == NamespaceKind::Pid {
-            self.pid = Some(fd);
-        } else {
-            self.join.push((kind, fd));
+        if kind == NamespaceKind::Mount && is_of_the_machine(fd.as_fd(), proc) {
+            // The container's root becomes the root of the namespace, for everybody in it.
+            let error = ConfigError::invalid(field, "is the runtime's own mount namespace, or that of the machine");
+            return Err(Error::Config { file: "config.json".to_owned(), error });
+        }
+        match kind {
+            NamespaceKind::Pid => self.pid = Some(fd),
+            NamespaceKind::User => self.user = Some(fd),
+            _ => self.join.push((kind, fd)),
         }
         Ok(())
+    }
+
+    /// Whether the container's process cannot be cloned by the runtime itself: somebody in between has to join first. A namespace
+    /// that exists cannot belong to a user namespace that is made just now, so it is joined with the rights of the one before.
+    pub(crate) fn go_between(&self) -> bool {
+        self.user.is_some() || self.pid.is_some() || (self.maps.is_some() && !self.join.is_empty())
     }
 
     /// Whether the container has one of its own, new or joined.
@@ -95,6 +97,14 @@ impl Namespaces {
     pub(crate) fn kinds(&self) -> i32 {
         self.kinds
     }
+}
+
+fn is_of_the_machine(namespace: BorrowedFd<'_>, proc: &Procfs) -> bool {
+    let inode = |fd: BorrowedFd<'_>| fs::stat(fd).map(|stat| stat.st_ino).ok();
+    let mut others = [c"self/ns/mnt", c"1/ns/mnt"].into_iter();
+    others.any(|path| {
+        fs::open_at(proc.fd(), path, libc::O_RDONLY, 0).is_ok_and(|fd| inode(fd.as_fd()) == inode(namespace))
+    })
 }
 
 fn maps(linux: &Linux, creates_user: bool) -> std::result::Result<Option<(String, String)>, ConfigError> {
@@ -119,6 +129,6 @@ fn maps(linux: &Linux, creates_user: bool) -> std::result::Result<Option<(String
     Ok(Some((lines(&linux.uid_mappings), lines(&linux.gid_mappings))))
 }
 
-fn lines(mappings: &[IdMapping]) -> String {
+pub(super) fn lines(mappings: &[IdMapping]) -> String {
     mappings.iter().map(|one| format!("{} {} {}\n", one.container, one.host, one.size)).collect()
 }

@@ -3,10 +3,11 @@
 use std::ffi::CString;
 use std::str::FromStr as _;
 
-use crate::runtime::config::{Capabilities, ConfigError, Process, RLimit};
+use crate::runtime::config::{Capabilities, ConfigError, Linux, MemoryPolicy, Process, RLimit};
 use crate::runtime::error::c_string;
 use crate::runtime::seccomp::Filter;
 use crate::runtime::sys::process::{CapabilitySets, StringList};
+use crate::runtime::sys::schedule::{NumberSet, SchedulerAttributes};
 
 pub(crate) struct ProcessPlan {
     pub(crate) args: StringList,
@@ -29,6 +30,11 @@ pub(crate) struct ProcessPlan {
     pub(crate) console_size: Option<(u16, u16)>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) personality: Option<u64>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
+    pub(crate) scheduler: Option<SchedulerAttributes>,
+    pub(crate) io_priority: Option<u32>,
+    /// For exec alone: the CPUs once it is in the container's cgroup.
+    pub(crate) affinity: Option<NumberSet>,
     pub(crate) seccomp: Option<Filter>,
 }
 
@@ -37,10 +43,11 @@ type Result<T> = std::result::Result<T, ConfigError>;
 impl ProcessPlan {
     /// `grantable` are the capabilities this machine can give; what is asked beyond them is told to `warn`
     /// (spec: "SHOULD NOT fail").
-    /// `home` is added to the environment.
+    /// `more` is added to the environment.
     pub(crate) fn new(
         process: &Process,
-        home: Option<&str>,
+        linux: &Linux,
+        more: &[String],
         grantable: u64,
         warn: &mut dyn FnMut(String),
     ) -> Result<ProcessPlan> {
@@ -72,7 +79,7 @@ impl ProcessPlan {
             candidates: candidates(program, &process.env),
             name: c_string(program.as_str()),
             args: strings(process.args.iter().map(String::as_str)),
-            env: strings(process.env.iter().map(String::as_str).chain(home)),
+            env: strings(process.env.iter().map(String::as_str).chain(more.iter().map(String::as_str))),
             cwd: c_string(process.cwd.as_str()),
             uid: process.user.uid,
             gid: process.user.gid,
@@ -87,7 +94,11 @@ impl ProcessPlan {
             terminal: process.terminal,
             console_size: process.console_size.filter(|_| process.terminal),
             oom_score_adj: process.oom_score_adj,
-            personality: None,
+            personality: linux.personality,
+            memory_policy: linux.memory_policy.clone(),
+            scheduler: process.scheduler.clone(),
+            io_priority: process.io_priority,
+            affinity: None,
             seccomp: None,
         })
     }
@@ -156,7 +167,9 @@ mod tests {
 
     fn plan_of(json: &str, grantable: u64) -> (Result<ProcessPlan>, Vec<String>) {
         let mut warnings = Vec::new();
-        let plan = ProcessPlan::new(&parse_process(json).unwrap(), None, grantable, &mut |w| warnings.push(w));
+        let plan = ProcessPlan::new(&parse_process(json).unwrap(), &Linux::default(), &[], grantable, &mut |w| {
+            warnings.push(w);
+        });
         (plan, warnings)
     }
 

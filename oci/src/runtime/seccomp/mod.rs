@@ -9,6 +9,7 @@ mod table;
 mod tree;
 
 use super::config::{ConfigError, Seccomp, SyscallRule};
+pub(crate) use table::ARCHITECTURES;
 use table::Arch;
 
 /// A program, one u64 an instruction (`struct sock_filter`), and the flags of seccomp(2).
@@ -28,8 +29,13 @@ const KILL_THREAD: Answer = 0;
 const TRAP: Answer = 0x0003_0000;
 const ERRNO: Answer = 0x0005_0000;
 const TRACE: Answer = 0x7ff0_0000;
+const NOTIFY: Answer = 0x7fc0_0000;
 const LOG: Answer = 0x7ffc_0000;
 const ALLOW: Answer = 0x7fff_0000;
+
+const TSYNC: u32 = 1;
+const NEW_LISTENER: u32 = 8;
+const WAIT_KILLABLE: u32 = 32;
 
 /// The answer for one system call: rules with conditions in their order, then the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,9 +46,8 @@ struct Call<'a> {
 
 impl Filter {
     pub(crate) fn compile(seccomp: &Seccomp) -> Result<Filter> {
-        if seccomp.listener_path.is_some() || seccomp.listener_metadata.is_some() {
-            let why = "notifications are not available in this version";
-            return Err(ConfigError::unsupported("linux.seccomp.listenerPath", why));
+        if seccomp.listener_metadata.is_some() && seccomp.listener_path.is_none() {
+            return Err(ConfigError::invalid("linux.seccomp.listenerMetadata", "needs a listenerPath"));
         }
         let default = answer(&seccomp.default_action, seccomp.default_errno, "linux.seccomp.defaultAction")?;
         let answers =
@@ -59,7 +64,16 @@ impl Filter {
             let why = format!("is too large: {} instructions of at most 4096", program.len());
             return Err(ConfigError::invalid("linux.seccomp", why));
         }
-        Ok(Filter { program, flags: flags(&seccomp.flags)? })
+        let notifies = default == NOTIFY || answers.contains(&NOTIFY);
+        if notifies {
+            check_listener(seccomp, default, &answers)?;
+        }
+        Ok(Filter { program, flags: flags(&seccomp.flags, notifies)? })
+    }
+
+    /// Whether loading it gives a descriptor to be handed to the listener.
+    pub(crate) fn notifies(&self) -> bool {
+        self.flags & NEW_LISTENER != 0
     }
 
     /// For the container's folder.
@@ -77,6 +91,20 @@ impl Filter {
         let (flags, program) = words.split_first()?;
         Some(Filter { program: program.to_vec(), flags: u32::try_from(*flags).ok()? })
     }
+}
+
+/// Somebody has to listen, and the way there must not itself wait for an answer.
+fn check_listener(seccomp: &Seccomp, default: Answer, answers: &[Answer]) -> Result<()> {
+    if seccomp.listener_path.is_none() {
+        return Err(ConfigError::invalid("linux.seccomp.listenerPath", "is required by SCMP_ACT_NOTIFY and missing"));
+    }
+    let mut named =
+        seccomp.rules.iter().zip(answers).filter(|(rule, _)| rule.names.iter().any(|name| name == "sendmsg"));
+    if named.clone().any(|(_, answer)| *answer == NOTIFY) || (default == NOTIFY && named.next().is_none()) {
+        let why = "SCMP_ACT_NOTIFY cannot be used for sendmsg: the listener's descriptor is handed over with it";
+        return Err(ConfigError::invalid("linux.seccomp.syscalls", why));
+    }
+    Ok(())
 }
 
 /// A rule's call, the rule, and the rule's answer.
@@ -171,50 +199,51 @@ fn add<'a>(call: &mut Call<'a>, rule: &'a SyscallRule, answer: Answer) {
     }
 }
 
+/// What an action answers, and the errno behind it if it takes one.
+pub(crate) const ACTIONS: [(&str, u32); 9] = [
+    ("SCMP_ACT_ALLOW", ALLOW),
+    ("SCMP_ACT_ERRNO", ERRNO),
+    ("SCMP_ACT_KILL", KILL_THREAD),
+    ("SCMP_ACT_KILL_PROCESS", KILL_PROCESS),
+    ("SCMP_ACT_KILL_THREAD", KILL_THREAD),
+    ("SCMP_ACT_LOG", LOG),
+    ("SCMP_ACT_NOTIFY", NOTIFY),
+    ("SCMP_ACT_TRACE", TRACE),
+    ("SCMP_ACT_TRAP", TRAP),
+];
+
+/// SECCOMP_FILTER_FLAG_*.
+pub(crate) const FLAGS: [(&str, u32); 4] = [
+    ("SECCOMP_FILTER_FLAG_LOG", 2),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", 4),
+    ("SECCOMP_FILTER_FLAG_TSYNC", TSYNC),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", WAIT_KILLABLE),
+];
+
 fn answer(action: &str, errno: Option<u32>, path: &str) -> Result<Answer> {
-    let plain = match action {
-        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => KILL_THREAD,
-        "SCMP_ACT_KILL_PROCESS" => KILL_PROCESS,
-        "SCMP_ACT_TRAP" => TRAP,
-        "SCMP_ACT_LOG" => LOG,
-        "SCMP_ACT_ALLOW" => ALLOW,
-        "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE" => {
-            let base = if action == "SCMP_ACT_ERRNO" { ERRNO } else { TRACE };
-            // The kernel's largest errno (MAX_ERRNO).
-            return match errno.unwrap_or(libc::EPERM.unsigned_abs()) {
-                errno @ 0..=4095 => Ok(base | errno),
-                errno => Err(ConfigError::invalid(path, format!("{errno} is not an errno"))),
-            };
-        }
-        "SCMP_ACT_NOTIFY" => {
-            return Err(ConfigError::unsupported(path, "notifications are not available in this version"));
-        }
-        other => return Err(ConfigError::invalid(path, format!("{other:?} is not an action"))),
+    let Some((_, plain)) = ACTIONS.iter().find(|(name, _)| *name == action) else {
+        return Err(ConfigError::invalid(path, format!("{action:?} is not an action")));
     };
-    // Spec: "An action that does not support this MUST throw an error."
-    match errno {
-        Some(_) => Err(ConfigError::invalid(path, format!("{action} takes no errno"))),
-        None => Ok(plain),
+    match (*plain, errno) {
+        // The kernel's largest errno (MAX_ERRNO).
+        (ERRNO | TRACE, Some(4096..)) => Err(ConfigError::invalid(path, "its errno is larger than 4095")),
+        (ERRNO | TRACE, errno) => Ok(plain | errno.unwrap_or(libc::EPERM.unsigned_abs())),
+        (_, None) => Ok(*plain),
+        // Spec: "When the action doesn't support an errno, the runtime MUST print and error and fail."
+        (_, Some(_)) => Err(ConfigError::invalid(path, format!("{action} takes no errno"))),
     }
 }
 
-fn flags(names: &[String]) -> Result<u32> {
-    let mut flags = 0;
+fn flags(names: &[String], notifies: bool) -> Result<u32> {
+    let mut all = 0;
     for name in names {
-        flags |= match name.as_str() {
-            "SECCOMP_FILTER_FLAG_TSYNC" => 1,
-            "SECCOMP_FILTER_FLAG_LOG" => 2,
-            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => 4,
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
-                return Err(ConfigError::unsupported(
-                    "linux.seccomp.flags",
-                    "notifications are not available in this version",
-                ));
-            }
-            other => return Err(ConfigError::invalid("linux.seccomp.flags", format!("{other:?} is not a flag"))),
-        };
+        let flag = FLAGS.iter().find(|(word, _)| word == name);
+        let why = || ConfigError::invalid("linux.seccomp.flags", format!("{name:?} is not a flag"));
+        all |= flag.ok_or_else(why)?.1;
     }
-    Ok(flags)
+    // A filter is loaded into the one thread there is, and the kernel gives a listener only where it need not choose between
+    // threads; without a listener nobody could be waited for.
+    Ok(if notifies { all & !TSYNC | NEW_LISTENER } else { all & !WAIT_KILLABLE })
 }
 
 #[cfg(test)]

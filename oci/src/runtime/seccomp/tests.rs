@@ -132,12 +132,13 @@ fn rules_of_one_call_are_tried_in_order_and_conditions_joined() {
 fn what_cannot_be_honoured_is_refused() {
     for (text, words) in [
         (r#"{"defaultAction":"SCMP_ACT_MAYBE"}"#, "is not an action"),
-        (r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#, "linux.seccomp.defaultAction: is not supported"),
+        (r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#, "linux.seccomp.listenerPath: "),
         (r#"{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1}"#, "takes no errno"),
-        (r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":5000}"#, "is not an errno"),
+        (r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":5000}"#, "its errno is larger than 4095"),
         (r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["X"]}"#, "linux.seccomp.flags"),
         (r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["PDP11"]}"#, "linux.seccomp.architectures"),
-        (r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/x"}"#, "linux.seccomp.listenerPath"),
+        (r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerMetadata":"x"}"#, "linux.seccomp.listenerMetadata"),
+        (r#"{"defaultAction":"SCMP_ACT_NOTIFY","listenerPath":"/x"}"#, "SCMP_ACT_NOTIFY cannot be used for sendmsg"),
     ] {
         let error = profile(text).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");

@@ -25,8 +25,6 @@ pub(crate) enum Walk {
     InRootNoLinks,
     /// Below the folder, no links, and never onto another mount: for our own procfs and the cgroup tree.
     OneMount,
-    /// The same with procfs's own relative links (`self`), but no magic ones.
-    OneMountSelf,
     /// Anywhere, but no magic links (`/proc/self/fd/N`): for the working directory, once the root is the container's.
     NoMagic,
 }
@@ -37,7 +35,6 @@ impl Walk {
             Walk::InRoot => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
             Walk::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
             Walk::OneMount => libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_XDEV,
-            Walk::OneMountSelf => libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_XDEV,
             Walk::NoMagic => libc::RESOLVE_NO_MAGICLINKS,
         }
     }
@@ -170,6 +167,29 @@ pub(crate) fn chown_at(at: BorrowedFd<'_>, name: &CStr, uid: u32, gid: u32) -> R
     let flags = libc::AT_SYMLINK_NOFOLLOW;
     // SAFETY: name ends in NUL.
     check(unsafe { libc::fchownat(at.as_raw_fd(), name.as_ptr(), uid, gid, flags) }).map(drop)
+}
+
+/// The mode of a name in a folder; a link there is followed, so only for what is known to be none.
+pub(crate) fn chmod_at(at: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<()> {
+    // SAFETY: name ends in NUL.
+    check(unsafe { libc::fchmodat(at.as_raw_fd(), name.as_ptr(), mode, 0) }).map(drop)
+}
+
+/// The next records of an open folder (getdents64); none at its end.
+pub(crate) fn entries(folder: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize> {
+    let (fd, size) = (folder.as_raw_fd(), into.len());
+    // SAFETY: the buffer's length is its own.
+    let count = check_long(unsafe { libc::syscall(libc::SYS_getdents64, fd, into.as_mut_ptr(), size) })?;
+    usize::try_from(count).map_err(|_| Errno(libc::EIO))
+}
+
+/// Copies an open file from where it stands to its end.
+pub(crate) fn copy_all(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    const PIECE: usize = 1 << 20;
+    let none = std::ptr::null_mut();
+    // SAFETY: null means the file's own position.
+    while check_size(unsafe { libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), none, PIECE) })? > 0 {}
+    Ok(())
 }
 
 pub(crate) fn umask(mask: u32) -> u32 {

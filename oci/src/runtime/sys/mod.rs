@@ -8,6 +8,7 @@ pub(crate) mod mount;
 pub(crate) mod net;
 pub(crate) mod pipe;
 pub(crate) mod process;
+pub(crate) mod schedule;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod tty;

@@ -17,6 +17,7 @@ pub(crate) const NOATIME: u64 = 0x10;
 pub(crate) const STRICTATIME: u64 = 0x20;
 pub(crate) const NODIRATIME: u64 = 0x80;
 pub(crate) const NOSYMFOLLOW: u64 = 0x20_0000;
+pub(crate) const IDMAP: u64 = 0x10_0000;
 
 const OPEN_TREE_CLONE: u32 = 1;
 const AT_RECURSIVE: u32 = 0x8000;

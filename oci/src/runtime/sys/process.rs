@@ -7,6 +7,8 @@ use std::ptr;
 use super::{Errno, Result, check, check_fd, check_long};
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// CLONE_PARENT: the new process is a child of the caller's parent.
+pub(crate) const BESIDE: u64 = 0x8000;
 
 /// Which side of a clone this is.
 pub(crate) enum Side {
@@ -22,7 +24,8 @@ pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> 
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = (&raw mut pidfd).addr() as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    // A child of our parent signals as we would.
+    args.exit_signal = if flags & BESIDE == 0 { libc::SIGCHLD as u64 } else { 0 };
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
@@ -207,13 +210,15 @@ pub(crate) fn new_session_keyring() -> Result<()> {
 }
 
 /// seccomp(2): from now on every call of this process is asked of the program (one u64 an instruction, `struct sock_filter`).
-pub(crate) fn load_filter(program: &[u64], flags: u32) -> Result<()> {
+/// With SECCOMP_FILTER_FLAG_NEW_LISTENER it gives the descriptor on which a listener answers.
+pub(crate) fn load_filter(program: &[u64], flags: u32) -> Result<Option<OwnedFd>> {
     const SECCOMP_SET_MODE_FILTER: u32 = 1;
+    const NEW_LISTENER: u32 = 8;
     let length = u16::try_from(program.len()).map_err(|_| Errno(libc::E2BIG))?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: the header gives the program's length; the kernel copies it and writes nothing.
-    check_long(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) })
-        .map(drop)
+    let done = unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    if flags & NEW_LISTENER == 0 { check_long(done).map(|_| None) } else { check_fd(done).map(Some) }
 }
 
 /// Strings as execve wants them: pointers with a null behind.

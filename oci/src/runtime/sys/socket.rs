@@ -103,14 +103,44 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize> 
     }
 }
 
-/// Sends one descriptor with some bytes (SCM_RIGHTS).
-pub(crate) fn send_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
-    #[repr(C)]
-    struct Control {
-        head: libc::cmsghdr,
-        fd: libc::c_int,
-        pad: libc::c_int,
+/// Room for one descriptor beside a message.
+#[repr(C)]
+struct Control {
+    head: libc::cmsghdr,
+    fd: libc::c_int,
+    pad: libc::c_int,
+}
+
+/// One message, and the descriptor that came with it (close-on-exec); 0 bytes mean the other side is gone.
+pub(crate) fn receive_fd(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
+    let mut control = MaybeUninit::<Control>::zeroed();
+    let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: msghdr is plain data, all zero is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of::<Control>() as _;
+    let count = loop {
+        // SAFETY: the header points to buffers that live through the call.
+        let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+        match check_size(got) {
+            Err(e) if e.0 == libc::EINTR => {}
+            other => break other?,
+        }
+    };
+    // SAFETY: it was all zero, and the kernel wrote plain integers into it.
+    let control = unsafe { control.assume_init() };
+    let whole = message.msg_controllen as usize >= size_of::<libc::cmsghdr>() + size_of::<libc::c_int>();
+    if !whole || control.head.cmsg_level != libc::SOL_SOCKET || control.head.cmsg_type != libc::SCM_RIGHTS {
+        return Ok((count, None));
     }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok((count, Some(unsafe { OwnedFd::from_raw_fd(control.fd) })))
+}
+
+/// Sends one descriptor with some bytes (SCM_RIGHTS); says how many of them went.
+pub(crate) fn send_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> Result<usize> {
     let mut control = MaybeUninit::<Control>::zeroed();
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: all zero is a valid Control: plain integers.
@@ -126,5 +156,5 @@ pub(crate) fn send_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) 
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of::<Control>() as _;
     // SAFETY: the header points to buffers that live through the call.
-    check_size(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }).map(drop)
+    check_size(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) })
 }

@@ -1,0 +1,67 @@
+//! A folder of the image copied into a fresh file system (`tmpcopyup`), by descriptors only and without allocating.
+//!
+//! Names come from the folder's own list, each is looked at without following it, and made anew in a folder nobody else has seen:
+//! a link in the image is copied as a link.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::{Errno, fs};
+
+/// Nothing an image means nests deeper, and the stack of a process is finite.
+const DEPTH: u32 = 64;
+
+pub(super) fn folder(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> Result<(), Errno> {
+    if depth > DEPTH {
+        return Err(Errno(libc::ELOOP));
+    }
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let list = fs::open_at(from, c".", flags, 0)?;
+    let mut buffer = [0_u8; 4096];
+    loop {
+        let count = fs::entries(list.as_fd(), &mut buffer)?;
+        let mut rest = buffer.get(..count).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        // struct linux_dirent64: inode, offset, length of the record, type, name.
+        while let Some((length, name)) = rest.get(16..18).zip(rest.get(19..)) {
+            let length = usize::from(u16::from_ne_bytes([length[0], length[1]]));
+            let name = CStr::from_bytes_until_nul(name).map_err(|_| Errno(libc::EIO))?;
+            if name != c"." && name != c".." {
+                one(list.as_fd(), to, name, depth)?;
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+}
+
+fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Result<(), Errno> {
+    let stat = fs::stat_at(from, name)?;
+    let mode = stat.st_mode & 0o7777;
+    let open = |flags| fs::open_at(from, name, flags | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0);
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFDIR => {
+            fs::mkdir(to, name, 0o700)?;
+            let below = fs::open_at(to, name, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
+            folder(open(libc::O_PATH | libc::O_DIRECTORY)?.as_fd(), below.as_fd(), depth + 1)?;
+        }
+        libc::S_IFLNK => {
+            let mut text = [0; libc::PATH_MAX as usize];
+            let length = fs::readlink(from, name, &mut text)?;
+            // The last byte stays zero: a link is shorter than a path may be.
+            let text = CStr::from_bytes_until_nul(text.get(..=length).ok_or(Errno(libc::ENAMETOOLONG))?);
+            fs::symlink(text.map_err(|_| Errno(libc::ENAMETOOLONG))?, to, name)?;
+            return fs::chown_at(to, name, stat.st_uid, stat.st_gid);
+        }
+        libc::S_IFREG => {
+            let source = open(libc::O_RDONLY)?;
+            let copy = fs::open_at(to, name, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, 0o600)?;
+            fs::copy_all(source.as_fd(), copy.as_fd())?;
+        }
+        _ => fs::mknod(to, name, stat.st_mode, stat.st_rdev)?,
+    }
+    fs::chown_at(to, name, stat.st_uid, stat.st_gid)?;
+    // After the owner: a change of owner takes set-user-id away.
+    fs::chmod_at(to, name, mode)
+}

@@ -1,0 +1,66 @@
+//! Cases of config.md that take more than a line.
+
+use serde_json::json;
+
+use crate::support::Container;
+
+pub(crate) fn recursive_attributes(_: Container) {
+    let c = crate::container("create /y/f create /y/z/f mount /y/z", &json!({}));
+    let source = c.path("src");
+    std::fs::create_dir_all(source.join("z")).unwrap();
+    let none = None::<&str>;
+    nix::mount::mount(Some("t"), &source.join("z"), Some("tmpfs"), nix::mount::MsFlags::empty(), none).unwrap();
+    let c = c.bind(&source, "/y", &["rbind", "rro", "rnosuid", "rnodev", "rnoatime"]);
+    let said = c.run().ok();
+    nix::mount::umount(&source.join("z")).unwrap();
+    for line in ["create /y/f: Read-only…", "create /y/z/f: Read-only…", "mount /y/z ro,nosuid,nodev,noatime…"] {
+        crate::says(&said, line);
+    }
+}
+
+pub(crate) fn bind_and_rbind(c: Container) {
+    let source = c.path("src");
+    std::fs::create_dir_all(source.join("z")).unwrap();
+    let none = None::<&str>;
+    nix::mount::mount(Some("t"), &source.join("z"), Some("tmpfs"), nix::mount::MsFlags::empty(), none).unwrap();
+    std::fs::write(source.join("z/f"), "").unwrap();
+    let c = c.bind(&source, "/one", &["bind"]).bind(&source, "/all", &["rbind"]);
+    let said = c.run();
+    nix::mount::umount(&source.join("z")).unwrap();
+    said.ok().has("/one/z: ").has("/all/z: f");
+}
+
+/// Through options with a mapping, through mappings of the mount, and through the container's own.
+pub(crate) fn idmapped(_: Container) {
+    let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+    let own = json!({"user": 100_000});
+    for (change, mappings, option, want) in [
+        (json!({}), Some(maps.clone()), "idmap", "/x/f: 100644 100007 100007 0"),
+        (json!({}), Some(maps), "rbind", "/x/f: 100644 100007 100007 0"),
+        (json!({}), None, "ridmap=uids=0-5-100;gids=0-6-100", "/x/f: 100644 12 13 0"),
+        (own, None, "idmap", "/x/f: 100644 7 7 0"),
+    ] {
+        let c = crate::container("mode /x/f", &change);
+        std::fs::create_dir(c.path("src")).unwrap();
+        std::fs::write(c.path("src/f"), "").unwrap();
+        std::os::unix::fs::chown(c.path("src/f"), Some(7), Some(7)).unwrap();
+        let mut mount =
+            json!({"destination": "/x", "type": "bind", "source": c.path("src"), "options": ["bind", option]});
+        if let Some(mappings) = mappings {
+            mount["uidMappings"] = mappings.clone();
+            mount["gidMappings"] = mappings;
+        }
+        c.push("/mounts", mount).run().ok().has(want);
+    }
+}
+
+pub(crate) fn exec_affinity(c: Container) {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    assert!(cpus > 1, "this case needs two CPUs");
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    let verbs = ["/bin/inspect", "status", "Cpus_allowed_list"];
+    let exec = |c: &Container| c.oci(&[&["exec", &c.id], &verbs[..]].concat()).ok();
+    exec(&c).has("Cpus_allowed_list: 1");
+}

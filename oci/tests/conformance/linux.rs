@@ -1,0 +1,143 @@
+//! Cases of config-linux.md that take more than a line.
+
+use std::io::{IoSliceMut, Read as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use serde_json::{Value, json};
+
+use crate::support::Container;
+
+fn link(pid: i32, name: &str) -> String {
+    std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().display().to_string()
+}
+
+fn own() -> i32 {
+    nix::unistd::gettid().as_raw()
+}
+
+const FILES: [&str; 8] = ["pid", "net", "mnt", "ipc", "uts", "user", "cgroup", "time"];
+
+pub(crate) fn new_namespaces(c: Container) {
+    c.create().ok();
+    for name in FILES {
+        assert_ne!(link(c.pid(), name), link(own(), name), "{name}");
+    }
+}
+
+pub(crate) fn inherited_namespaces(c: Container) {
+    let said = c.run().ok();
+    for name in ["net", "uts", "ipc"] {
+        said.has(&format!("/proc/self/ns/{name} -> {}", link(own(), name)));
+    }
+}
+
+/// A second container in the first one's namespaces, but for its root.
+fn beside(first: &Container, kinds: &[(&str, &str)], change: &Value) -> Container {
+    first.create().ok();
+    let mut second = crate::container("sleep", change);
+    second.config["hostname"] = json!(null);
+    let mut all = vec![json!({"type": "mount"}), json!({"type": "cgroup"})];
+    all.extend(
+        kinds.iter().map(|(kind, file)| json!({"type": kind, "path": format!("/proc/{}/ns/{file}", first.pid())})),
+    );
+    second = second.set("/linux/namespaces", json!(all));
+    second.create().ok();
+    for (_, file) in kinds {
+        assert_eq!(link(second.pid(), file), link(first.pid(), file), "{file}");
+    }
+    second
+}
+
+pub(crate) fn joined(first: Container) {
+    beside(&first, &[("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts")], &json!({}));
+}
+
+pub(crate) fn joined_user(first: Container) {
+    // Those the first one's user namespace owns, and one that belongs to the machine's.
+    let kinds = [("pid", "pid"), ("user", "user"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts")];
+    let second = beside(&first, &kinds, &json!({"owner": 100_000}));
+    second.start().ok();
+    second.wait_for_status("running");
+    let verbs = ["exec", &second.id, "/bin/inspect", "status", "Uid", "create", "/dev/shm/x"];
+    second.oci(&verbs).ok().has("Uid: 0 0 0 0").has("create /dev/shm/x: ok");
+    let net = crate::container("sleep", &json!({}));
+    net.create().ok();
+    let mut third = crate::container("say ok", &json!({"owner": 100_000}));
+    third.config["hostname"] = json!(null);
+    let path = |c: &Container, file: &str| format!("/proc/{}/ns/{file}", c.pid());
+    let third = third.set(
+        "/linux/namespaces",
+        json!([{"type": "mount"}, {"type": "pid"}, {"type": "user", "path": path(&first, "user")}]),
+    );
+    let third = third.push("/linux/namespaces", json!({"type": "uts", "path": path(&net, "uts")}));
+    let third = third.push("/linux/namespaces", json!({"type": "ipc"}));
+    let third = third.push("/linux/namespaces", json!({"type": "network", "path": path(&first, "net")}));
+    third.run().ok().has("ok");
+    // A new user namespace beside namespaces of the machine's, as an engine has them that makes the network first.
+    let fourth = crate::container("link /proc/self/ns/net", &json!({"user": 100_000, "-ns": "network"}));
+    let fourth = fourth.push("/linux/namespaces", json!({"type": "network", "path": path(&net, "net")}));
+    let mut fourth = fourth;
+    fourth.config["mounts"].as_array_mut().unwrap().retain(|m| m["type"] != "sysfs" && m["type"] != "cgroup");
+    fourth.run().ok().has(&format!("/proc/self/ns/net -> {}", link(net.pid(), "net")));
+}
+
+pub(crate) fn joined_mount(c: Container) {
+    let mut other = std::process::Command::new("unshare");
+    other.args(["-m", "sleep", "1000"]).stdin(std::process::Stdio::null());
+    let mut other = crate::support::spawn(&mut other);
+    let pid = i32::try_from(other.id()).unwrap();
+    crate::support::wait_until("the namespace", || {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep")
+    });
+    let all = json!([{"type": "mount", "path": format!("/proc/{pid}/ns/mnt")}, {"type": "pid"}, {"type": "uts"}]);
+    let want = link(pid, "mnt");
+    let said = c.set("/linux/namespaces", all).run();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    said.ok().has(&format!("/proc/self/ns/mnt -> {want}"));
+}
+
+fn notifying(path: &str) -> Value {
+    let rules = json!([{"names": ["getppid"], "action": "SCMP_ACT_NOTIFY"}]);
+    json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path, "listenerMetadata": "M", "flags": ["SECCOMP_FILTER_FLAG_TSYNC"], "syscalls": rules})
+}
+
+pub(crate) fn notify(c: Container) {
+    let path = c.path("agent.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let c = c.set("/linux/seccomp", notifying(path.to_str().unwrap())).set("/annotations", json!({"a": "b"}));
+    c.create().ok();
+    c.start().ok();
+    let pid = c.pid();
+    taken(&listener, &c, i64::from(pid));
+    let mut exec = c.command(&["exec", "-d", "--pid-file", "exec.pid", &c.id, "/bin/inspect", "sleep"]);
+    assert!(crate::support::spawn(&mut exec).wait().unwrap().success());
+    let pid = std::fs::read_to_string(c.path("exec.pid")).unwrap();
+    taken(&listener, &c, pid.parse().unwrap());
+}
+
+/// What an agent gets on one connection.
+fn taken(listener: &UnixListener, c: &Container, pid: i64) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut bytes = [0; 8192];
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let mut space = nix::cmsg_space!([i32; 1]);
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+    let fds = message.cmsgs().unwrap().find_map(|one| match one {
+        ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+        _ => None,
+    });
+    let count = message.bytes;
+    #[allow(unsafe_code)]
+    // SAFETY: the kernel has just made this descriptor for us.
+    let fd = unsafe { OwnedFd::from_raw_fd(fds.expect("a descriptor")) };
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+    assert!(link.to_str().unwrap().contains("seccomp notify"), "{link:?}");
+    let mut text = bytes[..count].to_vec();
+    stream.read_to_end(&mut text).unwrap();
+    let state: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!((&state["fds"], &state["pid"], &state["metadata"]), (&json!(["seccompFd"]), &json!(pid), &json!("M")));
+    assert_eq!((&state["state"]["id"], &state["state"]["annotations"]["a"]), (&json!(c.id), &json!("b")));
+}
