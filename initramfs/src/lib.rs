@@ -30,7 +30,7 @@ pub use debian::{depmod, tree_of_packages};
 pub use disk::raw_disk;
 pub use error::{Error, Result};
 pub use image::{Image, Sizes, image};
-pub use kernel::{Kernel, Payload, kernel, payload, update_kernel};
+pub use kernel::{Kernel, kernel, update_kernel};
 pub use pack::{PackConfig, pack};
 pub use programs::{Programs, out, programs, triple, workspace};
 pub use seed::seed_disk;

@@ -97,7 +97,7 @@ fn build(profile: &str, packages: &[&str], progress: &mut dyn FnMut(&str)) -> Re
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["build", "--bins", "--message-format=json-render-diagnostics", "--profile", profile])
-        .args(["--target", &triple()])
+        .args(["--target", &triple(), "--config", &without_our_paths()])
         .args(packages.iter().flat_map(|package| ["-p", package]))
         .current_dir(workspace());
     for (name, _) in std::env::vars_os() {
@@ -134,6 +134,15 @@ fn build(profile: &str, packages: &[&str], progress: &mut dyn FnMut(&str)) -> Re
     }
     let messages = messages.join().unwrap_or_else(|_| Ok(Vec::new())).map_err(at("read the messages of", "cargo"))?;
     Ok(executables(&messages))
+}
+
+/// Two people's builds of the same sources are the same bytes, and no folder of theirs is shipped in a panic's place.
+fn without_our_paths() -> String {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let flag = |path: PathBuf, name: &str| format!("{:?}", format!("--remap-path-prefix={}={name}", path.display()));
+    let flags: Vec<String> =
+        home.map(|home| flag(home, "/cargo")).into_iter().chain([flag(workspace(), "/orlop")]).collect();
+    format!("target.{}.rustflags=[{}]", triple(), flags.join(","))
 }
 
 fn executables(messages: &[u8]) -> Vec<PathBuf> {

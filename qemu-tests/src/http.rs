@@ -37,6 +37,13 @@ pub enum HttpError {
     Malformed { request: String, line: String },
 }
 
+impl HttpError {
+    /// Nothing went wrong but the time.
+    pub(crate) fn is_late(&self) -> bool {
+        matches!(self, Self::Exchange { source, .. } if source.kind() == io::ErrorKind::TimedOut)
+    }
+}
+
 impl Response {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()

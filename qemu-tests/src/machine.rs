@@ -132,8 +132,11 @@ impl Machine {
 
     fn ask(&self, method: &str, path: &str) -> Result<Value, MachineError> {
         let response = self.response(method, path)?;
-        let body = response.text();
-        let request = format!("{method} {path}");
+        self.value(&format!("{method} {path}"), &response)
+    }
+
+    fn value(&self, request: &str, response: &Response) -> Result<Value, MachineError> {
+        let (body, request) = (response.text(), request.to_owned());
         if !(200..300).contains(&response.status) {
             return Err(MachineError::Answer { request, status: response.status, body });
         }
@@ -167,8 +170,22 @@ impl Machine {
 
     /// Waits until every enabled unit is active, finished or failed; gives the units.
     pub fn settled(&self) -> Result<Vec<Value>, MachineError> {
-        let mut answer = self.get("/v1/system/settled")?;
-        Ok(answer["units"].as_array_mut().map(std::mem::take).unwrap_or_default())
+        self.settled_within(LIMIT)?
+            .ok_or_else(|| self.deadline("all units to settle", Instant::now(), "not yet".into()))
+    }
+
+    /// The same for somebody who does something else in between: `None` when that took longer than `limit`.
+    pub fn settled_within(&self, limit: Duration) -> Result<Option<Vec<Value>>, MachineError> {
+        let path = "/v1/system/settled";
+        let answer =
+            http::ask_unix(&self.control_socket(), "GET", path, limit).and_then(|stream| stream.read_whole(path));
+        match answer {
+            Ok(answer) => self
+                .value(path, &answer)
+                .map(|mut answer| Some(answer["units"].as_array_mut().map(std::mem::take).unwrap_or_default())),
+            Err(error) if error.is_late() => Ok(None),
+            Err(source) => Err(self.http_error(source)),
+        }
     }
 
     pub fn unit(&self, name: &str) -> Result<Value, MachineError> {
@@ -362,12 +379,6 @@ impl Machine {
         let mut child = self.child();
         let _ = child.kill();
         let _ = child.wait();
-    }
-
-    /// Has the folder with console log and disks kept, and gives it.
-    pub fn keep_folder(&mut self) -> &Path {
-        self.folder.keep = true;
-        self.folder.path()
     }
 }
 

@@ -5,7 +5,7 @@ pub(crate) mod apt;
 mod payload;
 mod tree;
 
-pub use payload::{Payload, payload};
+use payload::payload;
 
 use crate::command::{self, tool};
 use crate::digest;
@@ -134,8 +134,8 @@ fn unpack(packages: &[PathBuf], folder: &Path, progress: &mut dyn FnMut(&str)) -
 fn extract_vmlinux(image: &Path, target: &Path) -> Result<()> {
     let bytes = fs::read(image).map_err(at("read", image))?;
     match payload(&bytes) {
-        Payload::Pvh(vmlinux) => fs::write(target, vmlinux).map_err(at("write", target)),
-        Payload::NotBootable(_) => Ok(()),
+        Some(vmlinux) => fs::write(target, vmlinux).map_err(at("write", target)),
+        None => Ok(()),
     }
 }
 

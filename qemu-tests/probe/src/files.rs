@@ -62,6 +62,15 @@ pub(crate) fn write(file: &str, text: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// One line a file, `FILE: TEXT`, its lines joined by `|`; `absent` for one that cannot be read.
+pub(crate) fn show(files: &[&str]) {
+    for file in files {
+        let text = fs::read(file).map(|text| String::from_utf8_lossy(&text).trim().replace('\n', "|"));
+        println!("{file}: {}", text.as_deref().unwrap_or("absent"));
+    }
+    println!("shown");
+}
+
 pub(crate) fn cat(files: &[&str]) -> io::Result<()> {
     for file in files {
         let mut text = String::new();

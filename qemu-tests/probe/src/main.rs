@@ -21,6 +21,7 @@ probe zombies PROC               print how many processes below this procfs are 
 probe try-writes PATH [SKIP...]  print every folder below PATH in which a file can be created
 probe mount-of PATH              print file system type and size in bytes of the mount at PATH
 probe write FILE TEXT            write and sync
+probe show FILE...               print `FILE: TEXT` of each, lines joined by |
 probe cat FILE...                print files
 probe count FILE                 add one to the number in FILE, sync, print it
 probe keep-killing CGROUP        kill everything in the cgroup whenever there is something
@@ -59,6 +60,10 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["try-writes", path, skip @ ..] => files::try_writes(path, skip),
         ["mount-of", path] => files::mount_of(path),
         ["write", file, text] => files::write(file, text),
+        ["show", files @ ..] => {
+            files::show(files);
+            Ok(())
+        }
         ["cat", files @ ..] => files::cat(files),
         ["count", file] => files::count(file),
         ["keep-killing", cgroup] => cgroups::keep_killing(cgroup),

@@ -53,7 +53,7 @@ fn boot(options: &Options) -> Result<ExitCode, BootError> {
     let machine = start(options, &artefacts, &mut screen)?;
     let interrupts = session::Interrupts::watch(&machine).map_err(BootError::Signals)?;
     if let Some(words) = run {
-        return Ok(session::run(&machine, &words, options.timing)?);
+        return Ok(session::run(&machine, &words, options.timing, &interrupts)?);
     }
     session::connect_keyboard(&machine);
     let introduced = Arc::clone(&machine);

@@ -1,8 +1,8 @@
 //! A booted machine in front of a person: its units, its addresses, Ctrl-C, its end.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 use std::net::TcpListener;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
@@ -77,7 +77,8 @@ impl Drop for Interrupts {
 
 /// Asks the supervisor; where none answers, presses the power button; where that does nothing either, cuts the power.
 fn power_off(machine: &Machine) {
-    if machine.ask_to_power_off().is_ok() {
+    // It may be on its way already, and answers nobody any more.
+    if machine.ask_to_power_off().is_ok() || machine.wait_end_for(UNDER_WAY).is_ok() {
         return;
     }
     say("the supervisor does not answer: pressing the power button\n");
@@ -109,8 +110,10 @@ pub(crate) fn connect_keyboard(machine: &Arc<Machine>) {
 /// Waits for the units, then says how to reach the machine. Runs beside [`wait`].
 pub(crate) fn introduce(machine: &Machine, timing: bool) {
     let introduction = || -> Result<String, MachineError> {
-        let units = machine.settled()?;
-        let mut text = format!("\n{}", unit_table(&units));
+        let settled = machine.settled_within(PATIENCE)?;
+        let note = if settled.is_none() { "\n  not all of them are settled yet\n" } else { "" };
+        let units = settled.map_or_else(|| units(machine), Ok)?;
+        let mut text = format!("\n{}{note}", unit_table(&units));
         if timing {
             text.push_str(&format!("\n{}", timing_table(&machine.get("/v1/system/timing")?)));
         }
@@ -146,6 +149,11 @@ fn addresses(machine: &Machine, units: &[Value]) -> String {
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
     format!("{text}\n  {} ps\n\n  Ctrl-C powers the machine off.\n\n", command.join(" "))
+}
+
+/// The units as they are.
+fn units(machine: &Machine) -> Result<Vec<Value>, MachineError> {
+    Ok(machine.get("/v1/units")?.as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 
 fn unit_table(units: &[Value]) -> String {
@@ -188,23 +196,46 @@ pub(crate) fn wait(machine: &Machine, interrupts: &Interrupts) -> ExitCode {
     }
 }
 
-/// `--run`: the units settled, one command, off.
-pub(crate) fn run(machine: &Machine, words: &[String], timing: bool) -> Result<ExitCode, MachineError> {
-    machine.settled()?;
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let output = machine.orlop(&words)?;
+/// `--run`: the units settled, one command, off. However it goes, the machine ends in order: its disk may be kept.
+pub(crate) fn run(
+    machine: &Machine,
+    words: &[String],
+    timing: bool,
+    interrupts: &Interrupts,
+) -> Result<ExitCode, MachineError> {
+    let ran = ask(machine, words, timing);
+    if interrupts.count() == 0 {
+        power_off(machine);
+    }
+    machine.wait_end_for(POWEROFF_LIMIT)?;
+    if interrupts.count() > 0 { Ok(ExitCode::from(INTERRUPTED)) } else { ran }
+}
+
+fn ask(machine: &Machine, words: &[String], timing: bool) -> Result<ExitCode, MachineError> {
+    // A unit may take its time, and says how long: the person who waits is told for whom.
+    while machine.settled_within(PATIENCE)?.is_none() {
+        let waiting = units(machine)?;
+        let waiting =
+            waiting.iter().filter(|unit| ["activating", "deactivating"].iter().any(|state| unit["state"] == *state));
+        let names: Vec<&str> = waiting.filter_map(|unit| unit["name"].as_str()).collect();
+        say(&format!(
+            "waiting for {}\n",
+            if names.is_empty() { "the units to settle".to_owned() } else { names.join(", ") }
+        ));
+    }
+    let status = machine.orlop_command().args(words).stdin(Stdio::null()).status();
+    let status = status.map_err(|source| MachineError::Setup { what: "run orlop", source })?;
     if timing {
         say(&timing_table(&machine.get("/v1/system/timing")?));
     }
-    // A reader that has left (`| head`) is no reason to leave the machine running.
-    let _ = io::stdout().write_all(&output.stdout);
-    let _ = io::stderr().write_all(&output.stderr);
-    machine.post("/v1/system/poweroff")?;
-    machine.wait_end_for(POWEROFF_LIMIT)?;
-    let status = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    Ok(ExitCode::from(status))
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+    Ok(ExitCode::from(code))
 }
 
+/// So long nothing is said about units that have not settled.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// From the last answer of a supervisor that stops the machine to the machine's end.
+const UNDER_WAY: Duration = Duration::from_secs(10);
 /// PID 1 without a supervisor has no unit to wait for.
 const BUTTON_LIMIT: Duration = Duration::from_secs(30);
 /// Units have their stop timeouts; ten minutes is the longest PID 1 allows them.

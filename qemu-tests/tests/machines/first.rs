@@ -5,14 +5,15 @@ use qemu_tests::{Machine, MachineError};
 use std::sync::OnceLock;
 
 /// Units the tests below start when they need them are not enabled.
-fn first() -> &'static Machine {
+pub(crate) fn first() -> &'static Machine {
     static FIRST: OnceLock<Result<Machine, MachineError>> = OnceLock::new();
     // A failure is remembered: the other tests have no need to wait for it again.
     FIRST.get_or_init(boot).as_ref().unwrap()
 }
 
 fn boot() -> Result<Machine, MachineError> {
-    let mut machine = machine("first")
+    let builder = crate::facts::units().iter().fold(machine("first"), |builder, (file, text)| builder.unit(file, text));
+    let mut machine = builder
         .unit("web.container", &enabled(&probe_unit("serve 8081", "Environment=COLOUR=blue")))
         .unit("once.container", &enabled(&probe_unit("exit 0", "")))
         .unit("bad.container", "[Container]\nImage=localhost/probe:latest\nNetwork=host\nExce=serve 1\n")
