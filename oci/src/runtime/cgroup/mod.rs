@@ -34,7 +34,10 @@ pub(crate) fn path_for(wanted: Option<&str>, id: &str, proc: &Procfs) -> Result<
     let wanted = wanted.unwrap_or(id);
     let refuse = |why: &str| Err(Error::Cgroup { path: wanted.chars().take(200).collect(), why: why.to_owned() });
     if wanted.contains(':') && !wanted.contains('/') {
-        return refuse("linux.cgroupsPath is of systemd's form slice:prefix:name, which needs a systemd; give a path");
+        return refuse(
+            "linux.cgroupsPath is of systemd's form slice:prefix:name, which needs a systemd; give a path \
+                       (Podman: --cgroup-manager=cgroupfs)",
+        );
     }
     if wanted.len() > 2000 || wanted.chars().any(char::is_control) {
         return refuse("linux.cgroupsPath is too long or holds control characters");

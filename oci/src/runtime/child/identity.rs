@@ -15,8 +15,8 @@ pub(super) fn assume(plan: &ProcessPlan, preserve_fds: u32) -> Done<'_> {
         Ok(()) | Err(Errno(libc::ENOSYS | libc::EDQUOT | libc::EPERM)) => {}
         Err(errno) => return Err(errno).doing("create", c"a session keyring"),
     }
-    for (resource, limit) in &plan.limits {
-        process::set_limit(*resource, *limit).doing("set", c"process.rlimits")?;
+    for (resource, limit) in plan.limits.iter().filter(|_| !plan.limits_from_outside) {
+        process::set_limit(0, *resource, *limit).doing("set", c"process.rlimits")?;
     }
     placement(plan)?;
     // Every descriptor of ours is close-on-exec already; this is for what the caller left open (CVE-2016-9962).

@@ -120,7 +120,11 @@ impl Words {
                 }
                 "debug" => self.log.debug = self.boolean()?,
                 "systemd-cgroup" if self.boolean()? => {
-                    return Err(usage("--systemd-cgroup: this runtime talks to cgroup v2 itself and to no systemd"));
+                    return Err(usage(
+                        "--systemd-cgroup is not available: this runtime talks to cgroup v2 itself and to no systemd; have \
+                         the engine use cgroupfs (Podman: --cgroup-manager=cgroupfs, Docker: native.cgroupdriver=cgroupfs, \
+                         containerd: SystemdCgroup = false)",
+                    ));
                 }
                 "systemd-cgroup" => {}
                 "rootless" if self.value()? == "true" => {
@@ -277,6 +281,9 @@ impl Words {
     /// The commands with an id and at most one option.
     fn simple(&mut self, name: &str) -> Result<Command> {
         let known = ["start", "state", "delete", "ps", "pause", "resume", "features", "spec"];
+        if matches!(name, "checkpoint" | "restore") {
+            return Err(usage(format!("{name} is not available: this runtime does not write processes to disk")));
+        }
         if !known.contains(&name) {
             return Err(usage(format!("{name:?} is not a command")));
         }

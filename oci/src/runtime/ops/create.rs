@@ -14,7 +14,7 @@ use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, OFFSETS, READ
 use crate::runtime::config::{Config, Hooks, Resources};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
-use crate::runtime::plan::{Given, Plan, rootfs_path};
+use crate::runtime::plan::{Given, Plan, ProcessPlan, rootfs_path};
 use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, replace_file};
 use crate::runtime::sys::process::{self, Side};
@@ -139,6 +139,7 @@ fn build(
         let count = socket::receive(ours.as_fd(), &mut message).step("listen to", "the container's process")?;
         let message = message.get(..count).unwrap_or_default();
         if message == READY {
+            set_limits(pid, &plan.process)?;
             break;
         } else if message == OFFSETS {
             let offsets = plan.namespaces.time_offsets.as_bytes();
@@ -193,6 +194,15 @@ fn outside_steps(machine: &Machine, plan: &Plan, pid: i32, channel: BorrowedFd<'
         socket::send(channel, &[GO]).step("answer", "the container's process")?;
     }
     set_oom_score(machine, pid, plan.process.oom_score_adj)
+}
+
+/// When the process is ready, because its own steps may need more than the program is to have.
+pub(super) fn set_limits(pid: i32, plan: &ProcessPlan) -> Result<()> {
+    if !plan.limits_from_outside {
+        return Ok(());
+    }
+    let set = |(resource, limit): &(u32, libc::rlimit)| process::set_limit(pid, *resource, *limit);
+    plan.limits.iter().try_for_each(set).step("set", "process.rlimits")
 }
 
 pub(super) fn set_oom_score(machine: &Machine, pid: i32, score: Option<i32>) -> Result<()> {

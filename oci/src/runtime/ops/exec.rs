@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use super::Machine;
-use super::create::{failure, set_oom_score};
+use super::create::{failure, set_limits, set_oom_score};
 use super::kill::open_process;
 use super::listener::last_words;
 use super::wait::foreground;
@@ -119,8 +119,11 @@ fn drive(
         if message != expected {
             return Err(failure(message, pidfd));
         }
-        if let (READY, Some(file)) = (expected, &options.pid_file) {
-            replace_file(file, &pid.to_string())?;
+        if expected == READY {
+            set_limits(pid, plan)?;
+            if let Some(file) = &options.pid_file {
+                replace_file(file, &pid.to_string())?;
+            }
         }
     }
     Ok(())
@@ -184,6 +187,7 @@ fn plan(machine: &Machine, state: &State, options: &ExecOptions) -> Result<Proce
     let linux = state.linux()?;
     let mut warn = |warning: String| machine.log.warn(&warning);
     let mut plan = ProcessPlan::new(&process, &linux, &home, grantable, &mut warn).map_err(wrong)?;
+    plan.limits_from_outside = state.namespaces & NamespaceKind::User.flag() != 0;
     if let Some(cpus) = &process.exec_affinity.initial {
         // The process inherits it; without a word on afterwards it may then use all the cgroup allows.
         schedule::set_affinity(cpus).step("set", "process.execCPUAffinity.initial")?;

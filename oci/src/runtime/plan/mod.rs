@@ -81,6 +81,7 @@ impl Plan {
             more.extend([format!("LISTEN_FDS={}", given.listen_fds), "LISTEN_PID=1".to_owned()]);
         }
         let mut process = ProcessPlan::new(given_process, &config.linux, &more, grantable, warn).map_err(wrong)?;
+        process.limits_from_outside = user_namespace;
         process.seccomp = config.linux.seccomp.as_ref().map(Filter::compile).transpose().map_err(wrong)?;
         for (name, field) in [(&config.hostname, "hostname"), (&config.domainname, "domainname")] {
             if name.is_some() && !namespaces.has(NamespaceKind::Uts) {

@@ -26,6 +26,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) ambient: u64,
     pub(crate) no_new_privileges: bool,
     pub(crate) limits: Vec<(u32, libc::rlimit)>,
+    /// The runtime sets them: in a user namespace the process itself may not raise one.
+    pub(crate) limits_from_outside: bool,
     pub(crate) terminal: bool,
     pub(crate) console_size: Option<(u16, u16)>,
     pub(crate) oom_score_adj: Option<i32>,
@@ -91,6 +93,7 @@ impl ProcessPlan {
             ambient: ambient & sets.permitted & sets.inheritable,
             no_new_privileges: process.no_new_privileges,
             limits: process.rlimits.iter().enumerate().map(|(i, l)| rlimit(i, l)).collect::<Result<_>>()?,
+            limits_from_outside: false,
             terminal: process.terminal,
             console_size: process.console_size.filter(|_| process.terminal),
             oom_score_adj: process.oom_score_adj,

@@ -123,9 +123,10 @@ pub(crate) fn set_domainname(name: &CStr) -> Result<()> {
     check(unsafe { libc::setdomainname(name.as_ptr(), name.count_bytes() as _) }).map(drop)
 }
 
-pub(crate) fn set_limit(resource: u32, limit: libc::rlimit) -> Result<()> {
-    // SAFETY: the limit lives through the call.
-    check(unsafe { libc::setrlimit(resource as _, &raw const limit) }).map(drop)
+/// Of a process; 0 is this one.
+pub(crate) fn set_limit(pid: i32, resource: u32, limit: libc::rlimit) -> Result<()> {
+    // SAFETY: the limit lives through the call; the old one is not asked for.
+    check(unsafe { libc::prlimit(pid, resource as _, &raw const limit, ptr::null_mut()) }).map(drop)
 }
 
 /// prctl(2) with plain numbers.
