@@ -13,3 +13,4 @@ mod resources;
 mod security;
 mod support;
 mod terminal;
+mod update;

@@ -36,6 +36,8 @@ pub(crate) fn settings(resources: &Resources) -> Result<Vec<Setting>> {
     block_io(&resources.block_io, &mut all)?;
     for (size, limit) in &resources.hugepages {
         all.push(set(&format!("hugetlb.{size}.max"), limit));
+        // Reservations too, where this kernel counts them (spec, section "Huge page limits").
+        all.push(Setting { optional: true, ..set(&format!("hugetlb.{size}.rsvd.max"), limit) });
     }
     for (device, handles, objects) in &resources.rdma {
         let mut line = device.clone();
@@ -192,7 +194,10 @@ mod tests {
         assert!(lines(r#"{"pids":{"limit":0}}"#).unwrap().is_empty());
         let io = r#"{"blockIO":{"weight":10,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":5}]}}"#;
         assert_eq!(lines(io).unwrap(), ["io.weight=default 1", "io.max=8:0 rbps=5"]);
-        assert_eq!(lines(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":9}]}"#).unwrap(), ["hugetlb.2MB.max=9"]);
+        assert_eq!(
+            lines(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":9}]}"#).unwrap(),
+            ["hugetlb.2MB.max=9", "hugetlb.2MB.rsvd.max=9"]
+        );
         assert_eq!(lines(r#"{"unified":{"memory.oom.group":"1"}}"#).unwrap(), ["memory.oom.group=1"]);
         for bad in ["../x.y", "cgroup.procs", "memory", ".x.y"] {
             assert!(lines(&format!(r#"{{"unified":{{"{bad}":"1"}}}}"#)).is_err(), "{bad}");

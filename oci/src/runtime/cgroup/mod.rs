@@ -131,8 +131,22 @@ impl Cgroup {
         Cgroup::open(&format!("{}/{path}", self.path))
     }
 
-    fn read(&self, file: &str) -> sys::Result<String> {
-        read_all(fs::open(self.fd(), &c_string(file), libc::O_RDONLY, 0, Walk::OneMount)?.as_fd())
+    pub(crate) fn open_file(&self, file: &str) -> sys::Result<OwnedFd> {
+        fs::open(self.fd(), &c_string(file), libc::O_RDONLY, 0, Walk::OneMount)
+    }
+
+    pub(crate) fn read(&self, file: &str) -> sys::Result<String> {
+        read_all(self.open_file(file)?.as_fd())
+    }
+
+    /// A number in a file, or behind a key in a file of lines; inside it is none for `max`, outside where there is no such file.
+    pub(crate) fn value(&self, file: &str, key: &str) -> Option<Option<i64>> {
+        let text = self.read(file).ok()?;
+        let value = match key {
+            "" => Some(text.trim()),
+            _ => text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')),
+        };
+        value.map(|value| value.parse().ok())
     }
 
     /// Sets the limits; controllers that are missing are enabled on the way down to this cgroup.
@@ -204,11 +218,29 @@ impl Cgroup {
         }
     }
 
-    /// Lets only the devices through that the rules allow (on top of the default ones).
-    pub(crate) fn guard_devices(&self, rules: &[DeviceRule]) -> Result<()> {
+    /// Lets only the devices through that the rules allow (on top of the default ones); `again` in the place of earlier rules.
+    pub(crate) fn guard_devices(&self, rules: &[DeviceRule], again: bool) -> Result<()> {
         let program = bpf::load_device_program(&devices::program(rules));
         let program = program.step("load device rules of cgroup", &self.path)?;
-        bpf::attach_device_program(self.fd(), program.as_fd()).step("attach device rules to cgroup", &self.path)
+        let before = if again { bpf::device_program_of(self.fd()) } else { Ok(None) };
+        let before = before.step("look for device rules of cgroup", &self.path)?;
+        bpf::attach_device_program(self.fd(), program.as_fd(), before.as_ref().map(AsFd::as_fd))
+            .step("attach device rules to cgroup", &self.path)
+    }
+
+    /// Gives the cgroup to a user, as far as the kernel says that it may be delegated (spec, section "Cgroup ownership").
+    pub(crate) fn give_to(&self, uid: u32) -> Result<()> {
+        let delegated = std::fs::read_to_string("/sys/kernel/cgroup/delegate");
+        let delegated = delegated.as_deref().unwrap_or("cgroup.procs\ncgroup.subtree_control\ncgroup.threads");
+        fs::chown_fd(self.fd(), uid, u32::MAX).step("set the owner of cgroup", &self.path)?;
+        for file in delegated.lines() {
+            match fs::chown_at(self.fd(), &c_string(file), uid, u32::MAX) {
+                // Not every cgroup has every file.
+                Err(Errno(libc::ENOENT)) => {}
+                other => other.step("set the owner of", format!("{file} of cgroup {}", self.path))?,
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn populated(&self) -> bool {

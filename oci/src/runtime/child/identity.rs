@@ -9,8 +9,8 @@ use crate::runtime::plan::ProcessPlan;
 use crate::runtime::sys::schedule;
 
 /// All that can be done before `start`: afterwards this process has the container's identity and no way back.
-pub(super) fn assume(plan: &ProcessPlan, preserve_fds: u32) -> Done<'_> {
-    match process::new_session_keyring() {
+pub(super) fn assume<'a>(plan: &'a ProcessPlan, proc: BorrowedFd<'_>, preserve_fds: u32) -> Done<'a> {
+    match if plan.new_keyring { process::new_session_keyring() } else { Ok(()) } {
         // A kernel without keys, or a user with no quota left for one: there is nothing of the caller's to be protected then.
         Ok(()) | Err(Errno(libc::ENOSYS | libc::EDQUOT | libc::EPERM)) => {}
         Err(errno) => return Err(errno).doing("create", c"a session keyring"),
@@ -19,6 +19,7 @@ pub(super) fn assume(plan: &ProcessPlan, preserve_fds: u32) -> Done<'_> {
         process::set_limit(0, *resource, *limit).doing("set", c"process.rlimits")?;
     }
     placement(plan)?;
+    labels(plan, proc)?;
     // Every descriptor of ours is close-on-exec already; this is for what the caller left open (CVE-2016-9962).
     fs::close_on_exec_from(3 + preserve_fds).doing("mark descriptors", c"close-on-exec")?;
     stdio_owner(plan.uid)?;
@@ -63,6 +64,19 @@ fn placement<'a>(plan: &ProcessPlan) -> Done<'a> {
         Some(scheduler) => schedule::set_scheduler(scheduler).doing("set", "process.scheduler"),
         None => Ok(()),
     }
+}
+
+/// Only noted by the kernel now; they hold from the exec on.
+fn labels<'a>(plan: &'a ProcessPlan, proc: BorrowedFd<'_>) -> Done<'a> {
+    for label in &plan.labels {
+        // `self` is a link of our own procfs; what it leads to is checked to be of one.
+        let file = fs::open_at(proc, label.path, libc::O_WRONLY, 0).doing("set", label.field)?;
+        if fs::file_system(file.as_fd()).doing("set", label.field)? != fs::PROC_MAGIC {
+            return Err(Errno(libc::EXDEV)).doing("set", label.field);
+        }
+        fs::write(file.as_fd(), &label.value).doing("set", label.field)?;
+    }
+    Ok(())
 }
 
 /// The program's standard streams belong to its user, so that it can open /dev/stdout again. By descriptor, and only what is no

@@ -165,6 +165,7 @@ pub(crate) struct Guest<'a> {
     /// The CLONE_NEW… bits to join, and the pidfd of the container's first process.
     pub(crate) kinds: i32,
     pub(crate) container: BorrowedFd<'a>,
+    pub(crate) proc: BorrowedFd<'a>,
     pub(crate) console: Option<BorrowedFd<'a>>,
     pub(crate) channel: BorrowedFd<'a>,
     pub(crate) preserve_fds: u32,
@@ -190,7 +191,7 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
         let root = fs::open_host(c"/", libc::O_PATH | libc::O_DIRECTORY, 0).doing("open", c"/")?;
         rootfs::terminal(root.as_fd(), plan, console, false)?;
     }
-    identity::assume(plan, given.preserve_fds)?;
+    identity::assume(plan, given.proc, given.preserve_fds)?;
     socket::send(given.channel, &[READY]).doing("report to", c"the runtime")?;
     wait_go(given.channel);
     identity::run(plan, given.channel)
@@ -255,7 +256,7 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends<'_>) -> Done<'a
     }
     rootfs::seal(plan)?;
     rootfs::enter(plan)?;
-    identity::assume(&plan.process, plan.preserve_fds)?;
+    identity::assume(&plan.process, proc, plan.preserve_fds)?;
     socket::send(channel, &[READY]).doing("report to", c"the runtime")?;
     wait_go(channel);
     Ok(())

@@ -256,9 +256,19 @@ fn empty_folder() -> Result<OwnedFd, Errno> {
 pub(super) fn enter(plan: &Plan) -> Done<'_> {
     let root = plan.root.tree.as_fd();
     fs::chdir_fd(root).doing("enter rootfs", &plan.root.path)?;
+    if !plan.root.pivot {
+        let old = fs::open_host(c"/", libc::O_PATH | libc::O_DIRECTORY, 0).doing("open", c"/")?;
+        mount::attach(root, old.as_fd()).doing("move over / the rootfs", &plan.root.path)?;
+        fs::chroot_to_cwd().doing("change root to", &plan.root.path)?;
+        return settle(plan, root);
+    }
     // Both in one folder: the old root is stacked on the new one, and taken away there; no put_old folder is needed.
     mount::pivot_to_cwd().doing("pivot root to", &plan.root.path)?;
     mount::detach_cwd().doing("detach", c"the old root")?;
+    settle(plan, root)
+}
+
+fn settle<'a>(plan: &'a Plan, root: BorrowedFd<'_>) -> Done<'a> {
     fs::chdir_fd(root).doing("enter rootfs", &plan.root.path)?;
     let Some((propagation, recursive)) = plan.root.propagation else { return Ok(()) };
     let attributes = Attributes { propagation, ..Attributes::default() };

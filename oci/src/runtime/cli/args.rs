@@ -2,14 +2,16 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value};
 use lexopt::{Parser, ValueExt as _};
 
-use super::Log;
+use super::{Log, limits};
+use crate::runtime::config::Resources;
 use crate::runtime::error::{Error, Result};
 use crate::runtime::id::ContainerId;
-use crate::runtime::ops::{CreateOptions, ExecOptions, parse_signal};
+use crate::runtime::ops::{CreateOptions, ExecOptions, parse_interval, parse_signal};
 
 const DEFAULT_ROOT: &str = "/run/orlop/oci";
 
@@ -18,16 +20,21 @@ orlop-oci: an OCI container runtime (runtime-spec 1.3, cgroup v2)
 
 usage: orlop-oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] COMMAND …
 
-  create  --bundle DIR [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N] ID
+  create  --bundle DIR [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N] [--no-pivot]
+          [--no-new-keyring] ID
   start   ID
   run     the options of create, [--detach] [--keep] ID
   exec    [--process FILE] [--detach] [--pid-file FILE] [--console-socket SOCKET] [--tty] [--cwd DIR] [--env N=V] [--user UID[:GID]]
-          [--additional-gids GID] [--cap CAP] [--no-new-privs] [--ignore-paused] [--cgroup PATH] [--preserve-fds N] ID COMMAND …
+          [--additional-gids GID] [--cap CAP] [--apparmor PROFILE] [--process-label LABEL]
+          [--no-new-privs] [--ignore-paused] [--cgroup PATH] [--preserve-fds N] ID COMMAND …
   kill    [--all] ID [SIGNAL]
   delete  [--force] ID
   state   ID
   list    [--format table|json] [--quiet]
   ps      [--format table|json] ID
+  update  [--resources FILE|-] [--memory SIZE] [--memory-reservation SIZE] [--memory-swap SIZE] [--cpu-period N] [--cpu-quota N]
+          [--cpu-burst N] [--cpu-share N] [--cpu-idle 0|1] [--cpuset-cpus LIST] [--cpuset-mems LIST] [--pids-limit N] [--blkio-weight N] ID
+  events  [--stats] [--interval DURATION] ID
   pause   ID
   resume  ID
   features
@@ -48,6 +55,8 @@ pub(super) enum Command {
     Delete { id: ContainerId, force: bool },
     State { id: ContainerId },
     List { json: bool, quiet: bool },
+    Update { id: ContainerId, resources: Box<Resources> },
+    Events { id: ContainerId, interval: Option<Duration> },
     Ps { id: ContainerId, json: bool },
     Freeze { id: ContainerId, frozen: bool },
     Features,
@@ -93,6 +102,8 @@ impl Words {
             "exec" => self.exec()?,
             "kill" => self.kill()?,
             "list" => self.list()?,
+            "update" => self.update()?,
+            "events" => self.events()?,
             "help" => return say(HELP),
             _ => self.simple(&name)?,
         };
@@ -131,11 +142,6 @@ impl Words {
                     return Err(usage("--rootless true is not available in this version"));
                 }
                 "rootless" => {}
-                "no-pivot" => {
-                    return Err(usage(
-                        "--no-pivot is not available: without pivot_root a container can leave its root",
-                    ));
-                }
                 _ => return Ok(Word::Flag(flag)),
             }
         }
@@ -180,6 +186,8 @@ impl Words {
                     "pid-file" => options.pid_file = Some(absolute(self.value()?)?),
                     "console-socket" => options.console_socket = Some(absolute(self.value()?)?),
                     "preserve-fds" => options.preserve_fds = self.number("preserve-fds")?,
+                    "no-pivot" => options.no_pivot = self.boolean()?,
+                    "no-new-keyring" => options.no_new_keyring = self.boolean()?,
                     "detach" | "d" if run => detach = self.boolean()?,
                     "keep" if run => keep = self.boolean()?,
                     // There is never a subreaper: it is as asked.
@@ -241,9 +249,8 @@ impl Words {
             "ignore-paused" => options.ignore_paused = self.boolean()?,
             "cgroup" => options.cgroup = Some(self.value()?),
             "preserve-fds" => options.preserve_fds = self.number("preserve-fds")?,
-            "apparmor" | "process-label" => {
-                return Err(usage(format!("--{flag}: security labels are not available in this version")));
-            }
+            "apparmor" => options.apparmor = Some(self.value()?),
+            "process-label" => options.process_label = Some(self.value()?),
             _ => return Err(unknown(flag)),
         }
         Ok(())
@@ -276,6 +283,37 @@ impl Words {
                 Word::Positional(word) => return Err(usage(format!("one word too many: {word:?}"))),
             }
         }
+    }
+
+    fn update(&mut self) -> Result<Command> {
+        let (mut id, mut resources) = (None, Box::<Resources>::default());
+        loop {
+            match self.word()? {
+                Word::End => return Ok(Command::Update { id: need_id(id)?, resources }),
+                Word::Positional(word) => take_id(&mut id, &word)?,
+                Word::Flag(flag) if flag == "resources" || flag == "r" => *resources = limits::read(&self.value()?)?,
+                Word::Flag(flag) => {
+                    let value = self.value()?;
+                    if !limits::set(&mut resources, &flag, &value)? {
+                        return Err(unknown(&flag));
+                    }
+                }
+            }
+        }
+    }
+
+    fn events(&mut self) -> Result<Command> {
+        let (mut id, mut once, mut interval) = (None, false, Duration::from_secs(5));
+        loop {
+            match self.word()? {
+                Word::End => break,
+                Word::Positional(word) => take_id(&mut id, &word)?,
+                Word::Flag(flag) if flag == "stats" => once = self.boolean()?,
+                Word::Flag(flag) if flag == "interval" => interval = parse_interval(&self.value()?)?,
+                Word::Flag(flag) => return Err(unknown(&flag)),
+            }
+        }
+        Ok(Command::Events { id: need_id(id)?, interval: (!once).then_some(interval) })
     }
 
     /// The commands with an id and at most one option.
@@ -403,7 +441,10 @@ mod tests {
             "kill web NOPE",
             "create ../x",
             "--systemd-cgroup state a",
-            "create --no-pivot a",
+            "create --no-such a",
+            "update --cpu-quota x a",
+            "update --bundle x a",
+            "events --interval x a",
             "list a",
             "run --preserve-fds x a",
             "exec --cap",

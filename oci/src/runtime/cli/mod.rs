@@ -1,6 +1,7 @@
 //! The command line: runc's, options before and after the container's id.
 
 mod args;
+mod limits;
 mod log;
 
 use std::io::Write as _;
@@ -51,6 +52,8 @@ fn perform(log: Log, Invocation { root, command }: Invocation) -> Result<u8> {
         Command::Freeze { id, frozen } => ops::freeze(machine, &id, frozen).map(|()| 0),
         Command::State { id } => print(&ops::state(machine, &id)?),
         Command::List { json, quiet } => print(&ops::list(machine, json, quiet)?),
+        Command::Update { id, resources } => ops::update(machine, &id, *resources).map(|()| 0),
+        Command::Events { id, interval } => ops::events(machine, &id, interval, print).map(|()| 0),
         Command::Ps { id, json } => print(&ops::ps(machine, &id, json)?),
         Command::Features | Command::Spec { .. } => Ok(0),
     }

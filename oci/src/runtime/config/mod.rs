@@ -213,7 +213,6 @@ pub(crate) fn parse_process(text: &str) -> Result<Process> {
 }
 
 /// Resources alone in their file.
-#[cfg(test)]
 pub(crate) fn parse_resources(text: &str) -> Result<Resources> {
     let mut reader = Reader::new(text);
     let resources = Resources::read(&mut reader)?;

@@ -11,6 +11,8 @@ pub(crate) struct Memory {
     pub(crate) reservation: Option<i64>,
     /// Memory and swap together, as cgroup v1 counted.
     pub(crate) swap: Option<i64>,
+    /// `update` refuses a limit below what is used.
+    pub(crate) check_before_update: bool,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -98,10 +100,10 @@ impl Resources {
     }
 }
 
-/// A v1-only number: zero means "not set" in what engines write.
+/// A v1-only number: zero means "not set" in what engines write, and less than zero "no limit".
 fn only_v1(r: &mut Reader<'_>) -> Result<()> {
     match r.integer::<i64>()? {
-        0 => Ok(()),
+        ..=0 => Ok(()),
         _ => Err(r.unsupported(V1)),
     }
 }
@@ -118,8 +120,7 @@ fn memory(r: &mut Reader<'_>) -> Result<Memory> {
             "disableOOMKiller" if r.boolean()? => return Err(r.unsupported(V1)),
             "useHierarchy" if !r.boolean()? => return Err(r.unsupported("cgroup v2 is always hierarchical")),
             "disableOOMKiller" | "useHierarchy" => {}
-            // A new container uses no memory yet that a limit could fall short of.
-            "checkBeforeUpdate" => drop(r.boolean()?),
+            "checkBeforeUpdate" => memory.check_before_update = r.boolean()?,
             _ => return Ok(Taken::No),
         }
         Ok(Taken::Yes)

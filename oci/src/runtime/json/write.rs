@@ -17,7 +17,8 @@ impl Writer {
         self.out
     }
 
-    fn value(&mut self, text: &str) -> &mut Self {
+    /// A value that is written as it has to be already.
+    pub(crate) fn value(&mut self, text: &str) -> &mut Self {
         self.separate();
         self.out.push_str(text);
         self.needs_comma = true;

@@ -11,7 +11,7 @@ use super::hooks::{Place, run_all, run_every};
 use super::wait::how_it_ended;
 use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, OFFSETS, READY};
-use crate::runtime::config::{Config, Hooks, Resources};
+use crate::runtime::config::{Config, Hooks, NamespaceKind, Resources};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
 use crate::runtime::plan::{Given, Plan, ProcessPlan, rootfs_path};
@@ -27,6 +27,8 @@ pub(crate) struct CreateOptions {
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) console_socket: Option<PathBuf>,
     pub(crate) preserve_fds: u32,
+    pub(crate) no_pivot: bool,
+    pub(crate) no_new_keyring: bool,
 }
 
 /// A created container: its folder is still locked, its process waits for `start`.
@@ -97,11 +99,16 @@ fn build(
         cgroup: &state.cgroup,
         console_socket: options.console_socket.as_deref(),
         preserve_fds: options.preserve_fds,
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
         listen_fds: std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0),
         own_capabilities: process::permitted_capabilities().step("read", "own capabilities")?,
     };
     let plan = Plan::build(config, &given, &mut |warning| machine.log.warn(&warning))?;
-    cgroup.guard_devices(&resources.devices)?;
+    cgroup.guard_devices(&resources.devices, false)?;
+    if let Some(uid) = owner_of_cgroup(config) {
+        cgroup.give_to(uid)?;
+    }
     state.namespaces = plan.namespaces.kinds();
     if let Some(filter) = &plan.process.seccomp {
         folder.replace(FILTER_FILE, &filter.to_bytes())?;
@@ -159,6 +166,19 @@ fn build(
     }
     socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
     pidfd.try_clone().step("keep", "the container's pidfd")
+}
+
+/// Whose the cgroup is to be: the program's user, if it sees the cgroup as a root of its own that it may write to.
+fn owner_of_cgroup(config: &Config) -> Option<u32> {
+    let linux = &config.linux;
+    let own = linux.namespaces.iter().any(|one| one.kind == NamespaceKind::Cgroup && one.path.is_none());
+    let writable = config.mounts.iter().any(|one| {
+        let cgroup = matches!(one.kind.as_deref(), Some("cgroup" | "cgroup2"));
+        cgroup && one.destination == "/sys/fs/cgroup" && !one.options.iter().any(|option| option == "ro")
+    });
+    let uid = config.process.as_ref().filter(|_| own && writable)?.user.uid;
+    let map = linux.uid_mappings.iter().find(|map| uid.checked_sub(map.container).is_some_and(|at| at < map.size))?;
+    map.host.checked_add(uid - map.container)
 }
 
 /// The container's process, which another one cloned for us.

@@ -38,6 +38,8 @@ pub(crate) struct ExecOptions {
     pub(crate) ignore_paused: bool,
     pub(crate) cgroup: Option<String>,
     pub(crate) preserve_fds: u32,
+    pub(crate) apparmor: Option<String>,
+    pub(crate) process_label: Option<String>,
 }
 
 /// The exit status for the shell: 0 when detached, else the process's.
@@ -79,6 +81,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
             let given = Guest {
                 kinds: state.namespaces & !pid_kind,
                 container: container.as_fd(),
+                proc: machine.proc.fd(),
                 console: console.as_ref().map(AsFd::as_fd),
                 channel: theirs.as_fd(),
                 preserve_fds: options.preserve_fds,
@@ -177,10 +180,6 @@ fn plan(machine: &Machine, state: &State, options: &ExecOptions) -> Result<Proce
         None => ("process".to_owned(), changed(state.process()?, options)?),
     };
     let wrong = |error: ConfigError| Error::Config { file, error };
-    if process.apparmor_profile.as_deref().is_some_and(|p| p != "unconfined") || process.selinux_label.is_some() {
-        let why = "security labels are not available in this version";
-        return Err(wrong(ConfigError::unsupported("apparmorProfile or selinuxLabel", why)));
-    }
     let own = process::permitted_capabilities().step("read", "own capabilities")?;
     let grantable = if state.namespaces & NamespaceKind::User.flag() != 0 { u64::MAX } else { own };
     let home: Vec<String> = home(machine, state, &process).into_iter().collect();
@@ -221,6 +220,8 @@ fn changed(mut process: Process, options: &ExecOptions) -> Result<Process> {
     }
     process.user.additional_gids.extend(&options.groups);
     process.no_new_privileges |= options.no_new_privileges;
+    process.apparmor_profile = options.apparmor.clone().or(process.apparmor_profile);
+    process.selinux_label = options.process_label.clone().or(process.selinux_label);
     if !options.capabilities.is_empty() {
         let sets = process.capabilities.get_or_insert_default();
         for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod hooks;
 mod kill;
@@ -10,16 +11,19 @@ mod protect;
 mod query;
 mod run;
 mod start;
+mod update;
 mod wait;
 
 pub(crate) use create::{CreateOptions, create};
 pub(crate) use delete::delete;
+pub(crate) use events::{events, parse_interval};
 pub(crate) use exec::{ExecOptions, exec};
 pub(crate) use kill::{freeze, kill, parse_signal};
 pub(crate) use protect::protect;
 pub(crate) use query::{features, list, ps, spec, state};
 pub(crate) use run::run;
 pub(crate) use start::start;
+pub(crate) use update::update;
 
 use super::cli::Log;
 use super::procfs::Procfs;

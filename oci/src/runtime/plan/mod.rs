@@ -4,6 +4,7 @@
 mod devices;
 mod home;
 mod idmap;
+mod label;
 mod mounts;
 mod namespaces;
 mod options;
@@ -56,6 +57,8 @@ pub(crate) struct Given<'a> {
     pub(crate) preserve_fds: u32,
     /// Sockets the caller passes on by LISTEN_FDS (spec, section "File descriptors"), in front of those of --preserve-fds.
     pub(crate) listen_fds: u32,
+    pub(crate) no_pivot: bool,
+    pub(crate) no_new_keyring: bool,
     /// The capabilities the runtime itself has.
     pub(crate) own_capabilities: u64,
 }
@@ -67,13 +70,13 @@ pub(crate) fn rootfs_path(config: &Config, bundle: &Path) -> PathBuf {
 impl Plan {
     pub(crate) fn build(config: &Config, given: &Given<'_>, warn: &mut dyn FnMut(String)) -> Result<Plan> {
         let wrong = |error: ConfigError| Error::Config { file: "config.json".to_owned(), error };
-        refuse_unbuilt(config).map_err(wrong)?;
         let namespaces = Namespaces::new(&config.linux, given.proc)?;
         let user_namespace = namespaces.has(NamespaceKind::User);
         // In a user namespace of its own the container's root can be given everything.
         let grantable = if user_namespace { u64::MAX } else { given.own_capabilities };
         let given_process = config.process.as_ref().ok_or_else(|| wrong(ConfigError::missing("process")))?;
-        let root = mounts::root(config, &rootfs_path(config, given.bundle))?;
+        let mut root = mounts::root(config, &rootfs_path(config, given.bundle))?;
+        root.pivot = !given.no_pivot;
         let mut more: Vec<String> =
             missing_home(&given_process.env, root.tree.as_fd(), given_process.user.uid).into_iter().collect();
         if given.listen_fds > 0 {
@@ -82,6 +85,7 @@ impl Plan {
         }
         let mut process = ProcessPlan::new(given_process, &config.linux, &more, grantable, warn).map_err(wrong)?;
         process.limits_from_outside = user_namespace;
+        process.new_keyring = !given.no_new_keyring;
         process.seccomp = config.linux.seccomp.as_ref().map(Filter::compile).transpose().map_err(wrong)?;
         for (name, field) in [(&config.hostname, "hostname"), (&config.domainname, "domainname")] {
             if name.is_some() && !namespaces.has(NamespaceKind::Uts) {
@@ -93,6 +97,7 @@ impl Plan {
             cgroup: given.cgroup,
             own_cgroup_namespace: namespaces.has(NamespaceKind::Cgroup),
             user_namespace,
+            label: config.linux.mount_label.as_deref(),
             idmaps: idmap::Idmaps {
                 proc: given.proc,
                 linux: &config.linux,
@@ -100,6 +105,9 @@ impl Plan {
                 last: RefCell::new(None),
             },
         };
+        if config.linux.mount_label.is_some() {
+            label::need_selinux("linux.mountLabel").map_err(wrong)?;
+        }
         let console = console(process.terminal, given.console_socket)?;
         let steps = config.mounts.iter().enumerate().map(|(index, one)| mounts::step(index, one, &around));
         let mounts = steps.collect::<Result<Vec<_>>>()?;
@@ -120,17 +128,6 @@ impl Plan {
             namespaces,
         })
     }
-}
-
-/// Fields that are read and cannot be honoured yet.
-fn refuse_unbuilt(config: &Config) -> std::result::Result<(), ConfigError> {
-    let refuse = |set: bool, path: &str, why| if set { Err(ConfigError::unsupported(path, why)) } else { Ok(()) };
-    let linux = &config.linux;
-    refuse(linux.mount_label.is_some(), "linux.mountLabel", "SELinux labels are not available in this version")?;
-    let Some(process) = &config.process else { return Ok(()) };
-    let apparmor = process.apparmor_profile.as_deref().is_some_and(|profile| profile != "unconfined");
-    refuse(apparmor, "process.apparmorProfile", "AppArmor profiles are not available in this version")?;
-    refuse(process.selinux_label.is_some(), "process.selinuxLabel", "SELinux labels are not available in this version")
 }
 
 /// The connection a terminal is handed over on.

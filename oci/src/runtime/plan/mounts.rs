@@ -47,6 +47,8 @@ pub(crate) struct Root {
     pub(crate) tree: OwnedFd,
     pub(crate) readonly: bool,
     pub(crate) propagation: Option<(u64, bool)>,
+    /// Else it is moved over the old root, which stays below it (for a machine whose root is an initramfs).
+    pub(crate) pivot: bool,
 }
 
 /// What the rest of the config means for a mount.
@@ -55,6 +57,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) cgroup: &'a str,
     pub(super) own_cgroup_namespace: bool,
     pub(super) user_namespace: bool,
+    /// The SELinux context of file systems that are made.
+    pub(super) label: Option<&'a str>,
     pub(super) idmaps: Idmaps<'a>,
 }
 
@@ -74,7 +78,7 @@ pub(super) fn root(config: &Config, rootfs: &Path) -> Result<Root> {
     // What the container mounts below its root must not show up on the host; what `rootfsPropagation` says is set at the end.
     let slave = Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() };
     mount::set_attributes(tree.as_fd(), true, &slave).step("set propagation of rootfs", rootfs.display())?;
-    Ok(Root { path, tree, readonly: config.root.readonly, propagation })
+    Ok(Root { path, tree, readonly: config.root.readonly, propagation, pivot: true })
 }
 
 fn invalid(path: impl Into<String>, why: impl Into<String>) -> Error {
@@ -160,6 +164,11 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
         return Err(invalid(at("type"), "is missing, and the options do not say bind"));
     } else {
         file_system(&mut step, kind, source, &options);
+        // The kernel's own views of itself have labels of their own.
+        let own = matches!(kind, "proc" | "sysfs" | "mqueue");
+        if let (Source::FileSystem { parameters, .. }, Some(label), false) = (&mut step.source, around.label, own) {
+            parameters.push((c"context".to_owned(), Some(c_string(label))));
+        }
     }
     Ok(step)
 }

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::str::FromStr as _;
 
+use super::label::{self, Label};
 use crate::runtime::config::{Capabilities, ConfigError, Linux, MemoryPolicy, Process, RLimit};
 use crate::runtime::error::c_string;
 use crate::runtime::seccomp::Filter;
@@ -38,6 +39,8 @@ pub(crate) struct ProcessPlan {
     /// For exec alone: the CPUs once it is in the container's cgroup.
     pub(crate) affinity: Option<NumberSet>,
     pub(crate) seccomp: Option<Filter>,
+    pub(crate) labels: Vec<Label>,
+    pub(crate) new_keyring: bool,
 }
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -103,6 +106,8 @@ impl ProcessPlan {
             io_priority: process.io_priority,
             affinity: None,
             seccomp: None,
+            labels: label::of_process(process)?,
+            new_keyring: true,
         })
     }
 }

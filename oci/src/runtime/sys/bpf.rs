@@ -8,7 +8,10 @@ const BPF_PROG_LOAD: i32 = 5;
 const BPF_PROG_ATTACH: i32 = 8;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
+const BPF_PROG_GET_FD_BY_ID: i32 = 13;
+const BPF_PROG_QUERY: i32 = 16;
 const BPF_F_ALLOW_MULTI: u32 = 2;
+const BPF_F_REPLACE: u32 = 4;
 
 /// The head of `union bpf_attr` as BPF_PROG_LOAD reads it; fields behind it are zero by the kernel's rule.
 #[repr(C)]
@@ -30,6 +33,18 @@ struct Attach {
     program: u32,
     kind: u32,
     flags: u32,
+    replaces: u32,
+}
+
+#[repr(C)]
+struct Query {
+    target: u32,
+    kind: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    unused: u32,
 }
 
 /// Loads a device program: one u64 an instruction.
@@ -49,13 +64,41 @@ pub(crate) fn load_device_program(program: &[u64]) -> Result<OwnedFd> {
     check_fd(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>()) })
 }
 
-/// Attaches it to a cgroup, beside programs others may have attached: a device must pass them all.
-pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+/// The device program that is attached to a cgroup itself, if there is one.
+pub(crate) fn device_program_of(cgroup: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    let mut id = 0_u32;
+    let target = cgroup.as_raw_fd().unsigned_abs();
+    let ids = (&raw mut id).addr() as u64;
+    let query = Query { target, kind: BPF_CGROUP_DEVICE, query_flags: 0, attach_flags: 0, ids, count: 1, unused: 0 };
+    let size = size_of::<Query>();
+    // SAFETY: the structure is the head of bpf_attr with its size given, and has room for as many ids as it says.
+    let found = check_long(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw const query, size) });
+    match found {
+        // More than one: the first one is as good as any other.
+        Err(super::Errno(libc::ENOSPC)) => {}
+        other => drop(other?),
+    }
+    if id == 0 {
+        return Ok(None);
+    }
+    let attr = [id, 0, 0, 0];
+    let size = size_of_val(&attr);
+    // SAFETY: the array is the head of bpf_attr with its size given.
+    check_fd(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_FD_BY_ID, attr.as_ptr(), size) }).map(Some)
+}
+
+/// Attaches it to a cgroup, beside programs others may have attached (a device must pass them all), or in the place of one.
+pub(crate) fn attach_device_program(
+    cgroup: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+    instead: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     let attach = Attach {
         target: cgroup.as_raw_fd().unsigned_abs(),
         program: program.as_raw_fd().unsigned_abs(),
         kind: BPF_CGROUP_DEVICE,
-        flags: BPF_F_ALLOW_MULTI,
+        flags: BPF_F_ALLOW_MULTI | if instead.is_some() { BPF_F_REPLACE } else { 0 },
+        replaces: instead.map_or(0, |fd| fd.as_raw_fd().unsigned_abs()),
     };
     let size = size_of::<Attach>();
     // SAFETY: the structure is the head of bpf_attr with its size given.

@@ -148,6 +148,11 @@ pub(crate) fn chdir_fd(fd: BorrowedFd<'_>) -> Result<()> {
     check(unsafe { libc::fchdir(fd.as_raw_fd()) }).map(drop)
 }
 
+pub(crate) fn chroot_to_cwd() -> Result<()> {
+    // SAFETY: the path is a constant.
+    check(unsafe { libc::chroot(c".".as_ptr()) }).map(drop)
+}
+
 /// Whether the working directory can be reached from the root: outside of it getcwd(2) answers `(unreachable)/…`.
 pub(crate) fn cwd_is_inside_root() -> Result<bool> {
     let mut buffer = [0_u8; libc::PATH_MAX as usize];

@@ -93,6 +93,19 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, milliseconds: i32) -> Result<boo
     poll(fd, libc::POLLIN, milliseconds)
 }
 
+/// The same of one of two files.
+pub(crate) fn wait_changed_either(
+    one: BorrowedFd<'_>,
+    other: Option<BorrowedFd<'_>>,
+    milliseconds: i32,
+) -> Result<bool> {
+    let poll = |fd: i32| libc::pollfd { fd, events: libc::POLLPRI, revents: 0 };
+    // A negative descriptor is passed over.
+    let mut both = [poll(one.as_raw_fd()), poll(other.map_or(-1, |fd| fd.as_raw_fd()))];
+    // SAFETY: two pollfds are given and counted.
+    Ok(check(unsafe { libc::poll(both.as_mut_ptr(), 2, milliseconds) })? > 0)
+}
+
 /// Waits until the kernel reports a change of a file such as cgroup.events (POLLPRI); `false` after the time given.
 pub(crate) fn wait_changed(fd: BorrowedFd<'_>, milliseconds: i32) -> Result<bool> {
     poll(fd, libc::POLLPRI, milliseconds)

@@ -1,0 +1,45 @@
+//! `update`: other limits for a container that exists.
+
+use super::Machine;
+use crate::runtime::cgroup::Cgroup;
+use crate::runtime::config::{ConfigError, Resources};
+use crate::runtime::error::{Error, Result};
+use crate::runtime::id::ContainerId;
+use crate::runtime::state::{START_SOCKET, State, Status};
+
+pub(crate) fn update(machine: &Machine, id: &ContainerId, mut resources: Resources) -> Result<()> {
+    let folder = machine.store.open(id)?;
+    let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
+    let status = state.status(&machine.proc, folder.exists(START_SOCKET));
+    let cgroup = match Cgroup::open(&state.cgroup)? {
+        Some(cgroup) if !matches!(status, Status::Stopped | Status::Creating) => cgroup,
+        _ => return Err(state.refuse("update", status)),
+    };
+    complete(&mut resources, &cgroup)?;
+    cgroup.apply(&resources)?;
+    if resources.devices.is_empty() { Ok(()) } else { cgroup.guard_devices(&resources.devices, true) }
+}
+
+/// What is set as a pair keeps the half that is not named.
+fn complete(resources: &mut Resources, cgroup: &Cgroup) -> Result<()> {
+    let (memory, cpu) = (&mut resources.memory, &mut resources.cpu);
+    if memory.swap.is_some() && memory.limit.is_none() {
+        memory.limit = cgroup.value("memory.max", "").map(|limit| limit.unwrap_or(-1));
+    }
+    if cpu.quota.is_some() != cpu.period.is_some()
+        && let Ok(text) = cgroup.read("cpu.max")
+    {
+        let (quota, period) = text.trim().split_once(' ').unwrap_or(("max", "100000"));
+        cpu.quota = cpu.quota.or(Some(quota.parse().unwrap_or(-1)));
+        cpu.period = cpu.period.or(period.parse().ok());
+    }
+    if let (true, Some(limit @ 1..)) = (memory.check_before_update, memory.limit)
+        && let Some(Some(used)) = cgroup.value("memory.current", "")
+        && used > limit
+    {
+        let why = format!("{limit} is below what is used now ({used})");
+        let error = ConfigError::invalid("memory.limit", why);
+        return Err(Error::Config { file: "update".to_owned(), error });
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! `update`, `events`, and options of `create` that engines know.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::support::{Container, spawn};
+
+fn running(c: Container) -> Container {
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    c
+}
+
+#[test]
+fn limits_change_or_it_is_said_why_not() {
+    let c = running(Container::new(&["say", "up", "sleep"]));
+    let has = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
+    let has = |name: &str| has.split_ascii_whitespace().any(|one| one == name);
+    for (controller, args, file, value) in [
+        ("pids", ["--pids-limit", "17"], "pids.max", "17"),
+        ("memory", ["--memory", "32m"], "memory.max", "33554432"),
+        ("cpu", ["--cpu-quota", "50000"], "cpu.max", "50000 100000"),
+    ] {
+        let said = c.oci(&["update", args[0], args[1], &c.id]);
+        if has(controller) {
+            said.ok();
+            assert_eq!(std::fs::read_to_string(c.cgroup(file)).unwrap().trim(), value);
+        } else {
+            said.refused(&format!("cannot enable the controller {controller}"));
+        }
+    }
+    c.oci(&["update", "--kernel-memory", "1m", &c.id]).refused("exists in cgroup v1 only");
+    c.oci(&["update", "nobody", "--memory", "1m"]).refused("container \"nobody\" does not exist");
+}
+
+#[test]
+fn device_rules_are_replaced_not_added() {
+    // A device that this kernel may not have: then the answer to an allowed open is another error.
+    let c = Container::new(&["mknod", "/dev/fuse", "10", "229", "say", "up", "sleep"]).capabilities(&["CAP_MKNOD"]);
+    let c = running(c);
+    let denied = || c.oci(&["exec", &c.id, "/bin/inspect", "open", "/dev/fuse"]).ok().out.contains("not permitted");
+    assert!(denied());
+    for allow in [true, false, true] {
+        let rules = json!({"devices": [{"allow": allow, "type": "c", "major": 10, "minor": 229, "access": "rw"}]});
+        let mut update = c.command(&["update", "--resources", "-", &c.id]);
+        let mut update = spawn(update.stdin(Stdio::piped()));
+        update.stdin.take().unwrap().write_all(rules.to_string().as_bytes()).unwrap();
+        assert!(update.wait().unwrap().success());
+        assert_eq!(denied(), !allow);
+    }
+}
+
+#[test]
+fn events_are_lines_of_json() {
+    let c = running(Container::new(&["say", "up", "sleep"]));
+    let stats: Value = serde_json::from_str(&c.oci(&["events", "--stats", &c.id]).ok().out).unwrap();
+    assert_eq!((&stats["type"], &stats["id"]), (&json!("stats"), &json!(c.id)));
+    assert!(stats["data"]["cpu"]["usage"]["total"].is_u64() && stats["data"]["memory"]["usage"]["limit"].is_u64());
+    assert!(stats["data"]["pids"].is_object() && stats["data"]["blkio"]["ioServiceBytesRecursive"].is_array());
+    // They go on until the container ends.
+    let mut events = c.command(&["events", "--interval", "20ms", &c.id]);
+    let mut events = spawn(events.stdout(Stdio::piped()));
+    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(line["type"], "stats");
+    }
+    c.oci(&["kill", &c.id, "KILL"]).ok();
+    assert!(events.wait().unwrap().success());
+    c.wait_for_status("stopped");
+    c.oci(&["events", "--stats", &c.id]).refused("it is stopped");
+}
+
+#[test]
+fn options_of_create_that_engines_know() {
+    let c = Container::new(&["ls", "/", "mount", "/", "cat", "/proc/self/comm"]);
+    c.write_config();
+    for option in ["--no-pivot", "--no-new-keyring", "--no-subreaper"] {
+        c.oci(&["run", option, &c.id]).ok().has("/: bin dev proc sys").has("/proc/self/comm: inspect");
+    }
+    let c = running(Container::new(&["say", "up", "sleep"]));
+    for (option, field) in [("--apparmor", "apparmorProfile"), ("--process-label", "selinuxLabel")] {
+        let words = format!("process.{field}: is not supported: this kernel runs without");
+        c.oci(&["exec", option, "x", &c.id, "/bin/inspect"]).refused(&words);
+    }
+}
