@@ -70,7 +70,9 @@ pub(super) fn newest(work: &Path, progress: &mut dyn FnMut(&str)) -> Result<Foun
             Ok(Found { packages: found, apt })
         }
         "ubuntu" => {
-            let metapackage = "linux-image-virtual";
+            // What 22.04 began with keeps erofs in a package of 100 MB of other drivers; its newer kernel does not.
+            let metapackage =
+                if host.codename == "jammy" { "linux-image-virtual-hwe-22.04" } else { "linux-image-virtual" };
             progress(&format!("look for {metapackage} in {}", names(&archives)));
             let apt = Apt::new(work, "suite", &archives)?;
             let found = apt.update_and_find(metapackage, &host)?.ok_or_else(|| missing(metapackage))?;

@@ -1,10 +1,12 @@
 //! What a machine stores, it keeps: over a reboot, over a power cut, and in front of a file system it cannot read.
 
 use crate::support::{enabled, machine, named, probe_unit, state};
-use qemu_tests::{Artefacts, Machine};
+use qemu_tests::{Artefacts, LIMIT, Machine};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 const DISK_BYTES: u64 = 2 << 30;
 /// Where xfs keeps its own identity: `sb_magicnum` at 0, `sb_uuid` at 32 (xfs_db(8), superblock).
@@ -149,4 +151,71 @@ fn a_disk_that_holds_something_else_is_not_touched() {
     name_on_console(&machine);
     machine.power_cut();
     assert!(head(&disk) == before, "somebody's disk was written to");
+}
+
+/// Boots for the first time on a blank disk, cuts the power when `now` says so, and boots again: into a state that is whole,
+/// with nothing said about damage.
+fn cut_the_first_boot(moment: &str, now: impl Fn(&File) -> bool) {
+    let folder = tempfile::tempdir_in(&Artefacts::shared().out).unwrap();
+    let disk = blank_disk(folder.path());
+    let builder = machine("cut").state_file(&disk);
+    let first = builder.clone().start().unwrap();
+    let (file, started) = (File::open(&disk).unwrap(), Instant::now());
+    while !now(&file) {
+        assert!(started.elapsed() < LIMIT, "{moment}: never seen; {}", first.console().tail());
+    }
+    first.power_cut();
+
+    let second = builder.start().unwrap();
+    name_on_console(&second);
+    let console = second.console().text();
+    assert!(!console.contains("nothing was overwritten"), "{moment}: {console}");
+    assert_eq!(second.get("/v1/system").unwrap()["state_store"], "persistent", "{moment}: {console}");
+    second.post("/v1/system/poweroff").unwrap();
+    second.wait_end().unwrap();
+    let check = Command::new("xfs_repair").args(["-n", "-f"]).arg(&disk).output().unwrap();
+    assert!(check.status.success(), "{moment}: {}", String::from_utf8_lossy(&check.stderr));
+    assert!(is_grown(&File::open(&disk).unwrap(), 0), "{moment}");
+}
+
+fn sector(disk: &File, at: u64) -> [u8; 512] {
+    let mut sector = [0; 512];
+    disk.read_exact_at(&mut sector, at).unwrap();
+    sector
+}
+
+/// The largest seed for this disk is half as large and has four allocation groups.
+const SECOND_GROUP: u64 = DISK_BYTES / 8;
+
+/// Whether the superblock there says that the file system is as large as the disk.
+fn is_grown(disk: &File, superblock: u64) -> bool {
+    sector(disk, superblock)[8..16] == (DISK_BYTES / 4096).to_be_bytes()
+}
+
+#[test]
+fn a_power_cut_when_the_state_is_made_leaves_a_machine_that_comes_up() {
+    cut_the_first_boot("made", |disk| sector(disk, 0).starts_with(b"XFSB"));
+}
+
+#[test]
+fn a_power_cut_while_the_state_grows_leaves_a_machine_that_comes_up() {
+    // The copies are written when the growth is in the log, the primary one with the unmount.
+    cut_the_first_boot("growing", |disk| is_grown(disk, SECOND_GROUP));
+    cut_the_first_boot("grown", |disk| is_grown(disk, 0));
+}
+
+/// One, at the begin. `ORLOP_CUTS=100 cargo test power_cuts_while` makes so many, spread over the time it takes.
+#[test]
+fn power_cuts_while_the_state_is_made_leave_a_machine_that_makes_it_anew() {
+    const SPAN: Duration = Duration::from_secs(2);
+    let cuts = std::env::var("ORLOP_CUTS").map_or(1, |count| count.parse().unwrap());
+    for cut in 0..cuts {
+        let (begun, wait) = (std::cell::Cell::new(None), SPAN * cut / cuts);
+        cut_the_first_boot(&format!("{wait:?} after its begin"), |disk| {
+            if begun.get().is_none() && sector(disk, 0) != [0; 512] {
+                begun.set(Some(Instant::now()));
+            }
+            begun.get().is_some_and(|begun| begun.elapsed() >= wait)
+        });
+    }
 }
