@@ -92,7 +92,7 @@ fn build(
 
     progress("build the initramfs");
     let initramfs = folder.join("initramfs.img");
-    write_initramfs(&root::initramfs(programs, kernel, &modules.initramfs)?, &initramfs)?;
+    write_initramfs(&root::initramfs(programs, kernel, &modules.initramfs)?, &initramfs, COMPRESSION_LEVEL)?;
 
     progress("pack the demo's image");
     let work =
@@ -123,10 +123,37 @@ fn build(
     place::write(&folder.join("sizes.json"), &text)
 }
 
-fn write_initramfs(tree: &crate::tree::Tree, path: &Path) -> Result<()> {
+/// What stands at a path of an [`archive`].
+pub enum Entry {
+    Text(String),
+    Folder,
+    /// A file of the host, executable for all.
+    Program(PathBuf),
+    Link(String),
+}
+
+/// An initramfs of the caller's own, for a machine that is not Orlop: paths are relative.
+pub fn archive(path: &Path, entries: &[(String, Entry)]) -> Result<()> {
+    let mut tree = crate::tree::Tree::default();
+    tree.folder("dev", 0o755);
+    // The kernel opens it for the first program.
+    tree.character("dev/console", 0o600, 5, 1);
+    for (name, entry) in entries {
+        match entry {
+            Entry::Text(text) => tree.text(name, text),
+            Entry::Folder => tree.folder(name, 0o755),
+            Entry::Program(from) => tree.program(name, from),
+            Entry::Link(target) => tree.link(name, target),
+        }
+    }
+    // Used once, on the machine that made it.
+    write_initramfs(&tree, path, 1)
+}
+
+fn write_initramfs(tree: &crate::tree::Tree, path: &Path, level: i32) -> Result<()> {
     let mut archive = Vec::new();
     tree.write_cpio(&mut archive, path)?;
-    let packed = zstd::encode_all(&archive[..], COMPRESSION_LEVEL).map_err(at("compress", path))?;
+    let packed = zstd::encode_all(&archive[..], level).map_err(at("compress", path))?;
     place::write(path, &packed)
 }
 

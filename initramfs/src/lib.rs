@@ -29,7 +29,7 @@ mod tree;
 pub use debian::{depmod, tree_of_packages};
 pub use disk::raw_disk;
 pub use error::{Error, Result};
-pub use image::{Image, Sizes, image};
+pub use image::{Entry, Image, Sizes, archive, image};
 pub use kernel::{Kernel, kernel, update_kernel};
 pub use pack::{PackConfig, pack};
 pub use programs::{Programs, out, programs, triple, workspace};

@@ -1,11 +1,13 @@
 //! `cargo bench`: the one measurement command. `cargo bench -- boot` measures what begins with `boot`.
 //!
 //! Each measurement has a dotted name and can be run alone by it. A table goes to the screen and a list of
-//! `{"name", "value", "unit", "of"}` to `target/bench.json`: what this run measured and nothing older, so that no number
+//! `{"name", "value", "unit", "of"}` (and `range`, least and most, where there were several) to `target/bench.json`: what this run measured and nothing older, so that no number
 //! of yesterday's build stands beside today's. `of` says what was measured: `orlop`, or what it is compared with.
 //!
 //! Speed is counted in instructions of the emulated CPU, kernel and user together, from init's first instruction: two
 //! runs agree within 3 %, whatever else the host does. Seconds are only measured where a person waits.
+
+mod oci;
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -24,11 +26,14 @@ struct Row {
     name: String,
     value: f64,
     unit: &'static str,
-    of: &'static str,
+    of: String,
+    /// The least and the most of what was measured several times; `value` is then the median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    range: Option<(f64, f64)>,
 }
 
 fn row(name: &str, value: f64, unit: &'static str) -> Row {
-    Row { name: name.to_owned(), value, unit, of: "orlop" }
+    Row { name: name.to_owned(), value, unit, of: "orlop".to_owned(), range: None }
 }
 
 /// The names a measurement gives, and the measurement: some come from the same machine.
@@ -37,11 +42,12 @@ struct Measurement {
     run: fn(&Artefacts) -> Result<Vec<Row>>,
 }
 
-const MEASUREMENTS: [Measurement; 5] = [
+const MEASUREMENTS: [Measurement; 6] = [
     Measurement { names: &["boot.supervisor_exec", "boot.first_container"], run: boot },
     Measurement { names: &["boot.least_memory"], run: least_memory },
     Measurement { names: &SIZES, run: sizes },
     Measurement { names: &["rss.init", "rss.supervisor"], run: resident },
+    Measurement { names: &oci::NAMES, run: oci::measure },
     Measurement { names: &["host.second_boot"], run: second_boot },
 ];
 
@@ -84,8 +90,9 @@ fn measure(filters: &[String]) -> Result<()> {
         rows.extend((measurement.run)(&artefacts)?.into_iter().filter(|row| wanted(&row.name)));
     }
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-    for Row { name, value, unit, of } in &rows {
-        println!("{name:<width$}  {value:>14.3}  {unit:<20}  {of}");
+    for Row { name, value, unit, of, range } in &rows {
+        let range = range.map_or_else(String::new, |(min, max)| format!("  ({min:.3} … {max:.3})"));
+        println!("{name:<width$}  {value:>14.3}  {unit:<20}  {of}{range}");
     }
     let file = artefacts.out.with_file_name("bench.json");
     std::fs::write(&file, serde_json::to_string_pretty(&rows)? + "\n")?;

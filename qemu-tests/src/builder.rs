@@ -62,6 +62,8 @@ pub struct Builder<'a> {
     state: State,
     root: Root,
     more: Option<(&'static str, PathBuf)>,
+    /// Instead of Orlop's.
+    initramfs: Option<PathBuf>,
 }
 
 impl<'a> Builder<'a> {
@@ -82,6 +84,7 @@ impl<'a> Builder<'a> {
             state: State::Blank(BLANK_STATE_BYTES),
             root: Root::Direct,
             more: None,
+            initramfs: None,
         }
     }
 
@@ -184,6 +187,12 @@ impl<'a> Builder<'a> {
         self.no_state()
     }
 
+    /// Boots another system than Orlop, which lies in this initramfs whole; nothing answers on the control ports then.
+    pub fn initramfs(mut self, file: &Path) -> Self {
+        self.initramfs = Some(file.to_owned());
+        self.no_state().no_network()
+    }
+
     /// Starts QEMU; gives the machine before the guest has run far.
     pub fn start(self) -> Result<Machine, MachineError> {
         self.start_with(None, &mut |_| {})
@@ -242,7 +251,7 @@ impl<'a> Builder<'a> {
             memory_mib: self.memory_mib,
             cpus: self.cpus,
             kernel: kernel.vmlinux.as_ref().unwrap_or(&kernel.image).clone(),
-            initramfs: self.artefacts.image.initramfs.clone(),
+            initramfs: self.initramfs.as_ref().unwrap_or(&self.artefacts.image.initramfs).clone(),
             append: self.append.clone(),
             drives,
             network: self.network.clone(),

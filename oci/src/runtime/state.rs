@@ -15,7 +15,7 @@ use super::store::{Folder, Store};
 
 /// The name of the socket `start` connects to; it is there as long as the container waits for it.
 pub(crate) const START_SOCKET: &std::ffi::CStr = c"start.sock";
-const FILE: &str = "state.json";
+pub(crate) const FILE: &str = "state.json";
 /// The compiled filter, for `exec`; only where there is one.
 pub(crate) const FILTER_FILE: &str = "seccomp.bpf";
 

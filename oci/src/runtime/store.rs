@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result, Step, c_string};
 use super::id::ContainerId;
+use super::state::{FILE as STATE_FILE, FILTER_FILE};
 use super::sys::{Errno, fs};
 
 pub(crate) struct Store {
@@ -134,6 +135,13 @@ impl Folder {
 
     /// Removes the folder and what the runtime put into it.
     pub(crate) fn remove(&self) -> Result<()> {
+        // Mostly that is the two files of a container that was started, and looking costs more than trying.
+        for name in [STATE_FILE, FILTER_FILE] {
+            let _ = fs::unlink(self.fd(), &c_string(name), 0);
+        }
+        if fs::unlink(self.root.as_fd(), &c_string(self.id.as_str()), libc::AT_REMOVEDIR).is_ok() {
+            return Ok(());
+        }
         for entry in std::fs::read_dir(&self.path).step("list", self.path.display())?.flatten() {
             let name = c_string(entry.file_name().as_encoded_bytes());
             fs::unlink(self.fd(), &name, 0).step("remove", entry.path().display())?;

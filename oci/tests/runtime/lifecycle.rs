@@ -116,30 +116,6 @@ fn pause_and_resume() {
 }
 
 #[test]
-fn two_creates_of_one_id_make_one_container() {
-    let c = Container::new(&["sleep"]);
-    c.write_config();
-    for _ in 0..20 {
-        let null = std::process::Stdio::null;
-        let create = || spawn(c.command(&["create", &c.id]).stdout(null()).stderr(null()));
-        let mut both = [create(), create()];
-        let made = both.each_mut().map(|child| child.wait().unwrap().success());
-        assert_eq!(made.iter().filter(|ok| **ok).count(), 1);
-        assert_eq!(c.state()["status"], "created");
-        c.oci(&["delete", "--force", &c.id]).ok();
-        c.assert_gone();
-    }
-}
-
-#[test]
-fn a_foreground_run_returns_every_time() {
-    let c = Container::new(&["exit", "0"]);
-    for _ in 0..200 {
-        c.run().ok();
-    }
-}
-
-#[test]
 fn foreground_passes_signals_on() {
     let c = Container::new(&["say", "up", "sleep"]);
     c.write_config();

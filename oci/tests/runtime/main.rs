@@ -7,9 +7,13 @@
 
 mod exec;
 mod failure;
+#[cfg(target_arch = "x86_64")] // its registers
+mod inject;
 mod isolation;
 mod lifecycle;
 mod resources;
+#[cfg(target_arch = "x86_64")] // its registers
+mod robust;
 mod security;
 mod support;
 mod terminal;

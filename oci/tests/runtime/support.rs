@@ -83,10 +83,13 @@ pub(crate) struct Said {
 impl Said {
     fn from(output: &Output) -> Said {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        // A death by signal counts as 1000 plus its number: no exit status is that large.
+        Said { status: Said::status_of(output.status), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// A death by signal counts as 1000 plus its number: no exit status is that large.
+    pub(crate) fn status_of(status: std::process::ExitStatus) -> i32 {
         use std::os::unix::process::ExitStatusExt as _;
-        let status = output.status.code().unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0));
-        Said { status, out: text(&output.stdout), err: text(&output.stderr) }
+        status.code().unwrap_or_else(|| 1000 + status.signal().unwrap_or(0))
     }
 
     #[track_caller]
@@ -267,10 +270,19 @@ impl Container {
     /// Nothing of the container is left.
     #[track_caller]
     pub(crate) fn assert_gone(&self) {
-        assert!(!self.cgroup("").exists(), "cgroup of {} left", self.id);
-        assert!(!self.path("state").join(&self.id).exists(), "state folder of {} left", self.id);
+        assert_eq!(self.left_behind(), "");
+    }
+
+    pub(crate) fn left_behind(&self) -> String {
+        let mut left = String::new();
+        for path in [self.cgroup(""), self.path("state").join(&self.id)] {
+            if path.exists() {
+                left += &format!("{} ", path.display());
+            }
+        }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(self.dir.path().to_str().unwrap()), "mounts left:\n{mounts}");
+        let here = self.dir.path().to_str().unwrap();
+        left + &mounts.lines().filter(|line| line.contains(here)).collect::<String>()
     }
 }
 

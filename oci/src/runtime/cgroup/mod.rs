@@ -75,8 +75,21 @@ fn open_folder(at: BorrowedFd<'_>, path: &str) -> sys::Result<OwnedFd> {
     fs::open(at, &c_string(path), libc::O_RDONLY | libc::O_DIRECTORY, 0, Walk::OneMount)
 }
 
-/// Makes every cgroup of a path that is missing; says whether the last one is new.
+/// Makes every cgroup of a path that is missing; says whether the last one is new. What cannot be opened is not left behind.
 fn make_path(root: BorrowedFd<'_>, relative: &str) -> sys::Result<(bool, OwnedFd)> {
+    let fresh = make_folders(root, relative)?;
+    let opened = open_folder(root, relative);
+    if fresh && opened.is_err() {
+        let _ = fs::unlink(root, &c_string(relative), libc::AT_REMOVEDIR);
+    }
+    Ok((fresh, opened?))
+}
+
+fn make_folders(root: BorrowedFd<'_>, relative: &str) -> sys::Result<bool> {
+    // Mostly only the last one is missing.
+    if fs::mkdir(root, &c_string(relative), 0o755).is_ok() {
+        return Ok(true);
+    }
     let ends = relative.match_indices('/').map(|(at, _)| at).chain([relative.len()]);
     let mut fresh = true;
     for part in ends.filter_map(|end| relative.get(..end)) {
@@ -85,7 +98,7 @@ fn make_path(root: BorrowedFd<'_>, relative: &str) -> sys::Result<(bool, OwnedFd
             other => other.map(|()| true)?,
         };
     }
-    Ok((fresh, open_folder(root, relative)?))
+    Ok(fresh)
 }
 
 impl Cgroup {
@@ -274,6 +287,10 @@ impl Cgroup {
 
     /// Waits until no process is left, then removes the cgroup with those the container made below it.
     pub(crate) fn remove(self) -> Result<()> {
+        // Mostly it is empty already, and the kernel knows best.
+        if fs::unlink(self.root.as_fd(), &c_string(self.path.as_str()), libc::AT_REMOVEDIR).is_ok() {
+            return Ok(());
+        }
         self.wait_for("populated 0").step("wait for the end of the processes of cgroup", &self.path)?;
         for path in self.tree().iter().rev() {
             match fs::unlink(self.root.as_fd(), &c_string(path.as_str()), libc::AT_REMOVEDIR) {

@@ -1,0 +1,223 @@
+//! Whatever call fails and wherever the runtime is killed: what is left, `delete --force` clears; two at once come one after the
+//! other; a thousand runs are a thousand ends.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use crate::inject::{Fate, Who, reap, traced};
+use crate::support::{Container, Said, spawn, wait_until};
+
+/// An operation and the state of the container it is for.
+#[derive(Clone, Copy)]
+struct Operation {
+    verb: &'static [&'static str],
+    before: Before,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    Created,
+    Running,
+}
+
+const SAYS: [&str; 10] = [
+    "status",
+    "CapInh,CapPrm,CapEff,CapBnd,CapAmb,NoNewPrivs,Seccomp,Uid,Gid,Groups",
+    "fds",
+    "cat",
+    "/proc/sys/kernel/hostname",
+    "ls",
+    "/sys/firmware",
+    "limit",
+    "7",
+    "umask",
+];
+
+fn container(before: Before) -> Container {
+    let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]});
+    let verbs: Vec<&str> = if before == Before::Running { vec!["say", "up", "sleep"] } else { SAYS.to_vec() };
+    let c = Container::new(&verbs).set("/linux/seccomp", filter);
+    c.write_config();
+    c
+}
+
+fn prepare(c: &Container, before: Before) {
+    if before == Before::Nothing {
+        return;
+    }
+    c.create().ok();
+    if before == Before::Running {
+        c.start().ok();
+        c.wait_for_output("up");
+    }
+}
+
+/// Processes that were started for this container, whatever they have become.
+fn processes(c: &Container) -> BTreeSet<String> {
+    let mark = c.path("state").display().to_string();
+    let all = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|one| one.file_name().into_string().ok());
+    all.filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()))
+        .filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(&mark)))
+        .collect()
+}
+
+/// Every call of the operation, until it has no more; gives how many there were.
+fn every_call(operation: Operation, who: Who, fates: &(impl Fn(usize) -> Fate + Sync)) {
+    let next = AtomicUsize::new(1);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let c = container(operation.before);
+                let expected = undisturbed(&c, operation);
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let fate = fates(number);
+                    prepare(&c, operation.before);
+                    let mut args: Vec<&str> = operation.verb.to_vec();
+                    args.insert(1, &c.id);
+                    let done = traced(&c, &args, who, number, fate);
+                    let what = format!("{args:?}: call {number} of {who:?} {fate:?}: {:?}", done.said);
+                    judge(&what, &done.said, &expected, fate);
+                    let state = c.oci(&["state", &c.id]);
+                    assert!(state.status == 0 || state.err.contains("does not exist"), "{what}: then: {state:?}");
+                    let deleted = c.oci(&["delete", "--force", &c.id]);
+                    assert_eq!(deleted.status, 0, "{what}: then: {deleted:?}");
+                    reap();
+                    assert_eq!(c.left_behind(), "", "{what}");
+                    wait_until("the end of all processes", || {
+                        reap();
+                        processes(&c).is_empty()
+                    });
+                    if !done.reached {
+                        assert!(number > 10, "{what}");
+                        break;
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// What the operation says when nothing is in its way.
+fn undisturbed(c: &Container, operation: Operation) -> String {
+    prepare(c, operation.before);
+    let mut args: Vec<&str> = operation.verb.to_vec();
+    args.insert(1, &c.id);
+    // Its output is kept in a file: `create` leaves a process behind that would hold a pipe open.
+    let done = traced(c, &args, Who::Runtime, usize::MAX, Fate::Killed);
+    c.oci(&["delete", "--force", &c.id]).ok();
+    done.said.ok().out
+}
+
+/// A failure is reported with a reason, or it changes nothing of what the program sees.
+fn judge(what: &str, said: &Said, expected: &str, fate: Fate) {
+    match (fate, said.status) {
+        (Fate::Fails(_), 0) => assert_eq!(said.out, expected, "{what}"),
+        (Fate::Fails(_), 1) => assert!(said.err.is_empty() || said.err.starts_with("orlop-oci: "), "{what}"),
+        // Before `main` the C library and std end the program in their own way.
+        (Fate::Fails(_), _) => assert!(said.status >= 1000 || said.out.is_empty(), "{what}"),
+        (Fate::Killed, _) => {}
+    }
+}
+
+const ERRNOS: [i32; 3] = [libc::EIO, libc::ENOMEM, libc::EPERM];
+
+/// Each call once with one of the errnos in turn; `ORLOP_EVERY_ERRNO=1` makes it each call with each of them.
+fn fails(operation: Operation, who: Who) {
+    let rounds = if std::env::var_os("ORLOP_EVERY_ERRNO").is_some() { 3 } else { 1 };
+    for round in 0..rounds {
+        every_call(operation, who, &|number| Fate::Fails(ERRNOS[(number + round) % 3]));
+    }
+}
+
+const CREATE: Operation = Operation { verb: &["create"], before: Before::Nothing };
+const START: Operation = Operation { verb: &["start"], before: Before::Created };
+const RUN: Operation = Operation { verb: &["run"], before: Before::Nothing };
+const EXEC: Operation = Operation {
+    verb: &["exec", "/bin/inspect", "status", "CapEff,CapBnd,NoNewPrivs,Seccomp"],
+    before: Before::Running,
+};
+const DELETE: Operation = Operation { verb: &["delete"], before: Before::Created };
+
+#[test]
+fn any_call_of_create_fails() {
+    fails(CREATE, Who::Runtime);
+}
+
+#[test]
+fn any_call_of_the_containers_process_fails() {
+    fails(RUN, Who::Child);
+}
+
+#[test]
+fn any_call_of_start_and_delete_fails() {
+    fails(START, Who::Runtime);
+    fails(DELETE, Who::Runtime);
+}
+
+#[test]
+fn any_call_of_run_fails() {
+    fails(RUN, Who::Runtime);
+}
+
+#[test]
+fn any_call_of_exec_fails() {
+    fails(EXEC, Who::Runtime);
+    fails(EXEC, Who::Child);
+}
+
+#[test]
+fn create_and_its_child_are_killed_at_any_call() {
+    every_call(CREATE, Who::Runtime, &|_| Fate::Killed);
+    every_call(CREATE, Who::Child, &|_| Fate::Killed);
+}
+
+#[test]
+fn run_start_exec_and_delete_are_killed_at_any_call() {
+    for operation in [RUN, START, EXEC, DELETE] {
+        every_call(operation, Who::Runtime, &|_| Fate::Killed);
+    }
+}
+
+#[test]
+fn two_operations_at_once_come_one_after_the_other() {
+    let c = Container::new(&["sleep"]);
+    c.write_config();
+    let null = std::process::Stdio::null;
+    // What two of them may say, whichever comes first: how many succeed.
+    let pairs: [(&[&str], &[&str], &[usize]); 5] = [
+        (&["create"], &["create"], &[1]),
+        (&["start"], &["start"], &[1]),
+        (&["create"], &["delete", "--force"], &[2]),
+        (&["delete", "--force"], &["delete", "--force"], &[2]),
+        (&["start"], &["kill"], &[1, 2]),
+    ];
+    for round in 0..50 {
+        let (one, two, allowed) = pairs[round % pairs.len()];
+        if one[0] != "create" {
+            c.create().ok();
+        }
+        let both = [one, two].map(|verb| spawn(c.command(verb).arg(&c.id).stdout(null()).stderr(null())));
+        let good = both.into_iter().map(|mut child| child.wait().unwrap().success());
+        let good = good.filter(|success| *success).count();
+        assert!(allowed.contains(&good), "{one:?} and {two:?}: {good} succeeded");
+        let state = c.oci(&["state", &c.id]);
+        assert!(state.status == 0 || state.err.contains("does not exist"), "{one:?} and {two:?}: {state:?}");
+        c.oci(&["delete", "--force", &c.id]).ok();
+        c.assert_gone();
+    }
+}
+
+/// 300 times, or as often as `ORLOP_RUNS` says (a thousand take half a minute).
+#[test]
+fn as_many_runs_as_are_started_return() {
+    let runs = std::env::var("ORLOP_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+    let c = Container::new(&["exit", "0"]);
+    for run in 0..runs {
+        assert_eq!(c.run().status, 0, "run {run}");
+    }
+}
