@@ -59,6 +59,7 @@ pub struct Builder<'a> {
     icount: bool,
     once: bool,
     network: Option<Vec<Forward>>,
+    alone: bool,
     state: State,
     root: Root,
     more: Option<(&'static str, PathBuf)>,
@@ -81,6 +82,7 @@ impl<'a> Builder<'a> {
             icount: false,
             once: true,
             network: Some(Vec::new()),
+            alone: false,
             state: State::Blank(BLANK_STATE_BYTES),
             root: Root::Direct,
             more: None,
@@ -137,6 +139,12 @@ impl<'a> Builder<'a> {
 
     pub fn no_network(mut self) -> Self {
         self.network = None;
+        self
+    }
+
+    /// A card with its cable plugged in, and nobody at the other end: no DHCP server, no router.
+    pub fn alone_on_its_network(mut self) -> Self {
+        self.alone = true;
         self
     }
 
@@ -255,6 +263,7 @@ impl<'a> Builder<'a> {
             append: self.append.clone(),
             drives,
             network: self.network.clone(),
+            alone: self.alone,
             once: self.once,
             sockets: sockets.to_owned(),
         }

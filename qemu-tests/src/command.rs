@@ -52,6 +52,8 @@ pub(crate) struct Hardware {
     pub(crate) drives: Vec<Drive>,
     /// `None`: no network card.
     pub(crate) network: Option<Vec<Forward>>,
+    /// The card's cable leads to nobody.
+    pub(crate) alone: bool,
     /// A reset ends QEMU instead of starting the guest again.
     pub(crate) once: bool,
     /// Holds the sockets `console` and `qmp` (we listen) and one per control port (QEMU listens).
@@ -94,7 +96,10 @@ impl Hardware {
             args.file("-drive", &format!("if=none,id=disk{number},format=raw,{how},file="), &drive.file);
             args.pair("-device", format!("virtio-blk-pci,drive=disk{number},serial={}", drive.serial));
         }
-        if let Some(forwards) = &self.network {
+        if self.alone {
+            args.pair("-netdev", "hubport,id=net,hubid=0");
+            args.pair("-device", "virtio-net-pci,netdev=net,romfile=");
+        } else if let Some(forwards) = &self.network {
             let forwards: String = forwards
                 .iter()
                 .map(|Forward { host, guest }| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"))
@@ -168,6 +173,7 @@ mod tests {
             append: vec!["ip=off".into()],
             drives: Vec::new(),
             network: None,
+            alone: false,
             once: false,
             sockets: "/s".into(),
         }

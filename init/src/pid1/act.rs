@@ -56,7 +56,7 @@ impl Machine {
         }
         let started = match fault_spawn(self.spawns) {
             Some(errno) => Err(errno),
-            None => self.with_spare(|machine| machine.command.start(machine.generation == 0)),
+            None => self.with_spare(|machine| machine.command.start()),
         };
         self.spawns = self.spawns.saturating_add(1);
         match started {

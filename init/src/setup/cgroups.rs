@@ -64,9 +64,9 @@ pub(super) fn set_up() {
     }
 }
 
-/// Makes the supervisor's cgroup anew when nothing is left in it. A cgroup that was once killed as a whole (`cgroup.kill`)
-/// is of no use to clone3: kernels from 6.12.14 on compare its count of kills with that of the *parent's* cgroup and kill
-/// every child that CLONE_INTO_CGROUP brings from one to the other: the next supervisor, and every container it starts.
+/// Makes the supervisor's cgroup anew when nothing is left in it. Once it was killed as a whole (`cgroup.kill`) every child that
+/// CLONE_INTO_CGROUP brings from it into another one, as the runtime does with each container, is killed at birth: see
+/// `sys::spawn`.
 pub(crate) fn renew_supervisors() {
     const KEPT: [&str; 2] = ["memory.min", "cpu.weight"];
     let folder = format!("{ROOT}/orlop");

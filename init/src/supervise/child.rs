@@ -13,7 +13,6 @@ use nix::unistd::{Pid, pipe2};
 
 use crate::sys;
 use crate::sys::fds::own;
-use crate::sys::spawn::Place;
 use crate::text::Text;
 
 const PROGRAM: &str = "/usr/bin/orlop";
@@ -59,8 +58,8 @@ impl Command {
         self.program.to_str().unwrap_or_default()
     }
 
-    /// Starts it, the first one of a boot or a later one; returns the process and PID 1's end of its handoff socket.
-    pub(crate) fn start(&self, is_first: bool) -> Result<(Child, OwnedFd), Errno> {
+    /// Starts it; returns the process and PID 1's end of its handoff socket.
+    pub(crate) fn start(&self) -> Result<(Child, OwnedFd), Errno> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         let theirs = above_safe(&theirs)?;
@@ -70,27 +69,21 @@ impl Command {
         let report = above_safe(&report)?;
         // A cgroup that somebody froze would start it frozen; without the file there is nothing to thaw.
         let _ = std::fs::write(THAW, "0");
-        let folder = open(CGROUP, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
-        let procs = open(PROCS, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).ok();
-        let place = match (&folder, &procs) {
-            (Some(folder), _) if is_first => Place::Born(folder.as_fd()),
-            (_, Some(procs)) => Place::Joins(procs.as_fd()),
-            _ => Place::Nowhere,
-        };
+        let procs = open(PROCS, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
 
         let pointers = |list: &[CString]| -> Vec<_> {
             list.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
         };
-        let (pid, misplaced) = sys::spawn::spawn(&sys::spawn::Plan {
+        let pid = sys::spawn::spawn(&sys::spawn::Plan {
             program: &self.program,
             argv: &pointers(&self.argv),
             envp: &pointers(&self.envp),
             handoff: theirs.as_fd(),
             failure: report.as_fd(),
-            place,
+            procs: procs.as_ref().ok().map(OwnedFd::as_fd),
         })?;
         sys::crash::remember_supervisor(pid);
-        Ok((Child { pid, misplaced, failure }, ours))
+        Ok((Child { pid, misplaced: procs.err(), failure }, ours))
     }
 }
 

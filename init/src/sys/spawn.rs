@@ -1,10 +1,11 @@
 //! The supervisor's start: from clone to exec, in one file.
 //!
 //! Everything is prepared before the clone. The child makes raw system calls, allocates nothing, and on failure
-//! writes `{step, errno}` into a pipe and ends with 127. `clone3` puts the first one of a boot into its cgroup from
-//! its first instruction (CLONE_INTO_CGROUP); where there is no cgroup it starts in PID 1's. Later ones join it
-//! themselves: kernels (6.12 for one) compare the count of `cgroup.kill`s of the *parent's* cgroup with the one of
-//! the new cgroup, so that after one kill every child cloned into it is killed at birth.
+//! writes `{step, errno}` into a pipe and ends with 127. It joins its cgroup itself: CLONE_INTO_CGROUP, which would put it
+//! there at birth, is not to be relied upon where anything may have been killed by `cgroup.kill`. Since "cgroup: fix race
+//! between fork and cgroup.kill" (6.14, 6.12.14) `cgroup_css_set_fork` notes the count of kills of the *parent's* cgroup
+//! (`kargs->cgrp` is not set yet when it looks) and `cgroup_post_fork` compares it with the new cgroup's: where the two
+//! differ, the child is killed. Hence also `setup::renew_supervisors_cgroup`, for what the runtime clones out of there.
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
@@ -12,7 +13,6 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// fds a container host needs; what the kernel gives PID 1 (1024) is too few.
 const NOFILE: libc::rlim_t = 524_288;
 /// Above every fd that the child puts into place.
@@ -27,17 +27,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) handoff: BorrowedFd<'a>,
     /// The write end of the pipe for a failure; close-on-exec.
     pub(crate) failure: BorrowedFd<'a>,
-    pub(crate) place: Place<'a>,
-}
-
-/// How the child comes into its cgroup.
-pub(crate) enum Place<'a> {
-    /// There is none.
-    Nowhere,
-    /// Born in it: its folder.
-    Born(BorrowedFd<'a>),
-    /// Moves into it before anything else: its `cgroup.procs`, writable.
-    Joins(BorrowedFd<'a>),
+    /// Of the supervisor's cgroup, writable. Without it the child stays in PID 1's.
+    pub(crate) procs: Option<BorrowedFd<'a>>,
 }
 
 /// What the child was doing when it failed.
@@ -59,50 +50,12 @@ impl Step {
     }
 }
 
-/// struct clone_args of linux/sched.h (CLONE_ARGS_SIZE_VER2).
-#[repr(C)]
-#[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
-/// Starts the child; returns its pid, and why it is not in its cgroup if it is not.
-pub(crate) fn spawn(plan: &Plan<'_>) -> Result<(u32, Option<Errno>), Errno> {
-    let cgroup = match plan.place {
-        Place::Nowhere => return clone(plan, None).map(|pid| (pid, Some(Errno::ENOENT))),
-        Place::Joins(_) => return clone(plan, None).map(|pid| (pid, None)),
-        Place::Born(cgroup) => cgroup,
-    };
-    match clone(plan, Some(cgroup)) {
-        // A cgroup that takes no process (controllers enabled below it, being removed), or an old kernel: the
-        // supervisor is worth more than its place.
-        Err(why @ (Errno::EBUSY | Errno::EOPNOTSUPP | Errno::ENODEV | Errno::EBADF | Errno::EINVAL | Errno::E2BIG)) => {
-            clone(plan, None).map(|pid| (pid, Some(why)))
-        }
-        result => result.map(|pid| (pid, None)),
-    }
-}
-
-fn clone(plan: &Plan<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<u32, Errno> {
-    let signal = u64::try_from(libc::SIGCHLD).unwrap_or(17);
-    let mut args = CloneArgs { exit_signal: signal, ..CloneArgs::default() };
-    if let Some(cgroup) = cgroup {
-        args.flags = CLONE_INTO_CGROUP;
-        args.cgroup = u64::try_from(cgroup.as_raw_fd()).unwrap_or(0);
-    }
+/// Starts the child; returns its pid.
+pub(crate) fn spawn(plan: &Plan<'_>) -> Result<u32, Errno> {
+    let none = ptr::null::<libc::c_void>();
     // SAFETY: without CLONE_VM the child gets a copy of this process; there are no other threads whose locks it
-    // could miss. The arguments are a complete clone_args of the size given.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    // could miss. Stack, tids and tls are left as they are.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, none, none, none, none) };
     match Errno::result(pid)? {
         0 => child(plan),
         pid => u32::try_from(pid).map_err(|_| Errno::ESRCH),
@@ -120,7 +73,7 @@ fn child(plan: &Plan<'_>) -> ! {
 
 /// Returns only when something failed.
 fn prepare_and_exec(plan: &Plan<'_>) -> (Step, i32) {
-    if let Place::Joins(procs) = plan.place {
+    if let Some(procs) = plan.procs {
         // 0 means the writer. Where it fails the supervisor runs in PID 1's cgroup: better there than not at all.
         // SAFETY: one readable byte.
         unsafe { libc::write(procs.as_raw_fd(), b"0".as_ptr().cast(), 1) };

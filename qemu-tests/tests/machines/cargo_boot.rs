@@ -103,11 +103,20 @@ fn a_second_ctrl_c_cuts_the_power() {
 #[test]
 fn run_prints_and_exits_as_the_command_did() {
     Artefacts::shared();
-    let run = |words: &str| Command::new(env!("CARGO_BIN_EXE_boot")).args(["--run", words]).output().unwrap();
+    let units = tempfile::tempdir().unwrap();
+    let for_ever = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always";
+    let text = format!("{for_ever}\n{}", enabled(&probe_unit("exit 1", "")).replace("probe:latest", "nothing"));
+    std::fs::write(units.path().join("loop.container"), text).unwrap();
+    let image = probe_image().to_str().unwrap();
+    let more = ["--units", units.path().to_str().unwrap(), "--image", image];
+    let run =
+        |words: &str| Command::new(env!("CARGO_BIN_EXE_boot")).args(more).args(["--run", words]).output().unwrap();
+    // A unit that restarts for ever is not waited for.
     let ps = run("ps --json");
     assert_eq!(ps.status.code(), Some(0), "{}", String::from_utf8_lossy(&ps.stderr));
     let units: Vec<serde_json::Value> = serde_json::from_slice(&ps.stdout).unwrap();
     assert!(units.iter().any(|unit| unit["name"] == "demo" && unit["state"] == "active"), "{units:#?}");
+    assert!(units.iter().any(|unit| unit["name"] == "loop" && unit["restarts"].as_u64() > Some(1)), "{units:#?}");
     let unknown = run("status 'no such'");
     assert_eq!(unknown.status.code(), Some(4), "{}", String::from_utf8_lossy(&unknown.stderr));
 }

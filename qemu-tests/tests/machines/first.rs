@@ -16,6 +16,7 @@ fn boot() -> Result<Machine, MachineError> {
     let mut machine = builder
         .unit("web.container", &enabled(&probe_unit("serve 8081", "Environment=COLOUR=blue")))
         .unit("once.container", &enabled(&probe_unit("exit 0", "")))
+        .unit("json.container", &probe_unit("sleep", ""))
         .unit("bad.container", "[Container]\nImage=localhost/probe:latest\nNetwork=host\nExce=serve 1\n")
         .unit("writes.container", &probe_unit("try-writes /host /host/proc", "Volume=/:/host"))
         .unit("zombies.container", &probe_unit("zombies /host/proc", "Volume=/:/host"))
@@ -163,6 +164,50 @@ fn the_command_line_reaches_the_machine_from_the_host() {
     assert_eq!(unknown.status.code(), Some(4), "{unknown:?}");
     let logs = machine.orlop(&["logs", "web"]).unwrap();
     assert!(String::from_utf8_lossy(&logs.stdout).contains("listening on 8081"), "{logs:?}");
+}
+
+#[test]
+fn every_verb_speaks_json() {
+    let machine = first();
+    let json = |words: &[&str], code: i32| -> serde_json::Value {
+        let output = machine.orlop(words).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{words:?}: {error}: {output:?}"))
+    };
+    // One shape for a unit, whichever verb shows it.
+    let unit = |value: &serde_json::Value, name: &str, expected: &str| {
+        let [unit] = value.as_array().unwrap().as_slice() else { panic!("{value:#}") };
+        assert_eq!((unit["name"].as_str(), state(unit)), (Some(name), expected), "{unit:#}");
+        for text in ["description", "sub_state", "health", "image", "since", "path"] {
+            assert!(unit[text].is_string(), "{text}: {unit:#}");
+        }
+        assert!(unit["restarts"].is_u64() && unit["enabled"].is_boolean(), "{unit:#}");
+        assert_eq!(unit["pid"].is_u64(), expected == "active", "{unit:#}");
+    };
+    unit(&json(&["ps", "--json", "json"], 0), "json", "inactive");
+    unit(&json(&["start", "--json", "json"], 0), "json", "active");
+    unit(&json(&["status", "--json", "json"], 0), "json", "active");
+    unit(&json(&["restart", "--json", "json"], 0), "json", "active");
+    unit(&json(&["stop", "--json", "json"], 0), "json", "inactive");
+    unit(&json(&["status", "--json", "json"], 3), "json", "inactive");
+    assert_eq!(json(&["is-active", "--json", "json", "web"], 0)["web"], "active");
+    let system = json(&["status", "--json"], 0);
+    assert!(system["machine_id"].is_string() && system["supervisor_pid"].is_u64(), "{system:#}");
+    assert_eq!(json(&["info", "--json"], 0)["machine_id"], system["machine_id"]);
+    assert_eq!(json(&["stop", "--json", "webb"], 4), serde_json::json!([]));
+    // A line is an object, one a line, so that it can be followed.
+    let logs = machine.orlop(&["logs", "--json", "-n", "3", "web"]).unwrap();
+    let lines: Vec<serde_json::Value> = logs
+        .stdout
+        .split(|b| *b == b'\n')
+        .filter(|l| !l.is_empty())
+        .map(|l| serde_json::from_slice(l).unwrap())
+        .collect();
+    assert!(!lines.is_empty() && lines.len() <= 3);
+    for line in lines {
+        assert_eq!(line["unit"], "web");
+        assert!(["time", "stream", "message"].iter().all(|key| line[key].is_string()), "{line:#}");
+    }
 }
 
 #[test]

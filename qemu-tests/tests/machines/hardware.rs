@@ -15,6 +15,32 @@ fn a_machine_without_a_network_card_runs_its_units() {
 }
 
 #[test]
+fn a_network_that_gives_no_address_holds_units_up_for_half_a_minute_and_no_longer() {
+    let after = "[Unit]\nWants=network-online.target\nAfter=network-online.target";
+    let machine = machine("alone")
+        .alone_on_its_network()
+        .unit("early.container", &enabled(&probe_unit("sleep", "")))
+        .unit("late.container", &format!("{after}\n{}", enabled(&probe_unit("sleep", ""))))
+        .start()
+        .unwrap();
+    machine.wait_until("the other unit", || Ok((machine.unit("early")?["state"] == "active").then_some(()))).unwrap();
+    assert_eq!(machine.unit("late").unwrap()["sub_state"], "waiting");
+    let units = machine.settled().unwrap();
+    assert_eq!(state(named(&units, "late")), "active", "{units:#?}");
+    let console = machine.console().text();
+    let told = console.matches("no address within 30 s").count();
+    assert_eq!(told, 1, "{console}");
+    let story = console.lines().filter(|line| line.contains("] network")).count();
+    assert!(story <= 3, "{story} lines on the network in:\n{console}");
+
+    // The last verb that ends a machine: halted, it stays on.
+    let output = machine.orlop(&["halt", "--json"]).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["requested"], "halt");
+    machine.wait_for_console("done: halt").unwrap();
+}
+
+#[test]
 fn ninety_six_mebibytes_are_enough() {
     let machine = Machine::builder(Artefacts::shared(), "memory").memory_mib(96).forward(8080).start().unwrap();
     let units = machine.settled().unwrap();

@@ -19,7 +19,8 @@ fn power_off_is_orderly_though_a_container_ignores_it() {
     // Killed as a whole by its cgroup, it can be started again.
     let again = machine.post("/v1/units/stubborn/restart").unwrap();
     assert_eq!((state(&again), again["sub_state"].as_str()), ("active", Some("running")), "{again:#}");
-    machine.post("/v1/system/poweroff").unwrap();
+    let output = machine.orlop(&["poweroff"]).unwrap();
+    assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
     let end = machine.wait_end().unwrap();
     assert_eq!(end.reason, "guest-shutdown", "{}", machine.console().tail());
     expect_order(&machine.console().text(), "power off");
@@ -41,8 +42,10 @@ fn reboot_is_orderly_and_the_machine_comes_up_again() {
     let machine = machine("reboot").may_reboot().unit("stubborn.container", &stubborn()).start().unwrap();
     machine.settled().unwrap();
     machine.wait_for_console("demo").unwrap();
-    let output = machine.orlop(&["reboot"]).unwrap();
+    let output = machine.orlop(&["reboot", "--json"]).unwrap();
     assert!(output.status.success(), "{output:?}");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["requested"], "reboot");
     machine.wait_event("RESET").unwrap();
     expect_order(&machine.console().text(), "reboot");
     machine.wait_for_console("root ").unwrap();

@@ -62,6 +62,22 @@ fn a_killed_supervisor_is_replaced_and_no_container_notices() {
 }
 
 #[test]
+fn a_container_that_kills_the_supervisor_at_every_start_does_not_end_the_machine() {
+    let loops = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always";
+    let kill = probe_unit("write /cg/orlop/cgroup.kill 1", "Volume=/sys/fs/cgroup:/cg");
+    let machine = machine("hostile")
+        .unit("hostile.container", &format!("{loops}\n{}", enabled(&kill)))
+        .unit("web.container", &enabled(&probe_unit("serve 8081", "")))
+        .forward(8081)
+        .start()
+        .unwrap();
+    let held = |units: Vec<Value>| units.into_iter().find(|unit| unit["name"] == "hostile" && state(unit) == "failed");
+    let hostile = machine.wait_until("that it is held back", || Ok(held(machine.settled()?))).unwrap();
+    assert_eq!(hostile["reason"], "the supervisor died 3 times while starting it");
+    assert_eq!(machine.http(8081, "/").unwrap().text(), "ok");
+}
+
+#[test]
 fn a_hanging_supervisor_is_killed_and_replaced() {
     // Frozen by its cgroup: it exists, and answers nothing. PID 1 has to find that out by itself.
     let machine = machine("hanging")

@@ -64,8 +64,7 @@ impl Daemon {
     /// Only on a machine of ours: in development the network is somebody else's.
     fn start_network(&mut self) {
         if self.handoff.is_none() {
-            self.network.patience = Some(Duration::ZERO);
-            return;
+            return self.engine.network_is_online(clock::now());
         }
         let sender = self.mail.sender();
         let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
@@ -74,6 +73,10 @@ impl Daemon {
         {
             log::error!("network: {text}");
             self.say(format!("{:<9} {text}", "network"));
+        }
+        // `ip=off`: whoever wants that waits for nothing.
+        if self.network.patience.is_none() {
+            self.engine.network_is_online(clock::now());
         }
     }
 

@@ -246,6 +246,10 @@ impl Daemon {
         self.tick_shutdown(now);
         if self.network.patience.is_some_and(|at| at <= now.mono) {
             self.network.patience = None;
+            if self.engine.waits_for_network() {
+                let text = "no address within 30 s, what waits for one starts without";
+                self.say(format!("{:<9} {text}", "network"));
+            }
             self.engine.network_is_online(now);
         }
         if self.look_for_ports.is_some_and(|at| at <= now.mono) {

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     handle: Option<Handle>,
-    /// When network-online.target counts as reached without an address.
+    /// When network-online.target counts as reached without an address, if it is not reached yet.
     pub(crate) patience: Option<Duration>,
 }
 
@@ -47,8 +47,7 @@ impl Network {
         report: impl Fn(NetEvent) + Send + 'static,
     ) -> Result<(), String> {
         let (config, mistake) = Config::from_cmdline(cmdline);
-        // `ip=off`: whoever wants that waits for nothing.
-        self.patience = Some(if matches!(config.mode, Mode::Off) { now } else { now + PATIENCE });
+        self.patience = (!matches!(config.mode, Mode::Off)).then_some(now + PATIENCE);
         self.handle = Some(spawn(config, Box::new(report)).map_err(|error| error.to_string())?);
         mistake.map_or(Ok(()), |error| Err(error.to_string()))
     }

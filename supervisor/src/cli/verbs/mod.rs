@@ -32,6 +32,16 @@ fn state_color(state: ActiveState) -> Color {
     }
 }
 
+/// The same where the second word says more than the first: eighty columns are few.
+fn short_state(unit: &UnitStatus) -> String {
+    match (unit.state, unit.sub_state.as_str()) {
+        (ActiveState::Active, "running") | (ActiveState::Inactive, "dead") | (ActiveState::Failed, "failed") => {
+            state_word(unit.state).to_owned()
+        }
+        _ => state_text(unit),
+    }
+}
+
 /// `active (running)`
 fn state_text(unit: &UnitStatus) -> String {
     format!("{} ({})", state_word(unit.state), unit.sub_state)

@@ -1,6 +1,6 @@
 //! `ps`: the units in a table.
 
-use super::{ago, date, state_color, state_text};
+use super::{ago, date, short_state, state_color};
 use crate::{
     api::types::{ActiveState, Health, UnitStatus},
     cli::{
@@ -30,7 +30,7 @@ pub(in crate::cli) fn ps(client: &Client, args: &PsArgs, json: bool, screen: &mu
 }
 
 fn row(unit: &UnitStatus, now: jiff::Timestamp) -> Vec<(String, Color)> {
-    let mut state = state_text(unit);
+    let mut state = short_state(unit);
     match unit.health {
         Health::None => {}
         Health::Starting => state.push_str(", health: starting"),

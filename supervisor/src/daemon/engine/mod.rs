@@ -139,6 +139,10 @@ impl Engine {
         self.schedule(now);
     }
 
+    pub(crate) fn waits_for_network(&self) -> bool {
+        self.units.values().any(|entry| entry.plan.after_network && entry.record.state == State::Waiting)
+    }
+
     /// Units that waited for the machine's network wait for it no longer.
     pub(crate) fn network_is_online(&mut self, now: Now) {
         if !self.network_online {
