@@ -69,11 +69,16 @@ pub(super) enum Verb {
 
     /// Check unit files, without a machine
     ///
-    /// A file is checked together with the others of its folder. Exit status 1: a mistake was found.
+    /// A file is checked together with the others of its folder. Exit status 1: an error was found; warnings alone are none.
+    /// `orlop help units` says what may stand in a file, and what --json prints.
     #[command(
         after_help = "Examples:\n  orlop lint\n  orlop lint web.container\n  orlop lint /usr/lib/containers.d /etc/containers.d --json"
     )]
     Lint(LintArgs),
+
+    /// Show what there is to know of a topic
+    #[command(after_help = "Example:\n  orlop help units")]
+    Help(HelpArgs),
 
     /// Show facts of the machine
     #[command(after_help = "Example:\n  orlop info --json")]
@@ -164,6 +169,17 @@ pub(super) struct KillArgs {
     /// By name or number
     #[arg(short, long, default_value = "TERM")]
     pub(super) signal: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HelpArgs {
+    pub(super) topic: Topic,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum Topic {
+    /// Every key of unit files
+    Units,
 }
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Verb};
+use args::{Cli, Topic, Verb};
 use client::Client;
 use error::CliError;
 use screen::Screen;
@@ -58,6 +58,9 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> Result<u8, CliError> {
         Verb::Restart(args) => verbs::jobs::job(&client, "restart", args, json, screen),
         Verb::Kill(args) => verbs::jobs::kill(&client, args, json, screen),
         Verb::Lint(args) => verbs::lint::lint(args, json, screen),
+        Verb::Help(args) => match args.topic {
+            Topic::Units => screen.print(&crate::unit::reference()).map(|()| 0),
+        },
         Verb::Info => verbs::system::info(&client, json, screen),
         Verb::Poweroff => verbs::system::shutdown(&client, "poweroff", json, screen),
         Verb::Reboot => verbs::system::shutdown(&client, "reboot", json, screen),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     Problem, UnitName,
-    build::{Draft, Link, LinkKind, Target},
+    build::{Draft, Link, LinkKind},
 };
 
 pub(super) struct Cycle {
@@ -35,7 +35,7 @@ pub(super) fn find(drafts: &BTreeMap<UnitName, Draft>) -> Vec<Cycle> {
         let mut edges: Vec<String> = path
             .iter()
             .take(MAX_EDGES)
-            .map(|(from, to, link)| format!("{from} after {to} ({}, {}=)", link.place(), link.kind.key()))
+            .map(|(from, to, link)| format!("{from} after {to} ({}, {}=)", link.place(), link.key))
             .collect();
         if path.len() > MAX_EDGES {
             edges.push(format!("and {} more", path.len() - MAX_EDGES));
@@ -52,12 +52,9 @@ fn order(drafts: &BTreeMap<UnitName, Draft>) -> Order<'_> {
     let mut order = Order::new();
     for (name, draft) in drafts {
         for link in &draft.links {
-            let Target::Unit { name: other, .. } = &link.target else { continue };
-            if !drafts.contains_key(other) {
-                continue;
-            }
+            let Some(other) = link.to.as_ref().filter(|other| drafts.contains_key(*other)) else { continue };
             match link.kind {
-                LinkKind::After => order.entry(name).or_default().entry(other).or_insert(link),
+                LinkKind::After | LinkKind::Uses => order.entry(name).or_default().entry(other).or_insert(link),
                 LinkKind::Before => order.entry(other).or_default().entry(name).or_insert(link),
                 _ => continue,
             };

@@ -7,7 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Place, Problem, Severity, UnitSet, load};
+use super::{
+    Place, Problem, Severity, UnitSet,
+    kind::{Kind, REFUSED, is_template},
+    machine::Machine,
+    set,
+};
 
 /// What was found wrong, in the order of files and lines, and how much was looked at.
 #[derive(Debug, Default)]
@@ -29,9 +34,10 @@ impl Report {
 pub fn check(paths: &[PathBuf]) -> Report {
     let (folders, files): (Vec<&PathBuf>, Vec<&PathBuf>) = paths.iter().partition(|path| path.is_dir());
     let mut report = Report::default();
+    let machine = Machine::any();
     if !folders.is_empty() {
         let dirs: Vec<&Path> = folders.iter().map(|path| path.as_path()).collect();
-        report.add(load(&dirs), |_| true, |_| true);
+        report.add(set::read(&dirs, &machine), |_| true, |_| true);
     }
     let mut by_folder: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
     for file in files {
@@ -53,7 +59,8 @@ pub fn check(paths: &[PathBuf]) -> Report {
         let asked = |path: &Path| {
             files.contains(path) || path.parent().is_some_and(|dir| files.contains(&dir.with_extension("")))
         };
-        report.add(load(&[&folder]), asked, |name| files.contains(&folder.join(format!("{name}.container"))));
+        let nodes: BTreeSet<String> = files.iter().filter_map(|path| node_of(path)).collect();
+        report.add(set::read(&[&folder], &machine), asked, |name| nodes.contains(name));
     }
     report.problems.sort_by(|a, b| (&a.path, a.place).cmp(&(&b.path, b.place)));
     report
@@ -61,7 +68,7 @@ pub fn check(paths: &[PathBuf]) -> Report {
 
 impl Report {
     fn add(&mut self, set: UnitSet, path: impl Fn(&Path) -> bool, name: impl Fn(&str) -> bool) {
-        self.good += set.units.keys().filter(|unit| name(unit.as_str())).count();
+        self.good += set.names().filter(|unit| name(unit.as_str())).count();
         self.broken += set.broken.iter().filter(|unit| name(unit.as_str())).count();
         for mut problem in set.problems.into_iter().filter(|problem| path(&problem.path)) {
             if let Ok(short) = problem.path.strip_prefix("./") {
@@ -70,6 +77,13 @@ impl Report {
             self.problems.push(problem);
         }
     }
+}
+
+/// The unit that a file makes, if nothing in it says otherwise.
+fn node_of(path: &Path) -> Option<String> {
+    let kind = Kind::of(path.extension()?.to_str()?)?;
+    let stem = path.file_stem()?.to_str()?;
+    if is_template(stem) { None } else { Some(kind.node(stem)) }
 }
 
 /// A file by the name that reading its folder of units gives it.
@@ -90,18 +104,23 @@ fn folder_of(file: &Path) -> Result<PathBuf, String> {
         _ => PathBuf::from("."),
     };
     match file.extension().and_then(OsStr::to_str) {
-        Some("container") => Ok(here(file.parent())),
-        Some("conf") if file.parent().is_some_and(|dir| dir.to_string_lossy().ends_with("container.d")) => {
-            Ok(here(file.parent().and_then(Path::parent)))
-        }
-        Some(kind @ ("volume" | "network" | "pod" | "image" | "build" | "kube" | "timer" | "socket")) => {
-            Err(format!(".{kind} files are known, not available in this version"))
-        }
-        _ => {
-            Err("not a unit file: its name ends in .container, a drop-in's in .conf below a .container.d folder"
-                .to_owned())
-        }
+        Some(suffix) if Kind::of(suffix).is_some() => Ok(here(file.parent())),
+        Some("conf") if file.parent().is_some_and(is_drop_in_folder) => Ok(here(file.parent().and_then(Path::parent))),
+        suffix => Err(match REFUSED.iter().find(|(refused, _)| Some(*refused) == suffix) {
+            Some((suffix, instead)) => format!(".{suffix} files cannot be honoured here: {instead}"),
+            None => {
+                "not a unit file: its name ends in .container, .volume, .network, .image, .pod, .timer or .socket, a \
+                     drop-in's in .conf below a .container.d folder"
+                    .to_owned()
+            }
+        }),
     }
+}
+
+fn is_drop_in_folder(dir: &Path) -> bool {
+    let name = dir.to_string_lossy();
+    let owner = name.strip_suffix(".d").map(|name| name.rsplit(['.', '/']).next().unwrap_or(name));
+    owner.and_then(Kind::of).is_some()
 }
 
 /// The line that is meant, and a marker under the place. Tabs stay tabs, so that the marker stands right.

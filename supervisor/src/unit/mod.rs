@@ -1,21 +1,31 @@
-//! The unit language: Podman Quadlet's `.container` files with systemd's `[Unit]`, `[Service]` and `[Install]`, read to the letter.
+//! The unit language: Podman Quadlet's files with systemd's `[Unit]`, `[Service]` and `[Install]`, and systemd's timers and
+//! sockets, read to the letter.
 //!
 //! `load` reads folders into typed units and a list of problems; `runtime_spec` makes of one unit and its image's configuration the
 //! OCI config.json. Neither knows anything of running: no clock, no network, no daemon; the same code answers `orlop lint` on a
 //! laptop. One broken unit never hides another, and nothing a file says is ignored in silence.
 //!
 //! The way of a file: `source` finds it and its drop-ins, `syntax` makes assignments of it, `sheet` checks them against the table of
-//! `keys`, `build` reads the values into a unit, `set` links the units and refuses circles.
+//! `keys`, `build` reads the values into a unit, `set` links the units: `judge` refuses names of nobody, `claims` names and ports of two,
+//! `cycle` circles, `connect` writes what is left into the units.
 
 mod build;
+mod calendar;
+mod claims;
+mod connect;
+mod cpus;
 mod cycle;
 pub(crate) mod glob;
+mod judge;
 mod keys;
+mod kind;
 pub mod lint;
+mod machine;
 mod model;
 mod name;
 mod nearest;
 mod problem;
+mod reference;
 mod set;
 mod sheet;
 mod source;
@@ -28,12 +38,18 @@ mod text;
 mod values;
 mod words;
 
+pub use calendar::Calendar;
+use kind::Kind;
 pub use model::{
-    Capabilities, ContainerSpec, Network, Propagation, Restart, ServiceSpec, ServiceType, Tmpfs, Ulimit, Unit, UnitSet,
-    Unmask, User, Volume, VolumeSource,
+    Addresses, Amount, Attachment, Capabilities, Condition, ContainerSpec, CpuQuota, CpuWeight, Declared, Device, Dns,
+    ExitStatuses, Health, HealthAction, IdMap, ImageSpec, Listen, ListenAddress, ListenKind, Network, NetworkSpec,
+    Notify, OomPolicy, Origin, PodSpec, Port, Propagation, Protocol, Pull, Reload, Resources, Restart, Seccomp, Secret,
+    SecretTarget, ServiceSpec, ServiceType, SocketSpec, Subnet, TimerSpec, Tmpfs, TmpfsKind, Trigger, Ulimit, Unit,
+    UnitSet, Unmask, User, UserNamespace, Volume, VolumeSource, VolumeSpec,
 };
 pub use name::{NameError, UnitName};
 pub use problem::{Place, Problem, Severity};
+pub use reference::reference;
 pub use set::load;
-pub use spec::{Facts, SpecError, runtime_spec};
+pub use spec::{DeviceNode, Facts, SpecError, runtime_spec};
 pub(crate) use values::{signal, span};

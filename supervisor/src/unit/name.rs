@@ -2,10 +2,11 @@
 
 use std::{borrow::Borrow, fmt, str::FromStr};
 
-/// A unit's name without suffix, as systemd would name its service: `web` for `web.container` (`web.service`).
+/// A unit's name without suffix, as systemd would name its service: `web` for `web.container` (`web.service`), `web@blue` for an
+/// instance of `web@.container`.
 ///
-/// It is safe as one path component and as a cgroup's name: letters, digits and `:-_.\` as in systemd.unit(5), no leading `.`
-/// or `-`, at most 200 bytes.
+/// It is safe as one path component and as a cgroup's name: letters, digits and `:-_.\` as in systemd.unit(5), one `@` before an
+/// instance, no leading `.` or `-`, at most 200 bytes. A template has no such name: it is not a unit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitName(String);
 
@@ -31,7 +32,7 @@ impl fmt::Display for NameError {
             Self::Start(c) => write!(f, "a unit's name does not begin with {c:?}"),
             Self::Character(c) => write!(f, "a unit's name has no {c:?}: letters, digits and : - _ . \\ make one"),
             Self::Template => {
-                write!(f, "templates (names with @) are not available in this version; write one file per instance")
+                write!(f, "this names a template; write the instance behind the @, such as web@blue")
             }
         }
     }
@@ -49,11 +50,22 @@ impl UnitName {
         if stem.len() > MAX_BYTES {
             return Err(NameError::TooLong);
         }
-        match stem.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\'))) {
+        match stem.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@'))) {
+            None if stem.starts_with('@') => Err(NameError::Start('@')),
+            None if super::kind::is_template(stem) => Err(NameError::Template),
             None => Ok(Self(stem.to_owned())),
-            Some('@') => Err(NameError::Template),
             Some(c) => Err(NameError::Character(c)),
         }
+    }
+
+    /// Where a name that cannot be had is not worth a second error.
+    pub(super) fn nobody() -> Self {
+        Self("_".to_owned())
+    }
+
+    /// What stands behind the `@` of an instance.
+    pub fn instance(&self) -> Option<&str> {
+        self.0.split_once('@').map(|(_, instance)| instance)
     }
 
     pub fn as_str(&self) -> &str {
@@ -104,7 +116,9 @@ mod tests {
         for text in ["", ".container", "..", ".", "-a", "a/b", "a b", "a\n", "ä", "a\0"] {
             assert!(UnitName::parse(text).is_err(), "{text:?}");
         }
-        assert_eq!(UnitName::parse("web@1.service"), Err(NameError::Template));
+        assert_eq!(UnitName::parse("web@.service"), Err(NameError::Template));
+        assert_eq!(UnitName::parse("@x"), Err(NameError::Start('@')));
+        assert_eq!(UnitName::parse("web@1.service").unwrap().instance(), Some("1"));
         assert_eq!(UnitName::parse(&"a".repeat(201)), Err(NameError::TooLong));
     }
 }

@@ -1,65 +1,85 @@
-//! All units together: links between them resolved, unknown ones and cycles refused, and nothing else with them.
+//! All units together: templates made into instances, links between units resolved, unknown ones and cycles refused, and nothing
+//! else with them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     path::Path,
 };
 
 use super::{
     Problem, Severity, UnitName, UnitSet,
-    build::{self, Draft, Link, LinkKind, Target},
-    cycle,
+    build::{self, Draft, Target, What},
+    claims,
+    connect::connect,
+    cycle, judge,
+    kind::Kind,
+    machine::Machine,
     sheet::Sheet,
-    source::{self, Content, Source},
-    syntax,
+    source::{self, Content, Source, Sources, whole},
+    specifier::Scope,
+    syntax::{self, Document},
 };
 
 /// Reads every unit file of the folders. A file in a later folder replaces those of the same name; a link to /dev/null masks
 /// them; drop-ins of all folders apply. A folder that does not exist is empty.
 pub fn load(dirs: &[&Path]) -> UnitSet {
-    let mut problems = Vec::new();
-    let sources = source::find(dirs, &mut problems);
-    assemble(sources, problems)
+    read(dirs, &Machine::here())
 }
 
-pub(super) fn assemble(sources: Vec<Source>, problems: Vec<Problem>) -> UnitSet {
-    let mut set = UnitSet { problems, ..UnitSet::default() };
-    let mut drafts: BTreeMap<UnitName, Draft> = BTreeMap::new();
-    let mut of_drop_ins: HashSet<Problem> = HashSet::new();
-    for source in sources {
-        match source.content {
-            Content::Masked => {
-                set.masked.insert(source.name);
-            }
-            Content::Unreadable => {
-                set.broken.insert(source.name);
-            }
-            Content::Text(ref text) => {
-                let mut documents = vec![syntax::parse(&source.path, text)];
-                documents.extend(source.drop_ins.iter().map(|(path, text)| syntax::parse(path, text)));
-                let mut sheet = Sheet::new(source.name.clone(), documents);
-                let draft = build::draft(&source.path, &mut sheet);
-                let found = sheet.into_problems();
-                if found.iter().any(|p| p.severity == Severity::Error) {
-                    set.broken.insert(source.name);
-                } else {
-                    drafts.insert(source.name, draft);
-                }
-                // A drop-in of all containers is wrong once, not once for each of them.
-                for problem in found {
-                    if problem.path == source.path || of_drop_ins.insert(problem.clone()) {
-                        set.problems.push(problem);
-                    }
-                }
+pub(super) fn read(dirs: &[&Path], machine: &Machine) -> UnitSet {
+    let mut problems = Vec::new();
+    let sources = source::find(dirs, &mut problems);
+    assemble(sources, problems, machine, true)
+}
+
+/// More instances than this are a template that names itself under ever new names.
+const MAX_INSTANCES: usize = 1000;
+
+/// Units by the names of their services, and which file makes which.
+#[derive(Default)]
+pub(super) struct Drafts {
+    pub(super) good: BTreeMap<UnitName, Draft>,
+    pub(super) files: HashMap<(Kind, String), UnitName>,
+    /// All there are, good or not.
+    pub(super) names: BTreeSet<UnitName>,
+}
+
+struct Assembly<'a> {
+    sources: Sources,
+    machine: &'a Machine,
+    strict: bool,
+    drafts: Drafts,
+    set: UnitSet,
+    /// What is wrong with a drop-in of many, or with a template, is said once.
+    shared: HashSet<Problem>,
+}
+
+/// `strict`: what this version does not honour is a mistake.
+pub(super) fn assemble(mut sources: Sources, problems: Vec<Problem>, machine: &Machine, strict: bool) -> UnitSet {
+    let mut queue: VecDeque<Source> = std::mem::take(&mut sources.units).into();
+    let set = UnitSet { problems, ..UnitSet::default() };
+    let mut all = Assembly { sources, machine, strict, drafts: Drafts::default(), set, shared: HashSet::new() };
+    queue.extend(all.default_instances());
+    let mut instances = 0;
+    let mut known: HashSet<(Kind, String)> = queue.iter().map(|s| (s.kind, s.stem.clone())).collect();
+    while let Some(source) = queue.pop_front() {
+        for (kind, stem) in all.add(&source) {
+            if instances < MAX_INSTANCES && known.insert((kind, stem.clone())) {
+                let instance = all.sources.instance(kind, &stem, &mut all.set.problems);
+                instances += usize::from(instance.is_some());
+                queue.extend(instance);
             }
         }
     }
-    let names: BTreeSet<UnitName> = drafts.keys().chain(&set.broken).chain(&set.masked).cloned().collect();
-    drop_unknown(&mut drafts, &names, &mut set);
-    for cycle in cycle::find(&drafts) {
+    all.unused_templates();
+    let Assembly { mut drafts, mut set, .. } = all;
+    judge::resolve(&mut drafts);
+    judge::drop_unknown(&mut drafts.good, &mut set);
+    claims::refuse_doubles(&mut drafts.good, &mut set);
+    for cycle in cycle::find(&drafts.good) {
         set.problems.push(cycle.problem);
         for name in cycle.members {
-            drafts.remove(&name);
+            drafts.good.remove(&name);
             set.broken.insert(name);
         }
     }
@@ -68,110 +88,151 @@ pub(super) fn assemble(sources: Vec<Source>, problems: Vec<Problem>) -> UnitSet 
     set
 }
 
-/// Units that name others which do not exist. What does not need them loses the link, with a warning.
-fn drop_unknown(drafts: &mut BTreeMap<UnitName, Draft>, names: &BTreeSet<UnitName>, set: &mut UnitSet) {
-    drafts.retain(|name, draft| {
-        let mut good = true;
-        draft.links.retain(|link| match judge(name, link, names) {
-            Verdict::Keep => true,
-            Verdict::Drop => false,
-            Verdict::Warn(text) => {
-                set.problems.push(link.warning(text));
-                false
+impl Assembly<'_> {
+    /// Reads one unit; returns the instances of templates that it names.
+    fn add(&mut self, source: &Source) -> Vec<(Kind, String)> {
+        let file = (source.kind, source.stem.clone());
+        let node = source.kind.node(&source.stem);
+        let Ok(name) = UnitName::parse(&node) else { return Vec::new() };
+        match source.content {
+            Content::Masked => {
+                self.drafts.name(file, &name);
+                self.set.masked.insert(name);
+                Vec::new()
             }
-            Verdict::Refuse(text) => {
-                set.problems.push(link.error(text));
-                good = false;
-                false
+            Content::Unreadable => {
+                self.drafts.name(file, &name);
+                self.set.broken.insert(name);
+                Vec::new()
             }
-        });
-        if !good {
-            set.broken.insert(name.clone());
-        }
-        good
-    });
-}
-
-enum Verdict {
-    Keep,
-    /// It means nothing more than what holds anyway.
-    Drop,
-    Warn(String),
-    Refuse(String),
-}
-
-fn judge(name: &UnitName, link: &Link, names: &BTreeSet<UnitName>) -> Verdict {
-    let key = link.kind.key();
-    match &link.target {
-        Target::Unit { name: other, .. } if other == name => {
-            Verdict::Refuse(format!("{key}={}: a unit cannot name itself here", link.text()))
-        }
-        Target::Unit { name: other, .. } if names.contains(other) => Verdict::Keep,
-        Target::Unit { name: other, declared } => {
-            let near = super::nearest::nearest(other.as_str(), names.iter().map(UnitName::as_str));
-            let guess = near.map_or(String::new(), |near| format!("; did you mean {near}.container?"));
-            if *declared || link.kind == LinkKind::Requires {
-                Verdict::Refuse(format!("{key}={}: there is no {other}.container{guess}", link.text()))
-            } else {
-                Verdict::Warn(format!("{key}={}: without effect, there is no {other}.container{guess}", link.text()))
-            }
-        }
-        Target::Milestone(target) => match (link.kind, target.as_str()) {
-            (LinkKind::WantedBy | LinkKind::RequiredBy, "default.target" | "multi-user.target") => Verdict::Drop,
-            (LinkKind::WantedBy | LinkKind::RequiredBy, _) => Verdict::Warn(format!(
-                "{key}={target} does not start the unit at boot here; write WantedBy=default.target"
-            )),
-            (LinkKind::After, "default.target" | "multi-user.target" | "graphical.target") => {
-                Verdict::Warn(format!("After={target} is left out: it would wait for itself"))
-            }
-            (_, "time-sync.target") => Verdict::Warn(format!(
-                "{key}={target}: without effect, the clock is not set from the network in this version"
-            )),
-            // Reached before the first container starts, or after the last has stopped.
-            _ => Verdict::Drop,
-        },
-        Target::Foreign(_) if matches!(link.kind, LinkKind::Requires | LinkKind::RequiredBy) => {
-            Verdict::Refuse(format!("{key}={}: this system has containers only, no such unit", link.text()))
-        }
-        Target::Foreign(_) => {
-            Verdict::Warn(format!("{key}={}: without effect, this system has containers only", link.text()))
-        }
-    }
-}
-
-/// Writes the links that are left into the units, those from `[Install]` into the other unit.
-fn connect(drafts: BTreeMap<UnitName, Draft>, set: &mut UnitSet) {
-    let mut reverse: Vec<(UnitName, LinkKind, UnitName)> = Vec::new();
-    for (name, draft) in drafts {
-        let Draft { mut unit, links } = draft;
-        for link in links {
-            let Target::Unit { name: other, .. } = link.target else { continue };
-            let masked_or_broken = set.masked.contains(&other);
-            match link.kind {
-                LinkKind::After if !masked_or_broken => unit.after.insert(other),
-                LinkKind::Before if !masked_or_broken => unit.before.insert(other),
-                LinkKind::Wants if !masked_or_broken => unit.wants.insert(other),
-                LinkKind::Requires => unit.requires.insert(other),
-                LinkKind::WantedBy | LinkKind::RequiredBy => {
-                    reverse.push((other, link.kind, name.clone()));
-                    true
+            Content::Text(_) => {
+                let (name, draft, found) = self.draft(source);
+                let good = !found.iter().any(|p| p.severity == Severity::Error);
+                let is_instance = source.stem.contains('@');
+                for problem in found {
+                    if (problem.path == source.path && !is_instance) || self.shared.insert(problem.clone()) {
+                        self.set.problems.push(problem);
+                    }
                 }
-                _ => false,
-            };
+                let taken = self.drafts.names.contains(&name) && {
+                    let text = format!("another file makes the service {name} too; rename one, or write ServiceName=");
+                    self.set.problems.push(whole(&source.path, Severity::Error, text));
+                    true
+                };
+                let named = named_instances(&draft);
+                if taken {
+                    return Vec::new();
+                }
+                self.drafts.name(file, &name);
+                if good {
+                    self.drafts.good.insert(name, draft);
+                } else {
+                    self.set.broken.insert(name);
+                }
+                named
+            }
         }
-        set.units.insert(name, unit);
     }
-    for (owner, kind, name) in reverse {
-        if let Some(unit) = set.units.get_mut(&owner) {
-            let links = if kind == LinkKind::RequiredBy { &mut unit.requires } else { &mut unit.wants };
-            links.insert(name);
+
+    fn draft(&self, source: &Source) -> (UnitName, Draft, Vec<Problem>) {
+        let mut documents = Vec::with_capacity(1 + source.drop_ins.len());
+        if let Content::Text(text) = &source.content {
+            documents.push(syntax::parse(&source.path, text));
+        }
+        documents.extend(source.drop_ins.iter().map(|(path, text)| syntax::parse(path, text)));
+        let (name, problem) = service_name(source, &documents);
+        let path = source.path.to_string_lossy().into_owned();
+        let scope = Scope { kind: source.kind, node: name.clone(), machine: self.machine, path };
+        let mut sheet = Sheet::new(scope, documents, self.strict);
+        let draft = build::draft(&source.path, &source.stem, &mut sheet);
+        let mut problems = sheet.into_problems();
+        problems.extend(problem);
+        (name, draft, problems)
+    }
+
+    /// Those that templates ask for in `[Install]`.
+    fn default_instances(&mut self) -> Vec<Source> {
+        let mut found = Vec::new();
+        for template in &self.sources.templates {
+            let sample = Source { stem: format!("{}instance", template.stem), ..template.clone() };
+            if let (_, Draft { default_instance: Some(instance), .. }, _) = self.draft(&sample) {
+                let stem = format!("{}{instance}", template.stem);
+                found.extend(self.sources.instance(template.kind, &stem, &mut self.set.problems));
+            }
+        }
+        found
+    }
+
+    /// What nobody names is read all the same, for its mistakes.
+    fn unused_templates(&mut self) {
+        for template in &self.sources.templates {
+            let used = |(kind, stem): &(Kind, String)| *kind == template.kind && stem.starts_with(&template.stem);
+            if self.drafts.files.keys().any(used) {
+                continue;
+            }
+            let file = format!("{}.{}", template.stem, template.kind.suffix());
+            let sample = Source { stem: format!("{}instance", template.stem), ..template.clone() };
+            if matches!(template.content, Content::Text(_)) {
+                self.set.problems.extend(self.draft(&sample).2);
+            }
+            self.set.templates.insert(file);
         }
     }
-    // What is ordered after or wants a unit with errors goes on without it.
-    let names: BTreeSet<UnitName> = set.units.keys().cloned().collect();
-    for unit in set.units.values_mut() {
-        for links in [&mut unit.after, &mut unit.before, &mut unit.wants] {
-            links.retain(|other| names.contains(other));
+}
+
+/// `ServiceName=`, or what follows from the file's name.
+fn service_name(source: &Source, documents: &[Document]) -> (UnitName, Option<Problem>) {
+    let all = documents.iter().flat_map(|document| document.assignments.iter());
+    let says = |a: &&syntax::Assignment| a.key.text == "ServiceName" && a.section.text == source.kind.section();
+    let usual = || UnitName::parse(&source.kind.node(&source.stem)).unwrap_or_else(|_| UnitName::nobody());
+    let Some(value) = all.rev().find(says).map(|a| &a.value).filter(|value| !value.text.is_empty()) else {
+        return (usual(), None);
+    };
+    match UnitName::parse(&value.text) {
+        Ok(_) if value.text.ends_with(".service") => {
+            (usual(), Some(value.error(&value.whole(), "ServiceName= is written without .service")))
+        }
+        Ok(name) => (name, None),
+        Err(error) => (usual(), Some(value.error(&value.whole(), format!("ServiceName={}: {error}", value.text)))),
+    }
+}
+
+fn named_instances(draft: &Draft) -> Vec<(Kind, String)> {
+    let instance = |target: &Target| match target {
+        Target::File(kind, stem) if stem.contains('@') => Some((*kind, stem.clone())),
+        Target::Service(name) if name.instance().is_some() => match name.as_str().rsplit_once('.') {
+            Some((stem, suffix)) if Kind::of(suffix).is_some_and(|kind| matches!(kind, Kind::Timer | Kind::Socket)) => {
+                Kind::of(suffix).map(|kind| (kind, stem.to_owned()))
+            }
+            _ => Some((Kind::Container, name.to_string())),
+        },
+        _ => None,
+    };
+    draft.links.iter().filter_map(|link| instance(&link.target)).collect()
+}
+
+impl Drafts {
+    fn name(&mut self, file: (Kind, String), name: &UnitName) {
+        self.files.insert(file, name.clone());
+        self.names.insert(name.clone());
+    }
+
+    pub(super) fn aliases(&self) -> HashMap<UnitName, UnitName> {
+        let all = self.good.iter().flat_map(|(name, draft)| draft.aliases.iter().map(|a| (a.clone(), name.clone())));
+        all.collect()
+    }
+}
+
+impl What {
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Container(unit) => &unit.path,
+            Self::Volume(unit) => &unit.path,
+            Self::Network(unit) => &unit.path,
+            Self::Image(unit) => &unit.path,
+            Self::Pod(unit) => &unit.path,
+            Self::Timer(unit) => &unit.path,
+            Self::Socket(unit) => &unit.path,
         }
     }
 }

@@ -1,36 +1,45 @@
 //! All that a unit's file and its drop-ins set, key by key, checked against the table of keys.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, path::Path, rc::Rc, sync::Arc};
 
 use super::{
-    Problem, UnitName,
-    keys::{self, Guess, Key, Status},
-    specifier,
+    Origin, Problem, Severity,
+    keys::{self, Guess, Honoured, Key, Status},
+    kind::Kind,
+    specifier::{self, Scope},
     syntax::{Assignment, Document},
     text::{Fault, Text},
     words::{self, Word},
 };
 
-pub(super) struct Sheet {
-    pub(super) unit: UnitName,
+pub(super) struct Sheet<'a> {
+    pub(super) scope: Scope<'a>,
+    /// What this version does not honour is a mistake. Without it, the whole language is read.
+    strict: bool,
     problems: Vec<Problem>,
+    /// Values that are right and not honoured by this version, as far as nothing worse is found at their places.
+    unavailable: Vec<Problem>,
     values: BTreeMap<(&'static str, &'static str), Vec<Rc<Text>>>,
-    /// Header of the first `[Container]`.
-    container: Option<Text>,
+    origins: Vec<Origin>,
+    /// Header of the first section of the kind.
+    main: Option<Text>,
     #[cfg(test)]
     pub(super) asked: std::collections::BTreeSet<(&'static str, &'static str)>,
 }
 
 const MAX_PROBLEMS: usize = 100;
 
-impl Sheet {
+impl<'a> Sheet<'a> {
     /// The unit's file first, its drop-ins in their order.
-    pub(super) fn new(unit: UnitName, documents: Vec<Document>) -> Self {
+    pub(super) fn new(scope: Scope<'a>, documents: Vec<Document>, strict: bool) -> Self {
         let mut sheet = Self {
-            unit,
+            scope,
+            strict,
             problems: Vec::new(),
+            unavailable: Vec::new(),
             values: BTreeMap::new(),
-            container: None,
+            origins: Vec::new(),
+            main: None,
             #[cfg(test)]
             asked: std::collections::BTreeSet::new(),
         };
@@ -41,8 +50,10 @@ impl Sheet {
             for section in &document.sections {
                 sheet.section(section);
             }
+            let mut file: Option<Arc<Path>> = None;
             for assignment in &document.assignments {
-                sheet.assign(assignment);
+                let file = file.get_or_insert_with(|| Arc::from(&*assignment.key.file));
+                sheet.assign(assignment, file);
             }
         }
         sheet
@@ -57,8 +68,20 @@ impl Sheet {
         }
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
+    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+        for problem in std::mem::take(&mut self.unavailable) {
+            let worse =
+                |p: &Problem| p.severity == Severity::Error && p.path == problem.path && p.place == problem.place;
+            if !self.problems.iter().any(worse) {
+                self.push(problem);
+            }
+        }
         self.problems
+    }
+
+    /// Where each key was set.
+    pub(super) fn take_origins(&mut self) -> Vec<Origin> {
+        std::mem::take(&mut self.origins)
     }
 
     pub(super) fn warning(&mut self, value: &Text, text: impl Into<String>) {
@@ -67,71 +90,97 @@ impl Sheet {
 
     fn section(&mut self, section: &Text) {
         let name = section.text.as_str();
-        if name == "Container" && self.container.is_none() {
-            self.container = Some(section.clone());
+        let kind = self.scope.kind;
+        if name == kind.section() && self.main.is_none() {
+            self.main = Some(section.clone());
+            if let Some(hint) = kind.unavailable().filter(|_| self.strict) {
+                let text = format!(".{} files are known, not available in this version; {hint}", kind.suffix());
+                self.push(section.error(&section.whole(), text));
+            }
         }
-        if keys::is_section(name) || name.starts_with("X-") {
+        if kind.sections().contains(&name) || name.starts_with("X-") {
             return;
         }
-        let text = if keys::OTHER_SECTIONS.contains(&name) {
-            format!("[{name}] has no place in a .container file")
+        let text = if keys::is_section(name) || ["Build", "Kube", "Path"].contains(&name) {
+            format!("[{name}] has no place in a .{} file", kind.suffix())
         } else {
-            let guess = keys::nearest_section(name).map_or(String::new(), |near| format!("; did you mean [{near}]?"));
+            let near = keys::nearest_section(name, kind);
+            let guess = near.map_or(String::new(), |near| format!("; did you mean [{near}]?"));
             format!("unknown section [{name}]{guess}; sections of your own begin with X-")
         };
         self.push(section.error(&section.whole(), text));
     }
 
-    fn assign(&mut self, assignment: &Assignment) {
+    fn assign(&mut self, assignment: &Assignment, file: &Arc<Path>) {
         let section = assignment.section.text.as_str();
         let (key, value) = (&assignment.key, &assignment.value);
         let name = key.text.as_str();
+        let kind = self.scope.kind;
         // Unknown sections are reported once, at their header.
-        if !keys::is_section(section) || name.starts_with("X-") {
+        if !kind.sections().contains(&section) || name.starts_with("X-") {
             return;
         }
-        let Some(Key { section, name, status }) = keys::find(section, name) else {
-            let text = match keys::guess(section, name) {
+        let Some(Key { section, name, value: language, status }) = keys::find(section, name) else {
+            let text = match keys::guess(section, name, kind) {
                 Guess::Section(other) => format!("{name}= belongs in [{other}], this is [{section}]"),
                 Guess::Name(near) => format!("unknown key {name}= in [{section}]; did you mean {near}=?"),
                 Guess::Nothing => format!("unknown key {name}= in [{section}]; keys of your own begin with X-"),
             };
             return self.push(key.error(&key.whole(), text));
         };
+        if let Status::Refused(why) = status {
+            if !value.text.is_empty() {
+                self.push(key.error(&key.whole(), format!("{name}= cannot be honoured here: {why}")));
+            }
+            return;
+        }
         // Nothing is asked for by an empty assignment, it takes back what came before.
         if value.text.is_empty() {
             self.values.remove(&(section, name));
+            self.origins.retain(|origin| (origin.section, origin.key) != (section, name));
             return;
         }
+        let value = match self.expand(value) {
+            Ok(value) => value,
+            Err(fault) => return self.fault(value, &fault),
+        };
+        let place = value.place(&value.whole());
+        self.origins.push(Origin { section, key: name, file: Arc::clone(file), place });
+        let plain = unquoted(section, &value);
+        if let Err(expected) = language.check(&plain.text) {
+            self.push(value.error(&value.whole(), format!("{name}={}: {expected}", value.text)));
+        }
         match status {
-            Status::Supported => match self.expand(value) {
-                Ok(value) => self.values.entry((section, name)).or_default().push(Rc::new(value)),
-                Err(fault) => self.fault(value, &fault),
-            },
-            Status::Inert(_) => {}
-            Status::Only(values) if values.iter().any(|v| v.eq_ignore_ascii_case(&value.text)) => {}
-            Status::Only(values) => {
-                let text = format!(
-                    "{name}={}: known, not available in this version; it can be {}",
-                    value.text,
-                    values.join(", ")
-                );
-                self.push(value.error(&value.whole(), text));
+            Status::Supported(Honoured::Only(values))
+                if !values.iter().any(|v| v.eq_ignore_ascii_case(&plain.text)) =>
+            {
+                let listed = values.join(", ");
+                let text = format!("{name}={}: known, not available in this version; it can be {listed}", value.text);
+                self.unavailable(&value, text);
             }
-            Status::NotYet(hint) => {
+            // One sentence at the section's header says it of all keys.
+            Status::Supported(Honoured::No(_)) if kind.unavailable().is_some() && section == kind.section() => {}
+            Status::Supported(Honoured::No(hint)) => {
                 let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
-                self.problems
-                    .push(key.error(&key.whole(), format!("{name}=: known, not available in this version{hint}")));
+                self.unavailable(key, format!("{name}=: known, not available in this version{hint}"));
             }
-            Status::Refused(why) => {
-                self.push(key.error(&key.whole(), format!("{name}= cannot be honoured here: {why}")));
-            }
+            _ => {}
+        }
+        if !matches!(status, Status::Inert(_)) {
+            self.values.entry((section, name)).or_default().push(Rc::new(value));
+        }
+    }
+
+    /// What is said rightly and not honoured by this version.
+    pub(super) fn unavailable(&mut self, at: &Text, text: impl Into<String>) {
+        if self.strict && self.unavailable.len() < MAX_PROBLEMS {
+            self.unavailable.push(at.error(&at.whole(), text));
         }
     }
 
     fn expand(&mut self, value: &Text) -> Result<Text, Fault> {
         let mut strange = Vec::new();
-        let expanded = specifier::expand(value, &self.unit, &mut strange);
+        let expanded = specifier::expand(value, &self.scope, &mut strange);
         for fault in strange {
             self.push(value.warning(&fault.range, fault.text));
         }
@@ -146,26 +195,40 @@ impl Sheet {
         self.push(value.error(&value.whole(), text));
     }
 
+    /// At some bytes of the value.
+    pub(super) fn error_in(&mut self, value: &Text, range: &std::ops::Range<usize>, text: impl Into<String>) {
+        self.push(value.error(range, text));
+    }
+
     pub(super) fn error_at(&mut self, value: &Text, word: &Word, text: impl Into<String>) {
         self.push(value.error(&word.range, text));
     }
 
-    /// For what is missing: at the header of `[Container]`, or at the file as a whole.
-    pub(super) fn missing(&mut self, path: &std::path::Path, text: &str) {
-        let problem = match &self.container {
+    /// For what is missing: at the header of the kind's section, or at the file as a whole.
+    pub(super) fn missing(&mut self, path: &Path, text: &str) {
+        let problem = match &self.main {
             Some(header) => header.error(&header.whole(), text),
             None => Problem {
                 path: path.to_path_buf(),
                 place: super::Place::default(),
-                severity: super::Severity::Error,
+                severity: Severity::Error,
                 text: text.to_owned(),
             },
         };
         self.push(problem);
     }
 
-    pub(super) fn has_container(&self) -> bool {
-        self.container.is_some()
+    pub(super) fn has_main(&self) -> bool {
+        self.main.is_some()
+    }
+
+    pub(super) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    /// The keys of a section that are set.
+    pub(super) fn keys_of(&self, section: &str) -> Vec<&'static str> {
+        self.values.keys().filter(|(of, _)| *of == section).map(|(_, key)| *key).collect()
     }
 
     /// Every value since the last empty assignment.
@@ -178,10 +241,7 @@ impl Sheet {
     /// The last value: it replaces those before it.
     pub(super) fn last(&mut self, section: &'static str, name: &'static str) -> Option<Rc<Text>> {
         let value = self.all(section, name).pop()?;
-        // Quadlet takes one pair of quotes around a whole value away, systemd does not.
-        let quoted =
-            section == "Container" && value.text.len() >= 2 && value.text.starts_with('"') && value.text.ends_with('"');
-        Some(if quoted { Rc::new(value.slice(1..value.text.len() - 1)) } else { value })
+        Some(Rc::new(unquoted(section, &value)))
     }
 
     /// The last value in its own language; a mistake in it is reported.
@@ -228,4 +288,11 @@ impl Sheet {
         }
         all
     }
+}
+
+/// Quadlet takes one pair of quotes around a whole value away, systemd does not.
+fn unquoted(section: &str, value: &Text) -> Text {
+    let text = &value.text;
+    let quoted = Kind::is_quadlet(section) && text.len() >= 2 && text.starts_with('"') && text.ends_with('"');
+    if quoted { value.slice(1..text.len() - 1) } else { value.clone() }
 }

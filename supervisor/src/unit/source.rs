@@ -6,22 +6,30 @@ use std::{
     io::Read,
     os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
-use super::{Place, Problem, Severity, UnitName, nearest::nearest};
+use super::{
+    NameError, Place, Problem, Severity, UnitName,
+    kind::{KINDS, Kind, REFUSED, is_template, template_of},
+    nearest::nearest,
+};
 
 /// One unit's file and the drop-ins that apply to it, in the order in which they do.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Source {
-    pub(super) name: UnitName,
+    pub(super) kind: Kind,
+    /// The file's name without suffix; of an instance, its own.
+    pub(super) stem: String,
+    /// Of an instance without a file of its own, the template's.
     pub(super) path: PathBuf,
     pub(super) content: Content,
-    pub(super) drop_ins: Vec<(PathBuf, Vec<u8>)>,
+    pub(super) drop_ins: Vec<(PathBuf, Rc<[u8]>)>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
-    Text(Vec<u8>),
+    Text(Rc<[u8]>),
     /// A link to /dev/null, or an empty file.
     Masked,
     /// Reported already.
@@ -31,77 +39,103 @@ pub(super) enum Content {
 /// systemd reads lines of up to 1 MiB; a whole unit file larger than that is a mistake.
 const MAX_BYTES: u64 = 1 << 20;
 
-const SUFFIX: &str = ".container";
-const DROP_INS: &str = ".container.d";
-/// Files of Quadlet and systemd that later versions read.
-const OTHER_KINDS: [&str; 9] = ["volume", "network", "pod", "image", "build", "kube", "timer", "socket", "path"];
-
 /// What a folder holds, by name.
 #[derive(Default)]
-struct Folder {
+pub(super) struct Folder {
     units: Vec<(String, PathBuf)>,
     /// By the folder's name (`web.container.d`, `web-.container.d`, `container.d`): where it is, and its files by name.
     drop_ins: BTreeMap<String, (PathBuf, Vec<(String, PathBuf)>)>,
 }
 
-pub(super) fn find(dirs: &[&Path], problems: &mut Vec<Problem>) -> Vec<Source> {
+/// Every unit file, and what is needed to make instances of the templates among them.
+#[derive(Default)]
+pub(super) struct Sources {
+    pub(super) units: Vec<Source>,
+    pub(super) templates: Vec<Source>,
+    pub(super) folders: Vec<Folder>,
+}
+
+pub(super) fn find(dirs: &[&Path], problems: &mut Vec<Problem>) -> Sources {
     let folders: Vec<Folder> = dirs.iter().map(|dir| folder(dir, problems)).collect();
-    let mut units: BTreeMap<UnitName, PathBuf> = BTreeMap::new();
+    let mut units: BTreeMap<(Kind, String), PathBuf> = BTreeMap::new();
     for (file, path) in folders.iter().flat_map(|f| &f.units) {
-        match UnitName::parse(file) {
-            Ok(name) => {
-                units.insert(name, path.clone());
+        let Some((stem, kind)) = split(file) else { continue };
+        match UnitName::parse(stem) {
+            Ok(_) | Err(NameError::Template) => {
+                units.insert((kind, stem.to_owned()), path.clone());
             }
             Err(error) => problems.push(whole(path, Severity::Error, error.to_string())),
         }
     }
     for (name, (path, _)) in folders.iter().flat_map(|f| &f.drop_ins) {
-        let owner = name.strip_suffix(DROP_INS);
-        if let Some(owner) = owner.filter(|o| !o.ends_with('-'))
-            && !units.contains_key(owner)
+        if let Some((owner, kind)) = name.strip_suffix(".d").and_then(split)
+            && !owner.ends_with('-')
+            && !units.contains_key(&(kind, owner.to_owned()))
+            && !template_of(owner).is_some_and(|template| units.contains_key(&(kind, template.to_owned())))
         {
-            problems.push(whole(
-                path,
-                Severity::Warning,
-                format!("drop-ins without effect: there is no {owner}{SUFFIX}"),
-            ));
+            let text = format!("drop-ins without effect: there is no {owner}.{}", kind.suffix());
+            problems.push(whole(path, Severity::Warning, text));
         }
     }
-    units.into_iter().map(|(name, path)| source(name, path, &folders, problems)).collect()
+    let mut sources = Sources { folders, ..Sources::default() };
+    for ((kind, stem), path) in units {
+        let content = match read(&path) {
+            Ok(bytes) if bytes.is_empty() => Content::Masked,
+            Ok(bytes) => Content::Text(bytes.into()),
+            Err(text) => {
+                problems.push(whole(&path, Severity::Error, text));
+                Content::Unreadable
+            }
+        };
+        let drop_ins = sources.drop_ins(kind, &stem, problems);
+        let list = if is_template(&stem) { &mut sources.templates } else { &mut sources.units };
+        list.push(Source { kind, stem, path, content, drop_ins });
+    }
+    sources
 }
 
-fn source(name: UnitName, path: PathBuf, folders: &[Folder], problems: &mut Vec<Problem>) -> Source {
-    let content = match read(&path) {
-        Ok(bytes) if bytes.is_empty() => Content::Masked,
-        Ok(bytes) => Content::Text(bytes),
-        Err(text) => {
-            problems.push(whole(&path, Severity::Error, text));
-            Content::Unreadable
-        }
-    };
-    // The nearer to the unit's own name, the stronger; then the later folder. One file of each name applies, in the order of names.
-    let mut chosen: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for level in levels(&name) {
-        for (_, files) in folders.iter().filter_map(|folder| folder.drop_ins.get(&level)) {
-            chosen.extend(files.iter().cloned());
-        }
-    }
-    let mut drop_ins = Vec::new();
-    for path in chosen.into_values() {
-        match read(&path) {
-            Ok(bytes) => drop_ins.push((path, bytes)),
-            Err(text) => problems.push(whole(&path, Severity::Error, text)),
-        }
-    }
-    Source { name, path, content, drop_ins }
+/// `web.container` → `web`, the kind.
+fn split(file: &str) -> Option<(&str, Kind)> {
+    let (stem, suffix) = file.rsplit_once('.')?;
+    Some((stem, Kind::of(suffix)?))
 }
 
-/// Names of the drop-in folders of a unit, the weakest first: of all containers, of `foo-`, of `foo-bar-`, its own.
-fn levels(name: &UnitName) -> Vec<String> {
-    let name = name.as_str();
-    let mut levels = vec!["container.d".to_owned()];
-    levels.extend(name.match_indices('-').map(|(at, _)| format!("{}{DROP_INS}", &name[..=at])));
-    levels.push(format!("{name}{DROP_INS}"));
+impl Sources {
+    /// An instance of a template, with the drop-ins of both.
+    pub(super) fn instance(&self, kind: Kind, stem: &str, problems: &mut Vec<Problem>) -> Option<Source> {
+        let name = template_of(stem)?;
+        let template = self.templates.iter().find(|t| t.kind == kind && t.stem == name)?;
+        let drop_ins = self.drop_ins(kind, stem, problems);
+        Some(Source { stem: stem.to_owned(), drop_ins, ..template.clone() })
+    }
+
+    /// The nearer to the unit's own name, the stronger; then the later folder. One file of each name applies, in the order of names.
+    fn drop_ins(&self, kind: Kind, stem: &str, problems: &mut Vec<Problem>) -> Vec<(PathBuf, Rc<[u8]>)> {
+        let mut chosen: BTreeMap<String, PathBuf> = BTreeMap::new();
+        for level in levels(kind, stem) {
+            for (_, files) in self.folders.iter().filter_map(|folder| folder.drop_ins.get(&level)) {
+                chosen.extend(files.iter().cloned());
+            }
+        }
+        let mut drop_ins = Vec::new();
+        for path in chosen.into_values() {
+            match read(&path) {
+                Ok(bytes) => drop_ins.push((path, bytes.into())),
+                Err(text) => problems.push(whole(&path, Severity::Error, text)),
+            }
+        }
+        drop_ins
+    }
+}
+
+/// Names of the drop-in folders of a unit, the weakest first: of all of the kind, of `foo-`, of `foo-bar-`, the template's, its own.
+fn levels(kind: Kind, stem: &str) -> Vec<String> {
+    let suffix = kind.suffix();
+    let mut levels = vec![format!("{suffix}.d")];
+    let prefix = stem.split('@').next().unwrap_or(stem);
+    levels.extend(prefix.match_indices('-').map(|(at, _)| format!("{}.{suffix}.d", &stem[..=at])));
+    levels.extend(template_of(stem).map(|template| format!("{template}.{suffix}.d")));
+    levels.push(format!("{stem}.{suffix}.d"));
     levels
 }
 
@@ -139,25 +173,24 @@ fn folder(dir: &Path, problems: &mut Vec<Problem>) -> Folder {
             continue;
         }
         let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
-        if name.ends_with(SUFFIX) {
+        let owner = name.strip_suffix(".d").filter(|owner| split(owner).is_some() || Kind::of(owner).is_some());
+        if Kind::of(suffix).is_some() {
             folder.units.push((name, path));
-        } else if name == "container.d" || name.ends_with(DROP_INS) {
+        } else if owner.is_some() {
             let files = drop_in_files(&path, problems);
             folder.drop_ins.insert(name, (path, files));
-        } else if OTHER_KINDS.contains(&suffix) {
-            problems.push(whole(
-                &path,
-                Severity::Error,
-                format!(".{suffix} files are known, not available in this version"),
-            ));
+        } else if let Some((_, instead)) = REFUSED.iter().find(|(refused, _)| *refused == suffix) {
+            let text = format!(".{suffix} files cannot be honoured here: {instead}");
+            problems.push(whole(&path, Severity::Error, text));
         } else if suffix == "service" {
             let text = "left out: this system runs containers only; a .container file describes one".to_owned();
             problems.push(whole(&path, Severity::Warning, text));
-        } else if !suffix.is_empty() && nearest(suffix, ["container"].into_iter()).is_some() {
+        } else if let Some(near) = nearest(suffix, KINDS.iter().map(|kind| kind.suffix())).filter(|_| suffix.len() > 2)
+        {
             problems.push(whole(
                 &path,
                 Severity::Warning,
-                format!("left out: .{suffix} is no kind of unit; did you mean {SUFFIX}?"),
+                format!("left out: .{suffix} is no kind of unit; did you mean .{near}?"),
             ));
         }
     }

@@ -1,13 +1,25 @@
-//! `%` in values: the specifiers of systemd.unit(5) that mean the same on every machine.
+//! `%` in values: the specifiers of systemd.unit(5) that mean something without a login.
 
 use super::{
     UnitName,
+    kind::Kind,
+    machine::Machine,
     text::{Fault, Text},
 };
 
+/// Whose file is read, and where.
+pub(super) struct Scope<'a> {
+    pub(super) kind: Kind,
+    /// As systemd would call it, without suffix: `data-volume` for `data.volume`.
+    pub(super) node: UnitName,
+    pub(super) machine: &'a Machine,
+    /// The file itself.
+    pub(super) path: String,
+}
+
 /// The value with its specifiers replaced. Places stay those of the file. What is no specifier stays as it is, as with systemd, and
 /// is reported in `strange`.
-pub(super) fn expand(value: &Text, unit: &UnitName, strange: &mut Vec<Fault>) -> Result<Text, Fault> {
+pub(super) fn expand(value: &Text, scope: &Scope<'_>, strange: &mut Vec<Fault>) -> Result<Text, Fault> {
     if !value.text.contains('%') {
         return Ok(value.clone());
     }
@@ -17,20 +29,10 @@ pub(super) fn expand(value: &Text, unit: &UnitName, strange: &mut Vec<Fault>) ->
         let letter = value.text[at + 1..].chars().next();
         let range = at..at + 1 + letter.map_or(0, char::len_utf8);
         value.copy_into(&mut expanded, done..at);
-        match letter.map(|letter| meaning(letter, unit)) {
+        match letter.map(|letter| meaning(letter, scope)) {
             Some(Meaning::Is(text)) => expanded.push_replaced(&text, value, &range),
-            Some(Meaning::Template) => {
-                let text = format!(
-                    "{} belongs to templates, which are not available in this version",
-                    &value.text[range.clone()]
-                );
-                return Err(Fault::new(range, text));
-            }
-            Some(Meaning::Machine) => {
-                let text = format!(
-                    "{} differs from machine to machine and is not available in this version",
-                    &value.text[range.clone()]
-                );
+            Some(Meaning::Nothing(why)) => {
+                let text = format!("{} cannot be honoured here: {why}", &value.text[range.clone()]);
                 return Err(Fault::new(range, text));
             }
             Some(Meaning::Unknown) => {
@@ -51,19 +53,30 @@ pub(super) fn expand(value: &Text, unit: &UnitName, strange: &mut Vec<Fault>) ->
 
 enum Meaning {
     Is(String),
-    Template,
-    Machine,
+    Nothing(&'static str),
     Unknown,
 }
 
-fn meaning(letter: char, unit: &UnitName) -> Meaning {
-    let name = unit.as_str();
+fn meaning(letter: char, scope: &Scope<'_>) -> Meaning {
+    let name = match scope.kind {
+        Kind::Timer | Kind::Socket => scope.node.as_str().trim_end_matches(scope.kind.suffix()).trim_end_matches('.'),
+        _ => scope.node.as_str(),
+    };
+    let (prefix, instance) = name.split_once('@').unwrap_or((name, ""));
+    let last = |text: &str| text.rsplit('-').next().unwrap_or(text).to_owned();
     let text = match letter {
         '%' => "%",
-        'n' => return Meaning::Is(format!("{name}.service")),
-        // Of a unit that is no template's instance, prefix and name are the same.
-        'N' | 'p' | 'P' => name,
-        'j' | 'J' => name.rsplit('-').next().unwrap_or(name),
+        'n' => return Meaning::Is(scope.kind.full(&scope.node)),
+        'N' => name,
+        'p' => prefix,
+        'P' => return Meaning::Is(unescape(prefix)),
+        'i' => instance,
+        'I' => return Meaning::Is(unescape(instance)),
+        'j' => return Meaning::Is(last(prefix)),
+        'J' => return Meaning::Is(unescape(&last(prefix))),
+        'f' => return Meaning::Is(format!("/{}", unescape(if instance.is_empty() { prefix } else { instance }))),
+        'y' => scope.path.as_str(),
+        'Y' => scope.path.rsplit_once('/').map_or(".", |(folder, _)| folder),
         't' => "/run",
         'S' => "/var/lib",
         'C' => "/var/cache",
@@ -74,12 +87,33 @@ fn meaning(letter: char, unit: &UnitName) -> Meaning {
         'h' => "/root",
         'u' | 'g' => "root",
         'U' | 'G' => "0",
-        'i' | 'I' => return Meaning::Template,
-        'a' | 'A' | 'b' | 'B' | 'H' | 'l' | 'm' | 'M' | 'o' | 'q' | 'v' | 'w' | 'W' | 's' | 'd' | 'D' | 'f' | 'y'
-        | 'Y' | 'c' | 'r' | 'R' => return Meaning::Machine,
-        _ => return Meaning::Unknown,
+        's' => return Meaning::Nothing("the host has no shell"),
+        'd' => return Meaning::Nothing("there are no credentials; write Secret= in [Container]"),
+        'D' => return Meaning::Nothing("no user has a data folder"),
+        'c' | 'r' | 'R' => return Meaning::Nothing("systemd has given it up"),
+        _ => return scope.machine.specifier(letter).map_or(Meaning::Unknown, Meaning::Is),
     };
     Meaning::Is(text.to_owned())
+}
+
+/// systemd-escape(1) backwards: `-` is `/`, `\\x2d` is `-`. What is no escape stays.
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let hex = rest.strip_prefix("\\x").and_then(|hex| u8::from_str_radix(hex.get(..2)?, 16).ok());
+        match (hex, c) {
+            (Some(byte), _) => {
+                bytes.push(byte);
+                rest = &rest[4..];
+                continue;
+            }
+            (None, '-') => bytes.push(b'/'),
+            (None, c) => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    String::from_utf8_lossy(&bytes).replace('\0', "")
 }
 
 #[cfg(test)]
@@ -93,32 +127,38 @@ mod tests {
         value
     }
 
+    fn read(kind: Kind, node: &str, text: &str, strange: &mut Vec<Fault>) -> Result<Text, Fault> {
+        let node = UnitName::parse(node).unwrap();
+        expand(&value(text), &Scope { kind, node, machine: &Machine::any(), path: "/etc/x".into() }, strange)
+    }
+
+    fn is(kind: Kind, node: &str, text: &str, expected: &str) {
+        assert_eq!(read(kind, node, text, &mut Vec::new()).unwrap().text, expected, "{node} {text}");
+    }
+
     #[test]
-    fn those_of_every_machine_are_replaced() {
-        let unit = UnitName::parse("web-front").unwrap();
-        let expand = |text: &str| expand(&value(text), &unit, &mut Vec::new()).map(|t| t.text);
-        assert_eq!(
-            expand("%n %N %p %j 100%% %t/x %S"),
-            Ok("web-front.service web-front web-front front 100% /run/x /var/lib".into())
-        );
-        assert_eq!(expand("plain"), Ok("plain".into()));
-        assert_eq!(expand("a %i").unwrap_err().range, 2..4);
-        assert_eq!(expand("50%"), Ok("50%".into()));
-        assert!(expand("%H").unwrap_err().text.contains("machine"));
+    fn those_that_mean_something_are_replaced() {
+        let one = "%n %N %p %j 100%% %t/x %S [%i]";
+        is(Kind::Container, "web-front", one, "web-front.service web-front web-front front 100% /run/x /var/lib []");
+        is(Kind::Container, "web@a-b", "%n %N %p %i %I %f", "web@a-b.service web@a-b web a-b a/b /a/b");
+        is(Kind::Container, "web@a\\x2db", "%I %y %Y", "a-b /etc/x /etc");
+        is(Kind::Volume, "data-volume", "%n %N", "data-volume.service data-volume");
+        is(Kind::Timer, "job.timer", "%n %N %p", "job.timer job job");
+        is(Kind::Container, "a", "%H %m %b %v %o %l", &format!("machine {0} {0} 6.12 orlop machine", "0".repeat(32)));
+        is(Kind::Container, "a", "50%", "50%");
+        assert_eq!(read(Kind::Container, "a", "a %d", &mut Vec::new()).unwrap_err().range, 2..4);
     }
 
     #[test]
     fn what_is_no_specifier_stays_and_is_reported() {
         let mut strange = Vec::new();
-        let expanded = expand(&value("date +%Z"), &UnitName::parse("a").unwrap(), &mut strange).unwrap();
-        assert_eq!(expanded.text, "date +%Z");
+        assert_eq!(read(Kind::Container, "a", "date +%Z", &mut strange).unwrap().text, "date +%Z");
         assert_eq!((strange.len(), strange[0].range.clone()), (1, 6..8));
     }
 
     #[test]
     fn places_stay_those_of_the_file() {
-        let expanded =
-            expand(&value("%N:/data:bad"), &UnitName::parse("a-long-name").unwrap(), &mut Vec::new()).unwrap();
+        let expanded = read(Kind::Container, "a-long-name", "%N:/data:bad", &mut Vec::new()).unwrap();
         assert_eq!(expanded.text, "a-long-name:/data:bad");
         assert_eq!(expanded.place(&(18..21)).column, 10 + 9);
         assert_eq!(expanded.place(&(0..11)).column, 10);

@@ -98,6 +98,11 @@ impl Text {
         Place { line: start.line, column: start.column, width: u32::try_from(chars.max(1)).unwrap_or(u32::MAX) }
     }
 
+    /// `file:line`
+    pub(super) fn shown(&self) -> String {
+        format!("{}:{}", self.file.display(), self.place(&self.whole()).line)
+    }
+
     pub(super) fn whole(&self) -> Range<usize> {
         0..self.text.len()
     }

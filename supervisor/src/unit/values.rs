@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use super::model::Amount;
+
 /// What was expected in place of the value, as a sentence's object: `expected …`.
 pub(crate) type Expected = &'static str;
 
 pub(super) const BOOLEAN: Expected = "expected yes, true, on, 1 or no, false, off, 0";
 pub(super) const SPAN: Expected = "expected a time span such as 90, 1min 30s, 500ms or infinity";
+pub(super) const SPAN_ENDS: Expected = "expected a time span that ends, such as 5s or 1min";
+pub(super) const AMOUNT: Expected = "expected an amount, a share such as 50%, or infinity";
+pub(super) const PERCENT: Expected = "expected a share such as 20% or 12.5%";
 pub(super) const SIZE: Expected = "expected a size such as 64M, 1.5G or a number of bytes";
 pub(super) const SIGNAL: Expected = "expected a signal such as SIGTERM, TERM, RTMIN+3 or 15";
 
@@ -103,6 +108,38 @@ pub(super) fn size(text: &str) -> Result<u64, Expected> {
     let unit = 1_u128 << shift;
     let bytes = u128::from(whole) * unit + u128::from(fraction) * unit / u128::from(SCALE);
     u64::try_from(bytes).map_err(|_| SIZE)
+}
+
+/// A time span that ends.
+pub(super) fn finite(text: &str) -> Result<Duration, Expected> {
+    span(text)?.ok_or(SPAN_ENDS)
+}
+
+/// A share in hundredths of a percent; more than 100 % is possible.
+pub(super) fn percent(text: &str) -> Result<u32, Expected> {
+    let (whole, fraction, rest) = number(text.strip_suffix('%').ok_or(PERCENT)?).ok_or(PERCENT)?;
+    // Two digits behind the point are all that systemd takes.
+    if !rest.is_empty() || fraction % (SCALE / 100) != 0 {
+        return Err(PERCENT);
+    }
+    let hundredths = whole.checked_mul(100).and_then(|n| n.checked_add(fraction / (SCALE / 100)));
+    hundredths.and_then(|n| u32::try_from(n).ok()).ok_or(PERCENT)
+}
+
+/// `MemoryMax=` and its kin.
+pub(super) fn amount(text: &str) -> Result<Amount, Expected> {
+    amount_of(text, size)
+}
+
+/// An amount that is counted by `read`.
+pub(super) fn amount_of(text: &str, read: impl Fn(&str) -> Result<u64, Expected>) -> Result<Amount, Expected> {
+    if text == "infinity" {
+        return Ok(Amount::Infinity);
+    }
+    if text.ends_with('%') {
+        return percent(text).ok().filter(|share| *share <= 10_000).map(Amount::Share).ok_or(AMOUNT);
+    }
+    read(text).map(Amount::Is).map_err(|_| AMOUNT)
 }
 
 /// Number of a signal by name, with or without SIG, or by number.
@@ -205,6 +242,16 @@ mod tests {
         for wrong in ["", "M", "64X", "-1", "64 M B", "16E", "1.5.5k"] {
             assert_eq!(size(wrong), Err(SIZE), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn shares_and_amounts() {
+        assert_eq!([percent("20%"), percent("12.5%"), percent("150%")], [Ok(2000), Ok(1250), Ok(15_000)]);
+        assert_eq!(amount("infinity"), Ok(Amount::Infinity));
+        assert_eq!([amount("1K"), amount("50%")], [Ok(Amount::Is(1024)), Ok(Amount::Share(5000))]);
+        assert!(["20", "1.234%", "%", "-1%"].iter().all(|t| percent(t).is_err()));
+        assert!(["", "101%", "many"].iter().all(|t| amount(t).is_err()));
+        assert_eq!((Amount::Share(2500).of(1000), Amount::Infinity.of(5)), (Some(250), None));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! made anew at every start and taken down after it.
 
 mod copy_up;
+mod devices;
 mod overlay;
 mod rootfs;
 
@@ -96,6 +97,9 @@ pub(crate) fn build(paths: &Paths, unit: &Unit, image: &PreparedImage, hostname:
         volume_dirs: BTreeMap::new(),
         etc,
         environment_files: Vec::new(),
+        devices: devices::nodes(&unit.container.devices)?,
+        memory_bytes: devices::memory_bytes(),
+        tasks: devices::tasks(),
     };
     for (index, volume) in spec::volumes(unit, &image.config).iter().enumerate() {
         let dir = match &volume.source {

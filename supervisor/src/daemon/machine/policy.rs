@@ -49,7 +49,8 @@ impl Policy {
             oneshot: service.kind == ServiceType::Oneshot,
             remain_after_exit: service.remain_after_exit,
             restart: match service.restart {
-                Restart::No => RestartOn::No,
+                // There is no watchdog that could have ended it.
+                Restart::No | Restart::OnWatchdog => RestartOn::No,
                 Restart::OnSuccess => RestartOn::OnSuccess,
                 Restart::OnFailure => RestartOn::OnFailure,
                 Restart::OnAbnormal => RestartOn::OnAbnormal,

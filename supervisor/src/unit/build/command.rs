@@ -1,12 +1,12 @@
-//! `Exec=` and `Entrypoint=`: what runs.
+//! `Exec=`, `Entrypoint=`, `ReloadCmd=`: what runs.
 
 use crate::unit::{sheet::Sheet, text::Text};
 
 /// A command line after systemd.service(5): `$$` is a dollar. What systemd would take from podman's own environment
 /// (`${NAME}`, or `$NAME` as a word) was hardly meant, and there is no such environment here.
-pub(super) fn exec(sheet: &mut Sheet) -> Vec<String> {
+pub(super) fn words(sheet: &mut Sheet<'_>, key: &'static str) -> Vec<String> {
     // Not `last`: the quotes around a command line belong to its words.
-    let Some(value) = sheet.all("Container", "Exec").pop() else { return Vec::new() };
+    let Some(value) = sheet.all("Container", key).pop() else { return Vec::new() };
     let mut arguments = Vec::new();
     for word in sheet.words(&value) {
         match dollars(&word.text) {
@@ -47,7 +47,7 @@ fn dollars(word: &str) -> Result<String, String> {
 }
 
 /// One program, or several words as a JSON list.
-pub(super) fn entrypoint(sheet: &mut Sheet) -> Option<Vec<String>> {
+pub(super) fn entrypoint(sheet: &mut Sheet<'_>) -> Option<Vec<String>> {
     let value = sheet.last("Container", "Entrypoint").filter(|v| !v.text.is_empty())?;
     if value.text.starts_with('[') {
         return match serde_json::from_str::<Vec<String>>(&value.text) {
@@ -68,7 +68,7 @@ pub(super) fn entrypoint(sheet: &mut Sheet) -> Option<Vec<String>> {
     Some(vec![value.text.clone()])
 }
 
-fn warn_of_spaces(sheet: &mut Sheet, value: &Text) {
+fn warn_of_spaces(sheet: &mut Sheet<'_>, value: &Text) {
     let words: Vec<String> = value.text.split_whitespace().map(|w| format!("{w:?}")).collect();
     let text =
         format!("this is one program with spaces in its name; several words are Entrypoint=[{}]", words.join(", "));

@@ -2,28 +2,59 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
 };
 
-use super::{command, identity, limits, mounts};
-use crate::unit::{ContainerSpec, Network, sheet::Sheet, text::Text, values, words::Word};
+use super::{
+    Claim, Link, command, health, identity, limits, links, mount_key, mounts, namespaces, network, resources, secrets,
+};
+use crate::unit::{
+    ContainerSpec, Device, Network, Pull, Seccomp, UnitName, kind::Kind, sheet::Sheet, text::Text, values,
+};
 
-pub(super) fn container(path: &Path, sheet: &mut Sheet) -> ContainerSpec {
+pub(super) fn container(
+    path: &Path,
+    stem: &str,
+    sheet: &mut Sheet<'_>,
+    links: &mut Vec<Link>,
+    claims: &mut Vec<Claim>,
+) -> ContainerSpec {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let volumes = mounts::volumes(folder, sheet);
+    let volumes = mounts::volumes("Container", folder, sheet, links);
+    let mut tmpfs = mounts::tmpfs(&volumes, sheet);
+    let mut volumes = volumes.into_iter().map(|(_, volume)| volume).collect();
+    mount_key::mounts(folder, sheet, &mut volumes, &mut tmpfs, links);
+    let name = super::claimed(sheet, ("Container", "ContainerName"), stem, "container or pod", claims);
+    let container_name = sheet.last("Container", "ContainerName").map(|_| name);
+    let (health, startup_health) = health::health(sheet);
+    let rootfs = sheet.read("Container", "Rootfs", |text| {
+        text.starts_with('/').then(|| PathBuf::from(text)).ok_or("expected an absolute path of the host")
+    });
+    sheet.last("Container", "HttpProxy");
     ContainerSpec {
-        image: image(path, sheet),
-        container_name: sheet.read("Container", "ContainerName", name),
-        exec: command::exec(sheet),
+        image: image(path, sheet, rootfs.is_some(), links),
+        rootfs,
+        pull: sheet.read("Container", "Pull", pull).unwrap_or_default(),
+        retry: sheet.read("Container", "Retry", health::number).unwrap_or(3),
+        retry_delay: sheet.read("Container", "RetryDelay", health::go_duration),
+        container_name,
+        exec: command::words(sheet, "Exec"),
         entrypoint: command::entrypoint(sheet),
-        environment: assignments(sheet, "Environment", Bare::Refused),
+        environment: assignments(sheet, ("Container", "Environment"), Bare::Refused),
         environment_files: environment_files(folder, sheet),
-        tmpfs: mounts::tmpfs(&volumes, sheet),
-        volumes: volumes.into_iter().map(|(_, volume)| volume).collect(),
-        network: network(path, sheet),
+        tmpfs,
+        volumes,
+        devices: devices(sheet),
+        secrets: secrets::secrets(sheet),
+        network: container_network(path, sheet, links),
+        ports: network::ports("Container", sheet, claims),
+        exposed_ports: network::exposed(sheet),
+        addresses: network::addresses("Container", sheet),
+        dns: network::dns("Container", sheet),
+        pod: pod(sheet, links),
+        user_namespace: namespaces::user_namespace("Container", sheet),
         user: identity::user(sheet),
         extra_groups: identity::extra_groups(sheet),
         working_dir: sheet.read("Container", "WorkingDir", mounts::destination),
@@ -31,7 +62,7 @@ pub(super) fn container(path: &Path, sheet: &mut Sheet) -> ContainerSpec {
         read_only_tmpfs: flag(sheet, "ReadOnlyTmpfs", true),
         memory_max_bytes: limits::memory(sheet),
         pids_max: limits::pids(sheet),
-        hostname: sheet.read("Container", "HostName", hostname),
+        hostname: sheet.read("Container", "HostName", network::hostname),
         stop_signal: sheet.read("Container", "StopSignal", values::signal),
         capabilities: limits::capabilities(sheet),
         no_new_privileges: flag(sheet, "NoNewPrivileges", false),
@@ -40,90 +71,167 @@ pub(super) fn container(path: &Path, sheet: &mut Sheet) -> ContainerSpec {
         sysctls: limits::sysctls(sheet),
         mask: limits::mask(sheet),
         unmask: limits::unmask(sheet),
-        hosts: hosts(sheet),
-        labels: assignments(sheet, "Label", Bare::Empty),
-        annotations: assignments(sheet, "Annotation", Bare::Empty),
-        oom_score_adj: 0,
+        hosts: network::hosts("Container", sheet),
+        labels: assignments(sheet, ("Container", "Label"), Bare::Empty),
+        annotations: assignments(sheet, ("Container", "Annotation"), Bare::Empty),
+        oom_score_adj: sheet.read("Service", "OOMScoreAdjust", resources::oom_score).unwrap_or(0),
+        timezone: sheet.read("Container", "Timezone", timezone),
+        notify: health::notify(sheet),
+        health,
+        startup_health,
+        reload: health::reload(sheet),
+        run_init: sheet.last("Container", "RunInit").is_some_and(|v| values::boolean(&v.text) == Ok(true)),
+        seccomp: seccomp(sheet),
+        auto_update: sheet.last("Container", "AutoUpdate").is_some(),
+        log_options: assignments(sheet, ("Container", "LogOpt"), Bare::Refused),
+        resources: resources::resources(sheet),
     }
 }
 
 /// `StopTimeout=`, in seconds; Podman's default is ten.
-pub(super) fn stop_timeout(sheet: &mut Sheet) -> Option<Duration> {
+pub(super) fn stop_timeout(sheet: &mut Sheet<'_>) -> Option<Duration> {
     let seconds = sheet.read("Container", "StopTimeout", |text| {
         text.parse::<u32>().map_err(|_| "expected a number of seconds, without a unit")
     });
     Some(Duration::from_secs(seconds.unwrap_or(10).into()))
 }
 
-fn flag(sheet: &mut Sheet, key: &'static str, default: bool) -> bool {
+fn flag(sheet: &mut Sheet<'_>, key: &'static str, default: bool) -> bool {
     sheet.read("Container", key, values::boolean).unwrap_or(default)
 }
 
-fn image(path: &Path, sheet: &mut Sheet) -> String {
+fn image(path: &Path, sheet: &mut Sheet<'_>, rootfs: bool, links: &mut Vec<Link>) -> String {
     let Some(value) = sheet.last("Container", "Image").filter(|v| !v.text.is_empty()) else {
-        if sheet.has_container() {
+        if sheet.has_main() && !rootfs {
             sheet.missing(path, "no Image=: write the image's full name, such as Image=docker.io/library/nginx:1.27");
         }
         return String::new();
     };
-    if value.text.ends_with(".image") || value.text.ends_with(".build") {
-        sheet
-            .error(&value, format!("{}: .image and .build files are known, not available in this version", value.text));
+    if rootfs {
+        sheet.error(&value, "Image= and Rootfs= exclude each other");
+    }
+    image_name(&value, "Image", sheet, links)
+}
+
+/// The image's name, or the file that says it.
+pub(super) fn image_name(value: &Rc<Text>, key: &'static str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> String {
+    if value.text.ends_with(".image") {
+        links.push(links::uses(value, value.whole(), Kind::Image, key));
+    } else if value.text.ends_with(".build") {
+        sheet.error(value, format!("{}: images are built elsewhere; write the built image's name", value.text));
     } else if value.text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        sheet.error(&value, "an image's name has no spaces; arguments go into Exec=");
+        sheet.error(value, "an image's name has no spaces; arguments go into Exec=");
     } else if let Err(error) = value.text.parse::<oci::image::Reference>() {
-        sheet.error(&value, error.to_string());
+        sheet.error(value, error.to_string());
     }
     value.text.clone()
 }
 
-fn network(path: &Path, sheet: &mut Sheet) -> Network {
-    const CHOICES: &str = "write Network=host or Network=none";
-    let values = sheet.all("Container", "Network");
-    let mut chosen = None;
-    for value in &values {
-        let network = match value.text.as_str() {
-            "host" => Network::Host,
-            "none" => Network::None,
-            other => {
-                let what = match other.split_once(':').map_or(other, |(word, _)| word) {
-                    word if word.ends_with(".network") => "networks of .network files are",
-                    "bridge" | "private" => "bridge networks are",
-                    "pasta" | "slirp4netns" | "ns" | "container" => "this mode is",
-                    word if word.ends_with(".container") => "another container's network is",
-                    _ => "networks by name are",
-                };
-                sheet.error(value, format!("Network={other}: {what} known, not available in this version; {CHOICES}"));
-                chosen = Some(Network::None);
-                continue;
-            }
-        };
-        if chosen.is_some_and(|before| before != network) {
-            sheet.error(value, "host and none cannot be combined with another Network=");
+fn container_network(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Network {
+    let in_pod = sheet.last("Container", "Pod").is_some();
+    network::network("Container", sheet, links).unwrap_or_else(|| {
+        if sheet.has_main() && sheet.is_strict() && !in_pod {
+            let text =
+                "no Network=: bridge networks are not available in this version; write Network=host or Network=none";
+            sheet.missing(path, text);
         }
-        chosen = Some(network);
-    }
-    chosen.unwrap_or_else(|| {
-        if sheet.has_container() {
-            sheet.missing(path, &format!("no Network=: bridge networks are not available in this version; {CHOICES}"));
-        }
-        Network::None
+        Network::Bridge(Vec::new())
     })
+}
+
+pub(super) fn pull(text: &str) -> Result<Pull, &'static str> {
+    Ok(match text {
+        "always" => Pull::Always,
+        "missing" => Pull::Missing,
+        "never" => Pull::Never,
+        "newer" => Pull::Newer,
+        // Reported by the table of keys.
+        _ => Pull::Missing,
+    })
+}
+
+fn pod(sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Option<(UnitName, bool)> {
+    let with = sheet.read("Container", "StartWithPod", values::boolean).unwrap_or(true);
+    let value = sheet.last("Container", "Pod")?;
+    let stem = value.text.strip_suffix(".pod");
+    let name = stem.and_then(|stem| UnitName::parse(&Kind::Pod.node(stem)).ok());
+    if name.is_some() {
+        links.push(links::uses(&value, value.whole(), Kind::Pod, "Pod"));
+    } else {
+        sheet.error(&value, format!("Pod={}: expected the name of a .pod file, such as Pod=app.pod", value.text));
+    }
+    name.map(|name| (name, with))
+}
+
+fn seccomp(sheet: &mut Sheet<'_>) -> Seccomp {
+    let read = sheet.read("Container", "SeccompProfile", |text| match text {
+        "unconfined" => Ok(Seccomp::Unconfined),
+        _ if text.starts_with('/') => Ok(Seccomp::Profile(PathBuf::from(text))),
+        _ => Err("expected unconfined, or the absolute path of a profile"),
+    });
+    read.unwrap_or_default()
+}
+
+fn timezone(text: &str) -> Result<String, &'static str> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '/');
+    match text {
+        // The machine's clock shows UTC.
+        "local" => Ok("UTC".to_owned()),
+        _ if text.starts_with('/') || text.split('/').any(str::is_empty) || !text.chars().all(good) => {
+            Err("expected the name of a time zone, such as Europe/Berlin or UTC, or local")
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// `[-]host[:container][:rwm]`
+fn devices(sheet: &mut Sheet<'_>) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for (value, word) in sheet.all_words("Container", "AddDevice") {
+        let (optional, text) = word.text.strip_prefix('-').map_or((false, word.text.as_str()), |text| (true, text));
+        let mut parts = text.split(':');
+        let (host, second, third) = (parts.next().unwrap_or(""), parts.next(), parts.next());
+        let is_access = |text: &str| !text.is_empty() && text.chars().all(|c| "rwm".contains(c));
+        let (container, access) = match (second, third) {
+            (Some(access), None) if is_access(access) => (host, access),
+            (container, access) => (container.unwrap_or(host), access.unwrap_or("rwm")),
+        };
+        let paths = mounts::destination(host).and_then(|host| Ok((host, mounts::destination(container)?)));
+        match paths {
+            Err(text) => sheet.error_at(&value, &word, format!("AddDevice={}: {text}", word.text)),
+            Ok(_) if !is_access(access) || parts.next().is_some() => {
+                let text = format!("AddDevice={}: expected /dev/host[:/dev/container][:rwm]", word.text);
+                sheet.error_at(&value, &word, text);
+            }
+            Ok((host, _)) if !host.starts_with("/dev/") => {
+                sheet.error_at(&value, &word, format!("AddDevice={}: devices lie below /dev", word.text));
+            }
+            Ok((host, container)) => {
+                let access = "rwm".chars().filter(|c| access.contains(*c)).collect();
+                devices.push(Device { host: host.into(), container: container.into(), access, optional });
+            }
+        }
+    }
+    devices
 }
 
 /// What a word without `=` means.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Bare {
+pub(super) enum Bare {
     Refused,
     Empty,
 }
 
 /// `KEY=value` words; a later one replaces an earlier one of the same key.
-fn assignments(sheet: &mut Sheet, key: &'static str, bare: Bare) -> BTreeMap<String, String> {
+pub(super) fn assignments(
+    sheet: &mut Sheet<'_>,
+    (section, key): (&'static str, &'static str),
+    bare: Bare,
+) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     // The value whose words are being read, and whether one of them was an assignment.
     let mut before: Option<(Rc<Text>, bool)> = None;
-    for (value, word) in sheet.all_words("Container", key) {
+    for (value, word) in sheet.all_words(section, key) {
         let follows = before.as_ref().is_some_and(|(other, seen)| *seen && Rc::ptr_eq(other, &value));
         match word.text.split_once('=') {
             Some(("", _)) => {
@@ -155,65 +263,6 @@ fn assignments(sheet: &mut Sheet, key: &'static str, bare: Bare) -> BTreeMap<Str
     found
 }
 
-fn environment_files(folder: &Path, sheet: &mut Sheet) -> Vec<PathBuf> {
+fn environment_files(folder: &Path, sheet: &mut Sheet<'_>) -> Vec<PathBuf> {
     sheet.all_words("Container", "EnvironmentFile").into_iter().map(|(_, word)| folder.join(word.text)).collect()
-}
-
-fn name(text: &str) -> Result<String, &'static str> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if text.chars().all(good) && text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        Ok(text.to_owned())
-    } else {
-        Err("a container's name has letters, digits, _, . and -, and begins with a letter or digit")
-    }
-}
-
-/// What sethostname(2) and the resolver both take.
-fn hostname(text: &str) -> Result<String, &'static str> {
-    let label = |l: &str| {
-        !l.is_empty()
-            && l.len() <= 63
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-            && l.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-    };
-    if text.len() <= 64 && text.split('.').all(label) {
-        Ok(text.to_owned())
-    } else {
-        Err("a host name has letters, digits, - and ., and at most 64 of them")
-    }
-}
-
-fn hosts(sheet: &mut Sheet) -> Vec<(String, IpAddr)> {
-    let mut hosts = Vec::new();
-    for value in sheet.all("Container", "AddHost") {
-        let word = Word { text: value.text.clone(), range: value.whole() };
-        match value.text.split_once(':') {
-            Some((_, "host-gateway")) => {
-                sheet.error_at(
-                    &value,
-                    &word,
-                    "host-gateway is known, not available in this version; write the address",
-                );
-            }
-            Some((names, address)) => match address.trim_start_matches('[').trim_end_matches(']').parse() {
-                // Podman takes several names with semicolons between them.
-                Ok(address) => {
-                    for name in names.split(';') {
-                        match hostname(name) {
-                            Ok(name) => hosts.push((name, address)),
-                            Err(text) => sheet.error_at(&value, &word, format!("AddHost={}: {text}", value.text)),
-                        }
-                    }
-                }
-                Err(_) => sheet.error_at(
-                    &value,
-                    &word,
-                    format!("{address} is not an IP address; write AddHost=name:192.0.2.1"),
-                ),
-            },
-            None => sheet.error_at(&value, &word, "expected a name and an address, such as AddHost=db:192.0.2.1"),
-        }
-    }
-    hosts
 }

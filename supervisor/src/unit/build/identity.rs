@@ -2,7 +2,7 @@
 
 use crate::unit::{User, sheet::Sheet};
 
-pub(super) fn user(sheet: &mut Sheet) -> Option<User> {
+pub(super) fn user(sheet: &mut Sheet<'_>) -> Option<User> {
     let user = sheet.last("Container", "User").filter(|v| !v.text.is_empty());
     let group = sheet.last("Container", "Group").filter(|v| !v.text.is_empty());
     let Some(user) = user else {
@@ -31,7 +31,7 @@ pub(super) fn user(sheet: &mut Sheet) -> Option<User> {
     Some(User { user: name.to_owned(), group })
 }
 
-pub(super) fn extra_groups(sheet: &mut Sheet) -> Vec<String> {
+pub(super) fn extra_groups(sheet: &mut Sheet<'_>) -> Vec<String> {
     let mut groups = Vec::new();
     for value in sheet.all("Container", "GroupAdd") {
         if value.text == "keep-groups" {

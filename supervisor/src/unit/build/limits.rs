@@ -8,7 +8,7 @@ use crate::unit::{Capabilities, Ulimit, Unmask, nearest::nearest, sheet::Sheet, 
 /// Podman's containers.conf(5) default.
 const PIDS_LIMIT: u64 = 2048;
 
-pub(super) fn memory(sheet: &mut Sheet) -> Option<u64> {
+pub(super) fn memory(sheet: &mut Sheet<'_>) -> Option<u64> {
     let bytes = sheet.read("Container", "Memory", values::size).filter(|bytes| *bytes > 0)?;
     // Less than a program's first pages: a suffix was forgotten.
     if bytes < 256 << 10
@@ -26,7 +26,7 @@ pub(super) fn memory(sheet: &mut Sheet) -> Option<u64> {
 }
 
 /// Zero and -1 mean no limit.
-pub(super) fn pids(sheet: &mut Sheet) -> Option<u64> {
+pub(super) fn pids(sheet: &mut Sheet<'_>) -> Option<u64> {
     let limit = sheet.read("Container", "PidsLimit", |text| match text {
         "-1" | "0" => Ok(None),
         _ => text.parse::<u64>().map(Some).map_err(|_| "expected a number, or -1 for no limit"),
@@ -79,7 +79,7 @@ pub(in crate::unit) const CAPABILITIES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-pub(super) fn capabilities(sheet: &mut Sheet) -> Capabilities {
+pub(super) fn capabilities(sheet: &mut Sheet<'_>) -> Capabilities {
     let (drop, drop_all) = capability_words(sheet, "DropCapability", &BTreeSet::new());
     let (add, add_all) = capability_words(sheet, "AddCapability", &drop);
     if add_all && drop_all {
@@ -90,7 +90,7 @@ pub(super) fn capabilities(sheet: &mut Sheet) -> Capabilities {
     Capabilities { add, drop, add_all, drop_all }
 }
 
-fn capability_words(sheet: &mut Sheet, key: &'static str, other: &BTreeSet<String>) -> (BTreeSet<String>, bool) {
+fn capability_words(sheet: &mut Sheet<'_>, key: &'static str, other: &BTreeSet<String>) -> (BTreeSet<String>, bool) {
     let mut names = BTreeSet::new();
     let mut all = false;
     for (value, word) in sheet.all_words("Container", key) {
@@ -132,7 +132,7 @@ const ULIMITS: [&str; 16] = [
     "stack",
 ];
 
-pub(super) fn ulimits(sheet: &mut Sheet) -> Vec<Ulimit> {
+pub(super) fn ulimits(sheet: &mut Sheet<'_>) -> Vec<Ulimit> {
     let mut limits: BTreeMap<String, Ulimit> = BTreeMap::new();
     for value in sheet.all("Container", "Ulimit") {
         match ulimit(&value.text) {
@@ -183,7 +183,7 @@ const SYSCTLS: [&str; 11] = [
     "net.",
 ];
 
-pub(super) fn sysctls(sheet: &mut Sheet) -> BTreeMap<String, String> {
+pub(super) fn sysctls(sheet: &mut Sheet<'_>) -> BTreeMap<String, String> {
     let host_network = sheet.all("Container", "Network").iter().any(|v| v.text == "host");
     let mut sysctls = BTreeMap::new();
     for (value, word) in sheet.all_words("Container", "Sysctl") {
@@ -215,7 +215,7 @@ pub(super) fn sysctls(sheet: &mut Sheet) -> BTreeMap<String, String> {
     sysctls
 }
 
-pub(super) fn mask(sheet: &mut Sheet) -> Vec<String> {
+pub(super) fn mask(sheet: &mut Sheet<'_>) -> Vec<String> {
     let mut paths = Vec::new();
     for (value, word) in sheet.all_words("Container", "Mask") {
         for path in word.text.split(':') {
@@ -228,7 +228,7 @@ pub(super) fn mask(sheet: &mut Sheet) -> Vec<String> {
     paths
 }
 
-pub(super) fn unmask(sheet: &mut Sheet) -> Unmask {
+pub(super) fn unmask(sheet: &mut Sheet<'_>) -> Unmask {
     let mut paths = Vec::new();
     let mut all = false;
     for (value, word) in sheet.all_words("Container", "Unmask") {

@@ -1,8 +1,15 @@
-//! `After=`, `Before=`, `Requires=`, `Wants=`, `WantedBy=`, `RequiredBy=`: names of units and targets.
+//! Names of units and targets in `[Unit]`, `[Install]` and wherever else one unit names another.
 
 use std::rc::Rc;
 
-use crate::unit::{NameError, Problem, UnitName, sheet::Sheet, text::Text, words::Word};
+use crate::unit::{
+    NameError, Problem, UnitName,
+    kind::{Kind, REFUSED, is_template},
+    nearest::nearest,
+    sheet::Sheet,
+    text::Text,
+    words::Word,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::unit) enum LinkKind {
@@ -10,14 +17,32 @@ pub(in crate::unit) enum LinkKind {
     Before,
     Requires,
     Wants,
+    BindsTo,
+    PartOf,
+    Conflicts,
+    Upholds,
+    Requisite,
+    OnFailure,
+    OnSuccess,
+    PropagatesStopTo,
+    StopPropagatedFrom,
+    PropagatesReloadTo,
+    ReloadPropagatedFrom,
     WantedBy,
     RequiredBy,
+    UpheldBy,
+    /// `Volume=x.volume`, `Network=x.network`, `Pod=x.pod`, `Image=x.image`: after it, and not without it.
+    Uses,
+    /// `Unit=` of a timer, `Service=` of a socket.
+    Triggers,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::unit) enum Target {
-    /// A container of this machine. `declared`: named as `x.container`, which Quadlet requires to exist.
-    Unit { name: UnitName, declared: bool },
+    /// By the name of its file, which has to exist.
+    File(Kind, String),
+    /// By the name of its service.
+    Service(UnitName),
     /// One of systemd's targets, with its suffix.
     Milestone(String),
     /// A systemd unit of a kind that this system does not have.
@@ -28,7 +53,11 @@ pub(in crate::unit) enum Target {
 #[derive(Debug, Clone)]
 pub(in crate::unit) struct Link {
     pub(in crate::unit) kind: LinkKind,
+    /// The key that says it.
+    pub(in crate::unit) key: &'static str,
     pub(in crate::unit) target: Target,
+    /// The unit that is meant, once all are known.
+    pub(in crate::unit) to: Option<UnitName>,
     value: Rc<Text>,
     word: Word,
 }
@@ -54,24 +83,40 @@ impl Link {
 }
 
 impl LinkKind {
-    pub(in crate::unit) fn key(self) -> &'static str {
-        match self {
-            Self::After => "After",
-            Self::Before => "Before",
-            Self::Requires => "Requires",
-            Self::Wants => "Wants",
-            Self::WantedBy => "WantedBy",
-            Self::RequiredBy => "RequiredBy",
-        }
+    /// Whether the unit is of no use without the other.
+    pub(in crate::unit) fn is_hard(self) -> bool {
+        matches!(
+            self,
+            Self::Requires | Self::BindsTo | Self::Requisite | Self::RequiredBy | Self::Uses | Self::Triggers
+        )
     }
 
-    fn section(self) -> &'static str {
-        if matches!(self, Self::WantedBy | Self::RequiredBy) { "Install" } else { "Unit" }
+    pub(in crate::unit) fn is_install(self) -> bool {
+        matches!(self, Self::WantedBy | Self::RequiredBy | Self::UpheldBy)
     }
 }
 
-const KINDS: [LinkKind; 6] =
-    [LinkKind::After, LinkKind::Before, LinkKind::Requires, LinkKind::Wants, LinkKind::WantedBy, LinkKind::RequiredBy];
+/// The keys that name units. Their meaning for others than containers is the same.
+const KEYS: [(LinkKind, &str, &str); 18] = [
+    (LinkKind::After, "Unit", "After"),
+    (LinkKind::Before, "Unit", "Before"),
+    (LinkKind::Requires, "Unit", "Requires"),
+    (LinkKind::Wants, "Unit", "Wants"),
+    (LinkKind::BindsTo, "Unit", "BindsTo"),
+    (LinkKind::PartOf, "Unit", "PartOf"),
+    (LinkKind::Conflicts, "Unit", "Conflicts"),
+    (LinkKind::Upholds, "Unit", "Upholds"),
+    (LinkKind::Requisite, "Unit", "Requisite"),
+    (LinkKind::OnFailure, "Unit", "OnFailure"),
+    (LinkKind::OnSuccess, "Unit", "OnSuccess"),
+    (LinkKind::PropagatesStopTo, "Unit", "PropagatesStopTo"),
+    (LinkKind::StopPropagatedFrom, "Unit", "StopPropagatedFrom"),
+    (LinkKind::PropagatesReloadTo, "Unit", "PropagatesReloadTo"),
+    (LinkKind::ReloadPropagatedFrom, "Unit", "ReloadPropagatedFrom"),
+    (LinkKind::WantedBy, "Install", "WantedBy"),
+    (LinkKind::RequiredBy, "Install", "RequiredBy"),
+    (LinkKind::UpheldBy, "Install", "UpheldBy"),
+];
 
 /// systemd's targets that a unit file may name. All of them are reached before the first container starts, but for the network's.
 const TARGETS: [&str; 28] = [
@@ -105,12 +150,12 @@ const TARGETS: [&str; 28] = [
     "final.target",
 ];
 
-pub(super) fn links(sheet: &mut Sheet) -> Vec<Link> {
+pub(super) fn links(sheet: &mut Sheet<'_>) -> Vec<Link> {
     let mut links = Vec::new();
-    for kind in KINDS {
-        for (value, word) in sheet.all_words(kind.section(), kind.key()) {
+    for (kind, section, key) in KEYS {
+        for (value, word) in sheet.all_words(section, key) {
             match target(&word.text) {
-                Ok(target) => links.push(Link { kind, target, value, word }),
+                Ok(target) => links.push(Link { kind, key, target, to: None, value, word }),
                 Err(text) => sheet.error_at(&value, &word, text),
             }
         }
@@ -118,26 +163,44 @@ pub(super) fn links(sheet: &mut Sheet) -> Vec<Link> {
     links
 }
 
-fn target(text: &str) -> Result<Target, String> {
-    let Some((_, suffix)) = text.rsplit_once('.') else {
+/// A link that a whole value makes: the file of that kind, by its name.
+pub(super) fn uses(value: &Rc<Text>, range: std::ops::Range<usize>, kind: Kind, key: &'static str) -> Link {
+    let text = value.text[range.clone()].to_owned();
+    let stem = text.strip_suffix(kind.suffix()).and_then(|stem| stem.strip_suffix('.')).unwrap_or(&text).to_owned();
+    let word = Word { text, range };
+    Link { kind: LinkKind::Uses, key, target: Target::File(kind, stem), to: None, value: Rc::clone(value), word }
+}
+
+/// What a timer or a socket starts.
+pub(super) fn triggers(value: &Rc<Text>, key: &'static str, target: Target) -> Link {
+    let word = Word { text: value.text.clone(), range: value.whole() };
+    Link { kind: LinkKind::Triggers, key, target, to: None, value: Rc::clone(value), word }
+}
+
+pub(super) fn target(text: &str) -> Result<Target, String> {
+    let Some((stem, suffix)) = text.rsplit_once('.') else {
         return Err(format!("{text} has no suffix; write {text}.container for a container of this machine"));
     };
-    match suffix {
-        "container" | "service" => match UnitName::parse(text) {
-            Ok(name) => Ok(Target::Unit { name, declared: suffix == "container" }),
-            Err(NameError::Template) => Err(NameError::Template.to_string()),
-            Err(error) => Err(format!("{text} is not a unit's name: {error}")),
-        },
-        "target" if TARGETS.contains(&text) => Ok(Target::Milestone(text.to_owned())),
-        "target" => {
-            let near = crate::unit::nearest::nearest(text, TARGETS.into_iter());
+    let named = |name: Result<UnitName, NameError>| match name {
+        Ok(name) => Ok(name),
+        Err(error) => Err(format!("{text} is not a unit's name: {error}")),
+    };
+    match (suffix, Kind::of(suffix)) {
+        ("service", _) => named(UnitName::parse(stem)).map(Target::Service),
+        // A timer or socket that is not here may be one of systemd's own.
+        (_, Some(Kind::Timer | Kind::Socket)) => named(UnitName::parse(text)).map(Target::Service),
+        (_, Some(kind)) => named(UnitName::parse(stem)).map(|_| Target::File(kind, stem.to_owned())),
+        ("target", _) if TARGETS.contains(&text) => Ok(Target::Milestone(text.to_owned())),
+        ("target", _) => {
+            let near = nearest(text, TARGETS.into_iter());
             let guess = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
             Err(format!("unknown target {text}{guess}"))
         }
-        "volume" | "network" | "pod" | "image" | "build" | "kube" => {
-            Err(format!("{text}: .{suffix} files are known, not available in this version"))
+        ("build" | "kube", _) => {
+            let why = REFUSED.iter().find(|(known, _)| *known == suffix).map_or("", |(_, why)| why);
+            Err(format!("{text} cannot be honoured here: {why}"))
         }
-        "socket" | "device" | "mount" | "automount" | "swap" | "path" | "timer" | "slice" | "scope" => {
+        ("device" | "mount" | "automount" | "swap" | "path" | "slice" | "scope", _) if !is_template(stem) => {
             Ok(Target::Foreign(text.to_owned()))
         }
         _ => Err(format!("{text} does not end in .container, .service or .target")),
@@ -149,9 +212,7 @@ pub(super) fn after_network_online(links: &[Link]) -> bool {
     links.iter().any(|l| l.kind == LinkKind::After && l.target == Target::Milestone("network-online.target".to_owned()))
 }
 
-pub(super) fn enabled(links: &[Link]) -> bool {
-    links.iter().any(|link| {
-        matches!(link.kind, LinkKind::WantedBy | LinkKind::RequiredBy)
-            && matches!(&link.target, Target::Milestone(name) if name == "default.target" || name == "multi-user.target")
-    })
+pub(super) fn enabled(links: &[Link], targets: &[&str]) -> bool {
+    let names = |link: &Link| matches!(&link.target, Target::Milestone(name) if targets.contains(&name.as_str()));
+    links.iter().any(|link| matches!(link.kind, LinkKind::WantedBy | LinkKind::RequiredBy) && names(link))
 }

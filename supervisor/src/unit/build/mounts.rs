@@ -5,7 +5,10 @@ use std::{
     rc::Rc,
 };
 
-use crate::unit::{Propagation, Tmpfs, Volume, VolumeSource, nearest::nearest, sheet::Sheet, text::Text};
+use super::{Link, links};
+use crate::unit::{
+    Propagation, Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::nearest, sheet::Sheet, text::Text,
+};
 
 /// An absolute path inside the container, normalised: no `.`, no `..`, no doubled slashes.
 pub(super) fn destination(text: &str) -> Result<String, &'static str> {
@@ -27,7 +30,7 @@ pub(super) fn destination(text: &str) -> Result<String, &'static str> {
 }
 
 /// A place where a unit may mount something.
-fn target(text: &str) -> Result<String, String> {
+pub(super) fn target(text: &str) -> Result<String, String> {
     let path = destination(text)?;
     let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
     match path.as_str() {
@@ -40,11 +43,21 @@ fn target(text: &str) -> Result<String, String> {
 }
 
 /// With the place of each, for what is compared with it later.
-pub(super) fn volumes(folder: &Path, sheet: &mut Sheet) -> Vec<(Rc<Text>, Volume)> {
+pub(super) fn volumes(
+    section: &'static str,
+    folder: &Path,
+    sheet: &mut Sheet<'_>,
+    links: &mut Vec<Link>,
+) -> Vec<(Rc<Text>, Volume)> {
     let mut volumes: Vec<(Rc<Text>, Volume)> = Vec::new();
-    for value in sheet.all("Container", "Volume") {
-        match volume(folder, &value.text) {
+    for value in sheet.all(section, "Volume") {
+        let plain = Rc::new(value.trimmed());
+        match volume(folder, &plain.text) {
             Ok(volume) => {
+                let source = plain.text.split(':').next().unwrap_or("");
+                if source.ends_with(".volume") && plain.text.contains(':') {
+                    links.push(links::uses(&plain, 0..source.len(), Kind::Volume, "Volume"));
+                }
                 if let Some((first, _)) = volumes.iter().find(|(_, other)| other.destination == volume.destination) {
                     let line = first.place(&first.whole()).line;
                     sheet.error(&value, format!("{} has a volume already, from line {line}", volume.destination));
@@ -58,6 +71,21 @@ pub(super) fn volumes(folder: &Path, sheet: &mut Sheet) -> Vec<(Rc<Text>, Volume
     volumes
 }
 
+/// As podman-run(1) has them: "By default volumes are mounted with nosuid", "with nodev".
+pub(super) fn usual(source: VolumeSource, destination: String) -> Volume {
+    Volume {
+        copy_up: !matches!(source, VolumeSource::Host(_)),
+        source,
+        destination,
+        read_only: false,
+        nosuid: true,
+        nodev: true,
+        noexec: false,
+        not_recursive: false,
+        propagation: Propagation::Private,
+    }
+}
+
 fn volume(folder: &Path, text: &str) -> Result<Volume, String> {
     let mut parts = text.splitn(3, ':');
     let (first, second, options) = (parts.next().unwrap_or(""), parts.next(), parts.next().unwrap_or(""));
@@ -65,28 +93,23 @@ fn volume(folder: &Path, text: &str) -> Result<Volume, String> {
         Some(to) => (source(folder, first)?, to),
         None => (VolumeSource::Anonymous, first),
     };
-    let mut volume = Volume {
-        source,
-        destination: target(to)?,
-        read_only: false,
-        // podman-run(1): "By default volumes are mounted with nosuid", "with nodev".
-        nosuid: true,
-        nodev: true,
-        noexec: false,
-        not_recursive: false,
-        propagation: Propagation::Private,
-        copy_up: true,
-    };
+    let mut volume = usual(source, target(to)?);
     apply(&mut volume, options)?;
+    check(&mut volume)?;
+    Ok(volume)
+}
+
+pub(super) fn check(volume: &mut Volume) -> Result<(), String> {
     if matches!(volume.source, VolumeSource::Host(_)) {
         volume.copy_up = false;
     } else if volume.propagation != Propagation::Private {
         return Err("mount propagation is for paths of the host, not for named or anonymous volumes".to_owned());
     }
-    Ok(volume)
+    Ok(())
 }
 
-fn source(folder: &Path, text: &str) -> Result<VolumeSource, String> {
+/// Where it comes from. `x.volume` stays so until its file is known.
+pub(super) fn source(folder: &Path, text: &str) -> Result<VolumeSource, String> {
     if text.starts_with('/') {
         return Ok(VolumeSource::Host(PathBuf::from(destination(text)?)));
     }
@@ -96,18 +119,8 @@ fn source(folder: &Path, text: &str) -> Result<VolumeSource, String> {
         // A laptop's linter may have been given a relative folder: then the path stays as it is.
         return Ok(VolumeSource::Host(PathBuf::from(destination(path).unwrap_or_else(|_| path.to_owned()))));
     }
-    if text.ends_with(".volume") {
-        let plain = text.trim_end_matches(".volume");
-        return Err(format!(
-            ".volume files are known, not available in this version; write {plain}:/… for a named volume"
-        ));
-    }
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if text.is_empty()
-        || !text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        || !text.chars().all(good)
-        || text.len() > 255
-    {
+    let name = super::name(text.split('@').next().filter(|_| text.ends_with(".volume")).unwrap_or(text));
+    if name.is_err() {
         return Err("a volume's name has letters, digits, _, . and -, and begins with a letter or digit; a path of the host begins with /".to_owned());
     }
     Ok(VolumeSource::Named(text.to_owned()))
@@ -118,7 +131,7 @@ const OPTIONS: [&str; 22] = [
     "private", "rprivate", "shared", "rshared", "slave", "rslave", "U", "O",
 ];
 
-fn apply(volume: &mut Volume, options: &str) -> Result<(), String> {
+pub(super) fn apply(volume: &mut Volume, options: &str) -> Result<(), String> {
     let mut seen: Vec<&str> = Vec::new();
     for option in options.split(',').filter(|o| !o.is_empty()) {
         // Options of one group exclude each other.
@@ -166,11 +179,13 @@ fn apply(volume: &mut Volume, options: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn tmpfs(volumes: &[(Rc<Text>, Volume)], sheet: &mut Sheet) -> Vec<Tmpfs> {
+pub(super) fn tmpfs(volumes: &[(Rc<Text>, Volume)], sheet: &mut Sheet<'_>) -> Vec<Tmpfs> {
     let mut mounts: Vec<Tmpfs> = Vec::new();
     for value in sheet.all("Container", "Tmpfs") {
         let (to, options) = value.text.split_once(':').unwrap_or((&value.text, ""));
-        let read = target(to).and_then(|destination| Ok(Tmpfs { destination, options: tmpfs_options(options)? }));
+        let read = target(to).and_then(|destination| {
+            Ok(Tmpfs { kind: TmpfsKind::Tmpfs, destination, options: tmpfs_options(options)? })
+        });
         match read {
             Ok(tmpfs) if mounts.iter().any(|other| other.destination == tmpfs.destination) => {
                 sheet.error(&value, format!("{} has a tmpfs already", tmpfs.destination));
@@ -204,7 +219,7 @@ const TMPFS_FLAGS: [&str; 16] = [
     "notmpcopyup",
 ];
 
-fn tmpfs_options(options: &str) -> Result<Vec<String>, String> {
+pub(super) fn tmpfs_options(options: &str) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     for option in options.split(',').filter(|o| !o.is_empty()) {
         if option == "tmpcopyup" {
@@ -249,7 +264,7 @@ mod tests {
         assert_eq!(read("/srv//x/../www:/d").unwrap().source, VolumeSource::Host("/srv/www".into()));
         assert_eq!(read("./conf:/d").unwrap().source, VolumeSource::Host("/etc/containers.d/conf".into()));
         assert_eq!(read("/cache").unwrap().source, VolumeSource::Anonymous);
-        assert!(read("data.volume:/d").unwrap_err().contains("data:/"));
+        assert_eq!(read("data.volume:/d").unwrap().source, VolumeSource::Named("data.volume".into()));
         assert!(read("-x:/d").is_err());
         assert!(read("a b:/d").is_err());
         assert!(read(":/d").is_err());

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::unit::{ContainerSpec, Restart, ServiceSpec, ServiceType, sheet::Sheet, values};
+use super::health::number;
+use crate::unit::{ExitStatuses, Restart, ServiceSpec, ServiceType, kind::Kind, sheet::Sheet, values};
 
 pub(super) struct StartLimit {
     pub(super) burst: u32,
@@ -12,7 +13,7 @@ pub(super) struct StartLimit {
 /// DefaultTimeoutStartSec=, DefaultTimeoutStopSec= of systemd-system.conf(5).
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(90);
 
-pub(super) fn service(sheet: &mut Sheet) -> (ServiceSpec, StartLimit) {
+pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
     let kind = kind(sheet);
     let restart = sheet.read("Service", "Restart", restart).unwrap_or(Restart::No);
     if kind == ServiceType::Oneshot && matches!(restart, Restart::Always | Restart::OnSuccess) {
@@ -29,22 +30,97 @@ pub(super) fn service(sheet: &mut Sheet) -> (ServiceSpec, StartLimit) {
     let start = timeout(sheet, "TimeoutStartSec").or(both);
     let stop = timeout(sheet, "TimeoutStopSec").or(both);
     let start_default = if kind == ServiceType::Oneshot { None } else { Some(DEFAULT_TIMEOUT) };
-    let service = ServiceSpec {
+    let steps = sheet.read("Service", "RestartSteps", number).filter(|steps| *steps > 0);
+    let longest = sheet.read("Service", "RestartMaxDelaySec", values::span).flatten();
+    ServiceSpec {
         kind,
         remain_after_exit: sheet.read("Service", "RemainAfterExit", values::boolean).unwrap_or(false),
         restart,
-        restart_delay: sheet.read("Service", "RestartSec", finite_span).unwrap_or(Duration::from_millis(100)),
+        restart_delay: sheet.read("Service", "RestartSec", values::finite).unwrap_or(Duration::from_millis(100)),
+        restart_growth: steps.zip(longest),
+        success: statuses(sheet, "SuccessExitStatus"),
+        restart_prevent: statuses(sheet, "RestartPreventExitStatus"),
+        restart_force: statuses(sheet, "RestartForceExitStatus"),
+        runtime_max: sheet.read("Service", "RuntimeMaxSec", values::span).flatten(),
+        runtime_extra: sheet.read("Service", "RuntimeRandomizedExtraSec", values::finite).unwrap_or_default(),
+        watchdog: sheet.read("Service", "WatchdogSec", values::finite).filter(|span| !span.is_zero()),
+        kill_signal: sheet.read("Service", "KillSignal", values::signal).unwrap_or(libc::SIGTERM),
+        abort_timeout: timeout(sheet, "TimeoutAbortSec"),
+        nice: sheet.read("Service", "Nice", |text| {
+            text.parse().ok().filter(|n| (-20..=19).contains(n)).ok_or("expected a number from -20 to 19")
+        }),
         start_timeout: start.unwrap_or(start_default),
         stop_timeout: stop.unwrap_or(Some(DEFAULT_TIMEOUT)),
-    };
-    let limit = StartLimit {
-        burst: sheet.read("Unit", "StartLimitBurst", count).unwrap_or(5),
-        interval: sheet.read("Unit", "StartLimitIntervalSec", finite_span).unwrap_or(Duration::from_secs(10)),
-    };
-    (service, limit)
+    }
 }
 
-fn kind(sheet: &mut Sheet) -> ServiceType {
+pub(super) fn start_limit(sheet: &mut Sheet<'_>) -> StartLimit {
+    const ACTIONS: &str = "expected none, reboot, reboot-force, reboot-immediate, poweroff, poweroff-force, \
+                           poweroff-immediate, exit, exit-force, soft-reboot, kexec or halt";
+    for key in ["StartLimitAction", "FailureAction", "SuccessAction"] {
+        sheet.read("Unit", key, |text| {
+            let word = text.strip_suffix("-force").or_else(|| text.strip_suffix("-immediate")).unwrap_or(text);
+            match word {
+                "none" if word != text => Err(ACTIONS),
+                "none" | "reboot" | "poweroff" | "exit" | "soft-reboot" | "kexec" | "halt" => Ok(()),
+                _ => Err(ACTIONS),
+            }
+        });
+    }
+    StartLimit {
+        burst: sheet.read("Unit", "StartLimitBurst", number).unwrap_or(5),
+        interval: sheet.read("Unit", "StartLimitIntervalSec", values::finite).unwrap_or(Duration::from_secs(10)),
+    }
+}
+
+/// Exit codes by number or name, signals by name; several on a line, several lines.
+fn statuses(sheet: &mut Sheet<'_>, key: &'static str) -> ExitStatuses {
+    let mut all = ExitStatuses::default();
+    for (value, word) in sheet.all_words("Service", key) {
+        let text = word.text.as_str();
+        let named = EXIT_CODES.iter().find(|(name, _)| *name == text).map(|(_, code)| *code);
+        match (text.parse::<u8>().ok().or(named), values::signal(text)) {
+            (Some(code), _) => {
+                all.codes.insert(code);
+            }
+            (None, Ok(signal)) if !text.starts_with(|c: char| c.is_ascii_digit()) => {
+                all.signals.insert(signal);
+            }
+            _ => {
+                let text =
+                    format!("{key}={text}: expected an exit code from 0 to 255 or a signal, such as 75 or SIGKILL");
+                sheet.error_at(&value, &word, text);
+            }
+        }
+    }
+    all
+}
+
+/// Of sysexits(3), as systemd.exec(5) names them.
+const EXIT_CODES: [(&str, u8); 17] = [
+    ("SUCCESS", 0),
+    ("FAILURE", 1),
+    ("USAGE", 64),
+    ("DATAERR", 65),
+    ("NOINPUT", 66),
+    ("NOUSER", 67),
+    ("NOHOST", 68),
+    ("UNAVAILABLE", 69),
+    ("SOFTWARE", 70),
+    ("OSERR", 71),
+    ("OSFILE", 72),
+    ("CANTCREAT", 73),
+    ("IOERR", 74),
+    ("TEMPFAIL", 75),
+    ("PROTOCOL", 76),
+    ("NOPERM", 77),
+    ("CONFIG", 78),
+];
+
+fn kind(sheet: &mut Sheet<'_>) -> ServiceType {
+    if sheet.scope.kind != Kind::Container {
+        return other_kind(sheet);
+    }
     let kind = sheet.read("Service", "Type", |text| match text {
         "oneshot" => Ok((ServiceType::Oneshot, true)),
         "notify" => Ok((ServiceType::Exec, true)),
@@ -69,51 +145,22 @@ fn restart(text: &str) -> Result<Restart, &'static str> {
         "on-abnormal" => Restart::OnAbnormal,
         "on-abort" => Restart::OnAbort,
         "always" => Restart::Always,
-        "on-watchdog" => return Err("there is no watchdog for units in this version; write on-abnormal"),
+        "on-watchdog" => Restart::OnWatchdog,
         "unless-stopped" => return Err("that is Docker's word; write always, a stop by request is not restarted"),
-        _ => return Err("expected no, on-success, on-failure, on-abnormal, on-abort or always"),
+        _ => return Err("expected no, on-success, on-failure, on-abnormal, on-watchdog, on-abort or always"),
     })
 }
 
 /// Zero is infinity here, as systemd has it for its older users.
-fn timeout(sheet: &mut Sheet, key: &'static str) -> Option<Option<Duration>> {
+fn timeout(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Option<Duration>> {
     sheet.read("Service", key, values::span).map(|span| span.filter(|s| !s.is_zero()))
 }
 
-fn finite_span(text: &str) -> Result<Duration, &'static str> {
-    values::span(text)?.ok_or("expected a time span that ends, such as 5s or 1min")
-}
-
-fn count(text: &str) -> Result<u32, &'static str> {
-    text.parse().map_err(|_| "expected a number")
-}
-
-/// `MemoryMax=` and `TasksMax=` bound the service's cgroup, which holds the container's: the tighter of both limits counts.
-pub(super) fn limits(sheet: &mut Sheet, container: &mut ContainerSpec) {
-    let memory = sheet.read("Service", "MemoryMax", |text| bound(text, values::size));
-    if let Some(Some(bytes)) = memory {
-        container.memory_max_bytes = Some(container.memory_max_bytes.map_or(bytes, |other| other.min(bytes)));
-    }
-    let tasks = sheet
-        .read("Service", "TasksMax", |text| bound(text, |t| t.parse().map_err(|_| "expected a number or infinity")));
-    if let Some(Some(tasks)) = tasks {
-        container.pids_max = Some(container.pids_max.map_or(tasks, |other| other.min(tasks)));
-    }
-    container.oom_score_adj = sheet.read("Service", "OOMScoreAdjust", oom_score).unwrap_or(0);
-}
-
-fn bound(text: &str, read: impl Fn(&str) -> Result<u64, &'static str>) -> Result<Option<u64>, &'static str> {
-    if text.ends_with('%') {
-        return Err("shares of the machine are known, not available in this version; write an amount");
-    }
-    match read(text) {
-        _ if text == "infinity" => Ok(None),
-        Ok(0) => Err("nothing runs within a limit of 0"),
-        Ok(amount) => Ok(Some(amount)),
-        Err(text) => Err(text),
-    }
-}
-
-fn oom_score(text: &str) -> Result<i32, &'static str> {
-    text.parse().ok().filter(|n| (-1000..=1000).contains(n)).ok_or("expected a number from -1000 to 1000")
+/// Quadlet's own services for the other kinds are of one type each.
+fn other_kind(sheet: &mut Sheet<'_>) -> ServiceType {
+    let own = if sheet.scope.kind == Kind::Pod { "forking" } else { "oneshot" };
+    sheet.read("Service", "Type", |text| {
+        if text == own { Ok(()) } else { Err(format!("the service of such a file is of type {own}; leave it out")) }
+    });
+    ServiceType::Oneshot
 }

@@ -1,77 +1,107 @@
-//! `[Container]` and `[Quadlet]` of podman-systemd.unit(5), Podman 5.
+//! `[Container]` of podman-systemd.unit(5), Podman 5.
 
-use super::{Rows, Status};
+use super::{Rows, Value, inert, later, only, refused, yes};
+
+const NO: &[&str] = &["no", "false", "off", "0"];
+
+pub(super) const PULL: Value = Value::Choice(&["always", "missing", "never", "newer"]);
+pub(super) const PODMAN: &str = "there is no podman on this machine; write the key that says it";
+pub(super) const MODULE: &str = "there is no containers.conf on this machine";
+const NET: &str = "with Network=host the container listens on the machine's own addresses";
+const HEALTH: &str = "write Restart= in [Service] to have it started again when it ends";
+const NAMESPACE: &str = "containers run in the machine's user namespace until then";
 
 pub(super) const CONTAINER: &[Rows] = &[
-    Rows {
-        status: Status::Supported,
-        names: "Image ContainerName Exec Entrypoint Environment EnvironmentFile Volume Tmpfs Network User Group GroupAdd WorkingDir \
-                ReadOnly ReadOnlyTmpfs Memory PidsLimit HostName AddHost StopSignal StopTimeout AddCapability DropCapability \
-                NoNewPrivileges Ulimit ShmSize Sysctl Mask Unmask Label Annotation",
-    },
-    Rows {
-        status: Status::Inert("SELinux is not part of the system, containers are kept apart by other means"),
-        names: "SecurityLabelDisable SecurityLabelFileType SecurityLabelLevel SecurityLabelNested SecurityLabelType",
-    },
-    Rows {
-        status: Status::Inert(
-            "it only tells `podman run --publish-all` and other containers what the image listens on",
-        ),
-        names: "ExposeHostPort",
-    },
-    Rows {
-        status: Status::Inert("images come from the machine's own store in this version, nothing is pulled"),
-        names: "Retry RetryDelay",
-    },
+    yes(Value::Own("image's full name, or x.image"), "Image"),
+    yes(Value::Own("name"), "ContainerName ServiceName"),
+    yes(Value::Own("command line"), "Exec"),
+    yes(Value::Own("program, or JSON list of words"), "Entrypoint"),
+    yes(Value::Own("NAME=value words"), "Environment Label Annotation"),
+    yes(Value::Own("paths"), "EnvironmentFile"),
+    yes(Value::Own("[source:]destination[:options]"), "Volume"),
+    yes(Value::Own("type=bind|volume|tmpfs|ramfs|devpts,…"), "Mount"),
+    yes(Value::Own("destination[:options]"), "Tmpfs"),
+    yes(Value::Own("host-device[:device][:rwm]"), "AddDevice"),
+    // Bridges, named networks and other containers' are typed and come with the networks: `build` says which are honoured.
+    yes(Value::Own("host, none, bridge, x.network, x.container, a name"), "Network"),
+    yes(Value::Own("name or number"), "User Group GroupAdd"),
+    yes(Value::Own("absolute path"), "WorkingDir"),
+    yes(Value::Own("boolean"), "ReadOnly ReadOnlyTmpfs NoNewPrivileges"),
+    yes(Value::Own("size"), "Memory ShmSize"),
+    yes(Value::Own("number, -1 for no limit"), "PidsLimit"),
+    yes(Value::Own("host name"), "HostName"),
+    yes(Value::Own("name[;name…]:address"), "AddHost"),
+    yes(Value::Own("signal"), "StopSignal"),
+    yes(Value::Own("seconds"), "StopTimeout"),
+    yes(Value::Own("capabilities, or all"), "AddCapability DropCapability"),
+    yes(Value::Own("name=soft[:hard]"), "Ulimit"),
+    yes(Value::Own("name=value words"), "Sysctl"),
+    yes(Value::Own("paths with colons between them"), "Mask"),
+    yes(Value::Own("ALL, or paths with colons between them"), "Unmask"),
+    yes(Value::Own("Area/City, UTC or local"), "Timezone"),
+    // Only `podman run --publish-all` acts upon it.
+    yes(Value::Own("port[-port][/protocol]"), "ExposeHostPort"),
+    // What is not pulled needs no second try.
+    yes(Value::Own("number"), "Retry"),
+    yes(Value::Own("time span"), "RetryDelay"),
+    // The host has no proxy variables that it could hand on.
+    yes(Value::Boolean, "HttpProxy"),
+    inert(
+        "SELinux is not part of the system, containers are kept apart by other means",
+        Value::Boolean,
+        "SecurityLabelDisable SecurityLabelNested",
+    ),
+    inert(
+        "SELinux is not part of the system, containers are kept apart by other means",
+        Value::Text,
+        "SecurityLabelFileType SecurityLabelLevel SecurityLabelType",
+    ),
     // There is no conmon: every container has its own cgroup below /containers.
-    Rows { status: Status::Only(&["split", "enabled", "no-conmon"]), names: "CgroupsMode" },
+    only(
+        &["split", "enabled", "no-conmon"],
+        Value::Choice(&["split", "enabled", "no-conmon", "disabled"]),
+        "CgroupsMode",
+    ),
     // The supervisor keeps every container's output (`orlop logs`), whatever the file format Podman would use.
-    Rows { status: Status::Only(&["journald", "k8s-file", "json-file"]), names: "LogDriver" },
-    Rows { status: Status::Only(&["missing", "never"]), names: "Pull" },
-    Rows { status: Status::Only(&["no", "false", "off", "0"]), names: "RunInit Notify" },
-    Rows { status: Status::Only(&["unconfined"]), names: "SeccompProfile" },
-    Rows { status: Status::Only(&["host"]), names: "UserNS" },
-    Rows {
-        status: Status::NotYet(""),
-        names: "AddDevice Mount Secret ReloadCmd ReloadSignal AutoUpdate LogOpt ServiceName",
-    },
-    Rows {
-        status: Status::NotYet("write Restart= in [Service] to have it started again when it ends"),
-        names: "HealthCmd HealthInterval HealthLogDestination HealthMaxLogCount HealthMaxLogSize HealthOnFailure HealthRetries \
-                HealthStartPeriod HealthStartupCmd HealthStartupInterval HealthStartupRetries HealthStartupSuccess \
-                HealthStartupTimeout HealthTimeout",
-    },
-    Rows {
-        status: Status::NotYet("with Network=host the container listens on the machine's own addresses"),
-        names: "PublishPort IP IP6 NetworkAlias DNS DNSOption DNSSearch",
-    },
-    Rows { status: Status::NotYet("write the container with Network=host instead"), names: "Pod StartWithPod" },
-    Rows {
-        status: Status::NotYet("containers run in the machine's user namespace until then"),
-        names: "UIDMap GIDMap SubUIDMap SubGIDMap",
-    },
-    Rows {
-        status: Status::NotYet("write Environment=TZ=…, which programs with their own time zone data understand"),
-        names: "Timezone",
-    },
-    Rows { status: Status::NotYet("pack the folder as an image and write Image="), names: "Rootfs" },
-    Rows { status: Status::NotYet(""), names: "AppArmor HttpProxy" },
-    Rows {
-        status: Status::Refused("there is no podman on this machine; write the key that says it"),
-        names: "PodmanArgs GlobalArgs",
-    },
-    Rows { status: Status::Refused("there is no containers.conf on this machine"), names: "ContainersConfModule" },
-    Rows {
-        status: Status::Refused(
-            "the host has no environment of its own to hand on; name each variable with Environment=",
-        ),
-        names: "EnvironmentHost",
-    },
-    Rows {
-        status: Status::Refused("Podman has given it up; user namespaces are asked for with UserNS="),
-        names: "RemapUsers RemapUid RemapGid RemapUidSize",
-    },
-    Rows { status: Status::Refused("Podman has given it up; write Tmpfs=/tmp"), names: "VolatileTmp" },
+    only(
+        &["journald", "k8s-file", "json-file"],
+        Value::Choice(&["journald", "k8s-file", "json-file", "none", "passthrough", "passthrough-tty"]),
+        "LogDriver",
+    ),
+    only(&["missing", "never"], PULL, "Pull"),
+    only(NO, Value::Boolean, "RunInit EnvironmentHost"),
+    only(NO, Value::Own("boolean, or healthy"), "Notify"),
+    only(&["unconfined"], Value::Own("unconfined, or path of a profile"), "SeccompProfile"),
+    only(&["host"], Value::Own("host, auto[:…], keep-id[:…], nomap, private"), "UserNS"),
+    later("", Value::Own("secret[,option…]"), "Secret"),
+    later("", Value::Own("command line"), "ReloadCmd"),
+    later("", Value::Own("signal"), "ReloadSignal"),
+    later("", Value::Choice(&["registry", "local"]), "AutoUpdate"),
+    later("", Value::Own("name=value words"), "LogOpt"),
+    later("", Value::Text, "AppArmor"),
+    later(HEALTH, Value::Own("command line, JSON list or none"), "HealthCmd HealthStartupCmd"),
+    later(HEALTH, Value::Own("time span, or disable"), "HealthInterval HealthStartupInterval"),
+    later(HEALTH, Value::Own("time span"), "HealthTimeout HealthStartPeriod HealthStartupTimeout"),
+    later(HEALTH, Value::Own("number"), "HealthRetries HealthStartupRetries HealthStartupSuccess"),
+    later(HEALTH, Value::Own("none, kill, restart, stop"), "HealthOnFailure"),
+    later(HEALTH, Value::Number, "HealthMaxLogCount HealthMaxLogSize"),
+    later(HEALTH, Value::Text, "HealthLogDestination"),
+    later(NET, Value::Own("[[ip:][host port]:]port[/protocol]"), "PublishPort"),
+    later(NET, Value::Own("address"), "IP IP6"),
+    later(NET, Value::Own("name"), "NetworkAlias"),
+    later(NET, Value::Own("address, or none"), "DNS"),
+    later(NET, Value::Own("resolv.conf option"), "DNSOption"),
+    later(NET, Value::Own("domain, or ."), "DNSSearch"),
+    later("write the container with Network=host instead", Value::Own("x.pod"), "Pod"),
+    later("write the container with Network=host instead", Value::Own("boolean"), "StartWithPod"),
+    later(NAMESPACE, Value::Own("container:host:count words"), "UIDMap GIDMap"),
+    later(NAMESPACE, Value::Own("name"), "SubUIDMap SubGIDMap"),
+    later("pack the folder as an image and write Image=", Value::Own("path"), "Rootfs"),
+    refused(PODMAN, "PodmanArgs GlobalArgs"),
+    refused(MODULE, "ContainersConfModule"),
+    refused(
+        "Podman has given it up; user namespaces are asked for with UserNS=",
+        "RemapUsers RemapUid RemapGid RemapUidSize",
+    ),
+    refused("Podman has given it up; write Tmpfs=/tmp", "VolatileTmp"),
 ];
-
-pub(super) const QUADLET: &[Rows] = &[Rows { status: Status::Supported, names: "DefaultDependencies" }];

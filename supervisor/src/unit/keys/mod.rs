@@ -1,75 +1,134 @@
 //! Every key of the unit language and what becomes of it: the one table that parser, documentation and suggestions share.
 
 mod container;
+mod kinds;
 mod service;
+mod timer;
 mod unit;
+mod value;
 
-use super::nearest::nearest;
+pub(super) use value::Value;
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use super::{Kind, nearest::nearest};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
-    Supported,
+    /// Means what the manuals say, once this version honours it.
+    Supported(Honoured),
     /// Taken, and nothing follows from it: why that is right.
     Inert(&'static str),
-    /// Taken when it says what holds anyway; other values are known and not available.
-    Only(&'static [&'static str]),
-    /// Known; comes with a later version. What to write until then, or nothing.
-    NotYet(&'static str),
     /// Cannot be honoured here: why, and what to write instead.
     Refused(&'static str),
+}
+
+/// The column of what runs: a value that is read and typed, and that nothing acts upon yet, is an error and no promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Honoured {
+    Yes,
+    /// These values, which say what holds anyway or is all that is built; others are known and not available.
+    Only(&'static [&'static str]),
+    /// Comes with a later version. What to write until then, or nothing.
+    No(&'static str),
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
     pub(super) section: &'static str,
     pub(super) name: &'static str,
+    pub(super) value: Value,
     pub(super) status: Status,
 }
 
 /// Rows of one section that share a status.
 struct Rows {
     status: Status,
+    value: Value,
     /// Names with spaces between them.
     names: &'static str,
 }
 
-struct Section {
-    name: &'static str,
-    rows: &'static [Rows],
+const fn yes(value: Value, names: &'static str) -> Rows {
+    Rows { status: Status::Supported(Honoured::Yes), value, names }
 }
 
-const SECTIONS: [Section; 5] = [
-    Section { name: "Container", rows: container::CONTAINER },
-    Section { name: "Unit", rows: unit::UNIT },
-    Section { name: "Service", rows: service::SERVICE },
-    Section { name: "Install", rows: unit::INSTALL },
-    Section { name: "Quadlet", rows: container::QUADLET },
+const fn only(values: &'static [&'static str], value: Value, names: &'static str) -> Rows {
+    Rows { status: Status::Supported(Honoured::Only(values)), value, names }
+}
+
+const fn later(hint: &'static str, value: Value, names: &'static str) -> Rows {
+    Rows { status: Status::Supported(Honoured::No(hint)), value, names }
+}
+
+const fn inert(why: &'static str, value: Value, names: &'static str) -> Rows {
+    Rows { status: Status::Inert(why), value, names }
+}
+
+const fn refused(why: &'static str, names: &'static str) -> Rows {
+    Rows { status: Status::Refused(why), value: Value::Text, names }
+}
+
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    /// Where it comes from.
+    pub(super) manual: &'static str,
+    rows: &'static [&'static [Rows]],
+}
+
+pub(super) const SECTIONS: [Section; 11] = [
+    Section { name: "Container", manual: "podman-systemd.unit(5)", rows: &[container::CONTAINER] },
+    Section { name: "Pod", manual: "podman-systemd.unit(5)", rows: &[kinds::POD] },
+    Section { name: "Network", manual: "podman-systemd.unit(5)", rows: &[kinds::NETWORK] },
+    Section { name: "Volume", manual: "podman-systemd.unit(5)", rows: &[kinds::VOLUME] },
+    Section { name: "Image", manual: "podman-systemd.unit(5)", rows: &[kinds::IMAGE] },
+    Section { name: "Quadlet", manual: "podman-systemd.unit(5)", rows: &[kinds::QUADLET] },
+    Section { name: "Unit", manual: "systemd.unit(5)", rows: &[unit::UNIT, unit::CONDITIONS] },
+    Section {
+        name: "Service",
+        manual: "systemd.service(5), systemd.exec(5), systemd.kill(5), systemd.resource-control(5)",
+        rows: &[service::SERVICE, service::RESOURCES, service::EXEC],
+    },
+    Section { name: "Timer", manual: "systemd.timer(5)", rows: &[timer::TIMER] },
+    Section {
+        name: "Socket",
+        manual: "systemd.socket(5), systemd.exec(5), systemd.kill(5), systemd.resource-control(5)",
+        rows: &[timer::SOCKET],
+    },
+    Section { name: "Install", manual: "systemd.unit(5)", rows: &[unit::INSTALL] },
 ];
 
-/// Sections of Quadlet's other files, to tell a wrong place from an unknown word.
-pub(super) const OTHER_SECTIONS: [&str; 9] =
-    ["Volume", "Network", "Pod", "Image", "Build", "Kube", "Timer", "Socket", "Path"];
-
 pub(super) fn all() -> impl Iterator<Item = Key> {
-    SECTIONS.iter().flat_map(keys_of)
+    SECTIONS.iter().flat_map(Section::keys)
 }
 
-fn keys_of(section: &'static Section) -> impl Iterator<Item = Key> {
-    section.rows.iter().flat_map(|rows| {
-        rows.names.split_ascii_whitespace().map(|name| Key { section: section.name, name, status: rows.status })
-    })
+impl Section {
+    pub(super) fn keys(&'static self) -> impl Iterator<Item = Key> {
+        self.rows.iter().copied().flatten().flat_map(|rows| {
+            rows.names.split_ascii_whitespace().map(|name| Key {
+                section: self.name,
+                name,
+                value: rows.value,
+                status: rows.status,
+            })
+        })
+    }
 }
+
+/// Ten thousand units ask a hundred thousand times.
+static BY_NAME: LazyLock<HashMap<(&str, &str), Key>> =
+    LazyLock::new(|| all().map(|key| ((key.section, key.name), key)).collect());
 
 pub(super) fn find(section: &str, name: &str) -> Option<Key> {
-    SECTIONS.iter().filter(|s| s.name == section).flat_map(keys_of).find(|key| key.name == name)
+    BY_NAME.get(&(section, name)).copied()
 }
 
 pub(super) fn is_section(name: &str) -> bool {
     SECTIONS.iter().any(|section| section.name == name)
 }
 
-pub(super) fn nearest_section(name: &str) -> Option<&'static str> {
-    nearest(name, SECTIONS.iter().map(|section| section.name))
+pub(super) fn nearest_section(name: &str, kind: Kind) -> Option<&'static str> {
+    nearest(name, kind.sections().iter().copied())
 }
 
 /// What a key that is not in the section's rows was probably meant to be.
@@ -81,10 +140,11 @@ pub(super) enum Guess {
     Nothing,
 }
 
-pub(super) fn guess(section: &str, name: &str) -> Guess {
+pub(super) fn guess(section: &str, name: &str, kind: Kind) -> Guess {
     let near = nearest(name, all().filter(|key| key.section == section).map(|key| key.name));
     // Another section's key beats a distant guess in this one: MemoryMax= in [Container] is no misspelt Memory=.
-    if let Some(key) = all().find(|key| key.name == name && key.section != section)
+    let here = |key: &Key| kind.sections().contains(&key.section) && key.section != section;
+    if let Some(key) = all().find(|key| key.name == name && here(key))
         && !near.is_some_and(|near| near.eq_ignore_ascii_case(name))
     {
         return Guess::Section(key.section);
@@ -103,14 +163,16 @@ mod tests {
         for key in all() {
             assert!(seen.insert((key.section, key.name)), "[{}] {}=", key.section, key.name);
         }
-        assert!(seen.len() > 400, "{}", seen.len());
+        assert!(seen.len() > 600, "{}", seen.len());
     }
 
     #[test]
     fn guesses() {
+        let guess = |section, name| guess(section, name, Kind::Container);
         assert!(matches!(guess("Container", "Restart"), Guess::Section("Service")));
         assert!(matches!(guess("Container", "Enviroment"), Guess::Name("Environment")));
         assert!(matches!(guess("Container", "image"), Guess::Name("Image")));
         assert!(matches!(guess("Container", "Zzzzzz"), Guess::Nothing));
+        assert!(matches!(guess("Container", "OnCalendar"), Guess::Nothing));
     }
 }

@@ -1,141 +1,195 @@
 //! `[Service]`: the keys of systemd.service(5), systemd.exec(5), systemd.kill(5) and systemd.resource-control(5), up to systemd 258.
 
-use super::{Rows, Status};
+use super::{Rows, Value, inert, later, only, refused, unit::YES, yes};
 
 pub(super) const SERVICE: &[Rows] = &[
-    Rows {
-        status: Status::Supported,
-        names: "Type RemainAfterExit Restart RestartSec TimeoutStartSec TimeoutStopSec TimeoutSec MemoryMax TasksMax OOMScoreAdjust",
-    },
-    Rows { status: Status::Only(&["mixed", "control-group"]), names: "KillMode" },
-    Rows { status: Status::Only(&["yes", "true", "on", "1"]), names: "Delegate SendSIGKILL" },
-    Rows { status: Status::Only(&["all", "main", "exec", "none"]), names: "NotifyAccess" },
-    Rows {
-        status: Status::Inert("accounting is always on"),
-        names: "CPUAccounting MemoryAccounting IOAccounting TasksAccounting IPAccounting BlockIOAccounting",
-    },
-    Rows { status: Status::Inert("lines of the log carry the unit's name"), names: "SyslogIdentifier" },
-    Rows {
-        status: Status::Inert("the main process is known, it is the container's first"),
-        names: "GuessMainPID PIDFile",
-    },
-    // What a container's own processes get; the rest of the start is the supervisor's.
-    Rows {
-        status: Status::NotYet(""),
-        names: "RestartSteps RestartMaxDelaySec RestartMode SuccessExitStatus RestartPreventExitStatus RestartForceExitStatus \
-                RuntimeMaxSec RuntimeRandomizedExtraSec WatchdogSec OOMPolicy ExitType TimeoutAbortSec TimeoutStartFailureMode \
-                TimeoutStopFailureMode FileDescriptorStoreMax FileDescriptorStorePreserve Sockets OpenFile ReloadSignal \
-                ExtraFileDescriptors RefreshOnReload",
-    },
-    Rows {
-        status: Status::NotYet(""),
-        names: "MemoryMin MemoryLow MemoryHigh MemorySwapMax MemoryZSwapMax MemoryZSwapWriteback StartupMemoryLow StartupMemoryHigh \
-                StartupMemoryMax StartupMemorySwapMax StartupMemoryZSwapMax DefaultMemoryMin DefaultMemoryLow \
-                DefaultStartupMemoryLow CPUWeight StartupCPUWeight CPUQuota CPUQuotaPeriodSec AllowedCPUs StartupAllowedCPUs \
-                AllowedMemoryNodes StartupAllowedMemoryNodes IOWeight StartupIOWeight IODeviceWeight IOReadBandwidthMax \
-                IOWriteBandwidthMax IOReadIOPSMax IOWriteIOPSMax IODeviceLatencyTargetSec Slice DelegateSubgroup \
-                DisableControllers ManagedOOMSwap ManagedOOMMemoryPressure ManagedOOMMemoryPressureLimit \
-                ManagedOOMMemoryPressureDurationSec ManagedOOMPreference MemoryPressureThresholdSec MemoryPressureWatch \
-                CoredumpReceive",
-    },
-    Rows {
-        status: Status::NotYet(""),
-        names: "Nice CPUAffinity NUMAPolicy NUMAMask CPUSchedulingPolicy CPUSchedulingPriority CPUSchedulingResetOnFork \
-                IOSchedulingClass IOSchedulingPriority CoredumpFilter TimerSlackNSec UMask LogLevelMax LogRateLimitIntervalSec \
-                LogRateLimitBurst LogFilterPatterns LogExtraFields",
-    },
-    Rows {
-        status: Status::NotYet("write Ulimit= in [Container]"),
-        names: "LimitCPU LimitFSIZE LimitDATA LimitSTACK LimitCORE LimitRSS LimitNOFILE LimitAS LimitNPROC LimitMEMLOCK LimitLOCKS \
-                LimitSIGPENDING LimitMSGQUEUE LimitNICE LimitRTPRIO LimitRTTIME",
-    },
-    Rows {
-        status: Status::NotYet("write AddDevice= in [Container] when it is available"),
-        names: "DeviceAllow DevicePolicy",
-    },
-    Rows {
-        status: Status::NotYet("with Network=none the container has no network at all"),
-        names: "IPAddressAllow IPAddressDeny IPIngressFilterPath IPEgressFilterPath SocketBindAllow SocketBindDeny \
-                RestrictNetworkInterfaces NFTSet BPFProgram",
-    },
-    Rows {
-        status: Status::Refused(
-            "the host has no shell and no programs of its own; the container is the service, its command is Exec= in [Container]",
-        ),
-        names: "ExecStart ExecStartPre ExecStartPost ExecStop ExecStopPost ExecCondition",
-    },
-    Rows { status: Status::Refused("the host has no programs of its own to run"), names: "ExecReload ExecReloadPost" },
-    Rows {
-        status: Status::Refused("it names the signal for podman's own processes; write StopSignal= in [Container]"),
-        names: "KillSignal RestartKillSignal FinalKillSignal SendSIGHUP WatchdogSignal",
-    },
-    Rows {
-        status: Status::Refused("it sets the environment of podman, not of the container; write it in [Container]"),
-        names: "Environment EnvironmentFile PassEnvironment UnsetEnvironment SetLoginEnvironment",
-    },
-    Rows {
-        status: Status::Refused("it is about the podman process, not the container; write it in [Container]"),
-        names: "User Group DynamicUser SupplementaryGroups NoNewPrivileges",
-    },
-    Rows { status: Status::Refused("write WorkingDir= in [Container]"), names: "WorkingDirectory" },
-    Rows {
-        status: Status::Refused("the container's root is its image; write Image= in [Container]"),
-        names: "RootDirectory RootDirectoryStartOnly RootImage RootImageOptions RootImagePolicy RootHash RootHashSignature RootVerity \
+    yes(Value::Own("notify, oneshot"), "Type"),
+    yes(Value::Own("boolean"), "RemainAfterExit"),
+    only(
+        &["no", "on-success", "on-failure", "on-abnormal", "on-abort", "always"],
+        Value::Own("no, on-success, on-failure, on-abnormal, on-watchdog, on-abort, always"),
+        "Restart",
+    ),
+    yes(Value::Own("time span"), "RestartSec"),
+    yes(Value::Own("time span or infinity"), "TimeoutStartSec TimeoutStopSec TimeoutSec"),
+    yes(Value::Own("-1000 … 1000"), "OOMScoreAdjust"),
+    later("", Value::Own("number"), "RestartSteps"),
+    later(
+        "",
+        Value::Own("time span or infinity"),
+        "RestartMaxDelaySec RuntimeMaxSec RuntimeRandomizedExtraSec TimeoutAbortSec",
+    ),
+    later(
+        "",
+        Value::Own("exit codes and signals"),
+        "SuccessExitStatus RestartPreventExitStatus RestartForceExitStatus",
+    ),
+    later("", Value::Own("time span"), "WatchdogSec"),
+    later("", Value::Choice(&["normal", "direct", "debug"]), "RestartMode"),
+    later("", Value::Choice(&["main", "cgroup"]), "ExitType"),
+    later("", Value::Choice(&["terminate", "abort", "kill"]), "TimeoutStartFailureMode TimeoutStopFailureMode"),
+    later("", Value::Number, "FileDescriptorStoreMax"),
+    later("", Value::Choice(&["no", "yes", "restart"]), "FileDescriptorStorePreserve"),
+    later("", Value::Units, "Sockets"),
+    later("", Value::Text, "OpenFile ExtraFileDescriptors RefreshOnReload"),
+    later("write ReloadSignal= in [Container] when it is available", Value::Signal, "ReloadSignal"),
+    // Quadlet takes these two alone, and so does what stops a container here: its first process is asked, all are killed.
+    only(&["mixed", "control-group"], Value::Choice(&["mixed", "control-group"]), "KillMode"),
+    // The container is asked with StopSignal=; Quadlet's `podman rm` does it, before systemd sends this one.
+    only(&["SIGTERM", "TERM", "15"], Value::Own("signal"), "KillSignal"),
+    only(&["SIGKILL", "KILL", "9"], Value::Signal, "FinalKillSignal"),
+    only(YES, Value::Boolean, "Delegate SendSIGKILL"),
+    only(&["no", "false", "off", "0"], Value::Boolean, "SendSIGHUP"),
+    only(&["all", "main", "exec", "none"], Value::Choice(&["all", "main", "exec", "none"]), "NotifyAccess"),
+    inert("lines of the log carry the unit's name", Value::Text, "SyslogIdentifier"),
+    inert("the main process is known, it is the container's first", Value::Text, "GuessMainPID PIDFile"),
+    later("", Value::Signal, "RestartKillSignal WatchdogSignal"),
+];
+
+/// Settings of the container's cgroup, and limits of its processes: written into config.json.
+pub(super) const RESOURCES: &[Rows] = &[
+    yes(
+        Value::Own("size, percent or infinity"),
+        "MemoryMin MemoryLow MemoryHigh MemoryMax MemorySwapMax MemoryZSwapMax",
+    ),
+    yes(Value::Own("boolean"), "MemoryZSwapWriteback"),
+    yes(Value::Own("number, percent or infinity"), "TasksMax"),
+    yes(Value::Own("1 … 10000 or idle"), "CPUWeight"),
+    yes(Value::Own("percent"), "CPUQuota"),
+    yes(Value::Own("time span"), "CPUQuotaPeriodSec"),
+    yes(Value::Own("numbers and ranges"), "AllowedCPUs AllowedMemoryNodes"),
+    yes(Value::Own("1 … 10000"), "IOWeight"),
+    yes(Value::Own("continue, stop, kill"), "OOMPolicy"),
+    yes(
+        Value::Own("number or size, infinity, soft:hard"),
+        "LimitCPU LimitFSIZE LimitDATA LimitSTACK LimitCORE LimitRSS LimitNOFILE LimitAS LimitNPROC LimitMEMLOCK LimitLOCKS \
+         LimitSIGPENDING LimitMSGQUEUE LimitNICE LimitRTPRIO LimitRTTIME",
+    ),
+    inert(
+        "accounting is always on",
+        Value::Boolean,
+        "CPUAccounting MemoryAccounting IOAccounting TasksAccounting IPAccounting BlockIOAccounting",
+    ),
+    later(
+        "",
+        Value::Words,
+        "IODeviceWeight IOReadBandwidthMax IOWriteBandwidthMax IOReadIOPSMax IOWriteIOPSMax IODeviceLatencyTargetSec",
+    ),
+    later(
+        "",
+        Value::Amount,
+        "StartupMemoryLow StartupMemoryHigh StartupMemoryMax StartupMemorySwapMax StartupMemoryZSwapMax DefaultMemoryMin DefaultMemoryLow DefaultStartupMemoryLow",
+    ),
+    later("", Value::Weight, "StartupCPUWeight"),
+    later("", Value::Range(1, 10_000), "StartupIOWeight"),
+    later("", Value::Cpus, "StartupAllowedCPUs StartupAllowedMemoryNodes"),
+    later("", Value::Text, "Slice DelegateSubgroup"),
+    later("", Value::Words, "DisableControllers"),
+    later("", Value::Choice(&["auto", "kill"]), "ManagedOOMSwap ManagedOOMMemoryPressure"),
+    later("", Value::Percent, "ManagedOOMMemoryPressureLimit"),
+    later("", Value::Span, "ManagedOOMMemoryPressureDurationSec MemoryPressureThresholdSec"),
+    later("", Value::Choice(&["none", "avoid", "omit"]), "ManagedOOMPreference"),
+    later("", Value::Choice(&["auto", "on", "off", "skip", "yes", "no"]), "MemoryPressureWatch"),
+    later("", Value::Boolean, "CoredumpReceive"),
+    later("", Value::Own("-20 … 19"), "Nice"),
+    later("", Value::Cpus, "CPUAffinity"),
+    later("", Value::Choice(&["default", "preferred", "bind", "interleave", "local"]), "NUMAPolicy"),
+    later("", Value::Cpus, "NUMAMask"),
+    later("", Value::Choice(&["other", "batch", "idle", "fifo", "rr"]), "CPUSchedulingPolicy"),
+    later("", Value::Range(1, 99), "CPUSchedulingPriority"),
+    later("", Value::Boolean, "CPUSchedulingResetOnFork"),
+    later("", Value::Choice(&["0", "1", "2", "3", "none", "realtime", "best-effort", "idle"]), "IOSchedulingClass"),
+    later("", Value::Range(0, 7), "IOSchedulingPriority"),
+    later("", Value::Text, "CoredumpFilter LogFilterPatterns LogExtraFields"),
+    later("", Value::Span, "TimerSlackNSec LogRateLimitIntervalSec"),
+    later("", Value::Mode, "UMask"),
+    later("", Value::Number, "LogRateLimitBurst"),
+    later("", Value::Text, "LogLevelMax"),
+    refused("write AddDevice= in [Container]", "DeviceAllow"),
+    only(&["auto"], Value::Choice(&["auto", "closed", "strict"]), "DevicePolicy"),
+    later(
+        "with Network=none the container has no network at all",
+        Value::Text,
+        "IPAddressAllow IPAddressDeny IPIngressFilterPath IPEgressFilterPath SocketBindAllow SocketBindDeny \
+         RestrictNetworkInterfaces NFTSet BPFProgram",
+    ),
+];
+
+/// The environment of the service's process: on a Podman host that is podman's, and never the container's.
+pub(super) const EXEC: &[Rows] = &[
+    refused(
+        "the host has no shell and no programs of its own; the container is the service, its command is Exec= in [Container]",
+        "ExecStart ExecStartPre ExecStartPost ExecStop ExecStopPost ExecCondition",
+    ),
+    refused("the host has no programs of its own to run", "ExecReload ExecReloadPost"),
+    refused(
+        "it sets the environment of podman, not of the container; write it in [Container]",
+        "Environment EnvironmentFile PassEnvironment UnsetEnvironment SetLoginEnvironment",
+    ),
+    refused(
+        "it is about the podman process, not the container; write it in [Container]",
+        "User Group DynamicUser SupplementaryGroups NoNewPrivileges",
+    ),
+    refused("write WorkingDir= in [Container]", "WorkingDirectory"),
+    refused(
+        "the container's root is its image; write Image= in [Container]",
+        "RootDirectory RootDirectoryStartOnly RootImage RootImageOptions RootImagePolicy RootHash RootHashSignature RootVerity \
                 RootEphemeral ExtensionDirectories ExtensionImages ExtensionImagePolicy MountImages MountImagePolicy RootMStack",
-    },
-    Rows {
-        status: Status::Refused("write AddCapability= and DropCapability= in [Container]"),
-        names: "CapabilityBoundingSet AmbientCapabilities SecureBits Capabilities",
-    },
-    Rows {
-        status: Status::Refused("write Volume= in [Container]"),
-        names: "BindPaths BindReadOnlyPaths ReadWritePaths ReadOnlyPaths ReadWriteDirectories ReadOnlyDirectories RuntimeDirectory \
+    ),
+    refused(
+        "write AddCapability= and DropCapability= in [Container]",
+        "CapabilityBoundingSet AmbientCapabilities SecureBits Capabilities",
+    ),
+    refused(
+        "write Volume= in [Container]",
+        "BindPaths BindReadOnlyPaths ReadWritePaths ReadOnlyPaths ReadWriteDirectories ReadOnlyDirectories RuntimeDirectory \
                 RuntimeDirectoryMode RuntimeDirectoryPreserve StateDirectory StateDirectoryMode StateDirectoryAccounting \
                 StateDirectoryQuota CacheDirectory CacheDirectoryMode CacheDirectoryAccounting CacheDirectoryQuota LogsDirectory \
                 LogsDirectoryMode LogsDirectoryAccounting LogsDirectoryQuota ConfigurationDirectory ConfigurationDirectoryMode",
-    },
-    Rows { status: Status::Refused("write Tmpfs= in [Container]"), names: "TemporaryFileSystem" },
-    Rows {
-        status: Status::Refused("write Mask= in [Container]"),
-        names: "InaccessiblePaths InaccessibleDirectories ExecPaths NoExecPaths ExecSearchPath",
-    },
-    Rows {
-        status: Status::Refused("a container has this from its own namespaces and default privileges"),
-        names: "PrivateTmp PrivateDevices PrivateNetwork PrivateUsers PrivateMounts PrivateIPC PrivatePIDs PrivateBPF ProtectSystem \
+    ),
+    refused("write Tmpfs= in [Container]", "TemporaryFileSystem"),
+    refused(
+        "write Mask= in [Container]",
+        "InaccessiblePaths InaccessibleDirectories ExecPaths NoExecPaths ExecSearchPath",
+    ),
+    refused(
+        "a container has this from its own namespaces and default privileges",
+        "PrivateTmp PrivateDevices PrivateNetwork PrivateUsers PrivateMounts PrivateIPC PrivatePIDs PrivateBPF ProtectSystem \
                 ProtectHome ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectClock ProtectControlGroups \
                 ProtectHostname ProtectProc ProcSubset MountFlags MountAPIVFS BindLogSockets NetworkNamespacePath IPCNamespacePath \
                 LogNamespace KeyringMode RemoveIPC DelegateNamespaces UserNamespacePath",
-    },
-    Rows {
-        status: Status::Refused("system calls are filtered by SeccompProfile= in [Container]"),
-        names: "SystemCallFilter SystemCallArchitectures SystemCallErrorNumber SystemCallLog MemoryDenyWriteExecute \
+    ),
+    refused(
+        "system calls are filtered by SeccompProfile= in [Container]",
+        "SystemCallFilter SystemCallArchitectures SystemCallErrorNumber SystemCallLog MemoryDenyWriteExecute \
                 RestrictNamespaces RestrictRealtime RestrictSUIDSGID RestrictAddressFamilies LockPersonality \
                 RestrictFileSystems Personality LandlockConfig BPFDelegateCommands BPFDelegateMaps BPFDelegatePrograms \
                 BPFDelegateAttachments",
-    },
-    Rows {
-        status: Status::Refused("a container's output goes to its log, `orlop logs`; its input is empty"),
-        names: "StandardInput StandardOutput StandardError StandardInputText StandardInputData TTYPath TTYReset TTYVHangup \
+    ),
+    refused(
+        "a container's output goes to its log, `orlop logs`; its input is empty",
+        "StandardInput StandardOutput StandardError StandardInputText StandardInputData TTYPath TTYReset TTYVHangup \
                 TTYVTDisallocate TTYRows TTYColumns UtmpIdentifier UtmpMode PAMName SyslogFacility SyslogLevel SyslogLevelPrefix",
-    },
-    Rows {
-        status: Status::NotYet("write Secret= in [Container] when it is available"),
-        names: "SetCredential SetCredentialEncrypted LoadCredential LoadCredentialEncrypted ImportCredential",
-    },
-    Rows {
-        status: Status::Refused("it is no part of the system"),
-        names: "SELinuxContext AppArmorProfile SmackProcessLabel BusName BusPolicy USBFunctionDescriptors USBFunctionStrings \
+    ),
+    later(
+        "write Secret= in [Container] when it is available",
+        Value::Text,
+        "SetCredential SetCredentialEncrypted LoadCredential LoadCredentialEncrypted ImportCredential",
+    ),
+    refused(
+        "it is no part of the system",
+        "SELinuxContext AppArmorProfile SmackProcessLabel BusName BusPolicy USBFunctionDescriptors USBFunctionStrings \
                 NonBlocking IgnoreSIGPIPE TimeoutCleanSec MemoryKSM",
-    },
-    Rows { status: Status::Refused("it is an old name; write MemoryMax="), names: "MemoryLimit" },
-    Rows { status: Status::Refused("it is an old name; write CPUWeight="), names: "CPUShares StartupCPUShares" },
-    Rows {
-        status: Status::Refused("it is an old name; the IO… keys have replaced it"),
-        names: "BlockIOWeight StartupBlockIOWeight BlockIODeviceWeight BlockIOReadBandwidth BlockIOWriteBandwidth",
-    },
-    Rows { status: Status::Refused("systemd has given it up"), names: "NetClass PermissionsStartOnly" },
-    Rows {
-        status: Status::Refused("it moved to [Unit]; write it there, the interval as StartLimitIntervalSec="),
-        names: "StartLimitBurst StartLimitInterval StartLimitAction FailureAction RebootArgument",
-    },
+    ),
+    refused("it is an old name; write MemoryMax=", "MemoryLimit"),
+    refused("it is an old name; write CPUWeight=", "CPUShares StartupCPUShares"),
+    refused(
+        "it is an old name; the IO… keys have replaced it",
+        "BlockIOWeight StartupBlockIOWeight BlockIODeviceWeight BlockIOReadBandwidth BlockIOWriteBandwidth",
+    ),
+    refused("systemd has given it up", "NetClass PermissionsStartOnly"),
+    refused(
+        "it moved to [Unit]; write it there, the interval as StartLimitIntervalSec=",
+        "StartLimitBurst StartLimitInterval StartLimitAction FailureAction RebootArgument",
+    ),
 ];

@@ -1,66 +1,116 @@
 //! `[Unit]` and `[Install]` of systemd.unit(5), up to systemd 258.
 
-use super::{Rows, Status};
+use super::{Rows, Value, inert, later, only, refused, yes};
+
+pub(super) const YES: &[&str] = &["yes", "true", "on", "1"];
+pub(super) const ACTION: Value = Value::Choice(&[
+    "none",
+    "reboot",
+    "reboot-force",
+    "reboot-immediate",
+    "poweroff",
+    "poweroff-force",
+    "poweroff-immediate",
+    "exit",
+    "exit-force",
+    "soft-reboot",
+    "soft-reboot-force",
+    "kexec",
+    "kexec-force",
+    "halt",
+    "halt-force",
+    "halt-immediate",
+]);
+const JOB_MODE: Value = Value::Choice(&[
+    "fail",
+    "replace",
+    "replace-irreversibly",
+    "isolate",
+    "flush",
+    "ignore-dependencies",
+    "ignore-requirements",
+    "restart-dependencies",
+]);
 
 pub(super) const UNIT: &[Rows] = &[
-    Rows {
-        status: Status::Supported,
-        names: "Description Documentation After Before Requires Wants StartLimitBurst StartLimitIntervalSec",
-    },
-    Rows { status: Status::Inert("it is a note for people and tools"), names: "SourcePath" },
-    Rows {
-        status: Status::Inert(
-            "the state file system is mounted before any unit starts, and there are no other mount units",
-        ),
-        names: "RequiresMountsFor WantsMountsFor",
-    },
-    Rows { status: Status::Inert("there is no isolate"), names: "AllowIsolate IgnoreOnIsolate" },
-    Rows { status: Status::Inert("units are never unloaded while their file exists"), names: "CollectMode" },
-    Rows { status: Status::Only(&["yes", "true", "on", "1"]), names: "DefaultDependencies" },
-    Rows {
-        status: Status::NotYet(""),
-        names: "BindsTo PartOf Conflicts Upholds Requisite OnFailure OnSuccess OnFailureJobMode OnSuccessJobMode PropagatesReloadTo \
-                ReloadPropagatedFrom PropagatesStopTo StopPropagatedFrom JoinsNamespaceOf StopWhenUnneeded RefuseManualStart \
-                RefuseManualStop JobTimeoutSec JobRunningTimeoutSec JobTimeoutAction JobTimeoutRebootArgument StartLimitAction \
-                FailureAction SuccessAction FailureActionExitStatus SuccessActionExitStatus RebootArgument SurviveFinalKillSignal",
-    },
-    Rows {
-        status: Status::NotYet(""),
-        names: "ConditionPathExists ConditionPathExistsGlob ConditionPathIsDirectory ConditionPathIsSymbolicLink \
-                ConditionPathIsMountPoint ConditionPathIsReadWrite ConditionPathIsEncrypted ConditionDirectoryNotEmpty \
-                ConditionFileNotEmpty ConditionFileIsExecutable ConditionNeedsUpdate ConditionFirstBoot ConditionArchitecture \
-                ConditionFirmware ConditionVirtualization ConditionHost ConditionKernelCommandLine ConditionKernelVersion \
-                ConditionVersion ConditionCredential ConditionSecurity ConditionCapability ConditionACPower ConditionMemory \
-                ConditionCPUFeature ConditionCPUs ConditionEnvironment ConditionUser ConditionGroup \
-                ConditionControlGroupController ConditionOSRelease ConditionMemoryPressure ConditionCPUPressure \
-                ConditionIOPressure ConditionKernelModuleLoaded",
-    },
-    Rows {
-        status: Status::NotYet(""),
-        names: "AssertPathExists AssertPathExistsGlob AssertPathIsDirectory AssertPathIsSymbolicLink AssertPathIsMountPoint \
-                AssertPathIsReadWrite AssertPathIsEncrypted AssertDirectoryNotEmpty AssertFileNotEmpty AssertFileIsExecutable \
-                AssertNeedsUpdate AssertFirstBoot AssertArchitecture AssertFirmware AssertVirtualization AssertHost \
-                AssertKernelCommandLine AssertKernelVersion AssertVersion AssertCredential AssertSecurity AssertCapability \
-                AssertACPower AssertMemory AssertCPUFeature AssertCPUs AssertEnvironment AssertUser AssertGroup \
-                AssertControlGroupController AssertOSRelease AssertMemoryPressure AssertCPUPressure AssertIOPressure \
-                AssertKernelModuleLoaded",
-    },
-    Rows { status: Status::Refused("it is an old name; write StartLimitIntervalSec="), names: "StartLimitInterval" },
-    Rows { status: Status::Refused("it is an old name; write BindsTo="), names: "BindTo" },
-    Rows { status: Status::Refused("it is an old name; write PropagatesReloadTo="), names: "PropagateReloadTo" },
-    Rows { status: Status::Refused("it is an old name; write ReloadPropagatedFrom="), names: "PropagateReloadFrom" },
-    Rows { status: Status::Refused("systemd has given it up; write Requires="), names: "RequiresOverridable" },
-    Rows { status: Status::Refused("systemd has given it up; write Requisite="), names: "RequisiteOverridable" },
-    Rows { status: Status::Refused("it is an old name; write OnFailureJobMode="), names: "OnFailureIsolate" },
-    Rows { status: Status::Refused("systemd has given it up"), names: "IgnoreOnSnapshot" },
+    yes(Value::Own("text"), "Description"),
+    yes(Value::Own("words"), "Documentation"),
+    yes(Value::Own("units"), "After Before Requires Wants"),
+    yes(Value::Own("number"), "StartLimitBurst"),
+    yes(Value::Own("time span"), "StartLimitIntervalSec"),
+    later("", Value::Own("units"), "BindsTo PartOf Conflicts Upholds Requisite OnFailure OnSuccess"),
+    only(
+        &["none"],
+        Value::Own("none, reboot, poweroff, … (systemd.unit(5))"),
+        "StartLimitAction FailureAction SuccessAction",
+    ),
+    later("", Value::Own("units"), "PropagatesReloadTo ReloadPropagatedFrom PropagatesStopTo StopPropagatedFrom"),
+    later("", Value::Units, "JoinsNamespaceOf"),
+    later("", JOB_MODE, "OnFailureJobMode OnSuccessJobMode"),
+    later("", Value::Boolean, "StopWhenUnneeded RefuseManualStart RefuseManualStop SurviveFinalKillSignal"),
+    later("", Value::Timeout, "JobTimeoutSec JobRunningTimeoutSec"),
+    later("", ACTION, "JobTimeoutAction"),
+    later("", Value::Range(0, 255), "FailureActionExitStatus SuccessActionExitStatus"),
+    later("", Value::Text, "JobTimeoutRebootArgument RebootArgument"),
+    inert("it is a note for people and tools", Value::Text, "SourcePath"),
+    inert(
+        "the state file system is mounted before any unit starts, and there are no other mount units",
+        Value::Words,
+        "RequiresMountsFor WantsMountsFor",
+    ),
+    inert("there is no isolate", Value::Boolean, "AllowIsolate IgnoreOnIsolate"),
+    inert(
+        "units are never unloaded while their file exists",
+        Value::Choice(&["inactive", "inactive-or-failed"]),
+        "CollectMode",
+    ),
+    only(YES, Value::Boolean, "DefaultDependencies"),
+    refused("it is an old name; write StartLimitIntervalSec=", "StartLimitInterval"),
+    refused("it is an old name; write BindsTo=", "BindTo"),
+    refused("it is an old name; write PropagatesReloadTo=", "PropagateReloadTo"),
+    refused("it is an old name; write ReloadPropagatedFrom=", "PropagateReloadFrom"),
+    refused("systemd has given it up; write Requires=", "RequiresOverridable"),
+    refused("systemd has given it up; write Requisite=", "RequisiteOverridable"),
+    refused("it is an old name; write OnFailureJobMode=", "OnFailureIsolate"),
+    refused("systemd has given it up", "IgnoreOnSnapshot"),
+];
+
+const CHECKS: Value = Value::Own("[|][!]argument");
+
+/// What can be asked of such a machine, and what cannot: nobody logs in, nothing is decrypted, there is no systemd.
+pub(super) const CONDITIONS: &[Rows] = &[
+    later(
+        "",
+        CHECKS,
+        "ConditionPathExists ConditionPathExistsGlob ConditionPathIsDirectory ConditionPathIsSymbolicLink \
+         ConditionPathIsMountPoint ConditionPathIsReadWrite ConditionDirectoryNotEmpty ConditionFileNotEmpty \
+         ConditionFileIsExecutable ConditionFirstBoot ConditionArchitecture ConditionFirmware ConditionVirtualization \
+         ConditionHost ConditionKernelCommandLine ConditionKernelVersion ConditionACPower ConditionMemory \
+         ConditionCPUFeature ConditionCPUs ConditionControlGroupController ConditionOSRelease ConditionMemoryPressure \
+         ConditionCPUPressure ConditionIOPressure ConditionKernelModuleLoaded",
+    ),
+    later(
+        "",
+        CHECKS,
+        "AssertPathExists AssertPathExistsGlob AssertPathIsDirectory AssertPathIsSymbolicLink AssertPathIsMountPoint \
+         AssertPathIsReadWrite AssertDirectoryNotEmpty AssertFileNotEmpty AssertFileIsExecutable AssertFirstBoot \
+         AssertArchitecture AssertFirmware AssertVirtualization AssertHost AssertKernelCommandLine AssertKernelVersion \
+         AssertACPower AssertMemory AssertCPUFeature AssertCPUs AssertControlGroupController AssertOSRelease \
+         AssertMemoryPressure AssertCPUPressure AssertIOPressure AssertKernelModuleLoaded",
+    ),
+    refused(
+        "it asks something of systemd or of an ordinary distribution that this system has no answer to",
+        "ConditionPathIsEncrypted ConditionNeedsUpdate ConditionVersion ConditionCredential ConditionSecurity \
+         ConditionCapability ConditionEnvironment ConditionUser ConditionGroup AssertPathIsEncrypted AssertNeedsUpdate \
+         AssertVersion AssertCredential AssertSecurity AssertCapability AssertEnvironment AssertUser AssertGroup",
+    ),
 ];
 
 pub(super) const INSTALL: &[Rows] = &[
-    Rows { status: Status::Supported, names: "WantedBy RequiredBy" },
-    Rows { status: Status::NotYet(""), names: "Alias UpheldBy" },
-    Rows { status: Status::NotYet("write WantedBy= in the other unit too"), names: "Also" },
-    Rows {
-        status: Status::NotYet("templates are not available; write one file per instance"),
-        names: "DefaultInstance",
-    },
+    yes(Value::Own("units"), "WantedBy RequiredBy"),
+    later("", Value::Own("units"), "UpheldBy"),
+    later("", Value::Own("unit names"), "Alias"),
+    yes(Value::Own("instance"), "DefaultInstance"),
+    // As Quadlet, which applies Alias=, WantedBy=, RequiredBy= and UpheldBy= only.
+    refused("Quadlet does not apply it; write WantedBy= in the other unit too", "Also"),
 ];

@@ -3,10 +3,12 @@
 use std::{collections::HashMap, path::PathBuf};
 
 use oci_spec::runtime::{
-    Linux, LinuxDeviceCgroup, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources,
+    Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemory,
+    LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources,
 };
 
-use crate::unit::{ContainerSpec, Network, Unit, Unmask, glob};
+use super::{DeviceNode, Facts};
+use crate::unit::{Amount, ContainerSpec, CpuWeight, IdMap, Network, OomPolicy, Unit, Unmask, UserNamespace, glob};
 
 /// Podman's list (podman-systemd.unit(5), `Unmask=`), and two places it added since for what they tell of the host
 /// (CVE-2020-8694; counts of interrupts betray keystrokes).
@@ -27,19 +29,24 @@ const MASKED: [&str; 12] = [
 
 const READ_ONLY: [&str; 6] = ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-pub(super) fn linux(unit: &Unit) -> Linux {
+pub(super) fn linux(unit: &Unit, facts: &Facts) -> Linux {
     let container = &unit.container;
     let kept = |path: &&str| !unmasked(&container.unmask, path);
     let masked = MASKED.iter().copied().filter(kept).map(str::to_owned).chain(container.mask.iter().cloned());
     let mut linux = Linux::default();
     linux.set_net_devices(None);
-    linux.set_uid_mappings(None);
-    linux.set_gid_mappings(None);
+    let mapped = match &container.user_namespace {
+        UserNamespace::Mapped { uids, gids } => Some((mappings(uids), mappings(gids))),
+        _ => None,
+    };
+    let (uids, gids) = mapped.unzip();
+    linux.set_uid_mappings(uids);
+    linux.set_gid_mappings(gids);
     linux.set_sysctl(Some(sysctls(container)));
-    linux.set_resources(Some(resources(container)));
+    linux.set_resources(Some(resources(container, facts)));
     linux.set_cgroups_path(Some(PathBuf::from(format!("/containers/{}", unit.name))));
     linux.set_namespaces(Some(namespaces(container)));
-    linux.set_devices(None);
+    linux.set_devices((!facts.devices.is_empty()).then(|| facts.devices.iter().map(device).collect()));
     linux.set_seccomp(None);
     linux.set_rootfs_propagation(None);
     linux.set_masked_paths(Some(masked.collect()));
@@ -57,6 +64,9 @@ fn namespaces(container: &ContainerSpec) -> Vec<LinuxNamespace> {
     let mut kinds = vec![Type::Pid, Type::Mount, Type::Ipc, Type::Uts, Type::Cgroup];
     if container.network != Network::Host {
         kinds.push(Type::Network);
+    }
+    if container.user_namespace != UserNamespace::Host {
+        kinds.push(Type::User);
     }
     let namespace = |kind| {
         let mut namespace = LinuxNamespace::default();
@@ -77,23 +87,65 @@ fn sysctls(container: &ContainerSpec) -> HashMap<String, String> {
     all
 }
 
-fn resources(container: &ContainerSpec) -> LinuxResources {
+fn mappings(maps: &[IdMap]) -> Vec<LinuxIdMapping> {
+    let mapping = |map: &IdMap| {
+        let whole =
+            LinuxIdMappingBuilder::default().container_id(map.container).host_id(map.host).size(map.count).build();
+        // It fails for a missing field only.
+        whole.ok()
+    };
+    maps.iter().filter_map(mapping).collect()
+}
+
+fn device(node: &DeviceNode) -> LinuxDevice {
+    let mut device = LinuxDevice::default();
+    device.set_path(node.path.clone());
+    device.set_typ(device_type(node));
+    device.set_major(node.major);
+    device.set_minor(node.minor);
+    device.set_file_mode(Some(node.mode));
+    device.set_uid(Some(node.uid));
+    device.set_gid(Some(node.gid));
+    device
+}
+
+fn device_type(node: &DeviceNode) -> LinuxDeviceType {
+    if node.block { LinuxDeviceType::B } else { LinuxDeviceType::C }
+}
+
+fn device_rule(node: Option<&DeviceNode>) -> LinuxDeviceCgroup {
+    let mut rule = LinuxDeviceCgroup::default();
+    rule.set_allow(node.is_some());
+    rule.set_typ(node.map(device_type));
+    rule.set_major(node.map(|node| node.major));
+    rule.set_minor(node.map(|node| node.minor));
+    rule.set_access(Some(node.map_or("rwm", |node| &node.access).to_owned()));
+    rule
+}
+
+/// The tighter of two limits; nothing is none.
+fn tighter(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    [one, other].into_iter().flatten().min()
+}
+
+fn resources(container: &ContainerSpec, facts: &Facts) -> LinuxResources {
+    let limits = &container.resources;
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     // Podman's rule; the runtime lets the standard devices through in any case.
-    let mut deny = LinuxDeviceCgroup::default();
-    deny.set_allow(false);
-    deny.set_typ(None);
-    deny.set_major(None);
-    deny.set_minor(None);
-    deny.set_access(Some("rwm".to_owned()));
+    let mut rules = vec![device_rule(None)];
+    rules.extend(facts.devices.iter().map(|node| device_rule(Some(node))));
+    let tasks = tighter(container.pids_max, limits.tasks_max.and_then(|amount| amount.of(facts.tasks)));
     let mut pids = LinuxPids::default();
-    pids.set_limit(container.pids_max.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX)));
-    let memory = container.memory_max_bytes.map(|bytes| {
+    pids.set_limit(tasks.map_or(-1, signed));
+    // The service's cgroup holds the container's: the tighter of both limits counts.
+    let memory = limits.memory_max.and_then(|amount| amount.of(facts.memory_bytes));
+    let memory = tighter(container.memory_max_bytes, memory).map(|bytes| {
         let mut memory = LinuxMemory::default();
-        memory.set_limit(Some(i64::try_from(bytes).unwrap_or(i64::MAX)));
+        memory.set_limit(Some(signed(bytes)));
         memory
     });
     let mut resources = LinuxResources::default();
-    resources.set_devices(Some(vec![deny]));
+    resources.set_devices(Some(rules));
     resources.set_memory(memory);
     resources.set_cpu(None);
     resources.set_pids(Some(pids));
@@ -101,9 +153,48 @@ fn resources(container: &ContainerSpec) -> LinuxResources {
     resources.set_hugepage_limits(None);
     resources.set_network(None);
     resources.set_rdma(None);
-    // A container that lost one process to the OOM killer is not left half alive.
-    resources.set_unified(Some(HashMap::from([("memory.oom.group".to_owned(), "1".to_owned())])));
+    resources.set_unified(Some(unified(container, facts)));
     resources
+}
+
+/// The kernel's own files, cgroup-v2.rst, where runtime-spec's fields are those of version 1.
+fn unified(container: &ContainerSpec, facts: &Facts) -> HashMap<String, String> {
+    let limits = &container.resources;
+    // A container that lost one process to the OOM killer is not left half alive, unless it asks for that.
+    let group = if limits.oom_policy == Some(OomPolicy::Continue) { "0" } else { "1" };
+    let mut all = HashMap::from([("memory.oom.group".to_owned(), group.to_owned())]);
+    let mut set = |file: &str, value: Option<String>| {
+        if let Some(value) = value {
+            all.insert(file.to_owned(), value);
+        }
+    };
+    let amount = |amount: Option<Amount>| {
+        amount.map(|amount| amount.of(facts.memory_bytes).map_or("max".to_owned(), |bytes| bytes.to_string()))
+    };
+    set("memory.min", amount(limits.memory_min));
+    set("memory.low", amount(limits.memory_low));
+    set("memory.high", amount(limits.memory_high));
+    set("memory.swap.max", amount(limits.memory_swap_max));
+    set("memory.zswap.max", amount(limits.memory_zswap_max));
+    set("memory.zswap.writeback", limits.memory_zswap_writeback.map(|on| u8::from(on).to_string()));
+    match limits.cpu_weight {
+        Some(CpuWeight::Idle) => set("cpu.idle", Some("1".to_owned())),
+        Some(CpuWeight::Weight(weight)) => set("cpu.weight", Some(weight.to_string())),
+        None => {}
+    }
+    set(
+        "cpu.max",
+        limits.cpu_quota.map(|quota| {
+            let period = quota.period.as_micros();
+            // The kernel takes no quota below a millisecond.
+            let slice = (period * u128::from(quota.share) / 10_000).max(1000);
+            format!("{slice} {period}")
+        }),
+    );
+    set("cpuset.cpus", limits.allowed_cpus.clone());
+    set("cpuset.mems", limits.allowed_memory_nodes.clone());
+    set("io.weight", limits.io_weight.map(|weight| format!("default {weight}")));
+    all
 }
 
 fn unmasked(unmask: &Unmask, path: &str) -> bool {

@@ -36,6 +36,25 @@ pub struct Facts {
     pub etc: PathBuf,
     /// Contents of the unit's `environment_files`, in their order.
     pub environment_files: Vec<String>,
+    /// The nodes behind the unit's `devices`.
+    pub devices: Vec<DeviceNode>,
+    /// What `MemoryMax=50%` and `TasksMax=50%` are shares of.
+    pub memory_bytes: u64,
+    pub tasks: u64,
+}
+
+/// A device of the host, at its place in the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceNode {
+    pub path: PathBuf,
+    pub block: bool,
+    pub major: i64,
+    pub minor: i64,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Of `rwm`.
+    pub access: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +158,7 @@ pub fn runtime_spec(unit: &Unit, image: &ImageConfiguration, facts: &Facts) -> R
     spec.set_domainname(None);
     spec.set_hooks(None);
     spec.set_annotations((!annotations.is_empty()).then_some(annotations));
-    spec.set_linux(Some(linux::linux(unit)));
+    spec.set_linux(Some(linux::linux(unit, facts)));
     spec.set_solaris(None);
     spec.set_windows(None);
     spec.set_vm(None);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 
 use super::{Facts, SpecError};
-use crate::unit::{ContainerSpec, Propagation, Unit, Unmask, Volume, VolumeSource};
+use crate::unit::{ContainerSpec, Propagation, Tmpfs, TmpfsKind, Unit, Unmask, Volume, VolumeSource};
 
 pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<Vec<Mount>, SpecError> {
     let container = &unit.container;
@@ -14,13 +14,7 @@ pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<V
         own.push(bind(volume, facts)?);
     }
     for tmpfs in &container.tmpfs {
-        let mut options = tmpfs.options.clone();
-        for (word, opposite) in [("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")] {
-            if !options.iter().any(|o| o == word || o == opposite) {
-                options.push(word.to_owned());
-            }
-        }
-        own.push(mount(&tmpfs.destination, "tmpfs", "tmpfs", options));
+        own.push(file_system(tmpfs));
     }
     // What a unit mounts replaces the system's mount of the same place.
     let mut mounts = system(container, facts);
@@ -92,6 +86,23 @@ fn bind(volume: &Volume, facts: &Facts) -> Result<Mount, SpecError> {
         }
     }
     Ok(mount(&volume.destination, "bind", source, options))
+}
+
+fn file_system(tmpfs: &Tmpfs) -> Mount {
+    let mut options = tmpfs.options.clone();
+    let (kind, usual): (_, &[(&str, &str)]) = match tmpfs.kind {
+        TmpfsKind::Tmpfs => ("tmpfs", &[("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")]),
+        TmpfsKind::Ramfs => ("ramfs", &[("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")]),
+        TmpfsKind::Devpts => {
+            ("devpts", &[("nosuid", "suid"), ("noexec", "exec"), ("newinstance", ""), ("ptmxmode=0666", "")])
+        }
+    };
+    for (word, opposite) in usual {
+        if !options.iter().any(|o| o == word || o == opposite) {
+            options.push((*word).to_owned());
+        }
+    }
+    mount(&tmpfs.destination, kind, kind, options)
 }
 
 fn words(options: &[&str]) -> Vec<String> {

@@ -109,6 +109,10 @@ fn environment(
             set(name, value);
         }
     }
+    // What programs with time zone data of their own go by.
+    if let Some(zone) = &container.timezone {
+        set("TZ", zone);
+    }
     for (path, text) in container.environment_files.iter().zip(&facts.environment_files) {
         for (index, line) in text.lines().enumerate() {
             let line = line.trim_start();
@@ -163,7 +167,9 @@ fn typed(names: &BTreeSet<&str>) -> HashSet<Capability> {
 fn limits(container: &ContainerSpec) -> Vec<PosixRlimit> {
     let both = (DEFAULT_LIMIT, DEFAULT_LIMIT);
     let mut limits: BTreeMap<&str, (u64, u64)> = BTreeMap::from([("RLIMIT_NOFILE", both), ("RLIMIT_NPROC", both)]);
-    limits.extend(container.ulimits.iter().map(|limit| (limit.kind.as_str(), (limit.soft, limit.hard))));
+    // Ulimit= is the container's own word and goes before the service's Limit…=.
+    let all = container.resources.limits.iter().chain(&container.ulimits);
+    limits.extend(all.map(|limit| (limit.kind.as_str(), (limit.soft, limit.hard))));
     let typed = |(name, (soft, hard)): (&str, (u64, u64))| {
         let kind: PosixRlimitType = serde_json::from_value(serde_json::Value::from(name)).ok()?;
         PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build().ok()

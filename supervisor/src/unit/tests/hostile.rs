@@ -1,12 +1,7 @@
 //! Texts that nobody would write, made from texts that somebody did: whatever comes, an answer, and every place inside the text.
 
-use std::path::PathBuf;
-
-use crate::unit::{
-    UnitName,
-    set::assemble,
-    source::{Content, Source},
-};
+use super::source;
+use crate::unit::{machine::Machine, set::assemble, source::Sources};
 
 const SEEDS: [&str; 4] = [
     "[Unit]\nDescription=A %N\nAfter=b.container network-online.target\nRequires=b.service\n\n[Container]\nImage=localhost/x:1\nNetwork=host\n\
@@ -74,15 +69,6 @@ fn mutate(text: &mut Vec<u8>, dice: &mut Dice) {
     }
 }
 
-fn source(name: &str, text: &[u8]) -> Source {
-    Source {
-        name: UnitName::parse(name).unwrap(),
-        path: PathBuf::from(format!("{name}.container")),
-        content: Content::Text(text.to_vec()),
-        drop_ins: Vec::new(),
-    }
-}
-
 #[test]
 fn whatever_comes_there_is_an_answer_with_places_inside_the_text() {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
@@ -91,10 +77,11 @@ fn whatever_comes_there_is_an_answer_with_places_inside_the_text() {
         for _ in 0..=dice.roll(6) {
             mutate(&mut text, &mut dice);
         }
-        let set = assemble(
-            vec![source("a", &text), source("b", b"[Container]\nImage=localhost/b\nNetwork=none\n")],
-            Vec::new(),
-        );
+        let sources = Sources {
+            units: vec![source("a", &text), source("b", b"[Container]\nImage=localhost/b\nNetwork=none\n")],
+            ..Sources::default()
+        };
+        let set = assemble(sources, Vec::new(), &Machine::any(), true);
         assert_eq!(set.units.len() + set.broken.len(), 2);
         let lines: Vec<&[u8]> = text.split(|b| *b == b'\n').collect();
         for problem in &set.problems {

@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{minimal, path, unit, units};
 use crate::unit::{
-    Network, Restart, ServiceType, Severity, Ulimit, UnitName, Unmask, User, VolumeSource, build,
-    keys::{self, Status},
+    Amount, Network, Restart, ServiceType, Severity, Ulimit, UnitName, Unmask, User, VolumeSource, build,
+    keys::{self, Status, Value},
+    kind::KINDS,
+    machine::Machine,
     sheet::Sheet,
+    specifier::Scope,
     syntax,
 };
 
@@ -14,15 +17,25 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
-/// A row that says "supported" and a builder that never asks for it would be a key ignored in silence.
+/// A row with a language of its own and a builder that never asks for it would be a key ignored in silence.
 #[test]
-fn every_supported_key_is_read() {
-    let document = syntax::parse(path("a.container"), minimal("", "").as_bytes());
-    let mut sheet = Sheet::new(UnitName::parse("a").unwrap(), vec![document]);
-    build::draft(path("a.container"), &mut sheet);
+fn every_key_with_a_language_of_its_own_is_read() {
+    let mut asked = std::collections::BTreeSet::new();
+    for kind in KINDS {
+        let document = syntax::parse(path("a"), format!("[{}]\n", kind.section()).as_bytes());
+        let node = UnitName::parse(&kind.node("a")).unwrap();
+        let machine = Machine::any();
+        let scope = Scope { kind, node, machine: &machine, path: "a".into() };
+        let mut sheet = Sheet::new(scope, vec![document], false);
+        build::draft(path("a"), "a", &mut sheet);
+        asked.append(&mut sheet.asked);
+    }
     for key in keys::all() {
-        let asked = sheet.asked.contains(&(key.section, key.name));
-        assert_eq!(asked, key.status == Status::Supported, "[{}] {}=", key.section, key.name);
+        let own = matches!((key.value, key.status), (Value::Own(_), Status::Supported(_)));
+        let read = asked.contains(&(key.section, key.name));
+        // Conditions are read as far as there are any.
+        let condition = key.name.starts_with("Condition") || key.name.starts_with("Assert");
+        assert!(read || !own || condition, "[{}] {}= is not read", key.section, key.name);
     }
 }
 
@@ -117,8 +130,9 @@ fn service_keys() {
     assert_eq!(unit("StopTimeout=300", "").service.stop_timeout, Some(Duration::from_secs(90)));
     let limits =
         unit("Memory=1g\nPidsLimit=50", "[Service]\nMemoryMax=512M\nTasksMax=infinity\nOOMScoreAdjust=-5").container;
-    assert_eq!((limits.memory_max_bytes, limits.pids_max, limits.oom_score_adj), (Some(512 << 20), Some(50), -5));
-    assert_eq!(unit("PidsLimit=-1", "[Service]\nTasksMax=7\nMemoryMax=infinity").container.pids_max, Some(7));
+    assert_eq!((limits.memory_max_bytes, limits.pids_max, limits.oom_score_adj), (Some(1 << 30), Some(50), -5));
+    assert_eq!(limits.resources.memory_max, Some(Amount::Is(512 << 20)));
+    assert_eq!(limits.resources.tasks_max, Some(Amount::Infinity));
 }
 
 #[test]

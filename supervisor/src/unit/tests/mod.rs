@@ -1,5 +1,7 @@
 //! Whole units: a folder of texts in, units and problems out.
 
+mod calendar;
+mod fixtures;
 mod hostile;
 mod keys;
 mod problems;
@@ -9,20 +11,43 @@ mod spec;
 use std::path::{Path, PathBuf};
 
 use super::{
-    Unit, UnitName, UnitSet,
+    Unit, UnitSet,
+    kind::Kind,
+    machine::Machine,
     set::assemble,
-    source::{Content, Source},
+    source::{Content, Source, Sources},
 };
 
-/// Units by name and text, as if they lay in one folder.
+/// Units by name and text, as if they lay in one folder; `web` is `web.container`.
 pub(super) fn units(texts: &[(&str, &str)]) -> UnitSet {
-    let source = |(name, text): &(&str, &str)| Source {
-        name: UnitName::parse(name).unwrap(),
-        path: PathBuf::from(format!("{name}.container")),
-        content: Content::Text(text.as_bytes().to_vec()),
+    read(texts, true)
+}
+
+/// The whole language, whatever this version honours of it.
+pub(super) fn language(texts: &[(&str, &str)]) -> UnitSet {
+    read(texts, false)
+}
+
+fn read(texts: &[(&str, &str)], strict: bool) -> UnitSet {
+    let mut sources = Sources::default();
+    for (name, text) in texts {
+        let source = source(name, text.as_bytes());
+        let list = if source.stem.ends_with('@') { &mut sources.templates } else { &mut sources.units };
+        list.push(source);
+    }
+    assemble(sources, Vec::new(), &Machine::any(), strict)
+}
+
+pub(super) fn source(name: &str, text: &[u8]) -> Source {
+    let split = name.rsplit_once('.').and_then(|(stem, suffix)| Some((stem, Kind::of(suffix)?)));
+    let (stem, kind) = split.unwrap_or((name, Kind::Container));
+    Source {
+        kind,
+        stem: stem.to_owned(),
+        path: PathBuf::from(format!("{stem}.{}", kind.suffix())),
+        content: Content::Text(text.into()),
         drop_ins: Vec::new(),
-    };
-    assemble(texts.iter().map(source).collect(), Vec::new())
+    }
 }
 
 /// The least that makes a unit, and more.

@@ -1,7 +1,10 @@
 //! What is written wrongly is told at its place, with what to write instead, and all at once.
 
-use super::{problem, shown, units};
-use crate::unit::keys::{self, Status};
+use super::{minimal, problem, shown, units};
+use crate::unit::{
+    keys::{self, Honoured, Status},
+    kind::{KINDS, Kind},
+};
 
 #[test]
 fn everything_missing_is_said() {
@@ -66,7 +69,7 @@ fn no_network_is_refused_with_what_to_write() {
     for (value, what) in [
         ("bridge", "bridge networks are known"),
         ("app.network", "networks of .network files are known"),
-        ("pasta:-t,auto", "this mode is known"),
+        ("pasta:-t,auto", "users' own podman"),
         ("mynet", "networks by name are known"),
         ("db.container", "another container's network is known"),
     ] {
@@ -115,7 +118,7 @@ fn each_wrong_value_is_told_what_it_should_be() {
         ("ReadOnly=si", "expected yes"),
         ("ContainerName=-x", "begins with a letter"),
         ("Image=x y", "go into Exec="),
-        ("Image=x.image", "not available"),
+        ("Image=x.image", "there is no x.image"),
         ("Image=nginx", "docker.io/library/nginx:latest"),
     ] {
         let shown = problem(container, "");
@@ -126,7 +129,7 @@ fn each_wrong_value_is_told_what_it_should_be() {
         ("[Service]\nType=exec", "warning: Podman refuses Type=exec"),
         ("[Service]\nType=oneshot\nRestart=always", "not possible with Type=oneshot"),
         ("[Service]\nRestart=unless-stopped", "Docker's word"),
-        ("[Service]\nMemoryMax=50%", "not available"),
+        ("[Service]\nMemoryMax=150%", "a share such as 50%"),
         ("[Service]\nTasksMax=0", "limit of 0"),
         ("[Service]\nOOMScoreAdjust=-1001", "-1000 to 1000"),
         ("[Service]\nRestartSec=infinity", "that ends"),
@@ -134,9 +137,9 @@ fn each_wrong_value_is_told_what_it_should_be() {
         ("[Service]\nStartLimitBurst=3", "moved to [Unit]"),
         ("[Unit]\nStartLimitBurst=-1", "expected a number"),
         ("[Unit]\nAfter=db", "write db.container"),
-        ("[Unit]\nAfter=data.volume", "not available"),
+        ("[Unit]\nAfter=data.volume", "there is no data.volume"),
         ("[Unit]\nAfter=web.service", "cannot name itself"),
-        ("[Unit]\nAfter=x@1.service", "templates"),
+        ("[Unit]\nAfter=x@.service", "names a template"),
         ("[Install]\nAlias=x.service", "not available"),
     ] {
         let shown = problem("", rest);
@@ -144,35 +147,50 @@ fn each_wrong_value_is_told_what_it_should_be() {
     }
 }
 
+/// A file of the kind that has this section, and the least that makes it whole.
+fn file(section: &str, lines: &str) -> (String, String) {
+    let kind = KINDS.into_iter().find(|kind| kind.section() == section).unwrap_or(Kind::Container);
+    let least = match kind {
+        Kind::Container | Kind::Image => "Image=localhost/x",
+        Kind::Timer => "OnCalendar=daily\nUnit=b.service",
+        Kind::Socket => "ListenStream=1\nService=b.service",
+        _ => "",
+    };
+    let network = if kind == Kind::Container { "Network=none" } else { "" };
+    let text = format!("[{}]\n{least}\n{network}\n[{section}]\n{lines}\n", kind.section());
+    (format!("a.{}", kind.suffix()), text)
+}
+
 /// Each key that is not supported is refused or taken by its name, in the very words of its row.
 #[test]
 fn every_row_of_the_table_answers() {
+    let other = minimal("", "");
     for key in keys::all() {
-        let text = format!("[Container]\nImage=localhost/x\nNetwork=none\n[{}]\n{}=zzz\n", key.section, key.name);
-        let shown = shown(&units(&[("a", &text)]));
+        let answer = |value: &str| {
+            let (name, text) = file(key.section, &format!("{}={value}", key.name));
+            shown(&units(&[(&name, &text), ("b", &other)]))
+        };
+        let nonsense = answer("zz zz\\\"");
+        let says = |words: &str| nonsense.iter().any(|line| line.contains(words));
+        let who = format!("[{}] {}=: {nonsense:?}", key.section, key.name);
         match key.status {
-            Status::Supported => {}
-            Status::Inert(_) => assert_eq!(shown, Vec::<String>::new(), "{}=", key.name),
-            Status::Only(values) => {
-                assert!(shown.len() == 1 && shown[0].contains("it can be"), "{}=: {shown:?}", key.name);
-                let text = text.replace("zzz", values[0]);
-                assert!(units(&[("a", &text)]).problems.is_empty(), "{text}");
+            Status::Supported(Honoured::No(hint)) => {
+                assert!(says("not available in this version") && (says(hint) || says(".")), "{who}");
             }
-            Status::NotYet(hint) => {
-                assert!(
-                    shown.len() == 1 && shown[0].contains("not available in this version"),
-                    "{}=: {shown:?}",
-                    key.name
-                );
-                assert!(shown[0].ends_with(hint), "{shown:?}");
+            Status::Supported(Honoured::Only(values)) => {
+                assert!(!nonsense.is_empty(), "{who}");
+                assert_eq!(answer(values[0]), Vec::<String>::new(), "{who}");
             }
-            Status::Refused(why) => assert!(shown.len() == 1 && shown[0].ends_with(why), "{}=: {shown:?}", key.name),
+            Status::Supported(Honoured::Yes) | Status::Inert(_) => {}
+            Status::Refused(why) => assert!(says(why), "{who}"),
         }
         // An empty assignment asks for nothing, or takes back what a unit needs.
-        if matches!(key.name, "Image" | "Network") {
+        let needed = ["Image", "Network", "OnCalendar", "ListenStream"];
+        if needed.contains(&key.name) {
             continue;
         }
-        assert!(units(&[("a", &text.replace("zzz", ""))]).problems.is_empty(), "{}=", key.name);
+        let empty = answer("");
+        assert!(empty.iter().all(|line| line.contains("files are known, not available")), "{}=: {empty:?}", key.name);
     }
 }
 

@@ -6,7 +6,7 @@ use oci_spec::image::ImageConfiguration;
 use serde_json::{Value, json};
 
 use super::unit;
-use crate::unit::{Facts, Network, SpecError, Unit, VolumeSource, runtime_spec, spec};
+use crate::unit::{DeviceNode, Facts, Network, SpecError, Unit, VolumeSource, runtime_spec, spec};
 
 fn image(config: &Value) -> ImageConfiguration {
     let image = json!({
@@ -26,6 +26,9 @@ fn facts() -> Facts {
         volume_dirs: BTreeMap::from([("/data".to_owned(), "/var/lib/orlop/volumes/data".into())]),
         etc: "/run/orlop/units/web/etc".into(),
         environment_files: Vec::new(),
+        devices: Vec::new(),
+        memory_bytes: 1 << 30,
+        tasks: 10_000,
     }
 }
 
@@ -45,6 +48,31 @@ fn make(unit: &Unit, config: &Value, facts: &Facts) -> Result<Value, SpecError> 
 
 fn demo() -> Value {
     json!({"Entrypoint": ["/demo"], "Cmd": ["--port", "80"]})
+}
+
+/// Of a unit that needs nothing of its image.
+pub(super) fn config_of(unit: &Unit) -> Value {
+    let mut facts = facts();
+    for volume in &unit.container.volumes {
+        facts.volume_dirs.insert(volume.destination.clone(), "/volume".into());
+    }
+    facts.environment_files = vec![String::new(); unit.container.environment_files.len()];
+    facts.devices = unit
+        .container
+        .devices
+        .iter()
+        .map(|device| DeviceNode {
+            path: device.container.clone(),
+            block: false,
+            major: 10,
+            minor: 200,
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            access: device.access.clone(),
+        })
+        .collect();
+    make(unit, &demo(), &facts).unwrap()
 }
 
 /// One place of the config.json of a unit with these lines in `[Container]`.

@@ -1,5 +1,4 @@
-//! What a unit means, after parsing: every name resolved, every value in its own type. Nothing here was not said by a unit file
-//! or by the manuals' defaults.
+//! `[Container]`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,85 +7,19 @@ use std::{
     time::Duration,
 };
 
-use super::{Problem, UnitName};
-
-/// All units of a machine, and all that is wrong with the files. A unit with a mistake is not in `units`.
-#[derive(Debug, Default)]
-pub struct UnitSet {
-    pub units: BTreeMap<UnitName, Unit>,
-    /// Units that are not in `units` because their files have errors.
-    pub broken: BTreeSet<UnitName>,
-    /// Units hidden by a link to /dev/null (or by an empty file, as systemd has it).
-    pub masked: BTreeSet<UnitName>,
-    /// In the order of files and lines.
-    pub problems: Vec<Problem>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Unit {
-    pub name: UnitName,
-    /// `Description=`, or the name.
-    pub description: String,
-    pub documentation: Vec<String>,
-    /// Started after these, stopped before them, if both are to be started at all.
-    pub after: BTreeSet<UnitName>,
-    pub before: BTreeSet<UnitName>,
-    /// Started with this unit; it does not start if one that it is also `after` fails to. One that is not in the set has errors
-    /// itself (or is masked): then this unit cannot start, but nothing else is held up.
-    pub requires: BTreeSet<UnitName>,
-    /// Started with this unit, whatever becomes of them. As with `after` and `before`, those that do not exist were left out.
-    pub wants: BTreeSet<UnitName>,
-    /// Ordered after network-online.target: by its own words, or because Quadlet orders every unit so by default.
-    pub after_network_online: bool,
-    pub start_limit_burst: u32,
-    /// Zero: no limit on starts.
-    pub start_limit_interval: Duration,
-    pub service: ServiceSpec,
-    /// `WantedBy=` (or `RequiredBy=`) default.target or multi-user.target: started at boot.
-    pub enabled: bool,
-    /// Of the unit file itself, not of its drop-ins.
-    pub path: PathBuf,
-    pub container: ContainerSpec,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct ServiceSpec {
-    pub kind: ServiceType,
-    /// Active after its process ended well.
-    pub remain_after_exit: bool,
-    pub restart: Restart,
-    pub restart_delay: Duration,
-    /// `None`: no limit. Covers what precedes the start, the image's preparation included.
-    pub start_timeout: Option<Duration>,
-    /// From the stop signal to the kill. `None`: no limit. The smaller of `StopTimeout=` and `TimeoutStopSec=`.
-    pub stop_timeout: Option<Duration>,
-}
-
-/// `Type=`; `simple`, `exec` and `notify` (which Quadlet writes for every container) are one here: active when the program runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServiceType {
-    Exec,
-    /// Active, or finished, only when its process ended well.
-    Oneshot,
-}
-
-/// `Restart=`, with systemd.service(5)'s meanings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restart {
-    No,
-    OnSuccess,
-    OnFailure,
-    /// By a signal that is not a clean end, or a timeout.
-    OnAbnormal,
-    /// By a signal that is not a clean end.
-    OnAbort,
-    Always,
-}
+use super::{
+    Addresses, Dns, Health, Network, Notify, Port, Protocol, Reload, Resources, Secret, UnitName, UserNamespace,
+};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContainerSpec {
-    /// As written: a reference, to be normalised by `oci::image::Reference`.
+    /// As written, or what the `.image` file says: a reference, to be normalised by `oci::image::Reference`. Empty with `rootfs`.
     pub image: String,
+    /// `Rootfs=` in place of an image.
+    pub rootfs: Option<PathBuf>,
+    pub pull: Pull,
+    pub retry: u32,
+    pub retry_delay: Option<Duration>,
     /// `ContainerName=`: how `podman ps` would call it. The unit's name is what Orlop uses.
     pub container_name: Option<String>,
     /// Replaces the image's Cmd when not empty.
@@ -98,7 +31,18 @@ pub struct ContainerSpec {
     pub environment_files: Vec<PathBuf>,
     pub volumes: Vec<Volume>,
     pub tmpfs: Vec<Tmpfs>,
+    pub devices: Vec<Device>,
+    pub secrets: Vec<Secret>,
     pub network: Network,
+    /// `PublishPort=`
+    pub ports: Vec<Port>,
+    /// `ExposeHostPort=`: first, last, protocol.
+    pub exposed_ports: Vec<(u16, u16, Protocol)>,
+    pub addresses: Addresses,
+    pub dns: Dns,
+    /// `Pod=`, and whether it starts with it.
+    pub pod: Option<(UnitName, bool)>,
+    pub user_namespace: UserNamespace,
     /// `User=` and `Group=`, to be looked up in the image. `None`: what the image says.
     pub user: Option<User>,
     /// `GroupAdd=`
@@ -107,8 +51,9 @@ pub struct ContainerSpec {
     pub read_only: bool,
     /// With `read_only`: /tmp, /var/tmp and /run are writable all the same.
     pub read_only_tmpfs: bool,
+    /// `Memory=`; the tighter one of it and `MemoryMax=` of `resources` counts.
     pub memory_max_bytes: Option<u64>,
-    /// `None`: no limit but the machine's.
+    /// `None`: no limit but the machine's and `resources`'.
     pub pids_max: Option<u64>,
     pub hostname: Option<String>,
     /// `None`: the image's StopSignal, or SIGTERM.
@@ -127,6 +72,19 @@ pub struct ContainerSpec {
     pub annotations: BTreeMap<String, String>,
     /// `OOMScoreAdjust=` of `[Service]`; 0 without one.
     pub oom_score_adj: i32,
+    /// `Timezone=`; `local` is the machine's, UTC.
+    pub timezone: Option<String>,
+    pub notify: Notify,
+    pub health: Option<Health>,
+    /// `HealthStartupCmd=`: runs instead of `health` until it has succeeded.
+    pub startup_health: Option<Health>,
+    pub reload: Option<Reload>,
+    pub run_init: bool,
+    pub seccomp: Seccomp,
+    pub auto_update: bool,
+    pub log_options: BTreeMap<String, String>,
+    /// Of `[Service]`: limits of the container's cgroup and of its processes.
+    pub resources: Resources,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,18 +121,13 @@ pub enum Propagation {
     Slave,
 }
 
+/// A file system of the container's own, that no host path or volume lies behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tmpfs {
+    pub kind: TmpfsKind,
     pub destination: String,
     /// Mount options beyond Podman's defaults, checked: `size=…`, `mode=…`, `ro`, `noexec`, …
     pub options: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
-    Host,
-    /// Its own network namespace with a loopback interface.
-    None,
 }
 
 /// `name|uid` and `group|gid`, as written.
@@ -208,4 +161,43 @@ pub enum Unmask {
     /// Taken off the runtime's own lists of masked and read-only paths (none by default).
     Paths(Vec<String>),
     All,
+}
+
+/// `Tmpfs=`, or `type=` of `Mount=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TmpfsKind {
+    Tmpfs,
+    /// Never swapped, never bounded.
+    Ramfs,
+    Devpts,
+}
+
+/// `AddDevice=`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    pub host: PathBuf,
+    /// A folder means all devices below it.
+    pub container: PathBuf,
+    /// Of `rwm`, in this order.
+    pub access: String,
+    /// `-` before it: left out where the host does not have it.
+    pub optional: bool,
+}
+
+/// `Pull=`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pull {
+    Always,
+    #[default]
+    Missing,
+    Never,
+    Newer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Seccomp {
+    #[default]
+    Default,
+    Unconfined,
+    Profile(PathBuf),
 }

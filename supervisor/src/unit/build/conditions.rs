@@ -1,0 +1,51 @@
+//! `Condition…=` and `Assert…=`.
+
+use crate::unit::{Condition, sheet::Sheet};
+
+/// In the order of their names; an empty value takes back those of its key.
+pub(super) fn conditions(sheet: &mut Sheet<'_>) -> Vec<Condition> {
+    let mut all = Vec::new();
+    for key in sheet.keys_of("Unit") {
+        let assert = key.strip_prefix("Assert");
+        let Some(check) = assert.or_else(|| key.strip_prefix("Condition")) else { continue };
+        for value in sheet.all("Unit", key) {
+            let mut rest = value.text.as_str();
+            let mut sign = |sign: char| match rest.strip_prefix(sign) {
+                Some(after) => {
+                    rest = after.trim_start();
+                    true
+                }
+                None => false,
+            };
+            let (trigger, negated) = (sign('|'), sign('!'));
+            if let Err(expected) = argument(check, rest) {
+                sheet.error(&value, format!("{}={}: {expected}", key, value.text));
+            }
+            all.push(Condition { check, assert: assert.is_some(), trigger, negated, argument: rest.to_owned() });
+        }
+    }
+    all
+}
+
+fn argument(check: &str, text: &str) -> Result<(), String> {
+    let one_of = |words: &[&str]| {
+        if words.contains(&text) { Ok(()) } else { Err(format!("expected one of {}", words.join(", "))) }
+    };
+    match check {
+        _ if text.is_empty() => Err("expected an argument".to_owned()),
+        "FirstBoot" | "ACPower" => crate::unit::values::boolean(text).map(drop).map_err(str::to_owned),
+        "Architecture" => one_of(&["x86-64", "arm64", "x86", "arm", "riscv64", "ppc64-le", "s390x", "native"]),
+        "Memory" | "CPUs" => {
+            let number = text.trim_start_matches(['<', '>', '=', '!']).trim_start();
+            crate::unit::values::size(number)
+                .map(drop)
+                .map_err(|_| "expected a comparison with a number, such as >=4".to_owned())
+        }
+        _ if (check.starts_with("Path") || check.contains("File") || check == "DirectoryNotEmpty")
+            && !text.starts_with('/') =>
+        {
+            Err("expected an absolute path".to_owned())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,270 @@
+//! `[Volume]`, `[Network]`, `[Image]`, `[Pod]`.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
+
+use super::{
+    Claim, Link, claimed,
+    container::{Bare, assignments, image_name, pull},
+    health, mounts, name, namespaces, network,
+};
+use crate::unit::{
+    ImageSpec, Network, NetworkSpec, PodSpec, Subnet, User, VolumeSpec, sheet::Sheet, text::Text, values,
+};
+
+pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, claims: &mut Vec<Claim>) -> VolumeSpec {
+    let driver = sheet.read("Volume", "Driver", |text| match text {
+        "local" | "image" => Ok(text.to_owned()),
+        _ => Err("expected local or image; there are no volume plugins here"),
+    });
+    let by_image = driver.as_deref() == Some("image");
+    let image = sheet.last("Volume", "Image").map(|value| (image_name(&value, "Image", sheet, links), value));
+    match (&image, by_image) {
+        (None, true) => {
+            if let Some(value) = sheet.last("Volume", "Driver") {
+                sheet.error(&value, "Driver=image needs Image= beside it");
+            }
+        }
+        (Some((_, value)), false) => sheet.error(value, "Image= is for volumes with Driver=image"),
+        _ => {}
+    }
+    let text = |key, sheet: &mut Sheet<'_>| sheet.last("Volume", key).map(|value| value.text.clone());
+    let (device, kind, options) = (text("Device", sheet), text("Type", sheet), text("Options", sheet));
+    for key in ["Type", "Options"] {
+        if device.is_none()
+            && let Some(value) = sheet.last("Volume", key)
+        {
+            sheet.error(&value, format!("{key}= needs Device= beside it"));
+        }
+    }
+    let owner = |key, sheet: &mut Sheet<'_>| {
+        sheet.read("Volume", key, |text| {
+            let good = text.parse::<u32>().is_ok() || name(text).is_ok();
+            if good { Ok(text.to_owned()) } else { Err("expected a name or number of the host") }
+        })
+    };
+    let (user, group) = (owner("User", sheet), owner("Group", sheet));
+    VolumeSpec {
+        name: claimed(sheet, ("Volume", "VolumeName"), stem, "volume", claims),
+        labels: assignments(sheet, ("Volume", "Label"), Bare::Empty),
+        copy: sheet.read("Volume", "Copy", values::boolean).unwrap_or(true),
+        owner: (user.is_some() || group.is_some())
+            .then(|| User { user: user.unwrap_or_else(|| "0".to_owned()), group }),
+        device: device.map(|device| (device, kind, options)),
+        image: image.map(|(image, _)| image).filter(|_| by_image),
+    }
+}
+
+pub(super) fn network(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> NetworkSpec {
+    let flag = |key, sheet: &mut Sheet<'_>| sheet.read("Network", key, values::boolean).unwrap_or(false);
+    let one_of = |key, words: &'static [&'static str], sheet: &mut Sheet<'_>| {
+        sheet.read("Network", key, |text| {
+            if words.contains(&text) { Ok(text.to_owned()) } else { Err(format!("expected {}", words.join(", "))) }
+        })
+    };
+    NetworkSpec {
+        name: claimed(sheet, ("Network", "NetworkName"), stem, "network", claims),
+        driver: one_of("Driver", &["bridge", "macvlan", "ipvlan"], sheet).unwrap_or_else(|| "bridge".to_owned()),
+        ipam_driver: one_of("IPAMDriver", &["host-local", "dhcp", "none"], sheet),
+        subnets: subnets(sheet),
+        interface: sheet.read("Network", "InterfaceName", |text| {
+            name(text).ok().filter(|name| name.len() < 16).ok_or("an interface's name has at most 15 characters")
+        }),
+        internal: flag("Internal", sheet),
+        ipv6: flag("IPv6", sheet),
+        dns: network::each("Network", "DNS", sheet, address),
+        disable_dns: flag("DisableDNS", sheet),
+        delete_on_stop: flag("NetworkDeleteOnStop", sheet),
+        options: assignments(sheet, ("Network", "Options"), Bare::Refused),
+        labels: assignments(sheet, ("Network", "Label"), Bare::Empty),
+    }
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "expected an IP address".to_owned())
+}
+
+/// Gateways and ranges belong to the subnets in their order.
+fn subnets(sheet: &mut Sheet<'_>) -> Vec<(Subnet, Option<IpAddr>, Option<String>)> {
+    let subnets = pairs("Subnet", sheet, subnet);
+    let gateways = pairs("Gateway", sheet, address);
+    let ranges = pairs("IPRange", sheet, |text| range(text).map(|ends| (text.to_owned(), ends)));
+    for (what, rest) in [
+        ("gateways", gateways.get(subnets.len()).map(|(at, _)| at)),
+        ("ranges", ranges.get(subnets.len()).map(|(at, _)| at)),
+    ] {
+        if let Some(at) = rest {
+            sheet.error(at, format!("there are more {what} than subnets; write a Subnet= for it"));
+        }
+    }
+    for (index, (_, subnet)) in subnets.iter().enumerate() {
+        let ends = ranges.get(index).map(|(at, (_, (from, to)))| (at, [*from, *to]));
+        let gateway = gateways.get(index).map(|(at, gateway)| (at, [*gateway; 2]));
+        for (at, addresses) in ends.into_iter().chain(gateway) {
+            if !addresses.iter().all(|address| contains(*subnet, *address)) {
+                sheet.error(at, format!("{} is not inside the subnet {}/{}", at.text, subnet.0, subnet.1));
+            }
+        }
+    }
+    let mut gateways = gateways.into_iter().map(|(_, gateway)| gateway);
+    let mut ranges = ranges.into_iter().map(|(_, (text, _))| text);
+    subnets.into_iter().map(|(_, subnet)| (subnet, gateways.next(), ranges.next())).collect()
+}
+
+fn pairs<T>(key: &'static str, sheet: &mut Sheet<'_>, read: impl Fn(&str) -> Result<T, String>) -> Vec<(Rc<Text>, T)> {
+    let mut all = Vec::new();
+    for value in sheet.all("Network", key) {
+        match read(&value.text) {
+            Ok(one) => all.push((value, one)),
+            Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
+        }
+    }
+    all
+}
+
+fn subnet(text: &str) -> Result<Subnet, String> {
+    const FORM: &str = "expected an address and the length of its prefix, such as 192.0.2.0/24";
+    let (address, length) = text.split_once('/').ok_or(FORM)?;
+    let address: IpAddr = address.parse().map_err(|_| FORM)?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    Ok((address, length.parse().ok().filter(|n| *n <= most).ok_or(FORM)?))
+}
+
+/// A subnet's first and last address, or `first-last`.
+fn range(text: &str) -> Result<(IpAddr, IpAddr), String> {
+    if let Some((from, to)) = text.split_once('-') {
+        let (from, to) = (address(from)?, address(to)?);
+        if from > to || from.is_ipv4() != to.is_ipv4() {
+            return Err("the range ends before it begins".to_owned());
+        }
+        return Ok((from, to));
+    }
+    let (address, _) = subnet(text)?;
+    Ok((address, address))
+}
+
+fn contains((net, length): Subnet, address: IpAddr) -> bool {
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)) << 96,
+        IpAddr::V6(v6) => u128::from(v6),
+    };
+    let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+    net.is_ipv4() == address.is_ipv4() && (bits(net) ^ bits(address)) & mask == 0
+}
+
+pub(super) fn image(path: &Path, sheet: &mut Sheet<'_>) -> ImageSpec {
+    let value = sheet.last("Image", "Image").filter(|value| !value.text.is_empty());
+    let image = match &value {
+        Some(value) if value.text.contains(char::is_whitespace) => {
+            sheet.error(value, "an image's name has no spaces");
+            String::new()
+        }
+        Some(value) => value.text.clone(),
+        None => {
+            if sheet.has_main() {
+                sheet.missing(
+                    path,
+                    "no Image=: write the image's full name, such as Image=docker.io/library/nginx:1.27",
+                );
+            }
+            String::new()
+        }
+    };
+    let tag = sheet.last("Image", "ImageTag").map(|value| value.text.clone());
+    let archive = image.split_once(':').is_some_and(|(transport, _)| {
+        matches!(transport, "docker-archive" | "oci-archive" | "oci" | "dir" | "docker" | "containers-storage")
+    });
+    if let Some(value) = value
+        && !image.is_empty()
+    {
+        if archive && tag.is_none() && !image.starts_with("docker:") {
+            sheet.error(&value, "an archive needs ImageTag= beside it: the name of the image in it");
+        } else if archive {
+            sheet.unavailable(
+                &value,
+                "images of archives are known, not available in this version; write the image's name",
+            );
+        } else if let Err(error) = image.parse::<oci::image::Reference>() {
+            sheet.error(&value, error.to_string());
+        }
+    }
+    let text = |key, sheet: &mut Sheet<'_>| sheet.last("Image", key).map(|value| value.text.clone());
+    ImageSpec {
+        image,
+        tag,
+        pull: sheet.read("Image", "Policy", pull).unwrap_or_default(),
+        all_tags: sheet.read("Image", "AllTags", values::boolean).unwrap_or(false),
+        tls_verify: sheet.read("Image", "TLSVerify", values::boolean).unwrap_or(true),
+        architecture: text("Arch", sheet),
+        os: text("OS", sheet),
+        variant: text("Variant", sheet),
+        auth_file: text("AuthFile", sheet).map(PathBuf::from),
+        cert_dir: text("CertDir", sheet).map(PathBuf::from),
+        credentials: text("Creds", sheet),
+        decryption_key: text("DecryptionKey", sheet),
+        retry: sheet.read("Image", "Retry", health::number).unwrap_or(3),
+        retry_delay: sheet.read("Image", "RetryDelay", health::go_duration),
+    }
+}
+
+pub(super) fn pod(
+    path: &Path,
+    stem: &str,
+    sheet: &mut Sheet<'_>,
+    links: &mut Vec<Link>,
+    claims: &mut Vec<Claim>,
+) -> PodSpec {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let network = network::network("Pod", sheet, links).unwrap_or(Network::Bridge(Vec::new()));
+    let ports = network::ports("Pod", sheet, claims);
+    if network == Network::Host
+        && let Some(value) = sheet.all("Pod", "PublishPort").first()
+    {
+        sheet.error(value, "with Network=host every port is the host's already; leave PublishPort= out");
+    }
+    PodSpec {
+        name: claimed(sheet, ("Pod", "PodName"), stem, "container or pod", claims),
+        network,
+        ports,
+        addresses: network::addresses("Pod", sheet),
+        dns: network::dns("Pod", sheet),
+        hosts: network::hosts("Pod", sheet),
+        hostname: sheet.read("Pod", "HostName", network::hostname),
+        volumes: mounts::volumes("Pod", folder, sheet, links).into_iter().map(|(_, volume)| volume).collect(),
+        shm_size_bytes: sheet.read("Pod", "ShmSize", values::size),
+        stop_timeout: sheet
+            .read("Pod", "StopTimeout", |text| {
+                text.parse().map(Duration::from_secs).map_err(|_| "expected a number of seconds, without a unit")
+            })
+            .unwrap_or(Duration::from_secs(10)),
+        user_namespace: namespaces::user_namespace("Pod", sheet),
+        labels: assignments(sheet, ("Pod", "Label"), Bare::Empty),
+        stop_when_empty: sheet
+            .read("Pod", "ExitPolicy", |text| match text {
+                "stop" => Ok(true),
+                "continue" => Ok(false),
+                _ => Err("expected stop or continue"),
+            })
+            .unwrap_or(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_and_what_lies_inside() {
+        let net = subnet("192.0.2.0/24").unwrap();
+        assert!(contains(net, "192.0.2.7".parse().unwrap()) && !contains(net, "192.0.3.7".parse().unwrap()));
+        assert!(contains(subnet("2001:db8::/32").unwrap(), "2001:db8:1::".parse().unwrap()));
+        assert!(contains(subnet("0.0.0.0/0").unwrap(), "9.9.9.9".parse().unwrap()));
+        assert!(!contains(net, "::1".parse().unwrap()));
+        assert!(["192.0.2.0", "192.0.2.0/33", "x/8", "::/129"].iter().all(|t| subnet(t).is_err()));
+        assert!(range("10.0.0.5-10.0.0.9").is_ok() && range("10.0.0.9-10.0.0.5").is_err() && range("a-b").is_err());
+    }
+}

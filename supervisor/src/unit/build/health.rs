@@ -1,0 +1,154 @@
+//! `Health…=`, `Notify=`, `ReloadCmd=`, `ReloadSignal=`.
+
+use std::time::Duration;
+
+use super::command;
+use crate::unit::{Health, HealthAction, Notify, Reload, sheet::Sheet, values};
+
+/// podman-run(1): every 30 s, 30 s long, three times.
+const USUAL: Duration = Duration::from_secs(30);
+
+/// The check, and the one that runs before it until it has succeeded.
+pub(super) fn health(sheet: &mut Sheet<'_>) -> (Option<Health>, Option<Health>) {
+    let usual = Health {
+        command: Vec::new(),
+        interval: interval(sheet, "HealthInterval"),
+        timeout: sheet.read("Container", "HealthTimeout", go_duration).unwrap_or(USUAL),
+        retries: sheet.read("Container", "HealthRetries", positive).unwrap_or(3),
+        start_period: sheet.read("Container", "HealthStartPeriod", go_duration).unwrap_or_default(),
+        successes: 1,
+        on_failure: sheet.read("Container", "HealthOnFailure", action).unwrap_or_default(),
+    };
+    let startup = Health {
+        command: Vec::new(),
+        interval: interval(sheet, "HealthStartupInterval"),
+        timeout: sheet.read("Container", "HealthStartupTimeout", go_duration).unwrap_or(USUAL),
+        // Zero: it may fail for as long as it likes.
+        retries: sheet.read("Container", "HealthStartupRetries", number).unwrap_or(0),
+        start_period: Duration::ZERO,
+        successes: sheet.read("Container", "HealthStartupSuccess", number).unwrap_or(0).max(1),
+        on_failure: usual.on_failure,
+    };
+    let (command, first) = (test(sheet, "HealthCmd"), test(sheet, "HealthStartupCmd"));
+    if first.is_some()
+        && command.is_none()
+        && let Some(value) = sheet.last("Container", "HealthStartupCmd")
+    {
+        sheet.error(&value, "HealthStartupCmd= needs HealthCmd= beside it, which follows it");
+    }
+    (command.map(|command| Health { command, ..usual }), first.map(|command| Health { command, ..startup }))
+}
+
+/// A JSON list, `CMD …`, `CMD-SHELL …`, `none`, or what a shell is to run.
+fn test(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Vec<String>> {
+    let value = sheet.last("Container", key)?;
+    let shell = |text: &str| Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()]);
+    let text = value.text.as_str();
+    if text.starts_with('[') {
+        let list = serde_json::from_str::<Vec<String>>(text).unwrap_or_default();
+        return match list.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+            Some(("CMD", rest)) if !rest.is_empty() => Some(rest.to_vec()),
+            Some(("CMD-SHELL", [command])) => shell(command),
+            Some(("NONE", [])) => None,
+            Some((first, _)) if !matches!(first, "CMD" | "CMD-SHELL" | "NONE") => Some(list),
+            _ => {
+                sheet.error(&value, format!(r#"not a JSON list of words; write {key}=["/bin/check", "argument"]"#));
+                None
+            }
+        };
+    }
+    match text.split_once(char::is_whitespace) {
+        None if text.eq_ignore_ascii_case("none") => None,
+        Some(("CMD-SHELL", command)) => shell(command),
+        Some(("CMD", command)) => Some(command.split_whitespace().map(str::to_owned).collect()),
+        _ => shell(text),
+    }
+}
+
+fn interval(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Duration> {
+    let read = sheet.read("Container", key, |text| match text {
+        "disable" => Ok(None),
+        _ => go_duration(text).map(Some),
+    });
+    match read {
+        Some(Some(Duration::ZERO)) => {
+            if let Some(value) = sheet.last("Container", key) {
+                sheet.error(
+                    &value,
+                    format!("{key}={}: nothing can be checked all the time; disable says never", value.text),
+                );
+            }
+            None
+        }
+        read => read.unwrap_or(Some(USUAL)),
+    }
+}
+
+/// Go's durations, as podman takes them: never without a unit, and none longer than an hour.
+pub(super) fn go_duration(text: &str) -> Result<Duration, &'static str> {
+    const FORM: &str = "expected a time span with a unit, such as 30s, 1m30s or 500ms";
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let spaced = text.contains(char::is_whitespace) || !text.ends_with(|c: char| c.is_ascii_alphabetic());
+    let units = text.split(|c: char| c.is_ascii_digit() || c == '.').filter(|unit| !unit.is_empty());
+    if spaced || !units.into_iter().all(|unit| matches!(unit, "h" | "m" | "s" | "ms" | "us" | "µs")) {
+        return Err(FORM);
+    }
+    values::span(text).ok().flatten().ok_or(FORM)
+}
+
+fn positive(text: &str) -> Result<u32, &'static str> {
+    text.parse().ok().filter(|n| *n > 0).ok_or("expected a number above 0")
+}
+
+pub(super) fn number(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| "expected a number")
+}
+
+fn action(text: &str) -> Result<HealthAction, &'static str> {
+    Ok(match text {
+        "none" => HealthAction::None,
+        "kill" => HealthAction::Kill,
+        "restart" => HealthAction::Restart,
+        "stop" => HealthAction::Stop,
+        _ => return Err("expected none, kill, restart or stop"),
+    })
+}
+
+pub(super) fn notify(sheet: &mut Sheet<'_>) -> Notify {
+    let read = sheet.read("Container", "Notify", |text| {
+        if text.eq_ignore_ascii_case("healthy") {
+            return Ok(Notify::Healthy);
+        }
+        let said = values::boolean(text).map_err(|_| "expected yes, no or healthy")?;
+        Ok::<_, &str>(if said { Notify::Container } else { Notify::Runtime })
+    });
+    read.unwrap_or_default()
+}
+
+pub(super) fn reload(sheet: &mut Sheet<'_>) -> Option<Reload> {
+    let signal = sheet.read("Container", "ReloadSignal", values::signal);
+    let command = command::words(sheet, "ReloadCmd");
+    if signal.is_some()
+        && !command.is_empty()
+        && let Some(value) = sheet.last("Container", "ReloadSignal")
+    {
+        sheet.error(&value, "ReloadCmd= and ReloadSignal= exclude each other");
+    }
+    signal.map(Reload::Signal).or((!command.is_empty()).then_some(Reload::Command(command)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        assert_eq!(
+            [go_duration("1m33s"), go_duration("500ms")],
+            [Ok(Duration::from_secs(93)), Ok(Duration::from_millis(500))]
+        );
+        assert!(["", "30", "1 s", "1d", "5min", "s", "1.5"].iter().all(|t| go_duration(t).is_err()));
+    }
+}

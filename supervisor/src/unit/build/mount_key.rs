@@ -1,0 +1,278 @@
+//! `Mount=`: podman-run(1)'s `--mount`, read into the same volumes and file systems as `Volume=` and `Tmpfs=`.
+
+use std::path::Path;
+
+use super::{Link, links, mounts};
+use crate::unit::{
+    Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::nearest, sheet::Sheet, values, words::Word,
+};
+
+enum Mounted {
+    Volume(Volume),
+    Tmpfs(Tmpfs),
+}
+
+pub(super) fn mounts(
+    folder: &Path,
+    sheet: &mut Sheet<'_>,
+    volumes: &mut Vec<Volume>,
+    tmpfs: &mut Vec<Tmpfs>,
+    all_links: &mut Vec<Link>,
+) {
+    for (value, word) in sheet.all_words("Container", "Mount") {
+        let mounted = match mount(folder, &word) {
+            Ok(mounted) => mounted,
+            Err(text) => {
+                sheet.error_at(&value, &word, format!("Mount={}: {text}", word.text));
+                continue;
+            }
+        };
+        let to = match &mounted {
+            Mounted::Volume(volume) => &volume.destination,
+            Mounted::Tmpfs(tmpfs) => &tmpfs.destination,
+        };
+        if volumes.iter().any(|v| v.destination == *to) || tmpfs.iter().any(|t| t.destination == *to) {
+            sheet.error_at(&value, &word, format!("{to} is mounted already"));
+            continue;
+        }
+        if let Mounted::Volume(Volume { source: VolumeSource::Named(name), .. }) = &mounted
+            && name.ends_with(".volume")
+            && let Some(at) = value.text[word.range.clone()].find(name.as_str())
+        {
+            let start = word.range.start + at;
+            all_links.push(links::uses(&value, start..start + name.len(), Kind::Volume, "Mount"));
+        }
+        match mounted {
+            Mounted::Volume(volume) => volumes.push(volume),
+            Mounted::Tmpfs(one) => tmpfs.push(one),
+        }
+    }
+}
+
+const KEYS: [&str; 24] = [
+    "type",
+    "source",
+    "src",
+    "destination",
+    "dst",
+    "target",
+    "ro",
+    "readonly",
+    "rw",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "bind-propagation",
+    "bind-nonrecursive",
+    "relabel",
+    "tmpfs-size",
+    "tmpfs-mode",
+    "uid",
+    "gid",
+    "mode",
+    "max",
+];
+
+fn mount(folder: &Path, word: &Word) -> Result<Mounted, String> {
+    let options = fields(&word.text)?;
+    let kind = options.iter().find(|(key, _)| key == "type").map_or("volume", |(_, value)| value.as_str());
+    match kind {
+        "bind" | "volume" | "tmpfs" | "ramfs" | "devpts" => {}
+        "image" | "glob" | "artifact" => return Err(format!("type={kind} is known, not available in this version")),
+        _ => {
+            return Err(format!("type={kind} is no type of a mount; bind, volume, tmpfs, ramfs and devpts are"));
+        }
+    }
+    let find =
+        |names: &[&str]| options.iter().rev().find(|(key, _)| names.contains(&key.as_str())).map(|(_, v)| v.as_str());
+    let source = find(&["source", "src"]);
+    let to = find(&["destination", "dst", "target"]).ok_or("no destination=: where in the container?")?;
+    if kind == "devpts" || kind == "tmpfs" || kind == "ramfs" {
+        if source.is_some() {
+            return Err(format!("type={kind} has no source"));
+        }
+        return own(kind, to, &options).map(Mounted::Tmpfs);
+    }
+    let from = match source {
+        Some("") => return Err("source= is empty".to_owned()),
+        None if kind == "bind" => return Err("type=bind needs source=, a path of the host".to_owned()),
+        None => VolumeSource::Anonymous,
+        Some(text) => mounts::source(folder, text)?,
+    };
+    match (&from, kind) {
+        (VolumeSource::Host(_), "volume") => {
+            return Err("type=volume takes a volume's name; write type=bind".to_owned());
+        }
+        (VolumeSource::Named(_), "bind") => {
+            return Err("type=bind takes a path of the host; write type=volume".to_owned());
+        }
+        _ => {}
+    }
+    let mut volume = mounts::usual(from, mounts::target(to)?);
+    for (key, value) in &options {
+        let on = || value.is_empty() || values::boolean(value) == Ok(true);
+        match key.as_str() {
+            "type" | "source" | "src" | "destination" | "dst" | "target" => {}
+            "ro" | "readonly" => volume.read_only = on(),
+            "rw" => volume.read_only = !on(),
+            "bind-propagation" => mounts::apply(&mut volume, value)?,
+            "bind-nonrecursive" => volume.not_recursive = on(),
+            // SELinux labels, and there is no SELinux.
+            "relabel" if matches!(value.as_str(), "shared" | "private") => {}
+            "suid" | "nosuid" | "dev" | "nodev" | "exec" | "noexec" if value.is_empty() => {
+                mounts::apply(&mut volume, key)?;
+            }
+            "U" | "chown" | "idmap" | "subpath" | "volume-subpath" | "no-dereference" | "consistency"
+            | "volume-opt" => {
+                return Err(format!("the option {key} is known, not available in this version"));
+            }
+            _ => return Err(unknown(key)),
+        }
+    }
+    mounts::check(&mut volume)?;
+    Ok(Mounted::Volume(volume))
+}
+
+fn own(kind: &str, to: &str, options: &[(String, String)]) -> Result<Tmpfs, String> {
+    let (kind, allowed): (TmpfsKind, &[&str]) = match kind {
+        "tmpfs" => (
+            TmpfsKind::Tmpfs,
+            &[
+                "tmpfs-size",
+                "tmpfs-mode",
+                "ro",
+                "readonly",
+                "rw",
+                "nosuid",
+                "suid",
+                "nodev",
+                "dev",
+                "noexec",
+                "exec",
+                "tmpcopyup",
+                "notmpcopyup",
+            ],
+        ),
+        "ramfs" => (
+            TmpfsKind::Ramfs,
+            &["tmpfs-mode", "mode", "ro", "readonly", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec"],
+        ),
+        _ => (TmpfsKind::Devpts, &["uid", "gid", "mode", "max"]),
+    };
+    let mut text = Vec::new();
+    for (key, value) in options {
+        match key.as_str() {
+            "type" | "destination" | "dst" | "target" => {}
+            _ if !allowed.contains(&key.as_str()) => return Err(unknown(key)),
+            "tmpfs-size" => text.push(format!("size={value}")),
+            "tmpfs-mode" | "mode" => text.push(format!("mode={value}")),
+            "readonly" | "ro" if value.is_empty() || values::boolean(value) == Ok(true) => text.push("ro".to_owned()),
+            "readonly" | "ro" => {}
+            "uid" | "gid" | "max" => {
+                value.parse::<u32>().map_err(|_| format!("{key}={value} is not a number"))?;
+                text.push(format!("{key}={value}"));
+            }
+            _ => text.push(key.clone()),
+        }
+    }
+    if kind != TmpfsKind::Devpts {
+        let options = mounts::tmpfs_options(&text.join(","))?;
+        return Ok(Tmpfs { kind, destination: mounts::target(to)?, options });
+    }
+    if let Some(mode) = text.iter().find_map(|o| o.strip_prefix("mode="))
+        && u32::from_str_radix(mode, 8).is_err()
+    {
+        return Err(format!("mode={mode} is not octal"));
+    }
+    Ok(Tmpfs { kind, destination: mounts::destination(to)?, options: text })
+}
+
+fn unknown(key: &str) -> String {
+    let near = nearest(key, KEYS.into_iter()).map_or(String::new(), |near| format!("; did you mean {near}?"));
+    format!("unknown option {key}{near}")
+}
+
+/// Comma-separated values, where quotes hold commas together and a doubled quote is one.
+fn fields(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '"' if quoted && rest.peek() == Some(&'"') => {
+                rest.next();
+                if let Some(field) = fields.last_mut() {
+                    field.push('"');
+                };
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            _ => {
+                if let Some(field) = fields.last_mut() {
+                    field.push(c);
+                }
+            }
+        }
+    }
+    if quoted {
+        return Err("a quote is never closed".to_owned());
+    }
+    let pair = |field: String| match field.split_once('=') {
+        Some((key, value)) => (key.trim().to_owned(), value.to_owned()),
+        None => (field.trim().to_owned(), String::new()),
+    };
+    Ok(fields.into_iter().map(pair).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Mounted, String> {
+        mount(Path::new("/etc/containers.d"), &Word { text: text.to_owned(), range: 0..text.len() })
+    }
+
+    #[test]
+    fn each_type_becomes_what_the_other_keys_make() {
+        let Ok(Mounted::Volume(bind)) = read("type=bind,src=./x,dst=/y,ro,bind-propagation=rslave,noexec") else {
+            panic!()
+        };
+        assert_eq!(
+            (bind.source, bind.read_only, bind.noexec),
+            (VolumeSource::Host("/etc/containers.d/x".into()), true, true)
+        );
+        let Ok(Mounted::Volume(named)) = read("type=volume,source=data.volume,destination=/d") else { panic!() };
+        assert_eq!((named.source, named.copy_up), (VolumeSource::Named("data.volume".into()), true));
+        let Ok(Mounted::Volume(anonymous)) = read("destination=/d,readonly=false") else { panic!() };
+        assert_eq!((anonymous.source, anonymous.read_only), (VolumeSource::Anonymous, false));
+        let Ok(Mounted::Tmpfs(tmpfs)) = read("type=tmpfs,tmpfs-size=512M,tmpfs-mode=1777,destination=/t") else {
+            panic!()
+        };
+        assert_eq!((tmpfs.kind, tmpfs.options.join(",")), (TmpfsKind::Tmpfs, "size=512M,mode=1777".into()));
+        let Ok(Mounted::Tmpfs(pts)) = read("type=devpts,destination=/dev/pts,mode=620") else { panic!() };
+        assert_eq!(pts.kind, TmpfsKind::Devpts);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, words) in [
+            ("type=bind,dst=/y", "needs source="),
+            ("type=bind,src=/x", "no destination="),
+            ("type=foo,dst=/y", "no type of a mount"),
+            ("type=image,src=x,dst=/y", "not available"),
+            ("type=bind,src=data,dst=/y", "write type=volume"),
+            ("type=volume,src=/x,dst=/y", "write type=bind"),
+            ("type=tmpfs,src=/x,dst=/y", "has no source"),
+            ("type=bind,src=/x,dst=/y,noexce", "did you mean noexec?"),
+            ("type=bind,src=/x,dst=/proc/sys", "below /proc"),
+            ("type=bind,src=\"/x,dst=/y", "never closed"),
+            ("type=bind,src=,dst=/y", "is empty"),
+        ] {
+            let Err(shown) = read(text) else { panic!("{text}") };
+            assert!(shown.contains(words), "{text}: {shown}");
+        }
+    }
+}

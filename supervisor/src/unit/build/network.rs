@@ -1,0 +1,343 @@
+//! `Network=`, `PublishPort=`, `ExposeHostPort=`, `IP=`, `NetworkAlias=`, `DNS…=`, `AddHost=`, of containers and of pods.
+
+use std::{net::IpAddr, rc::Rc};
+
+use super::{Claim, Link, links, name};
+use crate::unit::{
+    Addresses, Attachment, Dns, Network, Port, Protocol, UnitName, kind::Kind, sheet::Sheet, text::Text, words::Word,
+};
+
+const CHOICES: &str = "write Network=host or Network=none";
+
+/// `links` gets what is named by its file. `None`: nothing is said.
+pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Option<Network> {
+    let mut chosen: Option<Network> = None;
+    let mut wrong = false;
+    for value in sheet.all(section, "Network") {
+        let (mode, options) = value.text.split_once(':').map_or((value.text.as_str(), None), |(m, o)| (m, Some(o)));
+        let found = match mode {
+            "host" => Network::Host,
+            "none" => Network::None,
+            _ if mode.ends_with(".container") && section == "Container" => {
+                if options.is_some() {
+                    sheet.error(&value, "another container's network takes no options");
+                }
+                links.push(links::uses(&value, 0..mode.len(), Kind::Container, "Network"));
+                match UnitName::parse(mode) {
+                    Ok(name) => Network::Container(name),
+                    Err(error) => {
+                        sheet.error(&value, format!("Network={mode}: {error}"));
+                        wrong = true;
+                        continue;
+                    }
+                }
+            }
+            "container" => {
+                sheet.error(&value, "write the other container's file, such as Network=web.container");
+                wrong = true;
+                continue;
+            }
+            "pasta" | "slirp4netns" => {
+                sheet.error(
+                    &value,
+                    format!("{mode} is for users' own podman, which this system does not have; {CHOICES}"),
+                );
+                wrong = true;
+                continue;
+            }
+            "ns" => {
+                sheet.error(&value, format!("the host has no network namespaces of its own; {CHOICES}"));
+                wrong = true;
+                continue;
+            }
+            _ => {
+                let network = match mode {
+                    "bridge" | "private" | "" => None,
+                    _ if mode.ends_with(".network") => {
+                        links.push(links::uses(&value, 0..mode.len(), Kind::Network, "Network"));
+                        Some(mode.to_owned())
+                    }
+                    _ => match name(mode) {
+                        Ok(name) => Some(name),
+                        Err(text) => {
+                            sheet.error(&value, format!("Network={mode}: {text}"));
+                            wrong = true;
+                            continue;
+                        }
+                    },
+                };
+                match attachment(network, options.unwrap_or("")) {
+                    Ok(attachment) => Network::Bridge(vec![attachment]),
+                    Err(text) => {
+                        sheet.error(&value, format!("Network={}: {text}", value.text));
+                        wrong = true;
+                        continue;
+                    }
+                }
+            }
+        };
+        if matches!(found, Network::Host | Network::None) && options.is_some() {
+            sheet.error(&value, format!("Network={mode} takes no options"));
+        }
+        let what = match &found {
+            Network::Bridge(list)
+                if list.iter().any(|a| a.network.as_ref().is_some_and(|n| n.ends_with(".network"))) =>
+            {
+                "networks of .network files are"
+            }
+            Network::Bridge(list) if list.iter().any(|a| a.network.is_some()) => "networks by name are",
+            Network::Bridge(_) => "bridge networks are",
+            Network::Container(_) => "another container's network is",
+            Network::Host | Network::None => "",
+        };
+        if !what.is_empty() && section == "Container" {
+            let text = format!("Network={}: {what} known, not available in this version; {CHOICES}", value.text);
+            sheet.unavailable(&value, text);
+        }
+        chosen = match (chosen, found) {
+            (None, found) => Some(found),
+            (Some(Network::Bridge(mut all)), Network::Bridge(more)) => {
+                all.extend(more);
+                Some(Network::Bridge(all))
+            }
+            (Some(before), found) if before == found => Some(found),
+            (Some(before), _) => {
+                sheet.error(&value, "only bridge networks can be combined with another Network=");
+                Some(before)
+            }
+        };
+    }
+    // What is written wrongly is not missing as well.
+    chosen.or(wrong.then_some(Network::None))
+}
+
+/// `ip=…,mac=…,alias=…` of podman-run(1).
+fn attachment(network: Option<String>, options: &str) -> Result<Attachment, String> {
+    let mut all = Attachment { network, ..Attachment::default() };
+    for option in options.split(',').filter(|o| !o.is_empty()) {
+        let (key, value) = option.split_once('=').ok_or_else(|| format!("{option} has no value"))?;
+        let wrong = |what: &str| format!("{value} is not {what}");
+        match key {
+            "ip" => all.ip = Some(value.parse().map_err(|_| wrong("an IPv4 address"))?),
+            "ip6" => all.ip6 = Some(value.parse().map_err(|_| wrong("an IPv6 address"))?),
+            "mac" => {
+                let bytes: Vec<&str> = value.split([':', '-']).collect();
+                let byte = |b: &str| b.len() == 2 && u8::from_str_radix(b, 16).is_ok();
+                if bytes.len() != 6 || !bytes.iter().copied().all(byte) {
+                    return Err(wrong("a MAC address"));
+                }
+                all.mac = Some(bytes.join(":").to_ascii_lowercase());
+            }
+            "alias" => all.aliases.push(name(value)?),
+            "interface_name" if value.len() < 16 => all.interface = Some(name(value)?),
+            "interface_name" => return Err("an interface's name has at most 15 characters".to_owned()),
+            _ => return Err(format!("unknown option {key}; ip, ip6, mac, alias and interface_name are known")),
+        }
+    }
+    Ok(all)
+}
+
+pub(super) fn ports(section: &'static str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> Vec<Port> {
+    let mut ports = Vec::new();
+    for value in sheet.all(section, "PublishPort") {
+        match port(&value.text) {
+            Ok(port) => {
+                claims.push(Claim::Port { port: port.clone(), at: Rc::clone(&value) });
+                ports.push(port);
+            }
+            Err(text) => sheet.error(&value, format!("PublishPort={}: {text}", value.text)),
+        }
+    }
+    ports
+}
+
+/// `[[ip:][hostPort]:]containerPort[/protocol]`; either port may be a range.
+fn port(text: &str) -> Result<Port, String> {
+    let (ports, protocol) = protocol(text)?;
+    let (rest, container) = ports.rsplit_once(':').map_or((None, ports), |(rest, port)| (Some(rest), port));
+    let (address, host) = match rest {
+        None => (None, ""),
+        // The address of IPv6 stands in brackets, and so has colons of its own.
+        Some(rest) => match rest.rsplit_once(':') {
+            Some((address, host)) if !rest.ends_with(']') => (Some(address), host),
+            _ if rest.starts_with('[') => {
+                return Err("a host port, or nothing and a colon, follows the address".to_owned());
+            }
+            _ => (None, rest),
+        },
+    };
+    let host_ip = match address.map(|a| a.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(a)) {
+        None | Some("") => None,
+        Some(address) => Some(address.parse::<IpAddr>().map_err(|_| format!("{address} is not an IP address"))?),
+    };
+    let (first, last) = range(container)?;
+    let count = last - first + 1;
+    let host = match host {
+        "" => None,
+        _ => {
+            let (from, to) = range(host)?;
+            if to - from + 1 != count {
+                return Err("the ranges of host and container are not equally long".to_owned());
+            }
+            Some(from)
+        }
+    };
+    Ok(Port { host_ip, host, container: first, count, protocol })
+}
+
+fn protocol(text: &str) -> Result<(&str, Protocol), String> {
+    Ok(match text.split_once('/') {
+        None => (text, Protocol::Tcp),
+        Some((ports, "tcp")) => (ports, Protocol::Tcp),
+        Some((ports, "udp")) => (ports, Protocol::Udp),
+        Some((ports, "sctp")) => (ports, Protocol::Sctp),
+        Some((_, other)) => return Err(format!("{other} is no protocol; tcp, udp and sctp are")),
+    })
+}
+
+fn range(text: &str) -> Result<(u16, u16), String> {
+    let number = |text: &str| {
+        let good = text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u16>()
+            .ok()
+            .filter(|n| good && *n > 0)
+            .ok_or_else(|| format!("{text:?} is not a port from 1 to 65535"))
+    };
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let (from, to) = (number(from)?, number(to)?);
+    if from > to { Err("the range ends before it begins".to_owned()) } else { Ok((from, to)) }
+}
+
+pub(super) fn exposed(sheet: &mut Sheet<'_>) -> Vec<(u16, u16, Protocol)> {
+    let mut ports = Vec::new();
+    for value in sheet.all("Container", "ExposeHostPort") {
+        let read =
+            protocol(&value.text).and_then(|(ports, protocol)| range(ports).map(|(from, to)| (from, to, protocol)));
+        match read {
+            Ok(port) => ports.push(port),
+            Err(text) => sheet.error(&value, format!("ExposeHostPort={}: {text}", value.text)),
+        }
+    }
+    ports
+}
+
+pub(super) fn addresses(section: &'static str, sheet: &mut Sheet<'_>) -> Addresses {
+    let ip = sheet.read(section, "IP", |text| text.parse().map_err(|_| "expected an IPv4 address"));
+    let ip6 = sheet.read(section, "IP6", |text| text.parse().map_err(|_| "expected an IPv6 address"));
+    let aliases = each(section, "NetworkAlias", sheet, |text| name(text).map_err(str::to_owned));
+    Addresses { ip, ip6, aliases }
+}
+
+/// Every value of a key in its own language; mistakes are reported.
+pub(super) fn each<T>(
+    section: &'static str,
+    key: &'static str,
+    sheet: &mut Sheet<'_>,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Vec<T> {
+    let mut all = Vec::new();
+    for value in sheet.all(section, key) {
+        match read(value.text.trim_matches('"')) {
+            Ok(one) => all.push(one),
+            Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
+        }
+    }
+    all
+}
+
+pub(super) fn dns(section: &'static str, sheet: &mut Sheet<'_>) -> Dns {
+    let servers = each(section, "DNS", sheet, |text| match text {
+        "none" => Ok(None),
+        _ => text.parse::<IpAddr>().map(Some).map_err(|_| "expected an IP address, or none".to_owned()),
+    });
+    let none = servers.contains(&None);
+    if none && servers.len() > 1 {
+        for value in sheet.all(section, "DNS").iter().filter(|value| value.text == "none") {
+            sheet.error(value, "DNS=none stands alone");
+        }
+    }
+    let word = |text: &str| {
+        if text.contains(char::is_whitespace) { Err("expected one word".to_owned()) } else { Ok(text.to_owned()) }
+    };
+    Dns {
+        none,
+        servers: servers.into_iter().flatten().collect(),
+        options: each(section, "DNSOption", sheet, word),
+        search: each(section, "DNSSearch", sheet, word),
+    }
+}
+
+/// What sethostname(2) and the resolver both take.
+pub(super) fn hostname(text: &str) -> Result<String, &'static str> {
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    if text.len() <= 64 && text.split('.').all(label) {
+        Ok(text.to_owned())
+    } else {
+        Err("a host name has letters, digits, - and ., and at most 64 of them")
+    }
+}
+
+pub(super) fn hosts(section: &'static str, sheet: &mut Sheet<'_>) -> Vec<(String, IpAddr)> {
+    let mut hosts = Vec::new();
+    for value in sheet.all(section, "AddHost") {
+        let plain = Text::trimmed(&value);
+        let text = plain.text.trim_matches('"');
+        let word = Word { text: text.to_owned(), range: value.whole() };
+        match text.split_once(':') {
+            Some((_, "host-gateway")) => {
+                sheet.unavailable(&value, "host-gateway is known, not available in this version; write the address");
+            }
+            Some((names, address)) => match address.trim_start_matches('[').trim_end_matches(']').parse() {
+                // Podman takes several names with semicolons between them.
+                Ok(address) => {
+                    for name in names.split(';') {
+                        match hostname(name) {
+                            Ok(name) => hosts.push((name, address)),
+                            Err(text) => sheet.error_at(&value, &word, format!("AddHost={}: {text}", value.text)),
+                        }
+                    }
+                }
+                Err(_) => sheet.error_at(
+                    &value,
+                    &word,
+                    format!("{address} is not an IP address; write AddHost=name:192.0.2.1"),
+                ),
+            },
+            None => sheet.error_at(&value, &word, "expected a name and an address, such as AddHost=db:192.0.2.1"),
+        }
+    }
+    hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_port() {
+        let one = |text: &str| port(text).map(|p| (p.host_ip.map(|ip| ip.to_string()), p.host, p.container, p.count));
+        assert_eq!(one("80"), Ok((None, None, 80, 1)));
+        assert_eq!(one("8080:80"), Ok((None, Some(8080), 80, 1)));
+        assert_eq!(one("127.0.0.1:8080:80"), Ok((Some("127.0.0.1".into()), Some(8080), 80, 1)));
+        assert_eq!(one("127.0.0.1::80"), Ok((Some("127.0.0.1".into()), None, 80, 1)));
+        assert_eq!(one("[::1]:8080:80"), Ok((Some("::1".into()), Some(8080), 80, 1)));
+        assert_eq!(one(":80"), Ok((None, None, 80, 1)));
+        assert_eq!(one("50-59:150-159/udp"), Ok((None, Some(50), 150, 10)));
+        for wrong in ["", "0", "70000", "a", "1-2:3", "2-1", "1:2:3:4", "80/icmp", "[::1]:80", "x:1:2", "-80", "+80"] {
+            assert!(port(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn options_of_a_network() {
+        let all = attachment(None, "ip=10.0.0.2,mac=aa:BB:cc:dd:ee:ff,alias=a,alias=b,interface_name=eth1").unwrap();
+        assert_eq!((all.mac.as_deref(), all.aliases.len()), (Some("aa:bb:cc:dd:ee:ff"), 2));
+        assert!(["ip=x", "mac=1", "foo=1", "ip", "ip6=1.2.3.4"].iter().all(|o| attachment(None, o).is_err()));
+    }
+}

@@ -1,0 +1,139 @@
+//! Limits in `[Service]`: systemd.resource-control(5) for the container's cgroup, systemd.exec(5)'s `Limit…=` for its processes.
+
+use std::time::Duration;
+
+use crate::unit::{Amount, CpuQuota, CpuWeight, OomPolicy, Resources, Ulimit, cpus, sheet::Sheet, values};
+
+pub(super) fn resources(sheet: &mut Sheet<'_>) -> Resources {
+    let memory = |sheet: &mut Sheet<'_>, key| sheet.read("Service", key, values::amount);
+    let bound = |sheet: &mut Sheet<'_>, key, count: fn(&str) -> Result<u64, &'static str>| {
+        sheet.read("Service", key, |text| match values::amount_of(text, count) {
+            Ok(Amount::Is(0) | Amount::Share(0)) => Err("nothing runs within a limit of 0"),
+            read => read,
+        })
+    };
+    let weight = |text: &str| text.parse().ok().filter(|n| (1..=10_000).contains(n));
+    let period = sheet.read("Service", "CPUQuotaPeriodSec", |text| match values::finite(text)? {
+        period if (1..=1000).contains(&period.as_millis()) => Ok(period),
+        _ => Err("the kernel takes periods from 1ms to 1s"),
+    });
+    let share = sheet.read("Service", "CPUQuota", |text| match values::percent(text)? {
+        0 => Err("nothing runs within a limit of 0"),
+        share => Ok(share),
+    });
+    Resources {
+        memory_min: memory(sheet, "MemoryMin"),
+        memory_low: memory(sheet, "MemoryLow"),
+        memory_high: bound(sheet, "MemoryHigh", values::size),
+        memory_max: bound(sheet, "MemoryMax", values::size),
+        memory_swap_max: memory(sheet, "MemorySwapMax"),
+        memory_zswap_max: memory(sheet, "MemoryZSwapMax"),
+        memory_zswap_writeback: sheet.read("Service", "MemoryZSwapWriteback", values::boolean),
+        tasks_max: bound(sheet, "TasksMax", |text| text.parse().map_err(|_| values::AMOUNT)),
+        cpu_weight: sheet.read("Service", "CPUWeight", |text| match text {
+            "idle" => Ok(CpuWeight::Idle),
+            _ => weight(text).map(CpuWeight::Weight).ok_or("expected a weight from 1 to 10000, 100 is usual, or idle"),
+        }),
+        cpu_quota: share.map(|share| CpuQuota { share, period: period.unwrap_or(Duration::from_millis(100)) }),
+        allowed_cpus: sheet.read("Service", "AllowedCPUs", cpus::read),
+        allowed_memory_nodes: sheet.read("Service", "AllowedMemoryNodes", cpus::read),
+        io_weight: sheet
+            .read("Service", "IOWeight", |text| weight(text).ok_or("expected a weight from 1 to 10000, 100 is usual")),
+        oom_policy: sheet.read("Service", "OOMPolicy", |text| match text {
+            "continue" => Ok(OomPolicy::Continue),
+            "stop" => Ok(OomPolicy::Stop),
+            "kill" => Ok(OomPolicy::Kill),
+            _ => Err("expected continue, stop or kill"),
+        }),
+        limits: limits(sheet),
+    }
+}
+
+pub(super) fn oom_score(text: &str) -> Result<i32, &'static str> {
+    text.parse().ok().filter(|n| (-1000..=1000).contains(n)).ok_or("expected a number from -1000 to 1000")
+}
+
+/// What the numbers of a limit count.
+#[derive(Clone, Copy)]
+enum Counts {
+    Things,
+    Bytes,
+    Seconds,
+    Microseconds,
+    Niceness,
+}
+
+const LIMITS: [(&str, &str, Counts); 16] = [
+    ("LimitAS", "RLIMIT_AS", Counts::Bytes),
+    ("LimitCORE", "RLIMIT_CORE", Counts::Bytes),
+    ("LimitCPU", "RLIMIT_CPU", Counts::Seconds),
+    ("LimitDATA", "RLIMIT_DATA", Counts::Bytes),
+    ("LimitFSIZE", "RLIMIT_FSIZE", Counts::Bytes),
+    ("LimitLOCKS", "RLIMIT_LOCKS", Counts::Things),
+    ("LimitMEMLOCK", "RLIMIT_MEMLOCK", Counts::Bytes),
+    ("LimitMSGQUEUE", "RLIMIT_MSGQUEUE", Counts::Bytes),
+    ("LimitNICE", "RLIMIT_NICE", Counts::Niceness),
+    ("LimitNOFILE", "RLIMIT_NOFILE", Counts::Things),
+    ("LimitNPROC", "RLIMIT_NPROC", Counts::Things),
+    ("LimitRSS", "RLIMIT_RSS", Counts::Bytes),
+    ("LimitRTPRIO", "RLIMIT_RTPRIO", Counts::Things),
+    ("LimitRTTIME", "RLIMIT_RTTIME", Counts::Microseconds),
+    ("LimitSIGPENDING", "RLIMIT_SIGPENDING", Counts::Things),
+    ("LimitSTACK", "RLIMIT_STACK", Counts::Bytes),
+];
+
+fn limits(sheet: &mut Sheet<'_>) -> Vec<Ulimit> {
+    let mut all = Vec::new();
+    for (key, kind, counts) in LIMITS {
+        let read = sheet.read("Service", key, |text| {
+            let (soft, hard) = text.split_once(':').unwrap_or((text, text));
+            let (soft, hard) = (limit(soft, counts)?, limit(hard, counts)?);
+            if soft > hard { Err("the soft limit is larger than the hard one") } else { Ok((soft, hard)) }
+        });
+        if let Some((soft, hard)) = read {
+            all.push(Ulimit { kind: kind.to_owned(), soft, hard });
+        }
+    }
+    all
+}
+
+fn limit(text: &str, counts: Counts) -> Result<u64, &'static str> {
+    const THINGS: &str = "expected a number, infinity, or two of them as soft:hard";
+    if text == "infinity" {
+        return Ok(u64::MAX);
+    }
+    match counts {
+        Counts::Things => text.parse().map_err(|_| THINGS),
+        Counts::Bytes => values::size(text),
+        Counts::Seconds => values::finite(text).map(|span| span.as_secs() + u64::from(span.subsec_nanos() > 0)),
+        // Without a unit it counts microseconds, systemd.exec(5).
+        Counts::Microseconds => match text.parse() {
+            Ok(number) => Ok(number),
+            Err(_) => values::finite(text).map(|span| u64::try_from(span.as_micros()).unwrap_or(u64::MAX)),
+        },
+        // getrlimit(2): 20 minus the nice value; without a sign the number is the limit itself.
+        Counts::Niceness => match text.parse::<i64>() {
+            Ok(nice @ -20..=19) if text.starts_with(['+', '-']) => u64::try_from(20 - nice).map_err(|_| THINGS),
+            Ok(raw @ 0..=40) if !text.starts_with('+') => u64::try_from(raw).map_err(|_| THINGS),
+            _ => Err("expected a nice value from -20 to +19 with its sign"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_count_what_the_manual_says() {
+        assert_eq!(limit("infinity", Counts::Things), Ok(u64::MAX));
+        assert_eq!(limit("64K", Counts::Bytes), Ok(65_536));
+        assert_eq!(limit("1min", Counts::Seconds), Ok(60));
+        assert_eq!([limit("5ms", Counts::Microseconds), limit("9", Counts::Microseconds)], [Ok(5000), Ok(9)]);
+        assert_eq!(
+            [limit("+5", Counts::Niceness), limit("-5", Counts::Niceness), limit("7", Counts::Niceness)],
+            [Ok(15), Ok(25), Ok(7)]
+        );
+        assert!(limit("1K", Counts::Things).is_err() && limit("+20", Counts::Niceness).is_err());
+    }
+}

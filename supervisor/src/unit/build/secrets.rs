@@ -1,0 +1,87 @@
+//! `Secret=`
+
+use std::path::{Path, PathBuf};
+
+use crate::unit::{Secret, SecretTarget, nearest::nearest, sheet::Sheet};
+
+pub(super) fn secrets(sheet: &mut Sheet<'_>) -> Vec<Secret> {
+    let mut secrets: Vec<Secret> = Vec::new();
+    for (value, word) in sheet.all_words("Container", "Secret") {
+        match secret(&word.text) {
+            Ok(secret) if secrets.iter().any(|other| other.target == secret.target) => {
+                sheet.error_at(&value, &word, format!("Secret={}: another secret has this target", word.text));
+            }
+            Ok(secret) => secrets.push(secret),
+            Err(text) => sheet.error_at(&value, &word, format!("Secret={}: {text}", word.text)),
+        }
+    }
+    secrets
+}
+
+/// podman-run(1) `--secret`.
+fn secret(text: &str) -> Result<Secret, String> {
+    const OPTIONS: [&str; 5] = ["type", "target", "uid", "gid", "mode"];
+    let mut options = text.split(',');
+    let name = options.next().map_or(Ok(String::new()), super::name)?;
+    let (mut is_file, mut target, mut uid, mut gid, mut mode) = (None, None, 0, 0, 0o444);
+    let mut of_file = None;
+    for option in options {
+        let (key, value) = option.split_once('=').ok_or_else(|| format!("{option} has no value"))?;
+        let id = || value.parse::<u32>().ok().filter(|n| *n != u32::MAX).ok_or_else(|| format!("{value} is not an id"));
+        match key {
+            "type" => {
+                is_file = Some(match value {
+                    "mount" => true,
+                    "env" => false,
+                    _ => return Err(format!("{value} is no type of a secret; mount and env are")),
+                });
+            }
+            "target" if value.is_empty() || value.contains(char::is_whitespace) => {
+                return Err("a target is a path or a variable's name".to_owned());
+            }
+            "target" => target = Some(value),
+            "uid" => uid = id()?,
+            "gid" => gid = id()?,
+            "mode" => {
+                mode = u32::from_str_radix(value, 8)
+                    .ok()
+                    .filter(|m| *m <= 0o777)
+                    .ok_or("a mode is octal, such as 0400")?;
+            }
+            _ => {
+                let near = nearest(key, OPTIONS.into_iter()).map_or(String::new(), |n| format!("; did you mean {n}?"));
+                return Err(format!("unknown option {key}{near}"));
+            }
+        }
+        if matches!(key, "uid" | "gid" | "mode") {
+            of_file = Some(key);
+        }
+    }
+    let target = if is_file.unwrap_or(true) {
+        let path = target.unwrap_or(&name);
+        // A path that is not absolute lies in the usual place.
+        let path = if path.starts_with('/') { PathBuf::from(path) } else { Path::new("/run/secrets").join(path) };
+        SecretTarget::File { path: PathBuf::from(super::mounts::destination(&path.to_string_lossy())?), uid, gid, mode }
+    } else if let Some(key) = of_file {
+        return Err(format!("{key} is for secrets of type mount"));
+    } else {
+        SecretTarget::Environment(target.unwrap_or(&name).to_owned())
+    };
+    Ok(Secret { name, target })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_variables() {
+        let file = |path: &str, uid, mode| SecretTarget::File { path: path.into(), uid, gid: 0, mode };
+        assert_eq!(secret("db").unwrap().target, file("/run/secrets/db", 0, 0o444));
+        assert_eq!(secret("db,target=/etc/db,uid=5,mode=0400").unwrap().target, file("/etc/db", 5, 0o400));
+        assert_eq!(secret("db,type=env,target=DB").unwrap().target, SecretTarget::Environment("DB".into()));
+        for wrong in ["", "db,type=x", "db,foo=1", "db,mode=9", "db,type=env,uid=1", "db,target=", "a/b", "db,uid=-1"] {
+            assert!(secret(wrong).is_err(), "{wrong}");
+        }
+    }
+}

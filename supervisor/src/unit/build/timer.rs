@@ -1,0 +1,209 @@
+//! `[Timer]` and `[Socket]`.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
+
+use super::{Link, Target, health::number, links};
+use crate::unit::{
+    Listen, ListenAddress, ListenKind, SocketSpec, TimerSpec, Trigger, UnitName, User, calendar::Calendar,
+    sheet::Sheet, text::Text, values,
+};
+
+pub(super) fn timer(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> TimerSpec {
+    let mut triggers = Vec::new();
+    for value in sheet.all("Timer", "OnCalendar") {
+        match Calendar::parse(&value.text) {
+            Ok(calendar) => triggers.push(Trigger::Calendar(calendar)),
+            Err(fault) => sheet.error_in(&value, &fault.range, format!("OnCalendar={}: {}", value.text, fault.text)),
+        }
+    }
+    type Make = fn(Duration) -> Trigger;
+    let spans: [(&str, Make); 5] = [
+        ("OnActiveSec", Trigger::Active),
+        ("OnBootSec", Trigger::Boot),
+        ("OnStartupSec", Trigger::Startup),
+        ("OnUnitActiveSec", Trigger::UnitActive),
+        ("OnUnitInactiveSec", Trigger::UnitInactive),
+    ];
+    for (key, trigger) in spans {
+        for value in sheet.all("Timer", key) {
+            match values::finite(&value.text) {
+                Ok(span) => triggers.push(trigger(span)),
+                Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
+            }
+        }
+    }
+    if triggers.is_empty() && sheet.has_main() {
+        sheet.missing(path, "no time to start at; write OnCalendar=, such as OnCalendar=daily, or On…Sec=");
+    }
+    let span = |key, sheet: &mut Sheet<'_>| sheet.read("Timer", key, values::finite);
+    let flag = |key, sheet: &mut Sheet<'_>| sheet.read("Timer", key, values::boolean);
+    TimerSpec {
+        triggers,
+        unit: started(path, stem, ("Timer", "Unit"), sheet, links),
+        accuracy: span("AccuracySec", sheet).unwrap_or(Duration::from_secs(60)),
+        random_delay: span("RandomizedDelaySec", sheet).unwrap_or_default(),
+        fixed_delay: flag("FixedRandomDelay", sheet).unwrap_or(false),
+        random_offset: span("RandomizedOffsetSec", sheet).unwrap_or_default(),
+        persistent: flag("Persistent", sheet).unwrap_or(false),
+        remain_after_elapse: flag("RemainAfterElapse", sheet).unwrap_or(true),
+        defer_reactivation: flag("DeferReactivation", sheet).unwrap_or(false),
+    }
+}
+
+/// What the key says, or the unit of the same name.
+fn started(
+    path: &Path,
+    stem: &str,
+    (section, key): (&'static str, &'static str),
+    sheet: &mut Sheet<'_>,
+    all: &mut Vec<Link>,
+) -> UnitName {
+    let value = match sheet.last(section, key) {
+        Some(value) => value,
+        None => {
+            let mut text = Text::new(Rc::from(path));
+            text.push(&format!("{stem}.service"), 0, 0);
+            Rc::new(text)
+        }
+    };
+    let own = sheet.scope.node.clone();
+    match links::target(&value.text) {
+        Ok(target @ (Target::Service(_) | Target::File(..))) => {
+            let name = match &target {
+                Target::File(kind, stem) => UnitName::parse(&kind.node(stem)).unwrap_or(own),
+                Target::Service(name) => name.clone(),
+                Target::Milestone(_) | Target::Foreign(_) => own,
+            };
+            all.push(links::triggers(&value, key, target));
+            name
+        }
+        Ok(_) => {
+            sheet.error(&value, format!("{key}={}: expected a container, such as {stem}.container", value.text));
+            own
+        }
+        Err(text) => {
+            sheet.error(&value, format!("{key}={text}"));
+            own
+        }
+    }
+}
+
+pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> SocketSpec {
+    let mut listen = Vec::new();
+    for (key, kind) in [
+        ("ListenStream", ListenKind::Stream),
+        ("ListenDatagram", ListenKind::Datagram),
+        ("ListenSequentialPacket", ListenKind::SequentialPacket),
+        ("ListenFIFO", ListenKind::Fifo),
+    ] {
+        for value in sheet.all("Socket", key) {
+            match address(&value.text, kind) {
+                Ok(address) => listen.push(Listen { kind, address }),
+                Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
+            }
+        }
+    }
+    if listen.is_empty() && sheet.has_main() {
+        sheet.missing(path, "nothing to listen on; write ListenStream=, such as ListenStream=8080");
+    }
+    let accept = sheet.read("Socket", "Accept", values::boolean).unwrap_or(false);
+    let service = if accept {
+        // systemd.socket(5): then Service= must not be written.
+        if let Some(value) = sheet.last("Socket", "Service") {
+            sheet.error(&value, format!("with Accept=yes each connection has its own instance of {stem}@.container"));
+        }
+        format!("{stem}@")
+    } else {
+        started(path, stem, ("Socket", "Service"), sheet, links).to_string()
+    };
+    let text = |key, sheet: &mut Sheet<'_>| sheet.last("Socket", key).map(|value| value.text.clone());
+    let mode = |key, sheet: &mut Sheet<'_>| {
+        sheet.read("Socket", key, |text| {
+            u32::from_str_radix(text, 8)
+                .ok()
+                .filter(|m| *m <= 0o7777)
+                .ok_or("expected a file mode in octal digits, such as 0660")
+        })
+    };
+    let count = |key, sheet: &mut Sheet<'_>| sheet.read("Socket", key, number);
+    let (user, group) = (text("SocketUser", sheet), text("SocketGroup", sheet));
+    for key in ["MaxConnectionsPerSource", "TriggerLimitBurst", "PollLimitBurst"] {
+        count(key, sheet);
+    }
+    text("BindToDevice", sheet);
+    SocketSpec {
+        listen,
+        service,
+        accept,
+        fd_name: text("FileDescriptorName", sheet).unwrap_or_else(|| format!("{stem}.socket")),
+        owner: (user.is_some() || group.is_some())
+            .then(|| User { user: user.unwrap_or_else(|| "root".to_owned()), group }),
+        mode: mode("SocketMode", sheet).unwrap_or(0o666),
+        directory_mode: mode("DirectoryMode", sheet).unwrap_or(0o755),
+        backlog: count("Backlog", sheet).unwrap_or(4096),
+        max_connections: count("MaxConnections", sheet).unwrap_or(64),
+        links: sheet.all_words("Socket", "Symlinks").into_iter().map(|(_, word)| PathBuf::from(word.text)).collect(),
+    }
+}
+
+/// systemd.socket(5), `ListenStream=`.
+fn address(text: &str, kind: ListenKind) -> Result<ListenAddress, &'static str> {
+    const FORM: &str = "expected a port, an address with a port, or an absolute path";
+    if text.starts_with('/') {
+        return if text.len() < 108 {
+            Ok(ListenAddress::Path(text.into()))
+        } else {
+            Err("the path of a socket has at most 107 bytes")
+        };
+    }
+    if kind == ListenKind::Fifo {
+        return Err("expected an absolute path");
+    }
+    if let Some(name) = text.strip_prefix('@').filter(|name| !name.is_empty()) {
+        return Ok(ListenAddress::Abstract(name.to_owned()));
+    }
+    if kind == ListenKind::SequentialPacket && !text.starts_with("vsock:") {
+        return Err("expected a path, or @ and a name");
+    }
+    if let Some(rest) = text.strip_prefix("vsock:") {
+        let (cid, port) = rest.split_once(':').ok_or(FORM)?;
+        let cid = if cid.is_empty() { None } else { Some(cid.parse().map_err(|_| FORM)?) };
+        return Ok(ListenAddress::Vsock(cid, port.parse().map_err(|_| FORM)?));
+    }
+    let (ip, port) = match text.rsplit_once(':') {
+        None => (None, text),
+        Some((ip, port)) => {
+            let plain = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+            let ip: IpAddr = plain.unwrap_or(ip).parse().map_err(|_| FORM)?;
+            // Without brackets one could not tell the port from the address.
+            if ip.is_ipv6() != plain.is_some() {
+                return Err(FORM);
+            }
+            (Some(ip), port)
+        }
+    };
+    let port = port.parse().ok().filter(|port| *port > 0).ok_or(FORM)?;
+    Ok(ListenAddress::Ip(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_an_address() {
+        let stream = |text: &str| address(text, ListenKind::Stream);
+        assert_eq!(stream("80"), Ok(ListenAddress::Ip(None, 80)));
+        assert_eq!(stream("127.0.0.1:80"), Ok(ListenAddress::Ip("127.0.0.1".parse().ok(), 80)));
+        assert_eq!(stream("[::1]:80"), Ok(ListenAddress::Ip("::1".parse().ok(), 80)));
+        assert_eq!(stream("@x"), Ok(ListenAddress::Abstract("x".into())));
+        assert_eq!(stream("vsock::9"), Ok(ListenAddress::Vsock(None, 9)));
+        assert!(["", "0", "::1:80", "x", "host:80", "[127.0.0.1]:1", "70000", "@"].iter().all(|t| stream(t).is_err()));
+        assert!(address("80", ListenKind::Fifo).is_err() && address("80", ListenKind::SequentialPacket).is_err());
+    }
+}

@@ -1,0 +1,41 @@
+//! Sets of CPUs and of memory nodes: `0-3 5,7` in systemd's words, `0-3,5,7` in the kernel's.
+
+const CPUS: &str = "expected numbers and ranges such as 0-3 or 0,2";
+
+/// The kernel's form, ordered and without doubles. More than 8192 CPUs are no machine.
+pub(super) fn read(text: &str) -> Result<String, &'static str> {
+    let mut set = std::collections::BTreeSet::new();
+    for part in text.split([' ', ',', '\t']).filter(|part| !part.is_empty()) {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.parse::<u16>().ok().filter(|n| *n < 8192).ok_or(CPUS);
+        let (from, to) = (number(from)?, number(to)?);
+        if from > to {
+            return Err("the range ends before it begins");
+        }
+        set.extend(from..=to);
+    }
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for n in set {
+        match ranges.last_mut() {
+            Some((_, to)) if *to + 1 == n => *to = n,
+            _ => ranges.push((n, n)),
+        }
+    }
+    if ranges.is_empty() {
+        return Err(CPUS);
+    }
+    let shown = ranges.iter().map(|(from, to)| if from == to { from.to_string() } else { format!("{from}-{to}") });
+    Ok(shown.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn ranges_are_joined_and_nonsense_is_refused() {
+        assert_eq!(read("0-3 5,4 9").as_deref(), Ok("0-5,9"));
+        assert_eq!(read("7").as_deref(), Ok("7"));
+        assert!(["", ",", "3-1", "a", "-1", "9999", "1-", "1.5"].iter().all(|t| read(t).is_err()));
+    }
+}

@@ -1,0 +1,119 @@
+//! Links to units that do not exist, and what becomes of who names them.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Severity, UnitName, UnitSet,
+    build::{Draft, Link, LinkKind, Target},
+    kind::Kind,
+    nearest::nearest,
+    set::Drafts,
+    source::whole,
+};
+
+/// Finds the unit behind each name.
+pub(super) fn resolve(drafts: &mut Drafts) {
+    let aliases = drafts.aliases();
+    let Drafts { good, files, names } = drafts;
+    for draft in good.values_mut() {
+        for link in &mut draft.links {
+            link.to = match &link.target {
+                Target::File(kind, stem) => files.get(&(*kind, stem.clone())).cloned(),
+                Target::Service(name) => names.get(name).or_else(|| aliases.get(name)).cloned(),
+                Target::Milestone(_) | Target::Foreign(_) => None,
+            };
+        }
+    }
+}
+
+/// What does not need a unit that is not there loses the link, with a warning; what needs it has a mistake.
+pub(super) fn drop_unknown(drafts: &mut BTreeMap<UnitName, Draft>, set: &mut UnitSet) {
+    let mut names: Vec<String> = drafts.values().map(|d| format!("{}.{}", d.stem, d.kind.suffix())).collect();
+    names.extend(set.broken.iter().chain(&set.masked).map(|name| format!("{name}.container")));
+    drafts.retain(|name, draft| {
+        let mut good = true;
+        let path = draft.what.path().to_path_buf();
+        draft.links.retain(|link| {
+            let (severity, text) = match judge(name, link, &names) {
+                Verdict::Keep => return true,
+                Verdict::Drop => return false,
+                Verdict::Warn(text) => (Severity::Warning, text),
+                Verdict::Refuse(text) => {
+                    good = false;
+                    (Severity::Error, text)
+                }
+            };
+            let mut problem = if severity == Severity::Error { link.error(text) } else { link.warning(text) };
+            // A name that nobody wrote, which follows from the file's own.
+            if problem.place.line == 0 {
+                problem = whole(&path, severity, problem.text);
+            }
+            set.problems.push(problem);
+            false
+        });
+        if !good {
+            set.broken.insert(name.clone());
+        }
+        good
+    });
+}
+
+enum Verdict {
+    Keep,
+    /// It means nothing more than what holds anyway.
+    Drop,
+    Warn(String),
+    Refuse(String),
+}
+
+fn judge(name: &UnitName, link: &Link, names: &[String]) -> Verdict {
+    let key = link.key;
+    let missing = |file: String| {
+        let near = nearest(&file, names.iter().map(String::as_str));
+        let guess = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+        format!("there is no {file}{guess}")
+    };
+    match &link.target {
+        Target::File(..) | Target::Service(_) if link.to.as_ref() == Some(name) => match link.kind {
+            LinkKind::OnFailure | LinkKind::OnSuccess | LinkKind::Triggers => Verdict::Keep,
+            _ => Verdict::Refuse(format!("{key}={}: a unit cannot name itself here", link.text())),
+        },
+        Target::File(..) | Target::Service(_) if link.to.is_some() => Verdict::Keep,
+        Target::File(kind, stem) => {
+            Verdict::Refuse(format!("{key}={}: {}", link.text(), missing(format!("{stem}.{}", kind.suffix()))))
+        }
+        Target::Service(other) => {
+            let other_kind = other.as_str().rsplit_once('.').and_then(|(_, suffix)| Kind::of(suffix));
+            let file = if other_kind.is_some() { other.to_string() } else { format!("{other}.container") };
+            if link.kind.is_hard() {
+                Verdict::Refuse(format!("{key}={}: {}", link.text(), missing(file)))
+            } else {
+                Verdict::Warn(format!("{key}={}: without effect, {}", link.text(), missing(file)))
+            }
+        }
+        Target::Milestone(target) => match (link.kind, target.as_str()) {
+            (kind, "default.target" | "multi-user.target" | "timers.target" | "sockets.target")
+                if kind.is_install() =>
+            {
+                Verdict::Drop
+            }
+            (kind, _) if kind.is_install() => Verdict::Warn(format!(
+                "{key}={target} does not start the unit at boot here; write WantedBy=default.target"
+            )),
+            (LinkKind::After, "default.target" | "multi-user.target" | "graphical.target") => {
+                Verdict::Warn(format!("After={target} is left out: it would wait for itself"))
+            }
+            (_, "time-sync.target") => Verdict::Warn(format!(
+                "{key}={target}: without effect, the clock is not set from the network in this version"
+            )),
+            // Reached before the first container starts, or after the last has stopped.
+            _ => Verdict::Drop,
+        },
+        Target::Foreign(_) if link.kind.is_hard() => {
+            Verdict::Refuse(format!("{key}={}: this system has containers only, no such unit", link.text()))
+        }
+        Target::Foreign(_) => {
+            Verdict::Warn(format!("{key}={}: without effect, this system has containers only", link.text()))
+        }
+    }
+}

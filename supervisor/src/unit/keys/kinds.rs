@@ -1,0 +1,82 @@
+//! `[Pod]`, `[Network]`, `[Volume]`, `[Image]` and `[Quadlet]` of podman-systemd.unit(5), Podman 5.
+
+use super::{
+    Rows, Value,
+    container::{MODULE, PODMAN, PULL},
+    later, only, refused, yes,
+};
+
+/// Of kinds that are not available as a whole each row says so too: one place to change when they are.
+const NET: &str = "containers have the machine's network or none until then";
+const STORE: &str = "images come from the machine's own store, nothing is pulled";
+
+pub(super) const POD: &[Rows] = &[
+    later(NET, Value::Own("name"), "PodName ServiceName"),
+    later(NET, Value::Own("name[;name…]:address"), "AddHost"),
+    later(NET, Value::Own("host, none, bridge, x.network, a name"), "Network"),
+    later(NET, Value::Own("name"), "NetworkAlias"),
+    later(NET, Value::Own("[[ip:][host port]:]port[/protocol]"), "PublishPort"),
+    later(NET, Value::Own("address"), "IP IP6"),
+    later(NET, Value::Own("address, or none"), "DNS"),
+    later(NET, Value::Own("resolv.conf option"), "DNSOption"),
+    later(NET, Value::Own("domain, or ."), "DNSSearch"),
+    later(NET, Value::Own("host name"), "HostName"),
+    later(NET, Value::Own("continue, stop"), "ExitPolicy"),
+    later(NET, Value::Own("NAME=value words"), "Label"),
+    later(NET, Value::Own("[source:]destination[:options]"), "Volume"),
+    later(NET, Value::Own("size"), "ShmSize"),
+    later(NET, Value::Own("seconds"), "StopTimeout"),
+    later(NET, Value::Own("host, auto[:…], keep-id[:…], nomap, private"), "UserNS"),
+    later(NET, Value::Own("container:host:count words"), "UIDMap GIDMap"),
+    later(NET, Value::Own("name"), "SubUIDMap SubGIDMap"),
+    refused(PODMAN, "PodmanArgs GlobalArgs"),
+    refused(MODULE, "ContainersConfModule"),
+    refused(
+        "Podman has given it up; user namespaces are asked for with UserNS=",
+        "RemapUsers RemapUid RemapGid RemapUidSize",
+    ),
+];
+
+pub(super) const NETWORK: &[Rows] = &[
+    later(NET, Value::Own("name"), "NetworkName ServiceName InterfaceName"),
+    later(NET, Value::Own("bridge, macvlan, ipvlan"), "Driver"),
+    later(NET, Value::Own("host-local, dhcp, none"), "IPAMDriver"),
+    later(NET, Value::Own("address/length"), "Subnet"),
+    later(NET, Value::Own("address"), "Gateway DNS"),
+    later(NET, Value::Own("address/length, or first-last"), "IPRange"),
+    later(NET, Value::Own("boolean"), "DisableDNS Internal IPv6 NetworkDeleteOnStop"),
+    later(NET, Value::Own("NAME=value words"), "Options Label"),
+    refused(PODMAN, "PodmanArgs GlobalArgs"),
+    refused(MODULE, "ContainersConfModule"),
+];
+
+pub(super) const VOLUME: &[Rows] = &[
+    yes(Value::Own("name"), "VolumeName ServiceName"),
+    yes(Value::Own("NAME=value words"), "Label"),
+    yes(Value::Own("boolean"), "Copy"),
+    only(&["local"], Value::Own("local, image"), "Driver"),
+    later("", Value::Own("image's full name, or x.image"), "Image"),
+    later("", Value::Own("path or device"), "Device"),
+    later("", Value::Own("file system"), "Type"),
+    later("", Value::Own("mount options"), "Options"),
+    later("", Value::Own("name or number"), "User Group"),
+    refused(PODMAN, "PodmanArgs GlobalArgs"),
+    refused(MODULE, "ContainersConfModule"),
+];
+
+pub(super) const IMAGE: &[Rows] = &[
+    yes(Value::Own("image's full name"), "Image ImageTag"),
+    yes(Value::Own("name"), "ServiceName"),
+    // What is not pulled needs no second try.
+    yes(Value::Own("number"), "Retry"),
+    yes(Value::Own("time span"), "RetryDelay"),
+    only(&["missing", "never"], PULL, "Policy"),
+    later(STORE, Value::Own("boolean"), "AllTags TLSVerify"),
+    later(STORE, Value::Own("name"), "Arch OS Variant"),
+    later(STORE, Value::Own("path"), "AuthFile CertDir"),
+    later(STORE, Value::Own("name[:password]"), "Creds DecryptionKey"),
+    refused(PODMAN, "PodmanArgs GlobalArgs"),
+    refused(MODULE, "ContainersConfModule"),
+];
+
+pub(super) const QUADLET: &[Rows] = &[yes(Value::Own("boolean"), "DefaultDependencies")];

@@ -1,0 +1,49 @@
+//! `[Timer]` of systemd.timer(5) and `[Socket]` of systemd.socket(5), up to systemd 258.
+
+use super::{Rows, Value, later, refused};
+
+pub(super) const TIMER: &[Rows] = &[
+    later("", Value::Own("calendar event"), "OnCalendar"),
+    later("", Value::Own("time span"), "OnActiveSec OnBootSec OnStartupSec OnUnitActiveSec OnUnitInactiveSec"),
+    later("", Value::Own("unit"), "Unit"),
+    later("", Value::Own("time span"), "AccuracySec RandomizedDelaySec RandomizedOffsetSec"),
+    later("", Value::Own("boolean"), "FixedRandomDelay Persistent RemainAfterElapse DeferReactivation"),
+    refused("the machine has no sleep to be woken from", "WakeSystem"),
+    refused("the machine's clock is UTC and set by the network", "OnClockChange OnTimezoneChange"),
+];
+
+pub(super) const SOCKET: &[Rows] = &[
+    later("", Value::Own("path, port or address:port"), "ListenStream ListenDatagram ListenSequentialPacket"),
+    later("", Value::Own("absolute path"), "ListenFIFO"),
+    later("", Value::Own("unit"), "Service"),
+    later("", Value::Own("boolean"), "Accept"),
+    later("", Value::Own("name"), "FileDescriptorName SocketUser SocketGroup BindToDevice"),
+    later("", Value::Own("file mode"), "SocketMode DirectoryMode"),
+    later("", Value::Own("number"), "Backlog MaxConnections MaxConnectionsPerSource TriggerLimitBurst PollLimitBurst"),
+    later("", Value::Choice(&["default", "both", "ipv6-only"]), "BindIPv6Only"),
+    later("", Value::Choice(&["udplite", "sctp", "mptcp"]), "SocketProtocol"),
+    later(
+        "",
+        Value::Boolean,
+        "KeepAlive NoDelay ReusePort FreeBind Transparent Broadcast PassCredentials PassSecurity PassPacketInfo PassPIDFD \
+         PassFileDescriptorsToExec AcceptFileDescriptors RemoveOnStop FlushPending Writable",
+    ),
+    later("", Value::Span, "KeepAliveTimeSec KeepAliveIntervalSec DeferAcceptSec"),
+    later("", Value::Span, "TriggerLimitIntervalSec PollLimitIntervalSec DeferTriggerMaxSec"),
+    later("", Value::Timeout, "TimeoutSec"),
+    later("", Value::Choice(&["no", "yes", "patient"]), "DeferTrigger"),
+    later("", Value::Number, "KeepAliveProbes Mark MessageQueueMaxMessages"),
+    later("", Value::Range(0, 6), "Priority"),
+    later("", Value::Range(1, 255), "IPTTL"),
+    later("", Value::Text, "IPTOS TCPCongestion"),
+    later("", Value::Choice(&["off", "us", "usec", "µs", "ns", "nsec"]), "Timestamping"),
+    later("", Value::Size, "ReceiveBuffer SendBuffer PipeSize MessageQueueMessageSize"),
+    later("", Value::Own("absolute paths"), "Symlinks"),
+    refused(
+        "such sockets mean nothing inside a container",
+        "ListenSpecial ListenNetlink ListenMessageQueue ListenUSBFunction",
+    ),
+    refused("it is no part of the system", "SmackLabel SmackLabelIPIn SmackLabelIPOut SELinuxContextFromNet"),
+    refused("the host has no shell and no programs of its own", "ExecStartPre ExecStartPost ExecStopPre ExecStopPost"),
+    refused("a socket has no processes; write it in the container", "KillMode KillSignal SendSIGKILL SendSIGHUP"),
+];

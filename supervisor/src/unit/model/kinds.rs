@@ -1,0 +1,163 @@
+//! The other kinds of unit files.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+
+use super::{Addresses, Dns, Network, Port, Pull, UnitName, User, UserNamespace, Volume};
+use crate::unit::calendar::Calendar;
+
+/// A unit that is no container, and what its kind says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declared<T> {
+    pub description: String,
+    pub path: PathBuf,
+    /// Started at boot by `[Install]`; timers and sockets are then waited for.
+    pub enabled: bool,
+    pub spec: T,
+}
+
+/// `[Volume]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeSpec {
+    /// `VolumeName=`, or `systemd-` and the file's name.
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    /// A new, empty volume gets what the image has at its destination.
+    pub copy: bool,
+    /// `User=`, `Group=` of the volume's folder.
+    pub owner: Option<User>,
+    /// `Device=`, `Type=`, `Options=`: mounted in place of a folder.
+    pub device: Option<(String, Option<String>, Option<String>)>,
+    /// `Driver=image`: this image's files.
+    pub image: Option<String>,
+}
+
+/// `[Network]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// `NetworkName=`, or `systemd-` and the file's name.
+    pub name: String,
+    pub driver: String,
+    pub ipam_driver: Option<String>,
+    /// Subnet, its gateway, the range addresses are taken from.
+    pub subnets: Vec<(Subnet, Option<IpAddr>, Option<String>)>,
+    pub interface: Option<String>,
+    pub internal: bool,
+    pub ipv6: bool,
+    pub dns: Vec<IpAddr>,
+    pub disable_dns: bool,
+    pub delete_on_stop: bool,
+    pub options: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Address and length of the prefix.
+pub type Subnet = (IpAddr, u8);
+
+/// `[Image]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSpec {
+    pub image: String,
+    /// `ImageTag=`: what containers that name this file get; `image` without one.
+    pub tag: Option<String>,
+    pub pull: Pull,
+    pub all_tags: bool,
+    pub tls_verify: bool,
+    pub architecture: Option<String>,
+    pub os: Option<String>,
+    pub variant: Option<String>,
+    pub auth_file: Option<PathBuf>,
+    pub cert_dir: Option<PathBuf>,
+    pub credentials: Option<String>,
+    pub decryption_key: Option<String>,
+    pub retry: u32,
+    pub retry_delay: Option<Duration>,
+}
+
+/// `[Pod]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodSpec {
+    /// `PodName=`, or `systemd-` and the file's name.
+    pub name: String,
+    pub network: Network,
+    pub ports: Vec<Port>,
+    pub addresses: Addresses,
+    pub dns: Dns,
+    pub hosts: Vec<(String, IpAddr)>,
+    pub hostname: Option<String>,
+    pub volumes: Vec<Volume>,
+    pub shm_size_bytes: Option<u64>,
+    pub stop_timeout: Duration,
+    pub user_namespace: UserNamespace,
+    pub labels: BTreeMap<String, String>,
+    /// `ExitPolicy=stop`: ends with its last container.
+    pub stop_when_empty: bool,
+}
+
+/// `[Timer]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct TimerSpec {
+    pub triggers: Vec<Trigger>,
+    /// What it starts.
+    pub unit: UnitName,
+    pub accuracy: Duration,
+    pub random_delay: Duration,
+    /// The same delay at every time.
+    pub fixed_delay: bool,
+    pub random_offset: Duration,
+    /// A time that was missed while the machine was off is made up for.
+    pub persistent: bool,
+    pub remain_after_elapse: bool,
+    pub defer_reactivation: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Trigger {
+    Calendar(Calendar),
+    Active(Duration),
+    Boot(Duration),
+    Startup(Duration),
+    UnitActive(Duration),
+    UnitInactive(Duration),
+}
+
+/// `[Socket]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketSpec {
+    pub listen: Vec<Listen>,
+    /// What it starts; with `accept`, a template's name without instance.
+    pub service: String,
+    /// An instance of the service for each connection.
+    pub accept: bool,
+    pub fd_name: String,
+    pub owner: Option<User>,
+    pub mode: u32,
+    pub directory_mode: u32,
+    pub backlog: u32,
+    pub max_connections: u32,
+    pub links: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenKind {
+    Stream,
+    Datagram,
+    SequentialPacket,
+    Fifo,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    pub kind: ListenKind,
+    pub address: ListenAddress,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    Path(PathBuf),
+    /// `@name`, of the kernel's abstract namespace.
+    Abstract(String),
+    /// `None`: all addresses, IPv6 and IPv4.
+    Ip(Option<IpAddr>, u16),
+    /// CID, or any, and port.
+    Vsock(Option<u32>, u32),
+}

@@ -1,0 +1,76 @@
+//! What a unit asks of its supervision: health, readiness, conditions, exit statuses.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+
+use super::Place;
+
+/// `Notify=`: when the unit counts as started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Notify {
+    /// As soon as its program runs.
+    #[default]
+    Runtime,
+    /// When the container says READY=1.
+    Container,
+    /// When its health check has succeeded.
+    Healthy,
+}
+
+/// `HealthCmd=` and what belongs to it; `HealthStartup…=` alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Run inside the container; a command of one string is run by its /bin/sh.
+    pub command: Vec<String>,
+    /// `None`: never by itself (`disable`).
+    pub interval: Option<Duration>,
+    pub timeout: Duration,
+    pub retries: u32,
+    pub start_period: Duration,
+    /// `HealthStartupSuccess=`
+    pub successes: u32,
+    pub on_failure: HealthAction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HealthAction {
+    #[default]
+    None,
+    Kill,
+    Restart,
+    Stop,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reload {
+    Command(Vec<String>),
+    Signal(i32),
+}
+
+/// One `Condition…=` or `Assert…=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Without `Condition` or `Assert`: `PathExists`.
+    pub check: &'static str,
+    /// One that fails is a failure, not a start that was skipped.
+    pub assert: bool,
+    /// `|`: of all these, one has to hold.
+    pub trigger: bool,
+    /// `!`
+    pub negated: bool,
+    pub argument: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExitStatuses {
+    pub codes: BTreeSet<u8>,
+    pub signals: BTreeSet<i32>,
+}
+
+/// Where a key was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    pub section: &'static str,
+    pub key: &'static str,
+    pub file: Arc<Path>,
+    pub place: Place,
+}

@@ -1,0 +1,69 @@
+//! Limits of `[Service]`: of the container's cgroup (systemd.resource-control(5)) and of its processes (systemd.exec(5)).
+
+use std::time::Duration;
+
+use super::Ulimit;
+
+/// Of memory in bytes, of tasks in their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    Infinity,
+    Is(u64),
+    /// A share of what the machine has, in hundredths of a percent.
+    Share(u32),
+}
+
+impl Amount {
+    /// `None` is infinity.
+    pub fn of(self, machine: u64) -> Option<u64> {
+        match self {
+            Self::Infinity => None,
+            Self::Is(amount) => Some(amount),
+            Self::Share(share) => u64::try_from(u128::from(machine) * u128::from(share) / 10_000).ok(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CpuWeight {
+    Idle,
+    Weight(u32),
+}
+
+/// `CPUQuota=` in hundredths of a percent of one CPU, and `CPUQuotaPeriodSec=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuQuota {
+    pub share: u32,
+    pub period: Duration,
+}
+
+/// When the kernel's OOM killer has taken a process of the unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OomPolicy {
+    /// The others live on.
+    Continue,
+    Stop,
+    /// The kernel takes all of them.
+    Kill,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resources {
+    pub memory_min: Option<Amount>,
+    pub memory_low: Option<Amount>,
+    pub memory_high: Option<Amount>,
+    pub memory_max: Option<Amount>,
+    pub memory_swap_max: Option<Amount>,
+    pub memory_zswap_max: Option<Amount>,
+    pub memory_zswap_writeback: Option<bool>,
+    pub tasks_max: Option<Amount>,
+    pub cpu_weight: Option<CpuWeight>,
+    pub cpu_quota: Option<CpuQuota>,
+    /// In the kernel's form: `0-3,5`.
+    pub allowed_cpus: Option<String>,
+    pub allowed_memory_nodes: Option<String>,
+    pub io_weight: Option<u32>,
+    pub oom_policy: Option<OomPolicy>,
+    /// `Limit…=`; `Ulimit=` of the same kind goes before.
+    pub limits: Vec<Ulimit>,
+}

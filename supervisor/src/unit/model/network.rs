@@ -1,0 +1,128 @@
+//! Networks, published ports, name servers, user namespaces and secrets, as a container or a pod asks for them.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
+
+use super::UnitName;
+
+/// `Network=`; one of them, or several bridge networks at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    Host,
+    /// Its own network namespace with a loopback interface.
+    None,
+    /// Without any named: the default one.
+    Bridge(Vec<Attachment>),
+    /// The network namespace of another container of this machine.
+    Container(UnitName),
+}
+
+/// One network of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attachment {
+    /// The network's own name; `None` is the default network.
+    pub network: Option<String>,
+    pub ip: Option<Ipv4Addr>,
+    pub ip6: Option<Ipv6Addr>,
+    /// Six bytes with colons.
+    pub mac: Option<String>,
+    pub aliases: Vec<String>,
+    pub interface: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Protocol {
+    #[default]
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// `PublishPort=`: `count` ports from each on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// `None`: all addresses of the host.
+    pub host_ip: Option<IpAddr>,
+    /// `None`: any free one.
+    pub host: Option<u16>,
+    pub container: u16,
+    pub count: u16,
+    pub protocol: Protocol,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Addresses {
+    pub ip: Option<Ipv4Addr>,
+    pub ip6: Option<Ipv6Addr>,
+    /// `NetworkAlias=`
+    pub aliases: Vec<String>,
+}
+
+/// `DNS=`, `DNSOption=`, `DNSSearch=` for the generated /etc/resolv.conf.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dns {
+    /// `DNS=none`: the image's own file stays.
+    pub none: bool,
+    pub servers: Vec<IpAddr>,
+    pub options: Vec<String>,
+    /// `.` alone: no search domain at all.
+    pub search: Vec<String>,
+}
+
+/// `count` ids from `container` on are those from `host` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdMap {
+    pub container: u32,
+    pub host: u32,
+    pub count: u32,
+}
+
+/// `UserNS=`, `UIDMap=`, `GIDMap=`, `SubUIDMap=`, `SubGIDMap=`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum UserNamespace {
+    #[default]
+    Host,
+    /// Unused ids of the host, as many as the image needs or `size`.
+    Auto {
+        size: Option<u32>,
+        uids: Vec<IdMap>,
+        gids: Vec<IdMap>,
+    },
+    /// The user who starts it is this one inside.
+    KeepId {
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u32>,
+    },
+    Nomap,
+    Mapped {
+        uids: Vec<IdMap>,
+        gids: Vec<IdMap>,
+    },
+    /// By name in /etc/subuid and /etc/subgid.
+    Named {
+        uids: Option<String>,
+        gids: Option<String>,
+    },
+}
+
+/// `Secret=`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    pub name: String,
+    pub target: SecretTarget,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretTarget {
+    /// A file, absolute in the container.
+    File {
+        path: PathBuf,
+        uid: u32,
+        gid: u32,
+        mode: u32,
+    },
+    Environment(String),
+}
