@@ -34,7 +34,7 @@ is "$(p logs job 2>&1 | sort | xargs)" "one two"
 is "$(p inspect -f '{{.State.ExitCode}} {{.OCIRuntime}}' job)" "3 $runtime"
 p rm job
 
-### short exec
+### exec
 sleeper exec
 is "$(p exec exec sh -c 'echo $0' name)" name
 is "$(p exec -e A=b -w /tmp -u 1000:1000 exec sh -c 'echo $A $PWD $(id -u):$(id -g)')" "b /tmp 1000:1000"
@@ -175,7 +175,7 @@ fails "Read-only file system" p run --rm --read-only $image touch /file
 p run --rm --read-only $image sh -c 'touch /tmp/a /run/b /dev/shm/c'
 fails "Read-only file system" p run --rm --read-only --read-only-tmpfs=false $image touch /tmp/a
 
-### --userns=auto
+### short --userns=auto
 is "$(p run --rm --userns=auto $image cat /proc/self/uid_map | xargs)" "0 2147483648 1024"
 sleeper mapped --userns=auto:size=5000
 pid=$(p inspect -f '{{.State.Pid}}' mapped)

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use qemu_tests::Artefacts;
-use qemu_tests::engines::{Case, Guest, Verdict, run_cases};
+use qemu_tests::engines::{Case, Guest, run_cases};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -44,7 +44,7 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut progress = |line: &str| say(line);
     let artefacts = Artefacts::build(None, &mut progress)?;
     let guest = Guest::boot(&artefacts, options.cpus, &mut progress)?;
-    let result = run_cases(&guest, |case| options.wants(case), tell);
+    let result = run_cases(&guest, |case| options.wants(case), |verdict| say(&verdict.to_string()));
     if options.keep {
         say(&format!("shells: {}", guest.machine().control_socket().display()));
         std::io::stdin().read_line(&mut String::new())?;
@@ -53,17 +53,6 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let failed = verdicts.iter().filter(|verdict| !verdict.holds()).count();
     say(&format!("{} of {} cases hold", verdicts.len() - failed, verdicts.len()));
     Ok(if failed == 0 && !verdicts.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn tell(verdict: &Verdict) {
-    let Verdict { case, outcome, took } = verdict;
-    let word = if verdict.holds() { "ok  " } else { "FAIL" };
-    let mut text = format!("{word} {:>5.1} s  {:<10} {}", took.as_secs_f32(), case.engine, case.name);
-    if !verdict.holds() {
-        text.push_str(&format!(" (status {})", outcome.status));
-        outcome.output.lines().for_each(|line| text.push_str(&format!("\n  | {line}")));
-    }
-    say(&text);
 }
 
 fn say(line: &str) {

@@ -1,6 +1,7 @@
 //! Runs cases: engines that do not share a daemon beside each other, the cases of one engine in order.
 
 use super::{Case, Cases, CasesError, Guest, GuestError, Outcome};
+use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,20 @@ pub struct Verdict {
 impl Verdict {
     pub fn holds(&self) -> bool {
         self.outcome.status == 0
+    }
+}
+
+/// One line, and what the case printed if it does not hold.
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { case, outcome, took } = self;
+        let word = if self.holds() { "ok  " } else { "FAIL" };
+        write!(out, "{word} {:>5.1} s  {:<10} {}", took.as_secs_f32(), case.engine, case.name)?;
+        if !self.holds() {
+            write!(out, " (status {})", outcome.status)?;
+            outcome.output.lines().try_for_each(|line| write!(out, "\n  | {line}"))?;
+        }
+        Ok(())
     }
 }
 
