@@ -187,6 +187,15 @@ impl State {
         w.name("owner").string("").close('}');
     }
 
+    /// An ordinary user's container may have none (see `create`).
+    pub(crate) fn needs_cgroup(&self, operation: &'static str) -> Result<()> {
+        if !self.cgroup.is_empty() {
+            return Ok(());
+        }
+        let why = format!("cannot {operation} the container: it runs without a cgroup of its own");
+        Err(Error::Cgroup { path: format!("of {}", self.id), why })
+    }
+
     /// An error for an operation that the status does not allow.
     pub(crate) fn refuse(&self, operation: &'static str, status: Status) -> Error {
         Error::Status { operation, id: self.id.clone(), status: status.word() }

@@ -62,6 +62,11 @@ pub(crate) fn path_for(wanted: Option<&str>, id: &str, proc: &Procfs) -> Result<
     Ok(path)
 }
 
+/// Whether no cgroup is needed for its limits.
+pub(crate) fn limits_nothing(resources: &Resources) -> bool {
+    settings(resources).is_ok_and(|settings| settings.is_empty())
+}
+
 fn open_root() -> Result<OwnedFd> {
     let root = fs::open_host(&c_string(ROOT), libc::O_RDONLY | libc::O_DIRECTORY, 0).step("open", ROOT)?;
     if fs::file_system(root.as_fd()).step("check", ROOT)? == fs::CGROUP2_MAGIC {

@@ -1,7 +1,7 @@
 //! From words to an operation.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value};
@@ -12,8 +12,12 @@ use crate::runtime::config::Resources;
 use crate::runtime::error::{Error, Result};
 use crate::runtime::id::ContainerId;
 use crate::runtime::ops::{CreateOptions, ExecOptions, parse_interval, parse_signal};
+use crate::runtime::procfs::Procfs;
+use crate::runtime::sys::process;
 
 const DEFAULT_ROOT: &str = "/run/orlop/oci";
+/// In $XDG_RUNTIME_DIR, for who is not root of the machine: Podman makes an ordinary user root of a user namespace.
+const OWN_ROOT: &str = "orlop/oci";
 
 const HELP: &str = "\
 orlop-oci: an OCI container runtime (runtime-spec 1.3, cgroup v2)
@@ -42,7 +46,8 @@ usage: orlop-oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] CO
 ";
 
 pub(super) struct Invocation {
-    pub(super) root: PathBuf,
+    /// None: the usual one.
+    pub(super) root: Option<PathBuf>,
     pub(super) command: Command,
 }
 
@@ -63,15 +68,25 @@ pub(super) enum Command {
     Spec { bundle: PathBuf },
 }
 
+/// The folder of the containers' state when none is named.
+pub(super) fn usual_root(proc: &Procfs) -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(own) if !own.is_empty() && (!process::is_root() || proc.in_user_namespace()) => {
+            Path::new(&own).join(OWN_ROOT)
+        }
+        _ => DEFAULT_ROOT.into(),
+    }
+}
+
 /// Nothing: help or version was asked for and printed.
 pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<(Log, Invocation)>> {
     let words: Vec<OsString> = words.into_iter().collect();
-    Words { parser: Parser::from_iter(words), root: DEFAULT_ROOT.into(), log: Log::default() }.read()
+    Words { parser: Parser::from_iter(words), root: None, log: Log::default() }.read()
 }
 
 struct Words {
     parser: Parser,
-    root: PathBuf,
+    root: Option<PathBuf>,
     log: Log,
 }
 
@@ -120,7 +135,7 @@ impl Words {
                 Some(Short(letter)) => letter.to_string(),
             };
             match flag.as_str() {
-                "root" => self.root = absolute(self.value()?)?,
+                "root" => self.root = Some(absolute(self.value()?)?),
                 "log" => self.log.file = Some(absolute(self.value()?)?),
                 "log-format" => {
                     self.log.json = match self.value()?.as_str() {

@@ -41,7 +41,9 @@ fn perform(log: Log, Invocation { root, command }: Invocation) -> Result<u8> {
         Command::Create { .. } | Command::Run { .. } | Command::Exec { .. } => ops::protect()?,
         _ => {}
     }
-    let machine = &Machine { store: Store::new(root), proc: Procfs::open()?, log };
+    let proc = Procfs::open()?;
+    let root = root.unwrap_or_else(|| args::usual_root(&proc));
+    let machine = &Machine { store: Store::new(root), proc, log };
     match command {
         Command::Create { id, options } => ops::create(machine, &id, &options).map(|_| 0),
         Command::Run { id, options, detach, keep } => ops::run(machine, &id, &options, detach, keep),

@@ -89,10 +89,19 @@ fn build(
     state.cgroup = cgroup::path_for(config.linux.cgroups_path.as_deref(), &state.id, &machine.proc)?;
     // Before anything else exists: should we be killed now, `delete` knows where to look.
     state.save(folder)?;
-    let cgroup = made.cgroup.insert(Cgroup::create(&state.cgroup)?);
     let none = Resources::default();
     let resources = config.linux.resources.as_ref().unwrap_or(&none);
-    cgroup.apply(resources)?;
+    match Cgroup::create(&state.cgroup) {
+        Ok(cgroup) => made.cgroup.insert(cgroup).apply(resources)?,
+        // An ordinary user without a part of the hierarchy: a container without limits can do without a cgroup of its own.
+        Err(Error::System { errno: Errno(libc::EACCES | libc::EPERM | libc::EROFS), .. })
+            if config.linux.cgroups_path.is_none() && cgroup::limits_nothing(resources) =>
+        {
+            state.cgroup.clear();
+        }
+        Err(error) => return Err(error),
+    }
+    let cgroup = made.cgroup.as_ref();
     let given = Given {
         proc: &machine.proc,
         bundle,
@@ -103,11 +112,14 @@ fn build(
         no_new_keyring: options.no_new_keyring,
         listen_fds: std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0),
         own_capabilities: process::permitted_capabilities().step("read", "own capabilities")?,
+        in_user_namespace: machine.proc.in_user_namespace(),
     };
     let plan = Plan::build(config, &given, &mut |warning| machine.log.warn(&warning))?;
-    cgroup.guard_devices(&resources.devices, false)?;
-    if let Some(uid) = owner_of_cgroup(config) {
-        cgroup.give_to(uid)?;
+    if let Some(cgroup) = cgroup {
+        cgroup.guard_devices(&resources.devices, false)?;
+        if let Some(uid) = owner_of_cgroup(config) {
+            cgroup.give_to(uid)?;
+        }
     }
     state.namespaces = plan.namespaces.kinds();
     if let Some(filter) = &plan.process.seccomp {
@@ -120,7 +132,7 @@ fn build(
     let listener = listen(folder, bundle)?;
     let (ours, theirs) = socket::pair().step("create", "channel")?;
     let between = plan.namespaces.go_between();
-    let (flags, into) = if between { (0, None) } else { (plan.namespaces.create, Some(cgroup.fd())) };
+    let (flags, into) = if between { (0, None) } else { (plan.namespaces.create, cgroup.map(Cgroup::fd)) };
     let (mut pid, mut pidfd) = match process::clone(flags, into).step("clone", "the container's process")? {
         Side::Child => {
             // With our copy of the runtime's end closed, its death is seen as the end of the channel.
@@ -128,7 +140,7 @@ fn build(
             // The copy of the locked folder would keep the lock until the exec.
             fs::close_in_child(folder.fd());
             let hooks = has_create_hooks(&config.hooks);
-            let ends = Ends { channel: theirs, listener, hooks, cgroup: Some(cgroup.fd()) };
+            let ends = Ends { channel: theirs, listener, hooks, cgroup: cgroup.map(Cgroup::fd) };
             child::init(&plan, machine.proc.fd(), &ends)
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),

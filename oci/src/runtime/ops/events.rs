@@ -20,6 +20,7 @@ pub(crate) fn events(
 ) -> Result<()> {
     let state = State::peek(&machine.store, id)?;
     let status = state.status(&machine.proc, machine.store.has(id, START_SOCKET.to_str().unwrap_or_default()));
+    state.needs_cgroup("watch")?;
     let cgroup = match Cgroup::open(&state.cgroup)? {
         Some(cgroup) if !matches!(status, Status::Stopped | Status::Creating) => cgroup,
         _ => return Err(state.refuse("watch", status)),

@@ -65,7 +65,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
         // Only children enter it, so it is joined before the clone.
         process::join_namespace(container.as_fd(), pid_kind).step("join namespace", "pid")?;
     }
-    let side = match process::clone(0, Some(cgroup.fd())) {
+    let side = match process::clone(0, cgroup.as_ref().map(Cgroup::fd)) {
         // The container has moved its processes into cgroups of its own below (as systemd does): then to its first one's.
         Err(Errno(libc::EBUSY)) if options.cgroup.is_none() => {
             let beside = cgroup_of(machine, &state)?.ok_or_else(gone)?;
@@ -144,17 +144,21 @@ fn filter(folder: &Folder) -> Result<Option<Filter>> {
     }
 }
 
-fn cgroup(state: &State, options: &ExecOptions) -> Result<Cgroup> {
+/// None when the container has none of its own.
+fn cgroup(state: &State, options: &ExecOptions) -> Result<Option<Cgroup>> {
     let missing = |path: &str| Error::Cgroup { path: path.to_owned(), why: "it does not exist".to_owned() };
+    if state.cgroup.is_empty() && options.cgroup.is_none() {
+        return Ok(None);
+    }
     let whole = Cgroup::open(&state.cgroup)?.ok_or_else(|| missing(&state.cgroup))?;
     let below = options.cgroup.as_deref().unwrap_or_default().trim_matches('/');
     if below.is_empty() {
-        return Ok(whole);
+        return Ok(Some(whole));
     }
     if below.split('/').any(|name| matches!(name, "" | "." | "..")) {
         return Err(missing(below));
     }
-    whole.child(below)?.ok_or_else(|| missing(below))
+    whole.child(below)?.ok_or_else(|| missing(below)).map(Some)
 }
 
 /// The cgroup the container's first process is in.

@@ -27,6 +27,8 @@ pub(crate) fn kill(machine: &Machine, id: &ContainerId, signal: i32, all: bool) 
     let status = state.status(&machine.proc, folder.exists(START_SOCKET));
     // Without a pid namespace of its own, the end of its first process ends nothing else.
     let everyone = all || (signal == libc::SIGKILL && state.namespaces & NamespaceKind::Pid.flag() == 0);
+    // Of a container without a cgroup only its first process is known.
+    let everyone = everyone && !state.cgroup.is_empty();
     if everyone {
         let Some(cgroup) = Cgroup::open(&state.cgroup)? else { return Err(state.refuse("kill", Status::Stopped)) };
         if status == Status::Stopped && !cgroup.populated() {
@@ -63,6 +65,7 @@ pub(crate) fn freeze(machine: &Machine, id: &ContainerId, frozen: bool) -> Resul
     let folder = machine.store.open(id)?;
     let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
     let status = state.status(&machine.proc, folder.exists(START_SOCKET));
+    state.needs_cgroup(operation)?;
     let allowed = if frozen { matches!(status, Status::Running | Status::Created) } else { status == Status::Paused };
     let cgroup = Cgroup::open(&state.cgroup)?;
     match cgroup.filter(|_| allowed) {

@@ -11,6 +11,7 @@ pub(crate) fn update(machine: &Machine, id: &ContainerId, mut resources: Resourc
     let folder = machine.store.open(id)?;
     let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
     let status = state.status(&machine.proc, folder.exists(START_SOCKET));
+    state.needs_cgroup("update")?;
     let cgroup = match Cgroup::open(&state.cgroup)? {
         Some(cgroup) if !matches!(status, Status::Stopped | Status::Creating) => cgroup,
         _ => return Err(state.refuse("update", status)),

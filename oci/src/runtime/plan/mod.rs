@@ -61,6 +61,8 @@ pub(crate) struct Given<'a> {
     pub(crate) no_new_keyring: bool,
     /// The capabilities the runtime itself has.
     pub(crate) own_capabilities: u64,
+    /// Whether the runtime itself is root in a user namespace only: then it can make no device nodes either.
+    pub(crate) in_user_namespace: bool,
 }
 
 pub(crate) fn rootfs_path(config: &Config, bundle: &Path) -> PathBuf {
@@ -116,7 +118,7 @@ impl Plan {
             hostname: config.hostname.as_deref().map(c_string),
             domainname: config.domainname.as_deref().map(c_string),
             root,
-            devices: DevicePlan::new(config, user_namespace)?,
+            devices: DevicePlan::new(config, user_namespace || given.in_user_namespace)?,
             null: if masked.is_empty() { None } else { Some(devices::host_node(c"/dev/null", libc::makedev(1, 3))?) },
             masked,
             readonly: mounts::paths(&config.linux.readonly_paths, "readonlyPaths")?,

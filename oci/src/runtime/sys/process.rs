@@ -136,6 +136,11 @@ pub(crate) fn set_domainname(name: &CStr) -> Result<()> {
     check(unsafe { libc::setdomainname(name.as_ptr(), name.count_bytes() as _) }).map(drop)
 }
 
+pub(crate) fn is_root() -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
 /// Of a process; 0 is this one.
 pub(crate) fn set_limit(pid: i32, resource: u32, limit: libc::rlimit) -> Result<()> {
     // SAFETY: the limit lives through the call; the old one is not asked for.
