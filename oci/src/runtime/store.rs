@@ -112,6 +112,17 @@ impl Folder {
         self.fd.as_fd()
     }
 
+    /// Lets others in, for as long as the program runs.
+    pub(crate) fn unlock(&self) -> Result<()> {
+        fs::unlock(self.fd()).step("unlock container folder", self.path.display())
+    }
+
+    /// Takes the lock again; `false` if the container was deleted meanwhile.
+    pub(crate) fn lock_again(&self) -> Result<bool> {
+        fs::lock(self.fd()).step("lock container folder", self.path.display())?;
+        Ok(fs::stat(self.fd()).step("read container folder", self.path.display())?.st_nlink > 0)
+    }
+
     pub(crate) fn exists(&self, name: &CStr) -> bool {
         fs::stat_at(self.fd(), name).is_ok()
     }

@@ -290,11 +290,14 @@ impl Cgroup {
         write_setting(self.fd(), c"cgroup.kill", b"1").step("kill cgroup", &self.path)
     }
 
-    /// Waits until no process is left, then removes the cgroup with those the container made below it.
+    /// Ends the processes that are left, and removes the cgroup with those the container made below it.
     pub(crate) fn remove(self) -> Result<()> {
         // Mostly it is empty already, and the kernel knows best.
         if fs::unlink(self.root.as_fd(), &c_string(self.path.as_str()), libc::AT_REMOVEDIR).is_ok() {
             return Ok(());
+        }
+        if self.populated() {
+            self.kill()?;
         }
         self.wait_for("populated 0").step("wait for the end of the processes of cgroup", &self.path)?;
         for path in self.tree().iter().rev() {

@@ -94,8 +94,8 @@ impl Named for std::ffi::CString {
 pub(crate) struct Ends<'a> {
     /// To the runtime.
     pub(crate) channel: OwnedFd,
-    /// Where `start` will connect.
-    pub(crate) listener: OwnedFd,
+    /// Where `start` will connect; none if the runtime starts it itself.
+    pub(crate) listener: Option<OwnedFd>,
     /// Whether the runtime has hooks to run before the root changes.
     pub(crate) hooks: bool,
     /// For the one that goes between.
@@ -111,11 +111,16 @@ pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends<'_>) -> ! {
     if let Err(failed) = prepared {
         fail(ends.channel.as_fd(), &failed);
     }
-    // From here on nobody reads the channel: the failure goes to whoever starts the container.
-    let Ok(starter) = socket::accept(ends.listener.as_fd()) else { process::exit_now(1) };
-    match identity::run(&plan.process, starter.as_fd()) {
+    // From here on the failure goes to whoever starts the container.
+    let starter = match ends.listener.as_ref().map(|listener| socket::accept(listener.as_fd())) {
+        None => None,
+        Some(Ok(starter)) => Some(starter),
+        Some(Err(_)) => process::exit_now(1),
+    };
+    let starter = starter.as_ref().unwrap_or(&ends.channel).as_fd();
+    match identity::run(&plan.process, starter) {
         Ok(never) => match never {},
-        Err(failed) => fail(starter.as_fd(), &failed),
+        Err(failed) => fail(starter, &failed),
     }
 }
 

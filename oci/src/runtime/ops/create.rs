@@ -31,10 +31,14 @@ pub(crate) struct CreateOptions {
     pub(crate) no_new_keyring: bool,
 }
 
-/// A created container: its folder is still locked, its process waits for `start`.
+/// A created container: its folder is still locked, its process waits: for a word on the channel if it is to go on at once, else
+/// for `start`.
 pub(crate) struct Created {
     pub(crate) folder: Folder,
+    pub(crate) state: State,
+    pub(crate) cgroup: Cgroup,
     pub(crate) pidfd: OwnedFd,
+    pub(crate) channel: OwnedFd,
 }
 
 /// What has to be undone when a later step fails.
@@ -45,7 +49,8 @@ struct Made {
     hooks_ran: bool,
 }
 
-pub(crate) fn create(machine: &Machine, id: &ContainerId, options: &CreateOptions) -> Result<Created> {
+/// `at_once`: the same process will start it, so nothing is needed by which another one could.
+pub(crate) fn create(machine: &Machine, id: &ContainerId, options: &CreateOptions, at_once: bool) -> Result<Created> {
     let bundle = std::fs::canonicalize(&options.bundle).step("open bundle", options.bundle.display())?;
     let file = bundle.join("config.json");
     let text = std::fs::read_to_string(&file).step("read", file.display())?;
@@ -68,24 +73,28 @@ pub(crate) fn create(machine: &Machine, id: &ContainerId, options: &CreateOption
         ..State::default()
     };
     let mut made = Made::default();
-    match build(machine, &folder, &config, &bundle, options, &mut state, &mut made) {
-        Ok(pidfd) => Ok(Created { folder, pidfd }),
-        Err(error) => {
-            undo(machine, &folder, &config.hooks, &state, made);
-            Err(error)
-        }
-    }
+    let asked = Asked { config: &config, bundle: &bundle, options, at_once };
+    let error = match build(machine, &folder, &asked, &mut state, &mut made) {
+        Ok(channel) => match (made.cgroup, made.pidfd) {
+            (Some(cgroup), Some(pidfd)) => return Ok(Created { folder, state, cgroup, pidfd, channel }),
+            _ => return Err(Error::ChildGone("the container has no process".to_owned())),
+        },
+        Err(error) => error,
+    };
+    undo(machine, &folder, &config.hooks, &state, made);
+    Err(error)
 }
 
-fn build(
-    machine: &Machine,
-    folder: &Folder,
-    config: &Config,
-    bundle: &Path,
-    options: &CreateOptions,
-    state: &mut State,
-    made: &mut Made,
-) -> Result<OwnedFd> {
+/// What is to be made.
+struct Asked<'a> {
+    config: &'a Config,
+    bundle: &'a Path,
+    options: &'a CreateOptions,
+    at_once: bool,
+}
+
+fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut State, made: &mut Made) -> Result<OwnedFd> {
+    let Asked { config, bundle, options, at_once } = *asked;
     state.cgroup = cgroup::path_for(config.linux.cgroups_path.as_deref(), &state.id, &machine.proc)?;
     // Before anything else exists: should we be killed now, `delete` knows where to look.
     state.save(folder)?;
@@ -129,7 +138,7 @@ fn build(
             state.listener_metadata = seccomp.listener_metadata.clone().unwrap_or_default();
         }
     }
-    let listener = listen(folder, bundle)?;
+    let listener = if at_once { None } else { Some(listen(folder, bundle)?) };
     let (ours, theirs) = socket::pair().step("create", "channel")?;
     let between = plan.namespaces.go_between();
     let (flags, into) = if between { (0, None) } else { (plan.namespaces.create, cgroup.map(Cgroup::fd)) };
@@ -176,8 +185,10 @@ fn build(
     if let Some(file) = &options.pid_file {
         replace_file(file, &pid.to_string())?;
     }
-    socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
-    pidfd.try_clone().step("keep", "the container's pidfd")
+    if !at_once {
+        socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
+    }
+    Ok(ours)
 }
 
 /// Whose the cgroup is to be: the program's user, if it sees the cgroup as a root of its own that it may write to.
@@ -278,7 +289,7 @@ fn undo(machine: &Machine, folder: &Folder, hooks: &Hooks, state: &State, made: 
         let _ = process::wait(pidfd.as_fd());
     }
     if let Some(cgroup) = made.cgroup {
-        tell(cgroup.kill().and_then(|()| cgroup.remove()));
+        tell(cgroup.remove());
     }
     if made.hooks_ran {
         run_every(&hooks.poststop, &state.document(Status::Stopped), &machine.log);

@@ -30,11 +30,12 @@ pub(super) fn delete_locked(machine: &Machine, folder: &Folder, force: bool) -> 
     if status != Status::Stopped && state.pid != 0 {
         end(&state, machine)?;
     }
-    if let Some(cgroup) = Cgroup::open(&state.cgroup)? {
-        // Those of its processes that outlived the first one.
-        if cgroup.populated() {
-            cgroup.kill()?;
-        }
+    clear(machine, folder, &state, Cgroup::open(&state.cgroup)?)
+}
+
+/// What is left when the container's first process has ended.
+pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: Option<Cgroup>) -> Result<()> {
+    if let Some(cgroup) = cgroup {
         cgroup.remove()?;
     }
     // Of namespaces and mounts nothing is left: both went with the last process.

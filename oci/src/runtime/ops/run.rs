@@ -4,12 +4,14 @@ use std::os::fd::AsFd;
 
 use super::Machine;
 use super::create::{CreateOptions, Created, create};
-use super::delete::{delete, delete_locked};
-use super::start::start_locked;
+use super::delete::{clear, delete_locked};
+use super::start::let_run;
 use super::wait::foreground;
+use crate::runtime::child::GO;
 use crate::runtime::error::{Result, Step};
 use crate::runtime::id::ContainerId;
 use crate::runtime::sys::signal::Signals;
+use crate::runtime::sys::socket;
 
 /// The exit status for the shell: 0 when detached, else the container's.
 pub(crate) fn run(
@@ -21,8 +23,9 @@ pub(crate) fn run(
 ) -> Result<u8> {
     // Taken before there is a process to pass them on to: none is lost in between.
     let signals = if detach { None } else { Some(Signals::take_all().step("take", "signals")?) };
-    let Created { folder, pidfd } = create(machine, id, options)?;
-    if let Err(error) = start_locked(machine, &folder) {
+    let Created { folder, state, cgroup, pidfd, channel } = create(machine, id, options, true)?;
+    let go = || socket::send(channel.as_fd(), &[GO]).step("answer", "the container's process").map(|()| Some(channel));
+    if let Err(error) = let_run(&state, pidfd.as_fd(), go) {
         if let Err(more) = delete_locked(machine, &folder, true) {
             machine.log.warn(&format!("while undoing: {more}"));
         }
@@ -30,10 +33,10 @@ pub(crate) fn run(
     }
     let Some(signals) = signals else { return Ok(0) };
     // Others may look at the container, or kill it, while it runs.
-    drop(folder);
+    folder.unlock()?;
     let status = foreground(pidfd.as_fd(), &signals)?;
-    if !keep {
-        delete(machine, id, true)?;
+    if !keep && folder.lock_again()? {
+        clear(machine, &folder, &state, Some(cgroup))?;
     }
     Ok(status)
 }

@@ -1,6 +1,6 @@
 //! `start`: lets a created container run its program.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::Machine;
 use super::create::failure;
@@ -13,51 +13,60 @@ use crate::runtime::store::Folder;
 use crate::runtime::sys::{Errno, fs, process, socket};
 
 pub(crate) fn start(machine: &Machine, id: &ContainerId) -> Result<()> {
-    start_locked(machine, &machine.store.open(id)?)
-}
-
-/// The same with the folder already locked, for `run`.
-pub(super) fn start_locked(machine: &Machine, folder: &Folder) -> Result<()> {
+    let folder = &machine.store.open(id)?;
     let gone = || Error::NotFound { id: folder.id.to_string() };
     let state = State::load(folder)?.ok_or_else(gone)?;
     let status = state.status(&machine.proc, folder.exists(START_SOCKET));
     if status != Status::Created {
         return Err(state.refuse("start", status));
     }
-    let hooks = state.hooks()?;
     let pidfd = process::pidfd_open(state.pid).step("open", "the container's process")?;
+    let_run(&state, pidfd.as_fd(), || connect(folder))
+}
+
+/// The steps of starting, around the word to the process; `go` gives that, and the connection on which it answers.
+pub(super) fn let_run(
+    state: &State,
+    pidfd: BorrowedFd<'_>,
+    go: impl FnOnce() -> Result<Option<OwnedFd>>,
+) -> Result<()> {
+    let hooks = state.hooks()?;
     if !hooks.start_container.is_empty() {
-        let place = Place::Container { pidfd: pidfd.as_fd(), kinds: state.namespaces };
+        let place = Place::Container { pidfd, kinds: state.namespaces };
         if let Err(error) = run_all(&hooks.start_container, &state.document(Status::Created), place) {
             // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
-            let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
+            let _ = process::send_signal(pidfd, libc::SIGKILL);
             return Err(error);
         }
     }
-    fs::chdir_fd(folder.fd()).step("enter", folder.path.display())?;
-    let connection = match socket::connect(START_SOCKET.to_bytes()) {
-        // An earlier `start` was killed after it let the program run.
-        Err(Errno(libc::ECONNREFUSED)) => return started(folder),
-        other => other.step("connect to", folder.path.join("start.sock").display())?,
-    };
+    let Some(connection) = go()? else { return Ok(()) };
     // The connection closes when the program runs; before that it carries what went wrong.
     let mut message = [0; 8192];
-    let count = match last_words(connection.as_fd(), &state, Status::Created, state.pid, &mut message) {
+    let count = match last_words(connection.as_fd(), state, Status::Created, state.pid, &mut message) {
         Ok(count) => count,
         Err(error) => {
             // Without its listener the container would wait for answers for ever.
-            let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
+            let _ = process::send_signal(pidfd, libc::SIGKILL);
             return Err(error);
         }
     };
-    started(folder)?;
     if count > 0 {
-        return Err(failure(message.get(..count).unwrap_or_default(), pidfd.as_fd()));
+        return Err(failure(message.get(..count).unwrap_or_default(), pidfd));
     }
     run_all(&hooks.poststart, &state.document(Status::Running), Place::Runtime).inspect_err(|_| {
         // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
-        let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::send_signal(pidfd, libc::SIGKILL);
     })
+}
+
+/// None: an earlier `start` was killed after it let the program run.
+fn connect(folder: &Folder) -> Result<Option<OwnedFd>> {
+    fs::chdir_fd(folder.fd()).step("enter", folder.path.display())?;
+    let connection = match socket::connect(START_SOCKET.to_bytes()) {
+        Err(Errno(libc::ECONNREFUSED)) => None,
+        other => Some(other.step("connect to", folder.path.join("start.sock").display())?),
+    };
+    started(folder).map(|()| connection)
 }
 
 /// From now on the state is `running`.

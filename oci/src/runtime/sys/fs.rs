@@ -242,6 +242,11 @@ pub(crate) fn lock(fd: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
+pub(crate) fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: plain numbers go in.
+    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) }).map(drop)
+}
+
 /// Closes a descriptor behind its owner's back: for the child only, which never returns to the owner.
 pub(crate) fn close_in_child(fd: BorrowedFd<'_>) {
     // SAFETY: the child goes on to exec or _exit and uses this descriptor no more; the parent's copy is untouched.
