@@ -18,6 +18,10 @@ pub(crate) fn adopt(device: OwnedFd) {
     *DEVICE.lock().unwrap_or_else(PoisonError::into_inner) = Some(device);
 }
 
+pub(crate) fn is_adopted() -> bool {
+    DEVICE.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+}
+
 /// Resets its countdown (any write does; `V` alone would disarm it at close), at most once a second: a write is an
 /// access to the device, and the event loop may turn thousands of times in a second.
 pub(crate) fn feed() {

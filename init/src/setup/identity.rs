@@ -68,12 +68,12 @@ fn machine_id() -> Option<MachineId> {
     Some(id)
 }
 
-/// The command line, then the stored name, then one out of the id.
+/// The command line (`orlop.hostname=`, the fifth field of `ip=`), then the stored name, then one out of the id.
 fn hostname(cmdline: &Cmdline, id: Option<&MachineId>) -> String {
     let stored = fs::read_to_string(HOSTNAME).unwrap_or_default();
-    for (name, from) in
-        [(cmdline.value("orlop.hostname").unwrap_or_default(), "orlop.hostname"), (stored.trim(), HOSTNAME)]
-    {
+    let given = cmdline.value("orlop.hostname").unwrap_or_default();
+    let with_address = cmdline.value("ip").and_then(|ip| ip.split(':').nth(4)).unwrap_or_default();
+    for (name, from) in [(given, "orlop.hostname"), (with_address, "ip"), (stored.trim(), HOSTNAME)] {
         if is_hostname(name) {
             return name.to_owned();
         }
@@ -128,5 +128,8 @@ mod tests {
         assert_eq!(hostname(&Cmdline::parse(""), Some(&id)), "orlop-ababab");
         assert_eq!(hostname(&Cmdline::parse("orlop.hostname=deck"), Some(&id)), "deck");
         assert_eq!(hostname(&Cmdline::parse("orlop.hostname=a_b"), None), "orlop");
+        let ip = "ip=10.0.2.15::10.0.2.2:255.255.255.0:shelf:eth0:off";
+        assert_eq!(hostname(&Cmdline::parse(ip), None), "shelf");
+        assert_eq!(hostname(&Cmdline::parse(&format!("{ip} orlop.hostname=deck")), None), "deck");
     }
 }

@@ -11,6 +11,8 @@ pub(crate) mod random;
 mod sysctl;
 mod watchdog;
 
+pub(crate) use watchdog::arm_for_boot as arm_watchdog_for_boot;
+
 pub(crate) use cgroups::renew_supervisors as renew_supervisors_cgroup;
 
 use std::fs::{self, DirBuilder, Permissions};

@@ -36,16 +36,37 @@ impl Wish {
     }
 }
 
+/// Stage 1 and the set-up of stage 2, which nobody feeds, have so many timeouts together: enough for the replay of a large
+/// journal on a slow disk, and never for ever when the disk hangs.
+const BOOT_TIMEOUTS: u16 = 10;
+
+/// Arms the device for the boot, where the initramfs has its driver. The countdown goes on over the exec of stage 2, as the
+/// device is closed without the magic `V`.
+pub(crate) fn arm_for_boot(cmdline: &Cmdline) {
+    if crate::watchdog::is_adopted() {
+        return;
+    }
+    match Wish::from(cmdline) {
+        Ok(Wish::Off) => {}
+        Ok(Wish::Seconds(seconds)) => open_for(seconds.saturating_mul(BOOT_TIMEOUTS), false),
+        // Said by stage 2.
+        Err(_) => open_for(DEFAULT_SECONDS * BOOT_TIMEOUTS, false),
+    }
+}
+
 /// Opens and arms the device. From here on the machine resets unless it is fed: the last step before the loop.
 pub(super) fn arm(cmdline: &Cmdline) {
-    let seconds = match Wish::from(cmdline) {
-        Ok(Wish::Off) => return story::say("watchdog", "off"),
-        Ok(Wish::Seconds(seconds)) => seconds,
+    match Wish::from(cmdline) {
+        Ok(Wish::Off) => story::say("watchdog", "off"),
+        Ok(Wish::Seconds(seconds)) => open_for(seconds, true),
         Err(word) => {
             story::warn_fmt("watchdog", format_args!("orlop.watchdog={word} is neither seconds nor off"));
-            DEFAULT_SECONDS
+            open_for(DEFAULT_SECONDS, true);
         }
-    };
+    }
+}
+
+fn open_for(seconds: u16, say: bool) {
     // O_NONBLOCK guards against nothing here, O_CLOEXEC against a supervisor that would keep the machine alive.
     let device: OwnedFd = match OpenOptions::new().write(true).custom_flags(libc::O_CLOEXEC).open(DEVICE) {
         Ok(file) => file.into(),
@@ -58,7 +79,8 @@ pub(super) fn arm(cmdline: &Cmdline) {
     let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
     let name = std::str::from_utf8(name).unwrap_or("?");
     match set_timeout(device.as_fd(), seconds) {
-        Ok(set) => story::say_fmt("watchdog", format_args!("{name}, {set} s")),
+        Ok(set) if say => story::say_fmt("watchdog", format_args!("{name}, {set} s")),
+        Ok(_) => {}
         // It runs with the timeout it was made with.
         Err(errno) => story::warn_fmt("watchdog", format_args!("{name}: set {seconds} s: {}", errno.desc())),
     }

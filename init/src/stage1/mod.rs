@@ -142,6 +142,8 @@ fn attempt() -> Result<Infallible, Failure> {
         while modules.coldplug(None, failed) {}
     }
     say_loaded(&modules);
+    // From here on only disks are waited for, some of them without a deadline of the kernel's.
+    crate::setup::arm_watchdog_for_boot(&cmdline);
 
     let (source, devices) = wait_for_root(&mut modules, &uevents, slot)?;
     mount_root(&source)?;

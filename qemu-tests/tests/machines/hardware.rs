@@ -61,6 +61,7 @@ fn a_static_address_comes_from_the_kernels_command_line() {
     let system = machine.get("/v1/system").unwrap();
     let addresses = system["addresses"].as_array().unwrap();
     assert!(addresses.iter().any(|address| address == "eth0 10.0.2.15/25"), "{system:#}");
+    assert!(machine.console().text().contains("machine   shelf"), "{}", machine.console().tail());
 }
 
 #[test]

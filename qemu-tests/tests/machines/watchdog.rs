@@ -64,3 +64,17 @@ fn a_halted_machine_is_left_alone_by_the_watchdog() {
     let fired = machine.qmp().wait_event("WATCHDOG", Duration::from_secs(10), |_| true);
     assert!(fired.is_err(), "{}", machine.console().tail());
 }
+
+/// The state disk answers nothing from the moment the root is mounted: PID 1 waits in the kernel, and nobody feeds.
+#[test]
+fn a_disk_that_hangs_in_the_boot_is_no_silent_hang() {
+    let machine = machine("slow").append("orlop.watchdog=5").start().unwrap();
+    let one_a_while = serde_json::json!({
+        "device": "disk1", "bps": 1, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0,
+    });
+    machine.wait_for_console("init ").unwrap();
+    machine.qmp().execute("block_set_io_throttle", &one_a_while).unwrap();
+    let event = machine.wait_event("WATCHDOG").unwrap();
+    assert_eq!(event.data["action"], "reset");
+    assert!(!machine.console().text().contains("supervise"), "{}", machine.console().tail());
+}

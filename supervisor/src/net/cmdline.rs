@@ -36,7 +36,6 @@ pub struct Static {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Parameter {
     pub mode: Mode,
-    pub hostname: Option<String>,
 }
 
 /// The fields, in their order, as the messages name them.
@@ -86,7 +85,7 @@ impl Parameter {
                 Some(Autoconf::Off) => Mode::Off,
                 Some(Autoconf::Dhcp) | None => Mode::default(),
             };
-            return Ok(Self { mode, hostname: None });
+            return Ok(Self { mode });
         }
         let fields: Vec<&str> = text.split(':').collect();
         if fields.len() > FIELDS.len() {
@@ -105,7 +104,7 @@ impl Fields<'_> {
         self.address(1)?;
         let gateway = self.address(2)?;
         let mask = self.address(3)?;
-        let hostname = self.hostname(4)?;
+        self.hostname(4)?;
         let device = self.device(5)?;
         let autoconf = autoconf(self.get(6)).map_err(|reason| self.error(6, reason))?;
         let dns: Vec<_> = [self.address(7)?, self.address(8)?].into_iter().flatten().collect();
@@ -129,7 +128,7 @@ impl Fields<'_> {
                 Mode::Dhcp { device }
             }
         };
-        Ok(Parameter { mode, hostname })
+        Ok(Parameter { mode })
     }
 
     fn get(&self, field: usize) -> &str {
@@ -166,10 +165,11 @@ impl Fields<'_> {
         prefix_of(mask).ok_or_else(|| self.error(3, "not a netmask (ones, then zeros: 255.255.255.0)"))
     }
 
-    fn hostname(&self, field: usize) -> Result<Option<String>, IpError> {
+    /// PID 1 has set it by now.
+    fn hostname(&self, field: usize) -> Result<(), IpError> {
         match self.get(field) {
-            "" => Ok(None),
-            text if is_hostname(text) => Ok(Some(text.into())),
+            "" => Ok(()),
+            text if is_hostname(text) => Ok(()),
             _ => Err(self.error(field, "not a host name (letters, digits, `-` and `.`, at most 64)")),
         }
     }
@@ -249,13 +249,12 @@ mod tests {
         assert_eq!(mode("none"), Mode::Off);
         assert_eq!(mode(""), Mode::Dhcp { device: None });
         assert_eq!(mode(":::::eth1:dhcp"), Mode::Dhcp { device: Some("eth1".into()) });
-        assert_eq!(parse("::::web:eth1:any").unwrap().hostname.as_deref(), Some("web"));
+        assert_eq!(mode("::::web:eth1:any"), Mode::Dhcp { device: Some("eth1".into()) });
     }
 
     #[test]
     fn static_addresses() {
         let full = parse("10.0.2.15::10.0.2.2:255.255.254.0:web:eth0:off:10.0.2.3:1.1.1.1").unwrap();
-        assert_eq!(full.hostname.as_deref(), Some("web"));
         assert_eq!(
             full.mode,
             Mode::Static(Static {

@@ -53,7 +53,7 @@ impl Config {
     pub fn new(parameter: Parameter) -> Self {
         Self {
             mode: parameter.mode,
-            hostname: parameter.hostname.or_else(own_name),
+            hostname: own_name(),
             lease_dir: "/var/lib/orlop/net".into(),
             resolv_conf: "/run/orlop/resolv.conf".into(),
             card_wait: Duration::from_secs(10),
