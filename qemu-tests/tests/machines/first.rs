@@ -89,6 +89,12 @@ fn a_mistake_in_one_unit_is_shown_with_its_place_and_the_nearest_key() {
     let problem = problem.unwrap_or_else(|| panic!("{system:#}"));
     assert!(problem.contains("bad.container:4:1") && problem.contains("Exec"), "{problem}");
 
+    // Not running, but not forgotten.
+    let units = machine.get("/v1/units").unwrap();
+    let bad = named(units.as_array().unwrap(), "bad");
+    assert_eq!((state(bad), bad["sub_state"].as_str()), ("failed", Some("bad-setting")), "{bad:#}");
+    assert_eq!(bad["reason"].as_str(), Some(problem));
+
     // The same words on a laptop.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bad.container");

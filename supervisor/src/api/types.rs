@@ -30,7 +30,8 @@ pub struct UnitStatus {
     pub name: String,
     pub description: String,
     pub state: ActiveState,
-    /// `dead`, `waiting` (for dependencies), `preparing` (image), `running`, `exited`, `stopping`, `killing`, `auto-restart`, `failed`.
+    /// `dead`, `waiting` (for dependencies), `preparing` (image), `running`, `exited`, `stopping`, `killing`, `auto-restart`, `failed`,
+    /// `bad-setting` (its file has mistakes).
     pub sub_state: String,
     pub health: Health,
     /// The container's first process as the machine counts it; absent while none runs.

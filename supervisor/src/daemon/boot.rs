@@ -97,7 +97,8 @@ impl Daemon {
                 self.server.open_port(&self.epoll, port, now);
             }
         }
-        self.look_for_ports = (self.ports.is_empty() && now < PORTS_MAY_COME).then_some(now + LOOK_EVERY);
+        // One by one: the first is no sign that it was the last.
+        self.look_for_ports = (now < PORTS_MAY_COME).then_some(now + LOOK_EVERY);
     }
 }
 

@@ -61,5 +61,5 @@ fn find(paths: &Paths, image: &str) -> Result<PreparedImage, String> {
             }
         }
     }
-    prepare(&layouts, &paths.layers(), &reference).map_err(|error| format!("image {image}: {error}"))
+    prepare(&layouts, &paths.layers(), &reference).map_err(|error| error.to_string())
 }

@@ -24,7 +24,7 @@ impl Daemon {
         match effect {
             Effect::Act { unit, action } => self.act(&unit, action),
             Effect::JobDone { id, unit, result } => self.on_job_done(id, &unit, &result),
-            Effect::Changed { unit, from, to } => self.on_changed(&unit, from, to),
+            Effect::Changed { unit, from, to, reason } => self.on_changed(&unit, from, to, &reason),
         }
     }
 
@@ -149,10 +149,9 @@ impl Daemon {
     }
 
     /// Lines on the console, and the boot's table of times.
-    fn on_changed(&mut self, unit: &UnitName, from: ActiveState, to: ActiveState) {
+    fn on_changed(&mut self, unit: &UnitName, from: ActiveState, to: ActiveState, reason: &str) {
         let now = clock::monotonic();
         let Some(entry) = self.engine.get(unit) else { return };
-        let reason = entry.record.last.as_ref().map(ToString::to_string).unwrap_or_default();
         let restarts = entry.record.restarts;
         match to {
             ActiveState::Activating if from != ActiveState::Active => {

@@ -1,6 +1,6 @@
 //! What the interface shows, put together when asked for.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, time::UNIX_EPOCH};
 
 use ::handoff::StateStore;
 use nix::ifaddrs::getifaddrs;
@@ -8,7 +8,7 @@ use nix::ifaddrs::getifaddrs;
 use super::{cgroup, clock, core::Daemon, engine::Entry, perform::hostname};
 use crate::{
     api::types::{ActiveState, Health, SystemStatus, UnitStatus},
-    unit::UnitName,
+    unit::{Problem, UnitName},
 };
 
 /// Of the contract between applications and the system.
@@ -39,7 +39,12 @@ impl Daemon {
     }
 
     pub(crate) fn all_units(&self) -> Vec<UnitStatus> {
-        self.engine.units().map(|(name, entry)| self.unit_status(name, entry)).collect()
+        let refused = self.files.refused();
+        let refused = refused.into_iter().filter(|(name, _)| self.engine.get(name).is_none());
+        let mut all: Vec<UnitStatus> = self.engine.units().map(|(name, entry)| self.unit_status(name, entry)).collect();
+        all.extend(refused.map(|(name, problem)| refused_status(&name, problem)));
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     pub(crate) fn system_status(&self) -> SystemStatus {
@@ -79,6 +84,29 @@ impl Daemon {
             addresses: addresses(),
             problems: self.files.problems().iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+/// A unit whose file has mistakes, in systemd's word for it. Nobody can tell whether it is enabled.
+fn refused_status(name: &UnitName, problem: &Problem) -> UnitStatus {
+    let written = fs::metadata(&problem.path).and_then(|file| file.modified()).ok();
+    let written = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    UnitStatus {
+        name: name.to_string(),
+        description: name.to_string(),
+        state: ActiveState::Failed,
+        sub_state: "bad-setting".to_owned(),
+        health: Health::None,
+        pid: None,
+        image: String::new(),
+        restarts: 0,
+        since: clock::rfc3339(i64::try_from(written.as_micros()).unwrap_or_default()),
+        enabled: false,
+        path: problem.path.display().to_string(),
+        reason: Some(problem.to_string()),
+        exit_code: None,
+        signal: None,
+        memory_bytes: None,
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     machine::Policy,
     paths::Paths,
 };
-use crate::unit::{Problem, Unit, UnitName, VolumeSource, load};
+use crate::unit::{Problem, Severity, Unit, UnitName, VolumeSource, load};
 
 pub(crate) struct UnitFiles {
     units: BTreeMap<UnitName, Arc<Unit>>,
@@ -55,8 +55,19 @@ impl UnitFiles {
 
     /// Mistakes in the file of this unit, which therefore is not there.
     pub(crate) fn problems_of(&self, name: &UnitName) -> Vec<String> {
-        let is_its = |path: &Path| path.file_stem().and_then(|stem| stem.to_str()) == Some(name.as_str());
-        self.problems.iter().filter(|problem| is_its(&problem.path)).map(ToString::to_string).collect()
+        let its = self.problems.iter().filter(|problem| container_of(&problem.path).as_ref() == Some(name));
+        its.map(ToString::to_string).collect()
+    }
+
+    /// Containers that are not there because of a mistake, each with the first one.
+    pub(crate) fn refused(&self) -> BTreeMap<UnitName, &Problem> {
+        let mut refused = BTreeMap::new();
+        for problem in self.problems.iter().filter(|problem| problem.severity == Severity::Error) {
+            if let Some(name) = container_of(&problem.path).filter(|name| !self.units.contains_key(name)) {
+                refused.entry(name).or_insert(problem);
+            }
+        }
+        refused
     }
 
     /// Reads the folders; returns the problems that were not there before.
@@ -96,6 +107,12 @@ impl UnitFiles {
     pub(crate) fn plans(&self, state: StateStore) -> BTreeMap<UnitName, Plan> {
         self.units.iter().map(|(name, unit)| (name.clone(), plan(unit, state, &self.units))).collect()
     }
+}
+
+/// Whose file `…/web.container` or drop-in `…/web.container.d/10.conf` is.
+fn container_of(path: &Path) -> Option<UnitName> {
+    let name = |path: &Path| UnitName::parse(path.file_name()?.to_str()?.strip_suffix(".container")?).ok();
+    name(path).or_else(|| name(&path.parent()?.with_extension("")))
 }
 
 fn plan(unit: &Unit, state: StateStore, all: &BTreeMap<UnitName, Arc<Unit>>) -> Plan {

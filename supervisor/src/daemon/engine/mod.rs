@@ -50,9 +50,22 @@ pub(crate) struct Entry {
 /// What the engine wants done or known.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    Act { unit: UnitName, action: Action },
-    JobDone { id: JobId, unit: UnitName, result: Result<(), String> },
-    Changed { unit: UnitName, from: ActiveState, to: ActiveState },
+    Act {
+        unit: UnitName,
+        action: Action,
+    },
+    JobDone {
+        id: JobId,
+        unit: UnitName,
+        result: Result<(), String>,
+    },
+    /// `reason` is why it ended or failed: by the time of the telling the next start may have begun.
+    Changed {
+        unit: UnitName,
+        from: ActiveState,
+        to: ActiveState,
+        reason: String,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -188,7 +201,8 @@ impl Engine {
             self.effects.push(Effect::Act { unit: name.clone(), action });
         }
         if from != to {
-            self.effects.push(Effect::Changed { unit: name.clone(), from, to });
+            let reason = entry.record.last.as_ref().map(ToString::to_string).unwrap_or_default();
+            self.effects.push(Effect::Changed { unit: name.clone(), from, to, reason });
         }
     }
 
