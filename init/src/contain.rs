@@ -53,7 +53,7 @@ pub(crate) fn run<T>(handler: Handler, body: impl FnOnce() -> T) -> Result<T, Pa
             count.store(0, Ordering::Relaxed);
         }
         let times = count.fetch_add(1, Ordering::Relaxed) + 1;
-        story::warn_fmt("init", format_args!("handler={} panicked times={times}; going on", handler.name()));
+        story::warn("init", format_args!("handler={} panicked times={times}; going on", handler.name()));
         Panicked(times)
     })
 }

@@ -3,6 +3,7 @@
 //!
 //! Nothing here allocates or waits. Lines said before the devices exist are kept and shown by [`attach`].
 
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -83,32 +84,22 @@ pub(crate) fn set_debug(on: bool) {
 }
 
 /// One line of the story: `[   0.412] root      erofs, slot A, read-only`.
-pub(crate) fn say(stage: &str, text: &str) {
+pub(crate) fn say(stage: &str, text: impl fmt::Display) {
     story().line(Level::Info, stage, format_args!("{text}"));
 }
 
 /// A line about something that degrades the machine.
-pub(crate) fn warn(stage: &str, text: &str) {
+pub(crate) fn warn(stage: &str, text: impl fmt::Display) {
     story().line(Level::Warning, stage, format_args!("{text}"));
 }
 
 /// Why something was decided; shown with `orlop.debug` only.
-pub(crate) fn debug(stage: &str, text: &str) {
+pub(crate) fn debug(stage: &str, text: impl fmt::Display) {
     story().line(Level::Debug, stage, format_args!("{text}"));
 }
 
-/// [`say`] without building a string first: `story::say_fmt("root", format_args!("slot {slot}"))`.
-pub(crate) fn say_fmt(stage: &str, text: std::fmt::Arguments<'_>) {
-    story().line(Level::Info, stage, text);
-}
-
-/// [`warn`] without building a string first.
-pub(crate) fn warn_fmt(stage: &str, text: std::fmt::Arguments<'_>) {
-    story().line(Level::Warning, stage, text);
-}
-
 /// Says a line from inside a panic hook, where the story may already be locked: then the line is lost.
-pub(crate) fn warn_from_hook(stage: &str, text: std::fmt::Arguments<'_>) {
+pub(crate) fn warn_from_hook(stage: &str, text: fmt::Arguments<'_>) {
     if let Ok(mut story) = STORY.try_lock() {
         story.line(Level::Warning, stage, text);
     }
@@ -181,7 +172,7 @@ pub(crate) fn drain() {
 }
 
 impl Story {
-    fn line(&mut self, level: Level, stage: &str, text: std::fmt::Arguments<'_>) {
+    fn line(&mut self, level: Level, stage: &str, text: fmt::Arguments<'_>) {
         if level == Level::Debug && !self.debug {
             return;
         }
@@ -230,7 +221,7 @@ mod tests {
     #[test]
     fn lines_and_stages_are_kept_in_order_and_bounded() {
         for i in 0..100 {
-            say_fmt("root", format_args!("line {i}\x1b[2J"));
+            say("root", format_args!("line {i}\x1b[2J"));
         }
         let mut seen = Vec::new();
         last_lines(500, |line| seen.push(line.to_owned()));

@@ -34,7 +34,7 @@ impl Machine {
             }
             policy::Action::Terminate => self.signal_supervisor(Signal::SIGTERM),
             policy::Action::Kill(why) => {
-                story::warn_fmt("init", format_args!("killing the supervisor: {why}"));
+                story::warn("init", format_args!("killing the supervisor: {why}"));
                 self.signal_supervisor(Signal::SIGKILL);
             }
             policy::Action::GiveUp(why) => {
@@ -66,10 +66,10 @@ impl Machine {
                     story::stage("supervisor-exec");
                     story::say("supervise", "started");
                 }
-                story::debug("init", &format!("supervisor pid={} generation={}", child.pid, self.generation));
+                story::debug("init", format_args!("supervisor pid={} generation={}", child.pid, self.generation));
                 if let (Some(errno), 1) = (child.misplaced, self.generation) {
                     let cgroup = child::CGROUP;
-                    story::warn_fmt("init", format_args!("start the supervisor in {cgroup}: {}", errno.desc()));
+                    story::warn("init", format_args!("start the supervisor in {cgroup}: {}", errno.desc()));
                 }
                 self.exits.rewind();
                 let hello = Hello {
@@ -86,7 +86,7 @@ impl Machine {
             Err(errno) => {
                 let program = self.command.program();
                 self.last_death = crate::text::Text::of(format_args!("start {program}: {}", errno.desc()));
-                story::warn_fmt("init", format_args!("{}", self.last_death));
+                story::warn("init", format_args!("{}", self.last_death));
                 let is_want = matches!(errno, Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE);
                 let event = if is_want { policy::Event::NoRoom } else { policy::Event::SpawnFailed };
                 self.supervise(event, now);
@@ -186,14 +186,14 @@ impl Machine {
             Ok(pid) => self.helper = Some(pid),
             Err(errno) => {
                 // Everything else is dead, so this is a kernel without memory: the step is left out.
-                story::warn_fmt("shutdown", format_args!("{step:?} is left out: fork: {}", errno.desc()));
+                story::warn("shutdown", format_args!("{step:?} is left out: fork: {}", errno.desc()));
                 self.shut_down(plan::Event::StepDone { progress: false, left: true }, now);
             }
         }
     }
 
     fn abandon_step(&mut self, step: Step) {
-        story::warn_fmt("shutdown", format_args!("{step:?} hangs, going on without it"));
+        story::warn("shutdown", format_args!("{step:?} hangs, going on without it"));
         if let Some(Ok(pid)) = self.helper.take().map(i32::try_from) {
             // It dies when the kernel lets it; its end is then an exit like any other.
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
@@ -208,15 +208,15 @@ impl Machine {
 
     /// The watchdog stays armed: if the kernel hangs on its way out, it ends the machine. A halted one is left alone.
     fn end(&mut self, kind: handoff::ShutdownKind) {
-        story::say_fmt("shutdown", format_args!("done: {}", processes::word(kind)));
+        story::say("shutdown", format_args!("done: {}", processes::word(kind)));
         story::flush();
         if kind == handoff::ShutdownKind::Halt {
             crate::watchdog::disarm();
         }
         let errno = processes::end_machine(kind);
-        story::warn_fmt("shutdown", format_args!("{}: {}; reboot instead", processes::word(kind), why(kind, errno)));
+        story::warn("shutdown", format_args!("{}: {}; reboot instead", processes::word(kind), why(kind, errno)));
         let errno = processes::end_machine(handoff::ShutdownKind::Reboot);
-        story::warn_fmt("shutdown", format_args!("reboot: {}; not feeding the watchdog any more", errno.desc()));
+        story::warn("shutdown", format_args!("reboot: {}; not feeding the watchdog any more", errno.desc()));
         crate::watchdog::stop_feeding();
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use handoff::{ShutdownKind, StateStore};
+use nix::sys::signalfd::SignalFd;
 
 use crate::contain::{self, Handler, Panicked};
 use crate::exits::ExitQueue;
@@ -26,7 +27,7 @@ const CLOCK_REST: Duration = Duration::from_secs(1);
 const SPARE_FDS: usize = 8;
 
 pub(crate) struct Machine {
-    pub(super) signals: OwnedFd,
+    pub(super) signals: SignalFd,
     pub(super) settings: Settings,
     pub(super) state: StateStore,
     pub(super) exits: ExitQueue,
@@ -59,7 +60,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(signals: OwnedFd, settings: Settings, state: StateStore, former: Option<Former>) -> Self {
+    pub(crate) fn new(signals: SignalFd, settings: Settings, state: StateStore, former: Option<Former>) -> Self {
         let mut machine = Self {
             signals,
             settings,
@@ -98,7 +99,7 @@ impl Machine {
     /// After PID 1 executed itself anew: the old supervisor cannot talk to us; a shutdown goes on.
     fn take_over(&mut self, former: Former) {
         let (fds, exits) = (self.store.len(), self.exits.len());
-        story::warn_fmt(
+        story::warn(
             "init",
             format_args!("PID 1 started over times={} kept fds={fds} kept exits={exits}", former.lives),
         );
@@ -147,7 +148,7 @@ impl Machine {
     pub(crate) fn on_signals(&mut self, now: Duration) {
         // Bounded: a flood of signals coalesces, but real-time ones queue.
         for _ in 0..64 {
-            let Some((signal, sender)) = sys::signals::next(self.signals.as_fd()) else { return };
+            let Some((signal, sender)) = sys::signals::next(&self.signals) else { return };
             contain::fault_point(Handler::Signals);
             self.on_signal(signal, sender, now);
         }
@@ -178,17 +179,17 @@ impl Machine {
                     return;
                 }
                 libc::SIGTERM => {
-                    story::say_fmt("init", format_args!("SIGTERM from pid={sender}: a new supervisor"));
+                    story::say("init", format_args!("SIGTERM from pid={sender}: a new supervisor"));
                     self.supervise(policy::Event::Renew, now);
                     return;
                 }
                 _ => {
-                    story::debug("init", &format!("signal={signal} from pid={sender} ignored"));
+                    story::debug("init", format_args!("signal={signal} from pid={sender} ignored"));
                     return;
                 }
             },
         };
-        story::say_fmt("shutdown", format_args!("asked for by signal={signal} from pid={sender}"));
+        story::say("shutdown", format_args!("asked for by signal={signal} from pid={sender}"));
         self.shut_down(event, now);
     }
 
@@ -237,16 +238,16 @@ impl Machine {
     fn reset_state(&mut self) {
         let mark = || match crate::stage1::state::reset() {
             Ok(node) => {
-                story::warn_fmt("rescue", format_args!("{node} is marked: the next boot makes a new state on it"));
+                story::warn("rescue", format_args!("{node} is marked: the next boot makes a new state on it"));
                 0
             }
             Err(error) => {
-                story::warn_fmt("rescue", format_args!("state reset: {error}"));
+                story::warn("rescue", format_args!("state reset: {error}"));
                 1
             }
         };
         if let Err(errno) = sys::fork::run(mark) {
-            story::warn_fmt("rescue", format_args!("state reset: fork: {}", errno.desc()));
+            story::warn("rescue", format_args!("state reset: fork: {}", errno.desc()));
         }
     }
 
@@ -265,7 +266,7 @@ impl Machine {
         let refused = sys::alloc::refused();
         if refused >= self.refused_told.saturating_mul(2).max(1) {
             self.refused_told = refused;
-            story::warn_fmt("init", format_args!("no memory, living on the reserve: refusals={refused}"));
+            story::warn("init", format_args!("no memory, living on the reserve: refusals={refused}"));
         }
     }
 

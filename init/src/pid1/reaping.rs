@@ -71,7 +71,7 @@ impl Machine {
         self.link = None;
         self.more_to_send = false;
         if self.plan.is_up() {
-            story::warn_fmt("init", format_args!("the supervisor ended: {why}"));
+            story::warn("init", format_args!("the supervisor ended: {why}"));
         }
         self.last_death = why;
         self.supervise(policy::Event::Died, now);

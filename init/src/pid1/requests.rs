@@ -31,7 +31,7 @@ impl Machine {
                     self.garbage += 1;
                     // The first, then ever more rarely: a flood of it must not fill the log.
                     if self.garbage.is_power_of_two() {
-                        story::warn_fmt("init", format_args!("the supervisor sent: {error} (total={})", self.garbage));
+                        story::warn("init", format_args!("the supervisor sent: {error} (total={})", self.garbage));
                     }
                 }
                 Heard::Nothing => return,
@@ -95,7 +95,7 @@ impl Machine {
             return;
         }
         let (name, rest) = text.split_once(char::is_whitespace).unwrap_or(("", text));
-        story::say_fmt(name, format_args!("{}", rest.trim_start()));
+        story::say(name, format_args!("{}", rest.trim_start()));
     }
 }
 
@@ -128,7 +128,7 @@ impl SayLimit {
         }
         self.credit_ms -= Self::LINE_MS;
         if self.dropped > 0 {
-            story::warn_fmt("init", format_args!("the supervisor said too much: dropped lines={}", self.dropped));
+            story::warn("init", format_args!("the supervisor said too much: dropped lines={}", self.dropped));
             self.dropped = 0;
         }
         true

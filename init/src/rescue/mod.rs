@@ -74,7 +74,7 @@ impl Rescue {
         timeout: Option<Duration>,
         now: Duration,
     ) -> Self {
-        story::warn_fmt("rescue", format_args!("{reason}"));
+        story::warn("rescue", reason);
         let screen = Screen::new(choices, timeout, now);
         let mut rescue = Self { reason, note, screen, terminals: Terminals::open() };
         rescue.draw();
@@ -99,7 +99,7 @@ impl Rescue {
             for key in terminal.read(&mut keys) {
                 match self.screen.key(*key, now) {
                     Answer::Chosen(choice) => {
-                        story::say_fmt("rescue", format_args!("chosen: {}", choice.meaning()));
+                        story::say("rescue", format_args!("chosen: {}", choice.meaning()));
                         return Some(choice);
                     }
                     Answer::Erase => terminal.console.write(b"\x08 \x08"),

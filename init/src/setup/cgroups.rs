@@ -60,7 +60,7 @@ pub(super) fn set_up() {
     }
     // Inherited by the supervisor; the runtime gives every container its own value.
     if let Err(error) = fs::write("/proc/self/oom_score_adj", "-1000") {
-        story::warn_fmt("cgroups", format_args!("write -1000 to /proc/self/oom_score_adj: {error}"));
+        story::warn("cgroups", format_args!("write -1000 to /proc/self/oom_score_adj: {error}"));
     }
 }
 
@@ -99,7 +99,7 @@ fn set(name: &str, file: &str, value: &str) {
 }
 
 fn warn(name: &str, file: &str, value: &str, error: &io::Error) {
-    story::warn_fmt("cgroups", format_args!("/{name}/{file}: {value}: {error}"));
+    story::warn("cgroups", format_args!("/{name}/{file}: {value}: {error}"));
 }
 
 #[cfg(test)]

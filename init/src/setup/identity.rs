@@ -27,11 +27,9 @@ impl MachineId {
     }
 
     /// A version 4 UUID without its dashes, as systemd makes them.
-    fn from_random(mut bytes: [u8; 16]) -> Self {
-        bytes[6] = bytes[6] & 0x0f | 0x40;
-        bytes[8] = bytes[8] & 0x3f | 0x80;
+    fn of(uuid: [u8; 16]) -> Self {
         let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-        Self(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
+        Self(uuid.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
     }
 }
 
@@ -41,7 +39,7 @@ pub(super) fn set_up(cmdline: &Cmdline) {
     let name = hostname(cmdline, id.as_ref());
     match nix::unistd::sethostname(&name) {
         Ok(()) => story::say("machine", &name),
-        Err(errno) => story::warn_fmt("machine", format_args!("set the host name {name}: {}", errno.desc())),
+        Err(errno) => story::warn("machine", format_args!("set the host name {name}: {}", errno.desc())),
     }
 }
 
@@ -51,19 +49,20 @@ fn machine_id() -> Option<MachineId> {
             if let Some(id) = MachineId::parse(&text) {
                 return Some(id);
             }
-            story::warn_fmt("machine", format_args!("{MACHINE_ID} holds no machine id: made anew"));
+            story::warn("machine", format_args!("{MACHINE_ID} holds no machine id: made anew"));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => story::warn_fmt("machine", format_args!("read {MACHINE_ID}: {error}")),
+        Err(error) => story::warn("machine", format_args!("read {MACHINE_ID}: {error}")),
     }
-    let mut bytes = [0; 16];
-    if let Err(errno) = random::fill(&mut bytes) {
-        story::warn_fmt("machine", format_args!("draw a machine id: {}", errno.desc()));
-        return None;
-    }
-    let id = MachineId::from_random(bytes);
+    let id = match random::uuid() {
+        Ok(uuid) => MachineId::of(uuid),
+        Err(errno) => {
+            story::warn("machine", format_args!("draw a machine id: {}", errno.desc()));
+            return None;
+        }
+    };
     if let Err(error) = durable::write(MACHINE_ID, format!("{}\n", id.0).as_bytes(), 0o444) {
-        story::warn_fmt("machine", format_args!("write {MACHINE_ID}: {error}"));
+        story::warn("machine", format_args!("write {MACHINE_ID}: {error}"));
     }
     Some(id)
 }
@@ -78,7 +77,7 @@ fn hostname(cmdline: &Cmdline, id: Option<&MachineId>) -> String {
             return name.to_owned();
         }
         if !name.is_empty() {
-            story::warn_fmt("machine", format_args!("{from}: {name} is no host name"));
+            story::warn("machine", format_args!("{from}: {name} is no host name"));
         }
     }
     id.map_or_else(|| "orlop".to_owned(), |id| format!("orlop-{}", &id.0[..6]))
@@ -111,9 +110,9 @@ mod tests {
 
     #[test]
     fn a_new_id_is_a_version_4_uuid() {
-        let id = MachineId::from_random([0xff; 16]).0;
-        assert_eq!(id, "ffffffffffff4fffbfffffffffffffff");
-        assert!(MachineId::parse(&id).is_some());
+        let id = MachineId::of(random::uuid().unwrap()).0;
+        assert_eq!((&id[12..13], "89ab".contains(&id[16..17])), ("4", true), "{id}");
+        assert_eq!(MachineId::parse(&id).unwrap().0, id);
     }
 
     #[test]
@@ -124,7 +123,7 @@ mod tests {
         for bad in ["", "-a", "a-", "a..b", ".a", "a b", "a_b", "ä", &"a".repeat(65)] {
             assert!(!is_hostname(bad), "{bad}");
         }
-        let id = MachineId::from_random([0xab; 16]);
+        let id = MachineId::of([0xab; 16]);
         assert_eq!(hostname(&Cmdline::parse(""), Some(&id)), "orlop-ababab");
         assert_eq!(hostname(&Cmdline::parse("orlop.hostname=deck"), Some(&id)), "deck");
         assert_eq!(hostname(&Cmdline::parse("orlop.hostname=a_b"), None), "orlop");

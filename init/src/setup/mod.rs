@@ -68,7 +68,7 @@ pub(crate) fn run() {
             watchdog::load_driver(&mut modules);
             coldplug(modules);
         }
-        Err(error) => story::warn_fmt("modules", format_args!("{error}")),
+        Err(error) => story::warn("modules", error),
     }
     watchdog::arm(&cmdline);
     story::stage("setup");
@@ -89,7 +89,7 @@ fn loopback() {
     let done = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
         .and_then(|socket| sys::loopback::up(socket.as_fd()));
     if let Err(errno) = done {
-        story::warn_fmt("network", format_args!("set lo up: {}", errno.desc()));
+        story::warn("network", format_args!("set lo up: {}", errno.desc()));
     }
 }
 
@@ -97,7 +97,7 @@ fn loopback() {
 fn state_folders() {
     for (path, mode) in STATE_FOLDERS {
         if let Err(error) = make_folder(path, mode) {
-            story::warn_fmt("state", format_args!("make {path}: {error}"));
+            story::warn("state", format_args!("make {path}: {error}"));
         }
     }
     let (from, on) = ("/var/lib/orlop/containers.d", "/etc/containers.d");
@@ -106,7 +106,7 @@ fn state_folders() {
     let bound = mount(Some(from), on, none, MsFlags::MS_BIND, none)
         .and_then(|()| mount(none, on, none, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | hard, none));
     if let Err(errno) = bound {
-        story::warn_fmt("state", format_args!("bind {from} on {on}: {}", errno.desc()));
+        story::warn("state", format_args!("bind {from} on {on}: {}", errno.desc()));
     }
 }
 
@@ -122,20 +122,20 @@ fn make_folder(path: &str, mode: u32) -> io::Result<()> {
 /// From now on Ctrl-Alt-Del is a SIGINT for PID 1 and no reset.
 fn ctrl_alt_del() {
     if let Err(errno) = nix::sys::reboot::set_cad_enabled(false) {
-        story::warn_fmt("setup", format_args!("make Ctrl-Alt-Del a signal: {}", errno.desc()));
+        story::warn("setup", format_args!("make Ctrl-Alt-Del a signal: {}", errno.desc()));
     }
 }
 
 /// Loads the drivers of the remaining devices in a child: each module costs up to 20 ms of signature check.
 fn coldplug(mut modules: Modules) {
     let load = move || {
-        while modules.coldplug(None, |error| story::warn_fmt("modules", format_args!("{error}"))) {}
+        while modules.coldplug(None, |error| story::warn("modules", error)) {}
         for name in modules.loaded() {
             story::debug("modules", name);
         }
         0
     };
     if let Err(errno) = sys::fork::run(load) {
-        story::warn_fmt("modules", format_args!("start the loading of drivers: {}", errno.desc()));
+        story::warn("modules", format_args!("start the loading of drivers: {}", errno.desc()));
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn set_up() {
         if let Err(errno) = api.mount()
             && !(api.optional && matches!(errno, Errno::ENODEV | Errno::ENOENT))
         {
-            story::warn_fmt("mounts", format_args!("mount {} on {}: {}", api.kind, api.on, errno.desc()));
+            story::warn("mounts", format_args!("mount {} on {}: {}", api.kind, api.on, errno.desc()));
         }
     }
     // What udev would make; programs expect them.
@@ -75,7 +75,7 @@ pub(super) fn set_up() {
     // runs as a unit can hand mounts on. Each container's runtime makes its own side a slave.
     let all = MsFlags::MS_REC | MsFlags::MS_SHARED;
     if let Err(errno) = mount(None::<&str>, "/", None::<&str>, all, None::<&str>) {
-        story::warn_fmt("mounts", format_args!("share the mounts below /: {}", errno.desc()));
+        story::warn("mounts", format_args!("share the mounts below /: {}", errno.desc()));
     }
 }
 

@@ -15,7 +15,7 @@ const CREDIT_BITS: u16 = 256;
 /// Mixes the stored seed in, then replaces it by one that depends on it.
 pub(super) fn set_up() {
     if let Err(error) = load() {
-        story::warn_fmt("random", format_args!("load {SEED}: {error}"));
+        story::warn("random", format_args!("load {SEED}: {error}"));
     }
     rotate();
 }
@@ -33,7 +33,7 @@ fn rotate() {
     if random::try_fill(&mut fresh).is_ok()
         && let Err(error) = durable::write(SEED, &fresh, 0o600)
     {
-        story::warn_fmt("random", format_args!("write {SEED}: {error}"));
+        story::warn("random", format_args!("write {SEED}: {error}"));
     }
 }
 

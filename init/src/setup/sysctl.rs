@@ -21,7 +21,7 @@ pub(super) fn set_up() {
     let text = match fs::read_to_string(LIST) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-        Err(error) => return story::warn_fmt("sysctl", format_args!("read {LIST}: {error}")),
+        Err(error) => return story::warn("sysctl", format_args!("read {LIST}: {error}")),
     };
     for (at, line) in text.lines().enumerate() {
         match parse(line) {
@@ -32,10 +32,10 @@ pub(super) fn set_up() {
                     && !setting.quiet
                     && error.kind() != io::ErrorKind::NotFound
                 {
-                    story::warn_fmt("sysctl", format_args!("{} = {}: {error}", setting.path, setting.value));
+                    story::warn("sysctl", format_args!("{} = {}: {error}", setting.path, setting.value));
                 }
             }
-            Err(()) => story::warn_fmt("sysctl", format_args!("{LIST}:{}: not `key = value`", at + 1)),
+            Err(()) => story::warn("sysctl", format_args!("{LIST}:{}: not `key = value`", at + 1)),
         }
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn arm(cmdline: &Cmdline) {
         Ok(Wish::Off) => story::say("watchdog", "off"),
         Ok(Wish::Seconds(seconds)) => open_for(seconds, true),
         Err(word) => {
-            story::warn_fmt("watchdog", format_args!("orlop.watchdog={word} is neither seconds nor off"));
+            story::warn("watchdog", format_args!("orlop.watchdog={word} is neither seconds nor off"));
             open_for(DEFAULT_SECONDS, true);
         }
     }
@@ -73,16 +73,16 @@ fn open_for(seconds: u16, say: bool) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return story::debug("watchdog", "this machine has none");
         }
-        Err(error) => return story::warn_fmt("watchdog", format_args!("open {DEVICE}: {error}")),
+        Err(error) => return story::warn("watchdog", format_args!("open {DEVICE}: {error}")),
     };
     let name = identity(device.as_fd()).unwrap_or_default();
     let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
     let name = std::str::from_utf8(name).unwrap_or("?");
     match set_timeout(device.as_fd(), seconds) {
-        Ok(set) if say => story::say_fmt("watchdog", format_args!("{name}, {set} s")),
+        Ok(set) if say => story::say("watchdog", format_args!("{name}, {set} s")),
         Ok(_) => {}
         // It runs with the timeout it was made with.
-        Err(errno) => story::warn_fmt("watchdog", format_args!("{name}: set {seconds} s: {}", errno.desc())),
+        Err(errno) => story::warn("watchdog", format_args!("{name}: set {seconds} s: {}", errno.desc())),
     }
     crate::watchdog::adopt(device);
 }
@@ -95,7 +95,7 @@ pub(super) fn load_driver(modules: &mut Modules) {
     for modalias in device_aliases() {
         for name in modules.names_for(&modalias, "/watchdog/") {
             if let Err(error) = modules.load(&name) {
-                story::warn_fmt("watchdog", format_args!("{error}"));
+                story::warn("watchdog", error);
             }
         }
     }

@@ -35,11 +35,11 @@ fn note(outcome: &mut Outcome, device: &str, result: Result<(), Errno>) {
     match result {
         Ok(()) => {
             outcome.progress = true;
-            story::debug("shutdown", &format!("detached {device}"));
+            story::debug("shutdown", format_args!("detached {device}"));
         }
         Err(errno) => {
             outcome.left = true;
-            story::debug("shutdown", &format!("detach {device}: {}", errno.desc()));
+            story::debug("shutdown", format_args!("detach {device}: {}", errno.desc()));
         }
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn unmount_round(stuck: &[u64], current: Option<&AtomicU64>) -> Outco
             Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
             Err(errno) => {
                 outcome.left = true;
-                story::debug("shutdown", &format!("unmount {}: {}", mount.target, errno.desc()));
+                story::debug("shutdown", format_args!("unmount {}: {}", mount.target, errno.desc()));
             }
         }
     }
@@ -88,10 +88,10 @@ pub(crate) fn read_only_round() -> Outcome {
     for left in in_order(&read()).into_iter().filter(|mount| mount.writable && mount.kind != "tmpfs") {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         match mount::<str, str, str, str>(None, left.target.as_str(), None, flags, None) {
-            Ok(()) => story::warn("shutdown", &format!("{} could not be unmounted, now read-only", left.target)),
+            Ok(()) => story::warn("shutdown", format_args!("{} could not be unmounted, now read-only", left.target)),
             Err(errno) => {
                 outcome.left = true;
-                story::warn("shutdown", &format!("remount {} read-only: {}", left.target, errno.desc()));
+                story::warn("shutdown", format_args!("remount {} read-only: {}", left.target, errno.desc()));
             }
         }
     }
@@ -102,7 +102,7 @@ fn read() -> Vec<Mount> {
     match std::fs::read_to_string("/proc/self/mountinfo") {
         Ok(text) => text.lines().filter_map(parse).collect(),
         Err(error) => {
-            story::warn("shutdown", &format!("read /proc/self/mountinfo: {error}"));
+            story::warn("shutdown", format_args!("read /proc/self/mountinfo: {error}"));
             Vec::new()
         }
     }

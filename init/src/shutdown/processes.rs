@@ -22,7 +22,7 @@ pub(crate) fn kill_all() {
         if let Err(error) = std::fs::write(format!("{tree}/cgroup.kill"), "1")
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            story::warn_fmt("shutdown", format_args!("write 1 to {tree}/cgroup.kill: {error}"));
+            story::warn("shutdown", format_args!("write 1 to {tree}/cgroup.kill: {error}"));
         }
     }
     everyone(Signal::SIGKILL);

@@ -124,16 +124,16 @@ fn attempt() -> Result<Infallible, Failure> {
     story::set_debug(cmdline.has("orlop.debug"));
     if let Ok(kernel) = nix::sys::utsname::uname() {
         let release = kernel.release().to_string_lossy();
-        story::say_fmt("init", format_args!("Orlop {}, Linux {release}", env!("CARGO_PKG_VERSION")));
+        story::say("init", format_args!("Orlop {}, Linux {release}", env!("CARGO_PKG_VERSION")));
     }
     let slot = Slot::from(&cmdline).map_err(Failure::BadSlot)?;
 
     let uevents = Uevents::open().map_err(Failure::Uevents)?;
     let mut modules = Modules::open("", &cmdline).map_err(Failure::Modules)?;
-    let failed = |error: ModuleError| story::warn_fmt("modules", format_args!("{error}"));
+    let failed = |error: ModuleError| story::warn("modules", error);
     // A kernel with erofs built in needs no module for it.
     if let Err(error) = modules.load("erofs") {
-        story::debug("modules", &error.to_string());
+        story::debug("modules", error);
     }
     // Every emulated PC has an ATA controller, whose drivers cost a third of a second and which is seldom used: only
     // when what the other buses bring is not all there is to find.
@@ -147,17 +147,15 @@ fn attempt() -> Result<Infallible, Failure> {
 
     let (source, devices) = wait_for_root(&mut modules, &uevents, slot)?;
     mount_root(&source)?;
-    story::say_fmt("root", format_args!("{source}"));
+    story::say("root", source);
     story::stage("root");
 
     let state = wait_for_state(&uevents, devices);
-    let verdict = match Modules::open("/sysroot", &cmdline) {
-        Ok(mut modules) => state::set_up(state.as_ref(), &mut modules, &cmdline),
-        Err(error) => {
-            story::warn_fmt("modules", format_args!("{error}"));
-            state::set_up(state.as_ref(), &mut modules, &cmdline)
-        }
-    };
+    match Modules::open("/sysroot", &cmdline) {
+        Ok(of_root) => modules = of_root,
+        Err(error) => story::warn("modules", error),
+    }
+    let verdict = state::set_up(state.as_ref(), &mut modules, &cmdline);
     story::stage("state");
     switch::switch_root().map_err(Failure::Switch)?;
     Err(Failure::Switch(switch::execute(&verdict.to_string())))
@@ -213,7 +211,7 @@ fn wait_for_root(
         if !uevents.wait(deadline) {
             return Err(Failure::NoRoot { slot, seen: summary(&devices) });
         }
-        while modules.coldplug(None, |error| story::warn_fmt("modules", format_args!("{error}"))) {}
+        while modules.coldplug(None, |error| story::warn("modules", error)) {}
     }
 }
 

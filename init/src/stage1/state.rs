@@ -25,7 +25,7 @@ use nix::sys::reboot::RebootMode;
 
 use super::devices::{self, BlockDevice};
 use super::seed::{self, HEADER_BYTES, Seed};
-use super::superblock::{is_xfs, uuid_v4};
+use super::superblock::is_xfs;
 use crate::cmdline::Cmdline;
 use crate::modules::{ModuleError, Modules};
 use crate::rescue::{self, Choice};
@@ -153,8 +153,8 @@ pub(super) fn set_up(device: Option<&BlockDevice>, modules: &mut Modules, cmdlin
     // Everything stored on it is lost at the end of the boot; it may not take the machine's memory with it.
     let options = "mode=0755,size=40%,nr_inodes=200k";
     match mount(Some("state"), MOUNT_POINT, Some("tmpfs"), FLAGS, Some(options)) {
-        Ok(()) => story::say_fmt("state", format_args!("tmpfs, lost at power off")),
-        Err(errno) => story::warn_fmt("state", format_args!("mount tmpfs on /var: {}", errno.desc())),
+        Ok(()) => story::say("state", "tmpfs, lost at power off"),
+        Err(errno) => story::warn("state", format_args!("mount tmpfs on /var: {}", errno.desc())),
     }
     verdict
 }
@@ -167,9 +167,9 @@ fn open_or_ask(device: &BlockDevice, modules: &mut Modules, cmdline: &Cmdline) -
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        story::warn_fmt("state", format_args!("{error}; nothing was overwritten"));
+        story::warn("state", format_args!("{error}; nothing was overwritten"));
         let wait = ASK.as_secs();
-        story::say_fmt("state", format_args!("press a key within {wait} s for the rescue screen"));
+        story::say("state", format_args!("press a key within {wait} s for the rescue screen"));
         if !rescue::is_wanted(ASK) {
             return Err(error);
         }
@@ -197,7 +197,7 @@ fn open_or_reset(device: &BlockDevice, modules: &mut Modules, cmdline: &Cmdline)
         Err(error) => error,
     };
     if cmdline.value("orlop.state") == Some("reset") && error.is_cured_by_reset() {
-        story::warn_fmt("state", format_args!("{error}; orlop.state=reset: made anew, what it held is gone"));
+        story::warn("state", format_args!("{error}; orlop.state=reset: made anew, what it held is gone"));
         return open(device, true);
     }
     Err(error)
@@ -252,9 +252,8 @@ fn create(file: &File, device: &BlockDevice) -> Result<(), StateError> {
     let Some(seed) = Seed::parse(&bytes).filter(|seed| seed.size_bytes <= device.size_bytes) else {
         return Err(StateError::BadSeed { path });
     };
-    let mut uuid = [0; 16];
-    random::fill(&mut uuid).map_err(StateError::Random)?;
-    seed.write(file, uuid_v4(uuid)).map_err(|source| StateError::Create { node: device.node(), source })
+    let uuid = random::uuid().map_err(StateError::Random)?;
+    seed.write(file, uuid).map_err(|source| StateError::Create { node: device.node(), source })
 }
 
 fn largest_seed(size_bytes: u64) -> Result<String, StateError> {
@@ -291,12 +290,12 @@ fn grow(device: &BlockDevice, new: bool) -> bool {
     let larger = matches!(grown, Ok((had, has)) if has > had);
     match grown {
         Ok((had, has)) if larger => {
-            story::say_fmt("state", format_args!("{made}, {name}, grown from {} to {} MiB", had >> 20, has >> 20));
+            story::say("state", format_args!("{made}, {name}, grown from {} to {} MiB", had >> 20, has >> 20));
         }
-        Ok((_, has)) => story::say_fmt("state", format_args!("{made}, {name}, {} MiB", has >> 20)),
+        Ok((_, has)) => story::say("state", format_args!("{made}, {name}, {} MiB", has >> 20)),
         Err(errno) => {
-            story::say_fmt("state", format_args!("{made}, {name}"));
-            story::warn_fmt("state", format_args!("grow it to its device: {}", errno.desc()));
+            story::say("state", format_args!("{made}, {name}"));
+            story::warn("state", format_args!("grow it to its device: {}", errno.desc()));
         }
     }
     larger

@@ -75,13 +75,6 @@ pub(crate) fn set_uuid(sector: &mut [u8], uuid: [u8; 16]) {
     sector[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// A random UUID (RFC 9562, version 4) out of 16 random bytes.
-pub(crate) fn uuid_v4(mut random: [u8; 16]) -> [u8; 16] {
-    random[6] = random[6] & 0x0f | 0x40;
-    random[8] = random[8] & 0x3f | 0x80;
-    random
-}
-
 /// Castagnoli's CRC, bit by bit: a few sectors once in a machine's life need no table.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
@@ -110,12 +103,6 @@ mod tests {
         // RFC 3720, B.4
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
-    }
-
-    #[test]
-    fn a_uuid_names_its_version() {
-        let uuid = uuid_v4([0xff; 16]);
-        assert_eq!((uuid[6] >> 4, uuid[8] >> 6), (4, 2));
     }
 
     #[test]

@@ -5,17 +5,27 @@
 //! that was under way goes on. Only the supervisor has to be started again, because what was being said to it is lost.
 //! The third time in one boot PID 1 reboots instead. Everything here is async-signal-safe.
 
+use std::cell::UnsafeCell;
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
+
+use nix::sys::signal::{SigSet, Signal};
 
 use super::super::fdstore::{ENTRY_BYTES, MAX_FDS};
 
 const MAX_LIVES: u8 = 3;
 /// What a program that is broken gets; never blocked, or the kernel would end PID 1 without asking.
-pub(super) const FAULTS: [libc::c_int; 7] =
+const FAULTS: [libc::c_int; 7] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGSYS, libc::SIGTRAP];
 const STACK_BYTES: usize = 16 * 1024;
+
+struct Stack(UnsafeCell<[u8; STACK_BYTES]>);
+
+// SAFETY: only the kernel hands it out, to one handler at a time of the one thread there is.
+unsafe impl Sync for Stack {}
+
+static STACK: Stack = Stack(UnsafeCell::new([0; STACK_BYTES]));
 
 /// How many times PID 1 started over in this boot.
 static LIVES: AtomicU8 = AtomicU8::new(0);
@@ -71,12 +81,9 @@ pub(crate) fn remember_supervisor(pid: u32) {
 /// Installs the handlers, on a stack of their own: the fault may be a stack that is used up.
 pub(crate) fn install(lives: u8) {
     LIVES.store(lives, Ordering::Relaxed);
-    let mut stack = Vec::<u8>::new();
-    if stack.try_reserve_exact(STACK_BYTES).is_ok() {
-        let stack = stack.leak_spare();
-        // SAFETY: the memory is leaked, so it outlives every handler.
-        unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) };
-    }
+    let stack = libc::stack_t { ss_sp: STACK.0.get().cast(), ss_flags: 0, ss_size: STACK_BYTES };
+    // SAFETY: memory that lives as long as the program, and that nothing else uses.
+    unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) };
     for signal in FAULTS {
         let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
         // SAFETY: all-zero is SIG_DFL without flags, an empty mask.
@@ -87,26 +94,11 @@ pub(crate) fn install(lives: u8) {
         unsafe { libc::sigaction(signal, action, std::ptr::null_mut()) };
     }
     // A blocked fault is no fault handled: the kernel would end PID 1.
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: writes an empty set into the memory given.
-    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-    for signal in FAULTS {
-        // SAFETY: the set was made above, the number is a signal's.
-        unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
-    }
-    // SAFETY: reads the set made above.
-    unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut()) };
+    let _ = faults().thread_unblock();
 }
 
-trait LeakSpare {
-    fn leak_spare(self) -> libc::stack_t;
-}
-
-impl LeakSpare for Vec<u8> {
-    fn leak_spare(self) -> libc::stack_t {
-        let mut memory = std::mem::ManuallyDrop::new(self);
-        libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: STACK_BYTES }
-    }
+pub(super) fn faults() -> SigSet {
+    FAULTS.into_iter().filter_map(|signal| Signal::try_from(signal).ok()).collect()
 }
 
 extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
