@@ -1,6 +1,6 @@
 //! The process between clone and exec: it becomes the container's program.
 //!
-//! Invariants: it runs on a copy of the runtime's memory, so it allocates nothing, takes no lock and never panics on purpose;
+//! Invariants: it mostly works in the runtime's memory, and never frees or changes what it is given; so it allocates nothing, takes no lock and never panics on purpose;
 //! all it does is in the plan. It never opens a path of the host but the rootfs's own. On failure it sends the step, its object and
 //! the kernel's reason to whoever waits (first `create`, later `start`) and ends. When the runtime dies before the
 //! container exists, its end of the channel closes, and this process ends too.
@@ -26,6 +26,7 @@ mod target;
 
 use std::convert::Infallible;
 use std::ffi::CStr;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::config::NamespaceKind;
@@ -91,20 +92,18 @@ impl Named for std::ffi::CString {
 }
 
 /// What the container's first process is given besides the plan.
-pub(crate) struct Ends<'a> {
-    /// To the runtime.
-    pub(crate) channel: OwnedFd,
+pub(crate) struct Ends {
+    /// To the runtime, which has closed its own copy.
+    pub(crate) channel: ManuallyDrop<OwnedFd>,
     /// Where `start` will connect; none if the runtime starts it itself.
     pub(crate) listener: Option<OwnedFd>,
     /// Whether the runtime has hooks to run before the root changes.
     pub(crate) hooks: bool,
-    /// For the one that goes between.
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
 }
 
-/// The container's first process, or the one that goes between.
-pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends<'_>) -> ! {
-    let prepared = match go_between(plan, ends) {
+/// The container's first process, or the one that goes between, for which the cgroup is.
+pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends, cgroup: Option<BorrowedFd<'_>>) -> ! {
+    let prepared = match go_between(plan, ends, cgroup) {
         Ok(()) => prepare(plan, proc, ends),
         Err(failed) => Err(failed),
     };
@@ -117,7 +116,7 @@ pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends<'_>) -> ! {
         Some(Ok(starter)) => Some(starter),
         Some(Err(_)) => process::exit_now(1),
     };
-    let starter = starter.as_ref().unwrap_or(&ends.channel).as_fd();
+    let starter = starter.as_ref().map_or(ends.channel.as_fd(), AsFd::as_fd);
     match identity::run(&plan.process, starter) {
         Ok(never) => match never {},
         Err(failed) => fail(starter, &failed),
@@ -126,7 +125,7 @@ pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends<'_>) -> ! {
 
 /// Joins what has to be joined before the clone, and clones the container's process, which alone comes back from here. It is a child
 /// of the runtime; this one says its number and ends.
-fn go_between<'a>(plan: &'a Plan, ends: &Ends<'_>) -> Done<'a> {
+fn go_between<'a>(plan: &'a Plan, ends: &Ends, cgroup: Option<BorrowedFd<'_>>) -> Done<'a> {
     let all = &plan.namespaces;
     if !all.go_between() {
         return Ok(());
@@ -155,7 +154,7 @@ fn go_between<'a>(plan: &'a Plan, ends: &Ends<'_>) -> Done<'a> {
     if let Some(pid) = all.pid.as_ref().filter(|_| pid_later) {
         process::join_namespace(pid.as_fd(), libc::CLONE_NEWPID).doing("join namespace", "pid")?;
     }
-    match process::clone(all.create | process::BESIDE, ends.cgroup).doing("clone", "the container's process")? {
+    match process::clone(all.create | process::BESIDE, cgroup).doing("clone", "the container's process")? {
         Side::Child => Ok(()),
         Side::Parent { pid, .. } => {
             // Should the runtime be gone, the container's process will find out by itself.
@@ -233,7 +232,7 @@ fn become_root<'a>() -> Done<'a> {
     process::set_user(0).doing("set user to", c"0 of the user namespace")
 }
 
-fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends<'_>) -> Done<'a> {
+fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
     let channel = ends.channel.as_fd();
     common()?;
     let all = &plan.namespaces;

@@ -45,7 +45,10 @@ fn perform(log: Log, Invocation { root, command }: Invocation) -> Result<u8> {
     let root = root.unwrap_or_else(|| args::usual_root(&proc));
     let machine = &Machine { store: Store::new(root), proc, log };
     match command {
-        Command::Create { id, options } => ops::create(machine, &id, &options, false).map(|_| 0),
+        Command::Create { id, options } => {
+            // The container's process works with it for longer than we live.
+            ops::create(machine, &id, &options, false).map(|created| std::mem::forget(created.held)).map(|()| 0)
+        }
         Command::Run { id, options, detach, keep } => ops::run(machine, &id, &options, detach, keep),
         Command::Start { id } => ops::start(machine, &id).map(|()| 0),
         Command::Exec { id, options } => ops::exec(machine, &id, &options),

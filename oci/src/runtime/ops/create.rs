@@ -3,6 +3,7 @@
 //! Order: what can be refused is refused before anything is made; then folder, state file, cgroup, mounts (detached), and only
 //! then the process, which is in its cgroup and namespaces from its first instruction. Whatever fails, all of it is undone.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ use crate::runtime::id::ContainerId;
 use crate::runtime::plan::{Given, Plan, ProcessPlan, rootfs_path};
 use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, replace_file};
-use crate::runtime::sys::process::{self, Side};
+use crate::runtime::sys::process::{self, Memory};
 use crate::runtime::sys::{Errno, fs, socket};
 use crate::runtime::time;
 
@@ -36,9 +37,17 @@ pub(crate) struct CreateOptions {
 pub(crate) struct Created {
     pub(crate) folder: Folder,
     pub(crate) state: State,
-    pub(crate) cgroup: Cgroup,
+    pub(crate) cgroup: Option<Cgroup>,
     pub(crate) pidfd: OwnedFd,
     pub(crate) channel: OwnedFd,
+    /// Nothing of it may go before the program runs.
+    pub(crate) held: Box<Held>,
+}
+
+/// What the container's process works with, in the memory it shares with us.
+pub(crate) struct Held {
+    plan: Plan,
+    ends: Ends,
 }
 
 /// What has to be undone when a later step fails.
@@ -46,6 +55,7 @@ pub(crate) struct Created {
 struct Made {
     cgroup: Option<Cgroup>,
     pidfd: Option<OwnedFd>,
+    held: Option<Box<Held>>,
     hooks_ran: bool,
 }
 
@@ -75,8 +85,10 @@ pub(crate) fn create(machine: &Machine, id: &ContainerId, options: &CreateOption
     let mut made = Made::default();
     let asked = Asked { config: &config, bundle: &bundle, options, at_once };
     let error = match build(machine, &folder, &asked, &mut state, &mut made) {
-        Ok(channel) => match (made.cgroup, made.pidfd) {
-            (Some(cgroup), Some(pidfd)) => return Ok(Created { folder, state, cgroup, pidfd, channel }),
+        Ok(channel) => match (made.pidfd, made.held) {
+            (Some(pidfd), Some(held)) => {
+                return Ok(Created { folder, state, cgroup: made.cgroup, pidfd, channel, held });
+            }
             _ => return Err(Error::ChildGone("the container has no process".to_owned())),
         },
         Err(error) => error,
@@ -140,28 +152,30 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     }
     let listener = if at_once { None } else { Some(listen(folder, bundle)?) };
     let (ours, theirs) = socket::pair().step("create", "channel")?;
+    let hooks = has_create_hooks(&config.hooks);
+    let ends = Ends { channel: ManuallyDrop::new(theirs), listener, hooks };
+    let Held { plan, ends } = &**made.held.insert(Box::new(Held { plan, ends }));
     let between = plan.namespaces.go_between();
     let (flags, into) = if between { (0, None) } else { (plan.namespaces.create, cgroup.map(Cgroup::fd)) };
-    let (mut pid, mut pidfd) = match process::clone(flags, into).step("clone", "the container's process")? {
-        Side::Child => {
-            // With our copy of the runtime's end closed, its death is seen as the end of the channel.
-            drop(ours);
-            // The copy of the locked folder would keep the lock until the exec.
-            fs::close_in_child(folder.fd());
-            let hooks = has_create_hooks(&config.hooks);
-            let ends = Ends { channel: theirs, listener, hooks, cgroup: cgroup.map(Cgroup::fd) };
-            child::init(&plan, machine.proc.fd(), &ends)
-        }
-        Side::Parent { pid, pidfd } => (pid, pidfd),
-    };
-    drop(theirs);
+    // Who enters a time namespace has to have its memory for itself (setns(2)).
+    let shares = !between && !plan.namespaces.has(NamespaceKind::Time);
+    let memory = if shares { Memory::Shared } else { Memory::Copied };
+    let started = process::start(flags, into, memory, || {
+        // With our copy of the runtime's end closed, its death is seen as the end of the channel.
+        fs::close_copy(ours.as_fd());
+        // The copy of the locked folder would keep the lock until the exec.
+        fs::close_copy(folder.fd());
+        child::init(plan, machine.proc.fd(), ends, cgroup.map(Cgroup::fd))
+    });
+    let (mut pid, mut pidfd) = started.step("clone", "the container's process")?;
+    fs::close_copy(ends.channel.as_fd());
     if between {
         (pid, pidfd) = beside(ours.as_fd(), pidfd.as_fd())?;
     }
     let pidfd = made.pidfd.insert(pidfd);
     state.pid = pid;
     state.start_ticks = machine.proc.stat(pid).map_or(0, |stat| stat.start_ticks);
-    outside_steps(machine, &plan, pid, ours.as_fd())?;
+    outside_steps(machine, plan, pid, ours.as_fd())?;
     loop {
         let mut message = [0; 8192];
         let count = socket::receive(ours.as_fd(), &mut message).step("listen to", "the container's process")?;

@@ -17,7 +17,7 @@ use crate::runtime::plan::{ProcessPlan, console, missing_home};
 use crate::runtime::seccomp::Filter;
 use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, replace_file};
-use crate::runtime::sys::process::{self, Side};
+use crate::runtime::sys::process::{self, Memory};
 use crate::runtime::sys::signal::Signals;
 use crate::runtime::sys::{Errno, fs, schedule, socket};
 
@@ -65,31 +65,33 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
         // Only children enter it, so it is joined before the clone.
         process::join_namespace(container.as_fd(), pid_kind).step("join namespace", "pid")?;
     }
-    let side = match process::clone(0, cgroup.as_ref().map(Cgroup::fd)) {
+    let given = Guest {
+        kinds: state.namespaces & !pid_kind,
+        container: container.as_fd(),
+        proc: machine.proc.fd(),
+        console: console.as_ref().map(AsFd::as_fd),
+        channel: theirs.as_fd(),
+        preserve_fds: options.preserve_fds,
+    };
+    // Who enters a time namespace has to have its memory for itself (setns(2)).
+    let shares = state.namespaces & NamespaceKind::Time.flag() == 0;
+    let memory = if shares { Memory::Shared } else { Memory::Copied };
+    let start = |cgroup: Option<BorrowedFd<'_>>| {
+        process::start(0, cgroup, memory, || {
+            fs::close_copy(ours.as_fd());
+            // The copy of the locked folder would keep the lock until the exec.
+            fs::close_copy(folder.fd());
+            child::guest(&plan, &given)
+        })
+    };
+    let started = match start(cgroup.as_ref().map(Cgroup::fd)) {
         // The container has moved its processes into cgroups of its own below (as systemd does): then to its first one's.
         Err(Errno(libc::EBUSY)) if options.cgroup.is_none() => {
-            let beside = cgroup_of(machine, &state)?.ok_or_else(gone)?;
-            process::clone(0, Some(beside.fd()))
+            start(Some(cgroup_of(machine, &state)?.ok_or_else(gone)?.fd()))
         }
         other => other,
     };
-    let (pid, pidfd) = match side.step("clone", "a process")? {
-        Side::Child => {
-            drop(ours);
-            // The copy of the locked folder would keep the lock until the exec.
-            fs::close_in_child(folder.fd());
-            let given = Guest {
-                kinds: state.namespaces & !pid_kind,
-                container: container.as_fd(),
-                proc: machine.proc.fd(),
-                console: console.as_ref().map(AsFd::as_fd),
-                channel: theirs.as_fd(),
-                preserve_fds: options.preserve_fds,
-            };
-            child::guest(&plan, &given)
-        }
-        Side::Parent { pid, pidfd } => (pid, pidfd),
-    };
+    let (pid, pidfd) = started.step("clone", "a process")?;
     drop((theirs, console));
     if let Err(error) = drive(machine, &state, &plan, options, pid, pidfd.as_fd(), ours.as_fd()) {
         let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);

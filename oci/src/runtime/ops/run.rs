@@ -23,7 +23,7 @@ pub(crate) fn run(
 ) -> Result<u8> {
     // Taken before there is a process to pass them on to: none is lost in between.
     let signals = if detach { None } else { Some(Signals::take_all().step("take", "signals")?) };
-    let Created { folder, state, cgroup, pidfd, channel } = create(machine, id, options, true)?;
+    let Created { folder, state, cgroup, pidfd, channel, held } = create(machine, id, options, true)?;
     let go = || socket::send(channel.as_fd(), &[GO]).step("answer", "the container's process").map(|()| Some(channel));
     if let Err(error) = let_run(&state, pidfd.as_fd(), go) {
         if let Err(more) = delete_locked(machine, &folder, true) {
@@ -31,12 +31,13 @@ pub(crate) fn run(
         }
         return Err(error);
     }
+    drop(held);
     let Some(signals) = signals else { return Ok(0) };
     // Others may look at the container, or kill it, while it runs.
     folder.unlock()?;
     let status = foreground(pidfd.as_fd(), &signals)?;
     if !keep && folder.lock_again()? {
-        clear(machine, &folder, &state, Some(cgroup))?;
+        clear(machine, &folder, &state, cgroup)?;
     }
     Ok(status)
 }

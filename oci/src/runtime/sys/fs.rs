@@ -247,9 +247,9 @@ pub(crate) fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
     check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) }).map(drop)
 }
 
-/// Closes a descriptor behind its owner's back: for the child only, which never returns to the owner.
-pub(crate) fn close_in_child(fd: BorrowedFd<'_>) {
-    // SAFETY: the child goes on to exec or _exit and uses this descriptor no more; the parent's copy is untouched.
+/// Closes a descriptor behind its owner's back: one of the two copies that parent and child have, where they share the owner.
+pub(crate) fn close_copy(fd: BorrowedFd<'_>) {
+    // SAFETY: the caller uses this descriptor no more, and its owner is leaked or the other side's.
     unsafe { libc::close(fd.as_raw_fd()) };
 }
 
