@@ -48,12 +48,6 @@ impl Procfs {
         write_setting(self.fd(), &c_string(path), content)
     }
 
-    /// Whether this process is in a user namespace other than the machine's, whose map is the identity of all ids.
-    pub(crate) fn in_user_namespace(&self) -> bool {
-        let map = self.read(&format!("{}/uid_map", std::process::id())).unwrap_or_default();
-        !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
-    }
-
     /// State and start time of a process; none when there is none.
     pub(crate) fn stat(&self, pid: i32) -> Option<Stat> {
         parse_stat(&self.read(&format!("{pid}/stat")).ok()?)

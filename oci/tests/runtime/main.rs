@@ -14,6 +14,7 @@ mod lifecycle;
 mod resources;
 #[cfg(target_arch = "x86_64")] // its registers
 mod robust;
+mod rootless;
 mod security;
 mod support;
 mod terminal;

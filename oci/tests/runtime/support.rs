@@ -43,7 +43,7 @@ pub(crate) fn spawn(command: &mut Command) -> Child {
 
 static FORKS: RwLock<()> = RwLock::new(());
 
-fn output(command: &mut Command) -> Output {
+pub(crate) fn output(command: &mut Command) -> Output {
     spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).wait_with_output().unwrap()
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    fn from(output: &Output) -> Said {
+    pub(crate) fn from(output: &Output) -> Said {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Said { status: Said::status_of(output.status), out: text(&output.stdout), err: text(&output.stderr) }
     }

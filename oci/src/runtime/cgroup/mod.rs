@@ -62,9 +62,10 @@ pub(crate) fn path_for(wanted: Option<&str>, id: &str, proc: &Procfs) -> Result<
     Ok(path)
 }
 
-/// Whether no cgroup is needed for its limits.
-pub(crate) fn limits_nothing(resources: &Resources) -> bool {
-    settings(resources).is_ok_and(|settings| settings.is_empty())
+/// Whether anything is asked for that takes a cgroup.
+pub(crate) fn asks_for_limits(resources: &Resources) -> Result<bool> {
+    let wrong = |error| Error::Config { file: "config.json".to_owned(), error };
+    settings(resources).map(|all| !all.is_empty()).map_err(wrong)
 }
 
 fn open_root() -> Result<OwnedFd> {

@@ -1,7 +1,7 @@
 //! From words to an operation.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value};
@@ -12,17 +12,11 @@ use crate::runtime::config::Resources;
 use crate::runtime::error::{Error, Result};
 use crate::runtime::id::ContainerId;
 use crate::runtime::ops::{CreateOptions, ExecOptions, parse_interval, parse_signal};
-use crate::runtime::procfs::Procfs;
-use crate::runtime::sys::process;
-
-const DEFAULT_ROOT: &str = "/run/orlop/oci";
-/// In $XDG_RUNTIME_DIR, for who is not root of the machine: Podman makes an ordinary user root of a user namespace.
-const OWN_ROOT: &str = "orlop/oci";
 
 const HELP: &str = "\
 orlop-oci: an OCI container runtime (runtime-spec 1.3, cgroup v2)
 
-usage: orlop-oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] COMMAND …
+usage: orlop-oci [--root DIR] [--rootless true|false|auto] [--log FILE] [--log-format text|json] [--debug] COMMAND …
 
   create  --bundle DIR [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N] [--no-pivot]
           [--no-new-keyring] ID
@@ -46,8 +40,10 @@ usage: orlop-oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] CO
 ";
 
 pub(super) struct Invocation {
-    /// None: the usual one.
+    /// None: where it lies by default.
     pub(super) root: Option<PathBuf>,
+    /// None: found out.
+    pub(super) rootless: Option<bool>,
     pub(super) command: Command,
 }
 
@@ -68,25 +64,16 @@ pub(super) enum Command {
     Spec { bundle: PathBuf },
 }
 
-/// The folder of the containers' state when none is named.
-pub(super) fn usual_root(proc: &Procfs) -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(own) if !own.is_empty() && (!process::is_root() || proc.in_user_namespace()) => {
-            Path::new(&own).join(OWN_ROOT)
-        }
-        _ => DEFAULT_ROOT.into(),
-    }
-}
-
 /// Nothing: help or version was asked for and printed.
 pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<(Log, Invocation)>> {
     let words: Vec<OsString> = words.into_iter().collect();
-    Words { parser: Parser::from_iter(words), root: None, log: Log::default() }.read()
+    Words { parser: Parser::from_iter(words), root: None, rootless: None, log: Log::default() }.read()
 }
 
 struct Words {
     parser: Parser,
     root: Option<PathBuf>,
+    rootless: Option<bool>,
     log: Log,
 }
 
@@ -122,7 +109,7 @@ impl Words {
             "help" => return say(HELP),
             _ => self.simple(&name)?,
         };
-        Ok(Some((self.log, Invocation { root: self.root, command })))
+        Ok(Some((self.log, Invocation { root: self.root, rootless: self.rootless, command })))
     }
 
     /// The next option that is not one of the global ones, which may stand anywhere.
@@ -153,10 +140,14 @@ impl Words {
                     ));
                 }
                 "systemd-cgroup" => {}
-                "rootless" if self.value()? == "true" => {
-                    return Err(usage("--rootless true is not available in this version"));
+                "rootless" => {
+                    self.rootless = match self.value()?.as_str() {
+                        "true" => Some(true),
+                        "false" => Some(false),
+                        "auto" => None,
+                        other => return Err(usage(format!("--rootless {other:?} is neither true, false nor auto"))),
+                    }
                 }
-                "rootless" => {}
                 _ => return Ok(Word::Flag(flag)),
             }
         }

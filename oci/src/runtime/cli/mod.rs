@@ -5,6 +5,7 @@ mod limits;
 mod log;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub(crate) use log::Log;
@@ -34,16 +35,35 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn perform(log: Log, Invocation { root, command }: Invocation) -> Result<u8> {
+/// Where containers are noted. Who is not root of the machine (Podman makes an ordinary user root of a user namespace) has a place of
+/// his own, gone with the boot as the other one is.
+fn default_root(rootless: bool) -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| rootless && !dir.is_empty()) {
+        Some(dir) => PathBuf::from(dir).join("orlop/oci"),
+        None => PathBuf::from("/run/orlop/oci"),
+    }
+}
+
+fn perform(log: Log, Invocation { root, rootless, command }: Invocation) -> Result<u8> {
     match &command {
         Command::Features => return print(&ops::features()),
         Command::Spec { bundle } => return ops::spec(bundle).map(|()| 0),
-        Command::Create { .. } | Command::Run { .. } | Command::Exec { .. } => ops::protect()?,
         _ => {}
     }
-    let proc = Procfs::open()?;
-    let root = root.unwrap_or_else(|| args::usual_root(&proc));
-    let machine = &Machine { store: Store::new(root), proc, log };
+    let ordinary = ops::ordinary_user();
+    let first = ordinary || ops::in_first_namespace();
+    let root = root.unwrap_or_else(|| default_root(ordinary || !first));
+    match &command {
+        Command::Create { options, .. } | Command::Run { options, .. } if ordinary => ops::enter_new(&options.bundle)?,
+        Command::Exec { id, .. } if ordinary => ops::enter_existing(&root, id)?,
+        _ => {}
+    }
+    if matches!(command, Command::Create { .. } | Command::Run { .. } | Command::Exec { .. }) {
+        ops::protect()?;
+    }
+    let entered = !first && ops::entered();
+    let rootless = rootless.unwrap_or(ordinary || !first);
+    let machine = &Machine { store: Store::new(root), proc: Procfs::open()?, log, rootless, entered };
     match command {
         Command::Create { id, options } => {
             // The container's process works with it for longer than we live.

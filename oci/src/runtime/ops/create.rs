@@ -112,16 +112,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     state.save(folder)?;
     let none = Resources::default();
     let resources = config.linux.resources.as_ref().unwrap_or(&none);
-    match Cgroup::create(&state.cgroup) {
-        Ok(cgroup) => made.cgroup.insert(cgroup).apply(resources)?,
-        // An ordinary user without a part of the hierarchy: a container without limits can do without a cgroup of its own.
-        Err(Error::System { errno: Errno(libc::EACCES | libc::EPERM | libc::EROFS), .. })
-            if config.linux.cgroups_path.is_none() && cgroup::limits_nothing(resources) =>
-        {
-            state.cgroup.clear();
-        }
-        Err(error) => return Err(error),
-    }
+    limits(machine, state, resources, made)?;
     let cgroup = made.cgroup.as_ref();
     let given = Given {
         proc: &machine.proc,
@@ -130,14 +121,19 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         console_socket: options.console_socket.as_deref(),
         preserve_fds: options.preserve_fds,
         no_pivot: options.no_pivot,
+        rootless: machine.rootless,
+        entered: machine.entered,
         no_new_keyring: options.no_new_keyring,
         listen_fds: std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0),
         own_capabilities: process::permitted_capabilities().step("read", "own capabilities")?,
-        in_user_namespace: machine.proc.in_user_namespace(),
     };
     let plan = Plan::build(config, &given, &mut |warning| machine.log.warn(&warning))?;
     if let Some(cgroup) = cgroup {
-        cgroup.guard_devices(&resources.devices, false)?;
+        match cgroup.guard_devices(&resources.devices, false) {
+            // In a user namespace nobody can make a device node, nor a program that guards them.
+            Err(Error::System { errno: Errno(libc::EPERM), .. }) if machine.rootless => {}
+            other => other?,
+        }
         if let Some(uid) = owner_of_cgroup(config) {
             cgroup.give_to(uid)?;
         }
@@ -205,6 +201,22 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     Ok(ours)
 }
 
+/// The container's cgroup with its limits. An ordinary user to whom none was delegated goes without, if no limit is asked for.
+fn limits(machine: &Machine, state: &mut State, resources: &Resources, made: &mut Made) -> Result<()> {
+    match Cgroup::create(&state.cgroup) {
+        Ok(cgroup) => made.cgroup.insert(cgroup).apply(resources),
+        Err(Error::System { errno: Errno(libc::EACCES | libc::EPERM | libc::EROFS), .. }) if machine.rootless => {
+            if cgroup::asks_for_limits(resources)? {
+                let why = "limits are asked for, and no cgroup is delegated to this user".to_owned();
+                return Err(Error::Cgroup { path: state.cgroup.clone(), why });
+            }
+            state.cgroup.clear();
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Whose the cgroup is to be: the program's user, if it sees the cgroup as a root of its own that it may write to.
 fn owner_of_cgroup(config: &Config) -> Option<u32> {
     let linux = &config.linux;
@@ -265,7 +277,11 @@ pub(super) fn set_limits(pid: i32, plan: &ProcessPlan) -> Result<()> {
 pub(super) fn set_oom_score(machine: &Machine, pid: i32, score: Option<i32>) -> Result<()> {
     let Some(score) = score else { return Ok(()) };
     let path = format!("{pid}/oom_score_adj");
-    machine.proc.write(&path, score.to_string().as_bytes()).step("set", format!("process.oomScoreAdj to {score}"))
+    match machine.proc.write(&path, score.to_string().as_bytes()) {
+        // Lowering it takes a right that only the machine's root has; engines ask for what they were given.
+        Err(Errno(libc::EACCES | libc::EPERM)) if machine.rootless => Ok(()),
+        other => other.step("set", format!("process.oomScoreAdj to {score}")),
+    }
 }
 
 fn has_create_hooks(hooks: &Hooks) -> bool {

@@ -66,7 +66,8 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
         process::join_namespace(container.as_fd(), pid_kind).step("join namespace", "pid")?;
     }
     let given = Guest {
-        kinds: state.namespaces & !pid_kind,
+        // An ordinary user's runtime is in the container's user namespace already.
+        kinds: state.namespaces & !pid_kind & if machine.entered { !libc::CLONE_NEWUSER } else { !0 },
         container: container.as_fd(),
         proc: machine.proc.fd(),
         console: console.as_ref().map(AsFd::as_fd),

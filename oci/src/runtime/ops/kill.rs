@@ -27,15 +27,16 @@ pub(crate) fn kill(machine: &Machine, id: &ContainerId, signal: i32, all: bool) 
     let status = state.status(&machine.proc, folder.exists(START_SOCKET));
     // Without a pid namespace of its own, the end of its first process ends nothing else.
     let everyone = all || (signal == libc::SIGKILL && state.namespaces & NamespaceKind::Pid.flag() == 0);
-    // Of a container without a cgroup only its first process is known.
-    let everyone = everyone && !state.cgroup.is_empty();
-    if everyone {
-        let Some(cgroup) = Cgroup::open(&state.cgroup)? else { return Err(state.refuse("kill", Status::Stopped)) };
-        if status == Status::Stopped && !cgroup.populated() {
-            // Engines ask to be sure; there is nothing left to be done.
-            return if all { Ok(()) } else { Err(state.refuse("kill", status)) };
-        }
+    // Without a cgroup there is the first process, whose end is that of its pid namespace.
+    if everyone
+        && let Some(cgroup) = Cgroup::open(&state.cgroup)?
+        && (status != Status::Stopped || cgroup.populated())
+    {
         return kill_all(&cgroup, signal);
+    }
+    if all && status == Status::Stopped {
+        // Engines ask to be sure; there is nothing left to be done.
+        return Ok(());
     }
     if matches!(status, Status::Stopped | Status::Creating) {
         return Err(state.refuse("kill", status));

@@ -9,6 +9,7 @@ mod kill;
 mod listener;
 mod protect;
 mod query;
+mod rootless;
 mod run;
 mod start;
 mod update;
@@ -21,6 +22,7 @@ pub(crate) use exec::{ExecOptions, exec};
 pub(crate) use kill::{freeze, kill, parse_signal};
 pub(crate) use protect::protect;
 pub(crate) use query::{features, list, ps, spec, state};
+pub(crate) use rootless::{enter_existing, enter_new, entered, in_first_namespace, ordinary_user};
 pub(crate) use run::run;
 pub(crate) use start::start;
 pub(crate) use update::update;
@@ -34,4 +36,8 @@ pub(crate) struct Machine {
     pub(crate) store: Store,
     pub(crate) proc: Procfs,
     pub(crate) log: Log,
+    /// Not the machine's root: what only that one can do is done another way, or left where it is not asked for.
+    pub(crate) rootless: bool,
+    /// The container's user namespace is the one this program is in.
+    pub(crate) entered: bool,
 }

@@ -58,7 +58,7 @@ pub(crate) fn ps(machine: &Machine, id: &ContainerId, json: bool) -> Result<Stri
     let state = State::peek(&machine.store, id)?;
     let pids = match Cgroup::open(&state.cgroup)? {
         Some(cgroup) => cgroup.pids()?,
-        None if state.cgroup.is_empty() => vec![state.pid],
+        None if status(machine, id, &state) != Status::Stopped => vec![state.pid],
         None => Vec::new(),
     };
     if json {

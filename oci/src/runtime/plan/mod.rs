@@ -58,11 +58,13 @@ pub(crate) struct Given<'a> {
     /// Sockets the caller passes on by LISTEN_FDS (spec, section "File descriptors"), in front of those of --preserve-fds.
     pub(crate) listen_fds: u32,
     pub(crate) no_pivot: bool,
+    /// No device nodes can be made, as in a user namespace that is made for the container.
+    pub(crate) rootless: bool,
+    /// The container's user namespace is the runtime's.
+    pub(crate) entered: bool,
     pub(crate) no_new_keyring: bool,
     /// The capabilities the runtime itself has.
     pub(crate) own_capabilities: u64,
-    /// Whether the runtime itself is root in a user namespace only: then it can make no device nodes either.
-    pub(crate) in_user_namespace: bool,
 }
 
 pub(crate) fn rootfs_path(config: &Config, bundle: &Path) -> PathBuf {
@@ -72,7 +74,7 @@ pub(crate) fn rootfs_path(config: &Config, bundle: &Path) -> PathBuf {
 impl Plan {
     pub(crate) fn build(config: &Config, given: &Given<'_>, warn: &mut dyn FnMut(String)) -> Result<Plan> {
         let wrong = |error: ConfigError| Error::Config { file: "config.json".to_owned(), error };
-        let namespaces = Namespaces::new(&config.linux, given.proc)?;
+        let namespaces = Namespaces::new(&config.linux, given.proc, given.entered)?;
         let user_namespace = namespaces.has(NamespaceKind::User);
         // In a user namespace of its own the container's root can be given everything.
         let grantable = if user_namespace { u64::MAX } else { given.own_capabilities };
@@ -118,7 +120,7 @@ impl Plan {
             hostname: config.hostname.as_deref().map(c_string),
             domainname: config.domainname.as_deref().map(c_string),
             root,
-            devices: DevicePlan::new(config, user_namespace || given.in_user_namespace)?,
+            devices: DevicePlan::new(config, user_namespace || given.rootless)?,
             null: if masked.is_empty() { None } else { Some(devices::host_node(c"/dev/null", libc::makedev(1, 3))?) },
             masked,
             readonly: mounts::paths(&config.linux.readonly_paths, "readonlyPaths")?,

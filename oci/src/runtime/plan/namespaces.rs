@@ -26,7 +26,7 @@ pub(crate) struct Namespaces {
 }
 
 impl Namespaces {
-    pub(super) fn new(linux: &Linux, proc: &Procfs) -> Result<Namespaces> {
+    pub(super) fn new(linux: &Linux, proc: &Procfs, entered: bool) -> Result<Namespaces> {
         let mut all = Namespaces {
             create: 0,
             unshare: 0,
@@ -41,6 +41,8 @@ impl Namespaces {
             all.kinds |= one.kind.flag();
             match &one.path {
                 Some(path) => all.join(one.kind, path, proc, &format!("linux.namespaces[{index}].path"))?,
+                // The runtime is in it already.
+                None if one.kind == NamespaceKind::User && entered => {}
                 None if matches!(one.kind, NamespaceKind::Cgroup | NamespaceKind::Time) => {
                     all.unshare |= one.kind.flag();
                 }
@@ -52,7 +54,9 @@ impl Namespaces {
             let why = "holds no mount namespace; without one the container's mounts would be the host's";
             return Err(wrong(ConfigError::invalid("linux.namespaces", why)));
         }
-        all.maps = maps(linux, all.creates(NamespaceKind::User)).map_err(wrong)?;
+        if !entered {
+            all.maps = maps(linux, all.creates(NamespaceKind::User)).map_err(wrong)?;
+        }
         if !linux.time_offsets.is_empty() {
             if all.unshare & libc::CLONE_NEWTIME == 0 {
                 let why = "needs a new time namespace in linux.namespaces";

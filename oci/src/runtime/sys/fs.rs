@@ -112,6 +112,15 @@ pub(crate) fn stat(fd: BorrowedFd<'_>) -> Result<libc::stat> {
     Ok(unsafe { stat.assume_init() })
 }
 
+/// The stat of a path of the host, links followed.
+pub(crate) fn stat_host(path: &CStr) -> Result<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: path ends in NUL, the buffer is a whole stat.
+    check(unsafe { libc::stat(path.as_ptr(), stat.as_mut_ptr()) })?;
+    // SAFETY: stat succeeded, so it filled the buffer.
+    Ok(unsafe { stat.assume_init() })
+}
+
 /// The stat of a name in a folder, links not followed.
 pub(crate) fn stat_at(at: BorrowedFd<'_>, name: &CStr) -> Result<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();

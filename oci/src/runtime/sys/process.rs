@@ -250,11 +250,6 @@ pub(crate) fn set_domainname(name: &CStr) -> Result<()> {
     check(unsafe { libc::setdomainname(name.as_ptr(), name.count_bytes() as _) }).map(drop)
 }
 
-pub(crate) fn is_root() -> bool {
-    // SAFETY: takes nothing and cannot fail.
-    unsafe { libc::geteuid() == 0 }
-}
-
 /// Of a process; 0 is this one.
 pub(crate) fn set_limit(pid: i32, resource: u32, limit: libc::rlimit) -> Result<()> {
     // SAFETY: the limit lives through the call; the old one is not asked for.
@@ -297,6 +292,16 @@ pub(crate) fn permitted_capabilities() -> Result<u64> {
     // SAFETY: version 3 wants this header and fills two data blocks of three words.
     check_long(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) })?;
     Ok(u64::from(data[0][1]) | u64::from(data[1][1]) << 32)
+}
+
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: no arguments, and it cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+pub(crate) fn effective_group() -> u32 {
+    // SAFETY: no arguments, and it cannot fail.
+    unsafe { libc::getegid() }
 }
 
 pub(crate) fn set_groups(groups: &[u32]) -> Result<()> {
