@@ -43,6 +43,12 @@ fn main() {
                 let path = next();
                 report(&format!("open {path}"), fs::File::open(&path).map(drop));
             }
+            "stat" => {
+                use std::os::unix::fs::MetadataExt as _;
+                let path = next();
+                let said = fs::symlink_metadata(&path).map(|m| format!("{:o} {}:{}", m.mode(), m.rdev() >> 8, m.rdev() & 255));
+                println!("stat {path}: {}", said.unwrap_or_else(|e| e.to_string()));
+            }
             "mknod" => {
                 let (path, major, minor): (String, u64, u64) = (next() + "\0", next().parse().unwrap(), next().parse().unwrap());
                 let done = unsafe { mknod(path.as_ptr(), 0o020666, major << 8 | minor) };

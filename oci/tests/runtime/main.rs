@@ -11,6 +11,7 @@ mod failure;
 mod inject;
 mod isolation;
 mod lifecycle;
+mod races;
 mod resources;
 #[cfg(target_arch = "x86_64")] // its registers
 mod robust;

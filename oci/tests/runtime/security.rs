@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
@@ -138,33 +137,100 @@ fn settings_of_the_host_are_refused() {
 }
 
 #[test]
-fn links_exchanged_under_a_mount_target_lead_nowhere() {
-    // CVE-2021-30465, CVE-2024-45310: a neighbour in a shared volume swaps a folder and a link while we mount below it.
+fn an_executed_script_that_leads_to_the_runtime_changes_nothing() {
+    // CVE-2019-5736, the other way: the program of `exec`, while another process holds on to /proc/1/exe.
+    let c = Container::new(&["say", "up", "sleep"]).set("/root/readonly", json!(false));
+    c.file("entry", b"#!/proc/self/exe\n", 0o755);
+    let before = std::fs::read(c.runtime()).unwrap();
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    for _ in 0..20 {
+        c.oci(&["exec", &c.id, "/entry"]);
+        c.oci(&["exec", &c.id, "/bin/inspect", "write", "/proc/1/exe", "x", "write", "/proc/self/exe", "x"]).ok();
+    }
+    assert!(std::fs::read(c.runtime()).unwrap() == before);
+}
+
+#[test]
+fn exec_refuses_a_working_directory_behind_a_leaked_descriptor() {
+    // CVE-2024-21626, with the folder really left open and inheritable.
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    for n in 3..100 {
+        let args = format!("exec --cwd /proc/self/fd/{n} {} /bin/inspect ls .", c.id);
+        let said = c.behind(&format!("exec {n}</"), &args);
+        assert!(said.status == 1 && said.err.contains("working directory"), "{said:?}");
+    }
+    c.behind("exec 5</ 6</etc 99</dev", &format!("exec {} /bin/inspect fds cwd", c.id))
+        .ok()
+        .has("fds [0, 1, 2]")
+        .has("cwd /");
+}
+
+#[test]
+fn links_in_dev_of_the_image_change_nothing_outside() {
+    // CVE-2026-88264, CVE-2026-88265: no mount on /dev, another user, with a terminal and without.
     let outside = tempfile::tempdir_in("/dev/shm").unwrap();
-    let volume = tempfile::tempdir_in("/dev/shm").unwrap();
-    std::fs::create_dir(volume.path().join("dir")).unwrap();
-    symlink(outside.path(), volume.path().join("link")).unwrap();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let (dir, link) = (volume.path().join("dir"), volume.path().join("link"));
-            while !stop.load(Ordering::Relaxed) {
-                let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
-                let at = nix::fcntl::AT_FDCWD;
-                nix::fcntl::renameat2(at, &dir, at, &link, flags).unwrap();
-            }
-        });
-        let c = Container::new(&["pid"]);
-        std::fs::write(c.path("source"), "S").unwrap();
-        let source = c.path("source");
-        let c = c.bind(volume.path(), "/volume", &["bind"]).bind(&source, "/volume/dir/made/file", &["bind"]);
-        let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        for round in 0..500 {
-            // It may fail; it may not touch anything outside.
-            c.run();
-            assert!(listing(outside.path()).is_empty(), "round {round}");
+    for name in ["console", "null", "tty", "stdin", "pts"] {
+        std::fs::write(outside.path().join(name), "canary").unwrap();
+    }
+    let before = listing(outside.path());
+    for (terminal, uid) in [(false, 0), (false, 1000), (true, 0), (true, 1000)] {
+        for name in ["console", "null", "tty", "stdin", "pts"] {
+            let mut c = Container::new(&["pid"])
+                .set("/root/readonly", json!(false))
+                .set("/process/terminal", json!(terminal))
+                .set("/process/user", json!({"uid": uid, "gid": uid}));
+            let mounts = c.config["mounts"].as_array_mut().unwrap();
+            mounts.retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+            std::fs::create_dir(c.rootfs("dev")).unwrap();
+            symlink(outside.path().join(name), c.rootfs("dev").join(name)).unwrap();
+            let _listener = std::os::unix::net::UnixListener::bind(c.path("console.sock")).unwrap();
+            c.create_with(if terminal { &["--console-socket", "console.sock"] } else { &[] });
+            c.oci(&["start", &c.id]);
+            c.oci(&["delete", "--force", &c.id]).ok();
+            assert_eq!(listing(outside.path()), before, "{name}, terminal {terminal}, uid {uid}");
         }
-        stop.store(true, Ordering::Relaxed);
-        assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
-    });
+    }
+}
+
+#[test]
+fn without_a_cgroup_namespace_a_user_namespace_sees_its_cgroup_read_only() {
+    // CVE-2023-25809.
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let mut c = Container::new(&[
+        "write",
+        "/sys/fs/cgroup/cgroup.procs",
+        "1",
+        "create",
+        "/sys/fs/cgroup/x",
+        "cat",
+        "/proc/self/mountinfo",
+    ])
+    .push("/linux/namespaces", json!({"type": "user"}))
+    .set("/linux/uidMappings", map.clone())
+    .set("/linux/gidMappings", map);
+    c.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "cgroup");
+    for mount in c.config["mounts"].as_array_mut().unwrap() {
+        if mount["destination"] == "/sys/fs/cgroup" {
+            mount["options"] = json!(["rw", "nosuid", "noexec", "nodev"]);
+        }
+    }
+    std::os::unix::fs::chown(c.rootfs(""), Some(100_000), Some(100_000)).unwrap();
+    let said = c.run().ok();
+    let line = said.out.lines().find(|line| line.contains(" /sys/fs/cgroup ")).unwrap();
+    assert!(line.contains(" /sys/fs/cgroup ro,"), "{line}");
+    assert!(!said.out.contains(": ok"), "{said:?}");
+}
+
+#[test]
+fn cgroup_paths_that_leave_the_hierarchy_are_refused() {
+    for bad in ["..", "/../x", "/a/../../x", "/", &"/x".repeat(5000), "/a\nb"] {
+        let c = Container::new(&[]).set("/linux/cgroupsPath", json!(bad));
+        c.create().refused("linux.cgroupsPath");
+        c.assert_gone();
+    }
 }

@@ -229,12 +229,12 @@ impl Container {
     /// `sh -c` in front: for what only a caller can arrange, such as descriptors left open.
     pub(crate) fn run_behind(&self, shell: &str, more: &str) -> Said {
         self.write_config();
-        let line = format!(
-            "{shell}; exec {} --root {} run {more} {}",
-            self.runtime().display(),
-            self.path("state").display(),
-            self.id
-        );
+        self.behind(shell, &format!("run {more} {}", self.id))
+    }
+
+    pub(crate) fn behind(&self, shell: &str, args: &str) -> Said {
+        let (runtime, state) = (self.runtime(), self.path("state"));
+        let line = format!("{shell}; exec {} --root {} {args}", runtime.display(), state.display());
         let mut bash = Command::new("bash");
         bash.args(["-c", &line]).current_dir(self.dir.path()).stdin(Stdio::null());
         Said::from(&output(&mut bash))

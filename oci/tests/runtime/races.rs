@@ -1,0 +1,194 @@
+//! Rows of the security notes where somebody exchanges what the runtime is about to use: at least 500 rounds each, and a canary
+//! outside that nobody may touch. A round may fail; it may not succeed wrongly.
+
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+
+use crate::support::{Container, Said};
+
+const ROUNDS: usize = 500;
+
+/// A folder of the host, in which nothing may change: bytes, owners, modes, what is mounted there.
+struct Canary {
+    dir: tempfile::TempDir,
+    before: Vec<String>,
+}
+
+impl Canary {
+    /// On a file system that is not the test's own, so that a wrong move could really happen.
+    fn new(files: &[&str]) -> Canary {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "canary").unwrap();
+        }
+        let before = seen(dir.path());
+        Canary { dir, before }
+    }
+
+    fn path(&self, below: &str) -> std::path::PathBuf {
+        self.dir.path().join(below)
+    }
+
+    #[track_caller]
+    fn check(&self, what: &str) {
+        assert_eq!(seen(self.dir.path()), self.before, "{what}");
+    }
+}
+
+/// Everything below a folder, one line each.
+fn seen(folder: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let (path, meta) = (entry.path(), entry.path().symlink_metadata().unwrap());
+        let content = if meta.is_file() { std::fs::read_to_string(&path).unwrap() } else { String::new() };
+        all.push(format!("{path:?} {:o} {} {} {} {content}", meta.mode(), meta.uid(), meta.gid(), meta.dev()));
+        if meta.is_dir() {
+            all.extend(seen(&path));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// Runs `round` again and again while another thread exchanges two names as fast as it can; gives how many rounds succeeded.
+fn racing(one: &Path, two: &Path, canary: &Canary, mut round: impl FnMut() -> bool) -> usize {
+    let stop = AtomicBool::new(false);
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = mounts();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+                // A round that makes or removes the name comes between; the next turn finds it again.
+                let _ = nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, one, nix::fcntl::AT_FDCWD, two, flags);
+            }
+        });
+        // Ends the other thread even when a round panics.
+        struct Stop<'a>(&'a AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _stop = Stop(&stop);
+        let mut good = 0;
+        for number in 0..ROUNDS {
+            good += usize::from(round());
+            canary.check(&format!("round {number}"));
+        }
+        assert_eq!(mounts(), before, "no mount of a container's reaches the host");
+        good
+    })
+}
+
+fn succeeded(said: &Said) -> bool {
+    assert!(said.status < 1000, "{said:?}");
+    said.status == 0
+}
+
+/// Without the tmpfs on /dev and what lies on it: the image's own folder is used.
+fn without_dev(mut c: Container) -> Container {
+    let mounts = c.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+    c.set("/root/readonly", json!(false))
+}
+
+#[test]
+fn links_exchanged_under_a_mount_target_lead_nowhere() {
+    // CVE-2021-30465, CVE-2024-45310: a neighbour in a shared volume swaps a folder and a link while we mount below it.
+    let (canary, volume) = (Canary::new(&[]), tempfile::tempdir_in("/dev/shm").unwrap());
+    let (dir, link) = (volume.path().join("dir"), volume.path().join("link"));
+    std::fs::create_dir(&dir).unwrap();
+    symlink(canary.path(""), &link).unwrap();
+    let c = Container::new(&["pid"]);
+    std::fs::write(c.path("source"), "S").unwrap();
+    let source = c.path("source");
+    let c = c.bind(volume.path(), "/volume", &["bind"]).bind(&source, "/volume/dir/made/file", &["bind"]);
+    racing(&dir, &link, &canary, || succeeded(&c.run()));
+}
+
+#[test]
+fn what_masks_a_file_is_the_null_device_whatever_dev_null_is() {
+    // CVE-2025-31133: /dev/null of the container is a link, for good or now and then.
+    let canary = Canary::new(&["file"]);
+    let c = without_dev(Container::new(&["stat", "/etc/secret"])).set("/linux/maskedPaths", json!(["/etc/secret"]));
+    c.file("etc/secret", b"secret", 0o644);
+    std::fs::create_dir(c.rootfs("dev")).unwrap();
+    let (null, link) = (c.rootfs("dev/null"), c.rootfs("dev/link"));
+    symlink(canary.path("file"), &null).unwrap();
+    // Made on the way: the runtime refuses what is no null device under its name.
+    c.run().refused("/dev/null");
+    std::fs::rename(&null, &link).unwrap();
+    let good = racing(&null, &link, &canary, || {
+        let said = c.run();
+        if said.status == 0 {
+            said.has("stat /etc/secret: 20666 1:3");
+        }
+        succeeded(&said)
+    });
+    assert!(good > 0, "some rounds get through");
+    // The masked path itself is exchanged for a link out of the root.
+    let (secret, away) = (c.rootfs("etc/secret"), c.rootfs("etc/away"));
+    let _ = std::fs::remove_file(&null);
+    let _ = std::fs::remove_file(&link);
+    symlink(canary.path("file"), &away).unwrap();
+    racing(&secret, &away, &canary, || succeeded(&c.run()));
+}
+
+#[test]
+fn a_terminal_is_the_containers_own_whatever_lies_in_dev() {
+    // CVE-2025-52565, CVE-2026-88264: the console's place and ptmx are exchanged for links to the host.
+    let canary = Canary::new(&["console", "pts/ptmx"]);
+    for (name, target) in [("dev/console", "console"), ("dev/pts", "pts")] {
+        let devpts = json!({"destination": "/dev/pts", "type": "devpts", "options": ["newinstance", "ptmxmode=0666"]});
+        let mut c = without_dev(Container::new(&["sleep"]))
+            .push("/mounts", devpts)
+            .set("/process/terminal", json!(true))
+            .set("/process/user", json!({"uid": 1000, "gid": 1000}));
+        c.config["linux"]["maskedPaths"] = json!([]);
+        std::fs::create_dir_all(c.rootfs("dev/pts")).unwrap();
+        if target == "console" {
+            std::fs::write(c.rootfs(name), "").unwrap();
+        }
+        let link = c.rootfs("link");
+        symlink(canary.path(target), &link).unwrap();
+        let listener = UnixListener::bind(c.path("console.sock")).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let good = racing(&c.rootfs(name), &link, &canary, || {
+            let said = c.create_with(&["--console-socket", "console.sock"]);
+            c.oci(&["delete", "--force", &c.id]).ok();
+            while listener.accept().is_ok() {}
+            succeeded(&said)
+        });
+        assert!(good > 0, "some rounds get through for {name}");
+    }
+}
+
+#[test]
+fn settings_are_written_to_the_kernels_procfs_only() {
+    // CVE-2025-52881, CVE-2019-19921: /proc of the image is now a folder, now a link to a tree that looks like procfs.
+    let canary = Canary::new(&["sys/net/core/somaxconn", "self/attr/exec", "self/setgroups", "1/uid_map"]);
+    // A kernel may lack one of them.
+    let host =
+        || ["core_pattern", "sysrq", "hostname"].map(|name| std::fs::read(format!("/proc/sys/kernel/{name}")).ok());
+    let before = host();
+    let c = Container::new(&["cat", "/proc/sys/net/core/somaxconn"])
+        .set("/linux/sysctl", json!({"net.core.somaxconn": "77"}));
+    std::fs::create_dir_all(c.rootfs("proc")).unwrap();
+    let link = c.rootfs("link");
+    symlink(canary.path(""), &link).unwrap();
+    let good = racing(&c.rootfs("proc"), &link, &canary, || {
+        let said = c.run();
+        assert!(!said.out.contains("canary"), "{said:?}");
+        // Exchanged behind the mount, the path may lead nowhere.
+        succeeded(&said) && said.out.contains("/proc/sys/net/core/somaxconn: 77")
+    });
+    assert!(good > 0, "some rounds get through");
+    assert_eq!(host(), before);
+}
