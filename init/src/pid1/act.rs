@@ -72,13 +72,7 @@ impl Machine {
                     story::warn("init", format_args!("start the supervisor in {cgroup}: {}", errno.desc()));
                 }
                 self.exits.rewind();
-                let hello = Hello {
-                    generation: self.generation,
-                    queued_exits: u32::try_from(self.exits.len()).unwrap_or(u32::MAX),
-                    dropped_exits: self.exits.dropped(),
-                    state: self.state,
-                };
-                self.link = Some(Link::new(socket, hello));
+                self.link = Some(Link::new(socket, self.hello()));
                 self.more_to_send = true;
                 self.child = Some(child);
                 self.supervise(policy::Event::Spawned, now);
@@ -91,6 +85,15 @@ impl Machine {
                 let event = if is_want { policy::Event::NoRoom } else { policy::Event::SpawnFailed };
                 self.supervise(event, now);
             }
+        }
+    }
+
+    pub(super) fn hello(&self) -> Hello {
+        Hello {
+            generation: self.generation,
+            queued_exits: u32::try_from(self.exits.len()).unwrap_or(u32::MAX),
+            dropped_exits: self.exits.dropped(),
+            state: self.state,
         }
     }
 

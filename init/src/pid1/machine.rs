@@ -96,7 +96,7 @@ impl Machine {
         machine
     }
 
-    /// After PID 1 executed itself anew: the old supervisor cannot talk to us; a shutdown goes on.
+    /// After PID 1 executed itself anew: the old supervisor cannot hear us any more; a shutdown goes on.
     fn take_over(&mut self, former: Former) {
         let (fds, exits) = (self.store.len(), self.exits.len());
         story::warn(
@@ -106,6 +106,14 @@ impl Machine {
         self.generation = u32::from(former.lives);
         if let Ok(pid @ 2..) = i32::try_from(former.supervisor) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        // What it said last is done: descriptors to keep, a shutdown.
+        if let Ok(socket) = sys::fds::adopt(former.socket) {
+            self.link = Some(Link::new(socket, self.hello()));
+            for _ in 0..16 {
+                self.hear(story::now());
+            }
+            self.link = None;
         }
         if let Ok(ending @ 1..) = i32::try_from(former.ending) {
             self.on_signal(sys::signals::rt_min() + ending, 1, story::now());

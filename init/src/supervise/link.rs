@@ -14,7 +14,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, 
 use crate::exits::ExitQueue;
 use crate::fdstore::{FdStore, Name};
 use crate::story;
-use crate::sys::fds::own;
+use crate::sys::{crash, fds::own};
 
 const MAX_REPLIES: usize = 64;
 /// Messages sent or received before other work gets its turn.
@@ -86,6 +86,7 @@ struct Outgoing {
 
 impl Link {
     pub(crate) fn new(socket: OwnedFd, hello: Hello) -> Self {
+        crash::remember_socket(socket.as_raw_fd());
         Self {
             socket,
             hello: Some(hello),
@@ -224,6 +225,12 @@ impl Link {
         let _ = poll(&mut fds, 0u8);
         // `None` means a flag nix does not name, and only that one was asked for.
         fds[0].revents().is_none_or(|r| r.intersects(PEER_CLOSED | PollFlags::POLLHUP))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        crash::forget_socket(self.socket.as_raw_fd());
     }
 }
 

@@ -1,8 +1,9 @@
 //! When PID 1 itself is broken: a fault (SIGSEGV and its kin), or no memory at all even in the reserve.
 //!
 //! The kernel would panic. Instead PID 1 executes its own program again: the processes stay its children, mounts
-//! and cgroups stay, the stored fds and the exits nobody acknowledged are handed on in files left open, a shutdown
-//! that was under way goes on. Only the supervisor has to be started again, because what was being said to it is lost.
+//! and cgroups stay; the stored fds, the exits nobody acknowledged and what the supervisor said last are handed on in
+//! files left open; a shutdown that was under way goes on. Only the supervisor has to be started again, because what
+//! was being said to it is lost.
 //! The third time in one boot PID 1 reboots instead. Everything here is async-signal-safe.
 
 use std::cell::UnsafeCell;
@@ -33,6 +34,8 @@ static LIVES: AtomicU8 = AtomicU8::new(0);
 static TABLE: AtomicI32 = AtomicI32::new(-1);
 /// The file with the exits that nobody acknowledged.
 static EXITS: AtomicI32 = AtomicI32::new(-1);
+/// The socket with what the supervisor said and nobody read.
+static SOCKET: AtomicI32 = AtomicI32::new(-1);
 /// The supervisor at the time, which the next self ends: it cannot talk to it.
 static SUPERVISOR: AtomicU32 = AtomicU32::new(0);
 /// The number of the signal that asks for the shutdown that is under way; 0 for none.
@@ -44,20 +47,22 @@ pub(crate) struct Former {
     pub(crate) lives: u8,
     pub(crate) table: RawFd,
     pub(crate) exits: RawFd,
+    pub(crate) socket: RawFd,
     pub(crate) supervisor: u32,
     pub(crate) ending: u32,
 }
 
 impl Former {
-    /// `ORLOP_FORMER=lives:table:exits:supervisor:ending`.
+    /// `ORLOP_FORMER=lives:table:exits:socket:supervisor:ending`.
     pub(crate) fn parse(env: &str) -> Option<Self> {
         let mut parts = env.split(':');
         let lives = parts.next()?.parse().ok()?;
         let table = parts.next()?.parse().ok()?;
         let exits = parts.next()?.parse().ok()?;
+        let socket = parts.next()?.parse().ok()?;
         let supervisor = parts.next()?.parse().ok()?;
         let ending = parts.next()?.parse().ok()?;
-        Some(Self { lives, table, exits, supervisor, ending })
+        Some(Self { lives, table, exits, socket, supervisor, ending })
     }
 }
 
@@ -67,6 +72,15 @@ pub(crate) fn remember_table(fd: RawFd) {
 
 pub(crate) fn remember_exits(fd: RawFd) {
     EXITS.store(fd, Ordering::Relaxed);
+}
+
+pub(crate) fn remember_socket(fd: RawFd) {
+    SOCKET.store(fd, Ordering::Relaxed);
+}
+
+/// The socket is closed, unless another one is remembered by now.
+pub(crate) fn forget_socket(fd: RawFd) {
+    let _ = SOCKET.compare_exchange(fd, -1, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 /// How the machine is about to end.
@@ -140,6 +154,7 @@ pub(crate) fn start_over(why: &str) -> ! {
         let table = TABLE.load(Ordering::Relaxed);
         keep_stored_fds(table);
         keep(EXITS.load(Ordering::Relaxed));
+        keep(SOCKET.load(Ordering::Relaxed));
         exec_self(lives, table);
         tell(&[b"<24>orlop: init: cannot execute /sbin/init\n"]);
     }
@@ -203,7 +218,7 @@ unsafe extern "C" {
 }
 
 fn exec_self(lives: u8, table: RawFd) {
-    let mut former = [0u8; 64];
+    let mut former = [0u8; 96];
     let mut len = 0;
     let mut put = |bytes: &[u8]| {
         former[len..len + bytes.len()].copy_from_slice(bytes);
@@ -211,7 +226,7 @@ fn exec_self(lives: u8, table: RawFd) {
     };
     put(b"ORLOP_FORMER=");
     put(decimal(u32::from(lives), &mut [0; 10]));
-    for fd in [table, EXITS.load(Ordering::Relaxed)] {
+    for fd in [table, EXITS.load(Ordering::Relaxed), SOCKET.load(Ordering::Relaxed)] {
         put(b":");
         match u32::try_from(fd) {
             Ok(fd) => put(decimal(fd, &mut [0; 10])),
@@ -299,8 +314,8 @@ mod tests {
 
     #[test]
     fn what_a_former_self_hands_on_reads_back() {
-        let former = Former { lives: 2, table: -1, exits: 9, supervisor: 77, ending: 4 };
-        assert_eq!(Former::parse("2:-1:9:77:4"), Some(former));
-        assert_eq!(Former::parse("2:x:9:77:4"), None);
+        let former = Former { lives: 2, table: -1, exits: 9, socket: 8, supervisor: 77, ending: 4 };
+        assert_eq!(Former::parse("2:-1:9:8:77:4"), Some(former));
+        assert_eq!(Former::parse("2:x:9:8:77:4"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! What the supervisor does in each test, inside the machine.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 
 use handoff::{Exit, ShutdownKind, ToInit, ToSupervisor};
 
@@ -27,7 +27,8 @@ pub(crate) fn run(script: &str) -> ! {
         "flood" => flood(&mut s),
         "garbage" => garbage(&mut s),
         "fork bomb" => fork_bomb(&mut s),
-        "keep fd" => keep_fd(&mut s),
+        "keep fd" => keep_fd(&mut s, store),
+        "keep fd at a fault" => keep_fd(&mut s, store_at_a_fault),
         "provoke" => provoke(&mut s),
         "container" => container(&mut s),
         "mount" => mount(&mut s),
@@ -359,12 +360,11 @@ fn fork_bomb(s: &mut Supervisor) {
     sys::kill(sys::getpid(), libc::SIGKILL);
 }
 
-fn keep_fd(s: &mut Supervisor) {
+fn keep_fd(s: &mut Supervisor, store: fn(&mut Supervisor, RawFd)) {
     if s.hello.generation == 1 {
         let (read, write) = nix::unistd::pipe().unwrap();
         nix::unistd::write(&write, b"kept").unwrap();
-        s.send_fd(&ToInit::PutFd { name: "log:web:out".into() }, read.as_raw_fd());
-        assert_eq!(s.names(), ["log:web:out"]);
+        store(s, read.as_raw_fd());
         s.report("stored");
         // Until the test makes an end of it.
         loop {
@@ -378,6 +378,21 @@ fn keep_fd(s: &mut Supervisor) {
     assert_eq!(nix::unistd::read(fd.unwrap(), &mut bytes), Ok(4));
     assert_eq!(&bytes, b"kept");
     healthy(s);
+}
+
+fn store(s: &mut Supervisor, fd: RawFd) {
+    s.send_fd(&ToInit::PutFd { name: "log:web:out".into() }, fd);
+    assert_eq!(s.names(), ["log:web:out"]);
+}
+
+/// The test stops PID 1; when that goes on, it meets the signal that breaks it before it looks into the socket.
+fn store_at_a_fault(s: &mut Supervisor, fd: RawFd) {
+    s.report("ready");
+    while !std::fs::read_to_string("/proc/1/stat").unwrap().contains(") T ") {
+        std::thread::yield_now();
+    }
+    s.send_fd(&ToInit::PutFd { name: "log:web:out".into() }, fd);
+    sys::kill(1, libc::SIGUSR2);
 }
 
 /// One of each kind of event, for an injected fault to meet; then all of it has to work.
