@@ -46,6 +46,11 @@ pub struct UnitStatus {
     pub path: String,
     /// Why it is in this state, in one sentence: `exited with status 3`, `killed by SIGKILL`, `image … not found`.
     pub reason: Option<String>,
+    /// What the container said of itself, sd_notify(3)'s `STATUS=` and `ERRNO=`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_errno: Option<i32>,
     /// Last exit: `exit_code` or `signal`, never both.
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,

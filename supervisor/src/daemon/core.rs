@@ -29,6 +29,7 @@ use super::{
     machine::{Event, Process},
     mailbox::Mailbox,
     network::Network,
+    notify::{Gone, Notify},
     paths::Paths,
     runtime::Runtime,
     shutdown::Shutdown,
@@ -44,7 +45,7 @@ use crate::{
 };
 
 /// High halves of epoll tokens: whose event it is.
-mod class {
+pub(crate) mod class {
     pub(super) const SIGNALS: u32 = 1;
     pub(super) const MAIL: u32 = 2;
     pub(super) const HANDOFF: u32 = 3;
@@ -52,6 +53,7 @@ mod class {
     pub(super) const UNIT_FILES: u32 = 5;
     pub(super) const API: u32 = 6;
     pub(super) const ADOPTED: u32 = 7;
+    pub(crate) const NOTIFY: u32 = 8;
 }
 
 /// Exits of processes nobody knows (yet): a container may end before the runtime has told its pid.
@@ -122,6 +124,7 @@ pub(crate) struct Daemon {
     /// Events that came of performing an action.
     pub(crate) follow_ups: VecDeque<(UnitName, Event)>,
     pub(crate) network: Network,
+    pub(crate) notify: Notify,
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) ports: BTreeSet<PathBuf>,
     pub(crate) look_for_ports: Option<Duration>,
@@ -183,6 +186,7 @@ impl Daemon {
             stored: BTreeMap::new(),
             follow_ups: VecDeque::new(),
             network: Network::default(),
+            notify: Notify::default(),
             shutdown: None,
             ports: BTreeSet::new(),
             look_for_ports: None,
@@ -235,6 +239,7 @@ impl Daemon {
             class::UNIT_FILES => self.files.changed(),
             class::API => self.server.ready(&self.epoll, low, event.events(), clock::monotonic()),
             class::ADOPTED => self.on_adopted_end(low),
+            class::NOTIFY => self.on_notify(low, Gone::Ignored),
             other => log::error!("an event of class {other}"),
         }
     }

@@ -12,7 +12,8 @@ use super::{
     logs::Stream,
     machine::{Event, Found, Process, State},
     network::{Weight, is_online, weight},
-    process, recover,
+    process,
+    recover::{Kept, stored_name},
     runtime::{Ended, Kind},
     sys,
 };
@@ -70,6 +71,7 @@ impl Daemon {
     pub(crate) fn on_exit(&mut self, process: Process, wait_status: i32) {
         match self.engine.unit_of(process) {
             Some(unit) => {
+                self.last_words(&unit, process);
                 let out_of_memory = cgroup::oom_kills(&self.paths.cgroup(&unit)) > 0;
                 self.engine.event(&unit, Event::Exited { process, wait_status, out_of_memory }, clock::now());
             }
@@ -245,7 +247,7 @@ impl Daemon {
     /// Logs a container's pipe from now on; PID 1 keeps the other descriptor of it until it is at its end.
     pub(crate) fn follow_log(&mut self, unit: &UnitName, stream: Stream, attempt: u64, pipe: OwnedFd) {
         let sender = self.mail.sender();
-        let stored = recover::log_name(unit, stream, attempt);
+        let stored = stored_name(unit, Kept::Log(stream), attempt);
         self.logs.follow(unit, stream, attempt, pipe, move || sender.send(Mail::LogEnded { stored }));
     }
 }

@@ -22,6 +22,7 @@ mod logs;
 mod machine;
 mod mailbox;
 mod network;
+mod notify;
 mod paths;
 mod perform;
 mod process;

@@ -13,7 +13,8 @@ use super::{
     engine::Effect,
     logs::Stream,
     machine::{Action, Event, Process, Seconds, State},
-    mailbox, process, recover,
+    mailbox, process,
+    recover::{Kept, stored_name},
     runtime::Operation,
     store::{self, Stored},
 };
@@ -98,6 +99,9 @@ impl Daemon {
             if !wanted {
                 return Err("no longer wanted".to_owned());
             }
+            if self.engine.get(unit).is_some_and(|entry| entry.plan.policy.notify) {
+                self.make_notify(unit, attempt).map_err(|error| format!("make its notification socket: {error}"))?;
+            }
             self.pipes(unit, attempt).map_err(|errno| format!("make the pipes of its log: {errno}"))
         });
         match made {
@@ -119,7 +123,7 @@ impl Daemon {
         for (stream, read) in [(Stream::Out, out.0), (Stream::Err, err.0)] {
             // Ours only: the container's end blocks, as programs expect.
             fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-            self.store_fd(recover::log_name(unit, stream, attempt), read.as_fd());
+            self.store_fd(stored_name(unit, Kept::Log(stream), attempt), read.as_fd());
             self.follow_log(unit, stream, attempt, read);
         }
         Ok((out.1, err.1))
@@ -145,6 +149,7 @@ impl Daemon {
         if let Err(error) = cgroup::remove(&self.paths.cgroup(unit)) {
             log::warn!("{unit}: remove its cgroup: {error}");
         }
+        self.end_notify(unit);
         self.later(unit, Event::Cleaned { attempt });
     }
 

@@ -20,6 +20,7 @@ use super::{
     engine::Plan,
     logs::Stream,
     machine::{Event, Process, State},
+    notify::Gone,
     process, shutdown, store,
 };
 use crate::{api::server::Server, unit::UnitName};
@@ -28,24 +29,34 @@ use crate::{api::server::Server, unit::UnitName};
 const PATIENCE: Duration = Duration::from_secs(5);
 const LISTENER_NAME: &str = "listen:control";
 
-/// The name of a log pipe in PID 1's store: `log:<unit>:out.<attempt>`. With the attempt, because the pipe of the container that
-/// ended may still hold its last lines when the next one starts. A unit's name may be longer than a name there; then its end is
-/// replaced by a number made of all of it.
-pub(crate) fn log_name(unit: &UnitName, stream: Stream, attempt: u64) -> String {
-    /// `log:`, `:out.`, and twenty digits.
-    const REST: usize = 29;
-    let end = match stream {
-        Stream::Err => "err",
-        _ => "out",
+/// What PID 1 keeps of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Log(Stream),
+    Notify,
+}
+
+const KEPT: [Kept; 3] = [Kept::Log(Stream::Out), Kept::Log(Stream::Err), Kept::Notify];
+
+/// A name in PID 1's store: `unit:<unit>:out.<attempt>`. With the attempt, because the pipe of the container that ended may still
+/// hold its last lines when the next one starts. A unit's name may be longer than a name there; then its end is replaced by a
+/// number made of all of it.
+pub(crate) fn stored_name(unit: &UnitName, what: Kept, attempt: u64) -> String {
+    /// `unit:`, `:notify.`, and twenty digits.
+    const REST: usize = 33;
+    let end = match what {
+        Kept::Log(Stream::Err) => "err",
+        Kept::Log(_) => "out",
+        Kept::Notify => "notify",
     };
     let name = unit.as_str();
     if name.len() + REST <= MAX_NAME_BYTES {
-        return format!("log:{name}:{end}.{attempt}");
+        return format!("unit:{name}:{end}.{attempt}");
     }
     // FNV-1a: any number will do that differs for names that differ.
     let hash =
         name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-    format!("log:{}~{hash:016x}:{end}.{attempt}", &name[..MAX_NAME_BYTES - REST - 17])
+    format!("unit:{}~{hash:016x}:{end}.{attempt}", &name[..MAX_NAME_BYTES - REST - 17])
 }
 
 impl Daemon {
@@ -203,19 +214,21 @@ impl Daemon {
         }
         let found = name.rsplit_once('.').and_then(|(_, attempt)| {
             let attempt = attempt.parse().ok()?;
-            let is_its = |unit: &UnitName, stream| log_name(unit, stream, attempt) == name;
-            let streams = [Stream::Out, Stream::Err];
-            let of = |unit: &UnitName| streams.into_iter().find(|stream| is_its(unit, *stream));
+            let of = |unit: &UnitName| KEPT.into_iter().find(|what| stored_name(unit, *what, attempt) == name);
             let known = self.engine.units().find_map(|(unit, _)| Some((unit.clone(), of(unit)?)));
             // Of a unit that is gone: its last lines still belong into its log.
             let gone = || {
-                let unit = UnitName::parse(name.strip_prefix("log:")?.rsplit_once(':')?.0).ok()?;
-                of(&unit).map(|stream| (unit, stream))
+                let unit = UnitName::parse(name.strip_prefix("unit:")?.rsplit_once(':')?.0).ok()?;
+                of(&unit).map(|what| (unit, what))
             };
-            known.or_else(gone).map(|(unit, stream)| (unit, stream, attempt))
+            known.or_else(gone).map(|(unit, what)| (unit, what, attempt))
         });
         match found {
-            Some((unit, stream, attempt)) => self.follow_log(&unit, stream, attempt, fd),
+            Some((unit, Kept::Log(stream), attempt)) => self.follow_log(&unit, stream, attempt, fd),
+            Some((unit, Kept::Notify, attempt)) => {
+                let id = self.follow_notify(&unit, attempt, fd);
+                self.on_notify(id, Gone::Heard);
+            }
             None => {
                 log::warn!("nobody knows the stored descriptor {name}, dropped");
                 self.tell(&ToInit::DropFd { name: name.to_owned() });
@@ -246,10 +259,10 @@ mod tests {
     #[test]
     fn every_unit_has_its_own_names_in_the_store() {
         let short = UnitName::parse("web").unwrap();
-        assert_eq!(log_name(&short, Stream::Out, 3), "log:web:out.3");
+        assert_eq!(stored_name(&short, Kept::Log(Stream::Out), 3), "unit:web:out.3");
         let long = |last: char| UnitName::parse(&format!("{}{last}", "a".repeat(199))).unwrap();
-        let name = |last| log_name(&long(last), Stream::Err, u64::MAX);
+        let name = |last| stored_name(&long(last), Kept::Notify, u64::MAX);
         assert_ne!(name('a'), name('b'));
-        assert!(name('a').len() <= MAX_NAME_BYTES && name('a').ends_with(":err.18446744073709551615"));
+        assert!(name('a').len() <= MAX_NAME_BYTES && name('a').ends_with(":notify.18446744073709551615"));
     }
 }

@@ -203,7 +203,8 @@ fn the_machine_goes_down_in_order_and_says_for_whom_it_waits() {
         let machine = Pid1::boot(place);
         let settled: Value = machine.get("/v1/system/settled");
         assert_eq!(settled["settled"], true);
-        assert!(machine.said().iter().any(|line| line.starts_with("app       up after")), "{:?}", machine.said());
+        let up = |machine: &Pid1| machine.said().iter().any(|line| line.starts_with("app       up after"));
+        machine.wait("a word of it", up);
         machine.request_shutdown(ShutdownKind::Reboot);
         machine.wait("the end", |machine| machine.shutdown_asked() == Some(ShutdownKind::Reboot));
         let said = machine.said();
@@ -212,6 +213,52 @@ fn the_machine_goes_down_in_order_and_says_for_whom_it_waits() {
         assert!(down("app").contains("did not end within 7 s of SIGTERM, killed"));
         assert!(down("db").contains("exited with status 0"));
         assert_eq!(place.live_containers("db"), 0);
+    });
+}
+
+/// Says its words, one a line, to `$NOTIFY_SOCKET`: with the Perl that every Debian has.
+const SAY: &str = r#"
+socket(my $socket, 1, 2, 0) or die;
+send($socket, join("\n", @ARGV), 0, pack("Sa*x", 1, $ENV{NOTIFY_SOCKET})) or die "$!";
+"#;
+
+#[test]
+fn a_container_is_ready_when_it_says_so_and_nobody_says_it_for_another() {
+    place::inside("a_container_is_ready_when_it_says_so_and_nobody_says_it_for_another", |place| {
+        let shared = place.shared_folder();
+        fs::write(shared.join("say"), SAY).unwrap();
+        let ask = format!("Volume={}:/ask", shared.display());
+        let until = |file: &str| format!("while [ ! -e /ask/{file} ]; do sleep 0.01; done");
+        let script = format!("{}; perl /ask/say READY=1 STATUS=serving; sleep 1000", until("go"));
+        place.unit("web", &script, &format!("Notify=true\n{ask}"), "[Install]\nWantedBy=default.target");
+        let after = "[Unit]\nRequires=web.service\nAfter=web.service\n[Install]\nWantedBy=default.target";
+        place.unit("app", COUNT, "", after);
+        // Another container that got hold of the socket.
+        let stolen =
+            "Volume=/run/orlop/units/web/etc/notify:/run/notify\nEnvironment=NOTIFY_SOCKET=/run/notify/notify.sock";
+        let forge = "perl /ask/say READY=1 STATUS=forged; touch /ask/forged; sleep 1000";
+        place.unit("forger", forge, &format!("{stolen}\n{ask}"), "");
+        let mut machine = Pid1::boot(place);
+        machine.wait("the container", |machine| {
+            machine.unit("web")["sub_state"] == "starting" && place.live_containers("web") == 1
+        });
+        machine.post("/v1/units/forger/start");
+        machine.wait("the forgery", |_| shared.join("forged").exists());
+        assert_eq!(machine.unit("web")["state"], "activating");
+        assert_eq!(machine.unit("app")["sub_state"], "waiting");
+        // What is said while there is no supervisor waits for the next one.
+        machine.kill_supervisor();
+        fs::write(shared.join("go"), "").unwrap();
+        machine.wait("its word", |_| place.sleeps("web"));
+        machine.start_supervisor();
+        machine.until_active("app");
+        let web = machine.unit("web");
+        assert_eq!(
+            (&web["state"], &web["status_text"], &web["restarts"]),
+            (&"active".into(), &"serving".into(), &0.into())
+        );
+        machine.post("/v1/units/web/stop");
+        assert_eq!(place.live_containers("web"), 0);
     });
 }
 

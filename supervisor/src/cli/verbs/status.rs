@@ -85,6 +85,9 @@ fn text(unit: &UnitStatus, screen: &mut Screen) -> Result<(), CliError> {
     if let Some(reason) = &unit.reason {
         field("Reason", &screen.foreign(reason));
     }
+    if let Some(status) = &unit.status_text {
+        field("Status", &screen.foreign(status));
+    }
     field("Image", &screen.foreign(&unit.image));
     if let Some(pid) = unit.pid {
         field("Main PID", &pid.to_string());

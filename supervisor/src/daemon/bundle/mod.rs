@@ -89,6 +89,7 @@ pub(crate) fn build(paths: &Paths, unit: &Unit, image: &PreparedImage, hostname:
     let etc = folder.join("etc");
     make_folder(&etc, 0o755)?;
     write_etc(paths, &etc, unit, hostname)?;
+    make_folder(&etc.join("notify"), 0o755)?;
     let mut facts = Facts {
         rootfs: paths.rootfs(&unit.name),
         hostname: hostname.to_owned(),

@@ -1,6 +1,7 @@
 //! The life of one unit as a pure function: no clock, no I/O, no log. Everything that happens to a unit is an event, everything
 //! it wants done is an action; the loop performs actions and brings back what came of them as further events.
 
+mod notified;
 mod outcome;
 mod policy;
 mod step;
@@ -89,12 +90,17 @@ pub(crate) enum State {
         process: Process,
         deadline: Option<Duration>,
         stop: bool,
+        /// It has said so, or need not.
+        #[serde(default)]
+        ready: bool,
     },
-    /// `deadline` only for a oneshot: until it ends, it is still starting.
+    /// `deadline`: for a oneshot its end, for a unit that notifies its word that it is ready, later its next sign of life.
     Running {
         process: Process,
         since: Duration,
         deadline: Option<Duration>,
+        #[serde(default)]
+        phase: Phase,
     },
     /// Got its stop signal. `timeout`: what has happened when it is not by request.
     Stopping {
@@ -121,6 +127,37 @@ pub(crate) enum State {
     Failed,
 }
 
+/// What a running container says of itself.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// Not ready yet.
+    Starting,
+    /// The only one for those that say nothing.
+    #[default]
+    Ready,
+    Reloading,
+    /// On its way out, by its own will.
+    Stopping,
+}
+
+/// One message of a container, sd_notify(3).
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) ready: bool,
+    pub(crate) reloading: bool,
+    pub(crate) stopping: bool,
+    /// A sign of life for the watchdog, or that there will be none.
+    pub(crate) alive: bool,
+    pub(crate) hangs: bool,
+    pub(crate) status: Option<String>,
+    pub(crate) errno: Option<i32>,
+    /// For start or stop: from now on.
+    pub(crate) extend: Option<Duration>,
+    /// Another watchdog time than the unit's.
+    pub(crate) watchdog: Option<Duration>,
+}
+
 /// All that is known of a unit's life, and all that must survive the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -139,6 +176,14 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) blamed: u64,
     pub(crate) last: Option<Outcome>,
+    /// The container's own words, and its last error.
+    #[serde(default)]
+    pub(crate) status: Option<String>,
+    #[serde(default)]
+    pub(crate) errno: Option<i32>,
+    /// Between two signs of life; as the unit says, or the container.
+    #[serde(default)]
+    pub(crate) watchdog: Option<Duration>,
     /// Wall clock at the last change of the active state.
     pub(crate) since_us: i64,
 }
@@ -154,6 +199,9 @@ impl Record {
             deaths: 0,
             blamed: 0,
             last: None,
+            status: None,
+            errno: None,
+            watchdog: None,
             since_us: now.wall_us,
         }
     }
@@ -216,6 +264,10 @@ pub(crate) enum Event {
     /// The process is gone and no exit status will come.
     Lost {
         process: Process,
+    },
+    Notified {
+        attempt: u64,
+        notice: Notice,
     },
     CgroupEmpty,
     Cleaned {
@@ -292,6 +344,8 @@ impl State {
         match self {
             Self::Inactive => ActiveState::Inactive,
             Self::Running { .. } if policy.oneshot => ActiveState::Activating,
+            Self::Running { phase: Phase::Starting, .. } => ActiveState::Activating,
+            Self::Running { phase: Phase::Stopping, .. } => ActiveState::Deactivating,
             Self::Running { .. } | Self::Exited => ActiveState::Active,
             Self::Waiting
             | Self::Preparing { .. }
@@ -310,7 +364,10 @@ impl State {
             Self::Preparing { .. } => "preparing",
             Self::Creating { .. } => "creating",
             Self::Starting { .. } => "starting",
-            Self::Running { .. } => "running",
+            Self::Running { phase: Phase::Starting, .. } => "starting",
+            Self::Running { phase: Phase::Ready, .. } => "running",
+            Self::Running { phase: Phase::Reloading, .. } => "reloading",
+            Self::Running { phase: Phase::Stopping, .. } => "stopping",
             Self::Stopping { .. } => "stopping",
             Self::Killing { .. } => "killing",
             Self::Cleaning { .. } => "cleaning",

@@ -28,6 +28,12 @@ pub(crate) enum Outcome {
     StartTimeout {
         after: Duration,
     },
+    /// Ended well before it said that it is ready.
+    NotReady,
+    /// Gave no sign of life for so long, or said that it hangs.
+    Watchdog {
+        after: Duration,
+    },
     /// Did not end within its stop timeout and was killed.
     StopTimeout {
         after: Duration,
@@ -60,6 +66,7 @@ pub(crate) enum Class {
     UncleanCode,
     UncleanSignal,
     Timeout,
+    Watchdog,
     /// No restart can help.
     Final,
 }
@@ -81,9 +88,12 @@ impl Outcome {
             Self::Signal { number: libc::SIGHUP | libc::SIGINT | libc::SIGTERM | libc::SIGPIPE, core: false } => {
                 Class::Clean
             }
-            Self::Exit { .. } | Self::Image { .. } | Self::Runtime { .. } | Self::Lost => Class::UncleanCode,
+            Self::Exit { .. } | Self::NotReady | Self::Image { .. } | Self::Runtime { .. } | Self::Lost => {
+                Class::UncleanCode
+            }
             Self::Signal { .. } | Self::OutOfMemory => Class::UncleanSignal,
             Self::StartTimeout { .. } | Self::StopTimeout { .. } => Class::Timeout,
+            Self::Watchdog { .. } => Class::Watchdog,
             Self::Refused { .. } | Self::StartLimit { .. } | Self::Unkillable => Class::Final,
         }
     }
@@ -101,6 +111,7 @@ impl Outcome {
     pub(crate) fn exit_code(&self) -> Option<i32> {
         match self {
             Self::Exit { code } => Some(*code),
+            Self::NotReady => Some(0),
             _ => None,
         }
     }
@@ -123,6 +134,8 @@ impl fmt::Display for Outcome {
             Self::OutOfMemory => f.write_str("killed for using more memory than its limit"),
             Self::Image { text } | Self::Runtime { text } | Self::Refused { text } => f.write_str(text),
             Self::StartTimeout { after } => write!(f, "did not start within {}", Seconds(*after)),
+            Self::NotReady => f.write_str("exited with status 0 before it was ready"),
+            Self::Watchdog { after } => write!(f, "gave no sign of life for {}, killed", Seconds(*after)),
             Self::StopTimeout { after, signal } => {
                 write!(f, "did not end within {} of {}, killed", Seconds(*after), signal_name(*signal))
             }

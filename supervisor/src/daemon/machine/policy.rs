@@ -6,15 +6,24 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::{Class, Outcome};
-use crate::unit::{Restart, ServiceType, Unit};
+use crate::unit::{Notify, Restart, ServiceType, Unit};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Policy {
     /// Active, or finished, only when its process ended well.
     pub(crate) oneshot: bool,
     pub(crate) remain_after_exit: bool,
+    /// Ready when it says so.
+    #[serde(default)]
+    pub(crate) notify: bool,
+    /// Between two signs of life.
+    #[serde(default)]
+    pub(crate) watchdog: Option<Duration>,
     pub(crate) restart: RestartOn,
     pub(crate) restart_delay: Duration,
+    /// In so many steps the delay grows to this one.
+    #[serde(default)]
+    pub(crate) restart_growth: Option<(u32, Duration)>,
     pub(crate) start_timeout: Option<Duration>,
     pub(crate) stop_timeout: Option<Duration>,
     pub(crate) stop_signal: i32,
@@ -32,6 +41,7 @@ pub(crate) enum RestartOn {
     OnFailure,
     OnAbnormal,
     OnAbort,
+    OnWatchdog,
     Always,
 }
 
@@ -48,9 +58,11 @@ impl Policy {
         Self {
             oneshot: service.kind == ServiceType::Oneshot,
             remain_after_exit: service.remain_after_exit,
+            notify: unit.container.notify == Notify::Container,
+            watchdog: service.watchdog,
             restart: match service.restart {
-                // There is no watchdog that could have ended it.
-                Restart::No | Restart::OnWatchdog => RestartOn::No,
+                Restart::No => RestartOn::No,
+                Restart::OnWatchdog => RestartOn::OnWatchdog,
                 Restart::OnSuccess => RestartOn::OnSuccess,
                 Restart::OnFailure => RestartOn::OnFailure,
                 Restart::OnAbnormal => RestartOn::OnAbnormal,
@@ -58,6 +70,7 @@ impl Policy {
                 Restart::Always => RestartOn::Always,
             },
             restart_delay: service.restart_delay,
+            restart_growth: service.restart_growth,
             start_timeout: service.start_timeout,
             stop_timeout: service.stop_timeout,
             stop_signal: unit.container.stop_signal.unwrap_or(libc::SIGTERM),
@@ -77,17 +90,31 @@ impl Policy {
             RestartOn::Always => true,
             RestartOn::OnSuccess => class == Class::Clean,
             RestartOn::OnFailure => class != Class::Clean,
-            RestartOn::OnAbnormal => matches!(class, Class::UncleanSignal | Class::Timeout),
+            RestartOn::OnAbnormal => matches!(class, Class::UncleanSignal | Class::Timeout | Class::Watchdog),
+            RestartOn::OnWatchdog => class == Class::Watchdog,
             RestartOn::OnAbort => class == Class::UncleanSignal,
         }
     }
 
-    /// `RestartSec=` for the first restarts, then doubled each time up to a minute: the start limit is what ends a quick
-    /// loop, the back-off is for the slow one that the limit never sees (and for units without a limit).
+    /// As `RestartSteps=` and `RestartMaxDelaySec=` say, in steps of one ratio (systemd.service(5)). Without them `RestartSec=` for
+    /// the first restarts, then doubled each time up to a minute: the start limit is what ends a quick loop, the back-off is for
+    /// the slow one that the limit never sees (and for units without a limit).
     pub(crate) fn restart_delay(&self, restarts_in_a_row: u32) -> Duration {
+        let first = self.restart_delay;
+        if let Some((steps, longest)) = self.restart_growth {
+            let step = restarts_in_a_row.saturating_sub(1);
+            if step == 0 || steps == 0 || first.is_zero() || first >= longest {
+                return first;
+            }
+            if step >= steps {
+                return longest;
+            }
+            let ratio = longest.as_secs_f64() / first.as_secs_f64();
+            return first.mul_f64(ratio.powf(f64::from(step) / f64::from(steps)));
+        }
         let doublings = restarts_in_a_row.saturating_sub(FREE_RESTARTS).min(16);
-        let delay = self.restart_delay.max(Duration::from_millis(if doublings > 0 { 100 } else { 0 }));
-        (delay * 2u32.pow(doublings)).min(MAX_BACK_OFF.max(self.restart_delay))
+        let delay = first.max(Duration::from_millis(if doublings > 0 { 100 } else { 0 }));
+        (delay * 2u32.pow(doublings)).min(MAX_BACK_OFF.max(first))
     }
 }
 
@@ -97,8 +124,11 @@ impl Policy {
         Self {
             oneshot: false,
             remain_after_exit: false,
+            notify: false,
+            watchdog: None,
             restart: RestartOn::No,
             restart_delay: Duration::from_millis(100),
+            restart_growth: None,
             start_timeout: Some(Duration::from_secs(90)),
             stop_timeout: Some(Duration::from_secs(10)),
             stop_signal: libc::SIGTERM,
@@ -114,7 +144,7 @@ mod tests {
 
     #[test]
     fn restart_follows_the_manuals_table() {
-        use RestartOn::{Always, No, OnAbnormal, OnAbort, OnFailure, OnSuccess};
+        use RestartOn::{Always, No, OnAbnormal, OnAbort, OnFailure, OnSuccess, OnWatchdog};
         let clean = Outcome::Exit { code: 0 };
         let term = Outcome::Signal { number: libc::SIGTERM, core: false };
         let code = Outcome::Exit { code: 1 };
@@ -122,21 +152,35 @@ mod tests {
         let oom = Outcome::OutOfMemory;
         let timeout = Outcome::StartTimeout { after: Duration::from_secs(1) };
         let limit = Outcome::StartLimit { burst: 5, interval: Duration::from_secs(10), last: None };
-        let table: [(RestartOn, [bool; 6]); 6] = [
-            (No, [false, false, false, false, false, false]),
-            (Always, [true, true, true, true, true, true]),
-            (OnSuccess, [true, true, false, false, false, false]),
-            (OnFailure, [false, false, true, true, true, true]),
-            (OnAbnormal, [false, false, false, true, true, true]),
-            (OnAbort, [false, false, false, true, true, false]),
+        let watchdog = Outcome::Watchdog { after: Duration::from_secs(1) };
+        let table: [(RestartOn, [bool; 7]); 7] = [
+            (No, [false, false, false, false, false, false, false]),
+            (Always, [true, true, true, true, true, true, true]),
+            (OnSuccess, [true, true, false, false, false, false, false]),
+            (OnFailure, [false, false, true, true, true, true, true]),
+            (OnAbnormal, [false, false, false, true, true, true, true]),
+            (OnAbort, [false, false, false, true, true, false, false]),
+            (OnWatchdog, [false, false, false, false, false, false, true]),
         ];
         for (restart, expected) in table {
             let policy = Policy { restart, ..Policy::plain() };
-            for (outcome, expected) in [&clean, &term, &code, &abort, &oom, &timeout].into_iter().zip(expected) {
+            for (outcome, expected) in
+                [&clean, &term, &code, &abort, &oom, &timeout, &watchdog].into_iter().zip(expected)
+            {
                 assert_eq!(policy.restarts_after(outcome), expected, "{restart:?} after {outcome}");
             }
             assert!(!policy.restarts_after(&limit), "{restart:?}: the start limit is the end");
         }
+    }
+
+    #[test]
+    fn the_delay_grows_in_the_files_steps() {
+        let growth = Some((4, Duration::from_secs(160)));
+        let policy = Policy { restart_delay: Duration::from_secs(10), restart_growth: growth, ..Policy::plain() };
+        let seconds = [1, 2, 3, 4, 5, 6, 1000].map(|restart| policy.restart_delay(restart).as_secs_f64().round());
+        assert_eq!(seconds, [10.0, 20.0, 40.0, 80.0, 160.0, 160.0, 160.0]);
+        let smaller = Policy { restart_growth: Some((4, Duration::from_secs(1))), ..policy };
+        assert_eq!(smaller.restart_delay(9), Duration::from_secs(10), "what the file says first is the least");
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::notified::Run;
 use super::policy::{Policy, STABLE_RUN};
-use super::{Action, Ending, Event, Found, Now, Outcome, Process, Record, State};
+use super::{Action, Ending, Event, Found, Now, Outcome, Phase, Process, Record, State};
 
 /// Between two attempts to kill what is left in the cgroup.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
@@ -28,10 +29,10 @@ pub(crate) fn step(policy: &Policy, record: Record, event: Event, now: Now) -> (
     (record, actions)
 }
 
-struct Machine<'a> {
-    policy: &'a Policy,
-    record: Record,
-    now: Now,
+pub(super) struct Machine<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) record: Record,
+    pub(super) now: Now,
     actions: Vec<Action>,
 }
 
@@ -47,6 +48,7 @@ impl Machine<'_> {
             | Event::Started { attempt: of }
             | Event::StartFailed { attempt: of, .. }
             | Event::Found { attempt: of, .. }
+            | Event::Notified { attempt: of, .. }
             | Event::Cleaned { attempt: of }
                 if *of != attempt => {}
             _ => match self.record.state.clone() {
@@ -56,9 +58,13 @@ impl Machine<'_> {
                 State::AutoRestart { .. } => self.auto_restart(&event),
                 State::Preparing { deadline } => self.preparing(event, deadline),
                 State::Creating { deadline, abort } => self.creating(event, deadline, abort),
-                State::Starting { process, deadline, stop } => self.starting(event, process, deadline, stop),
-                State::Running { process, since, .. } => self.running(&event, process, since),
-                State::Stopping { process, timeout, .. } => self.stopping(&event, process, timeout),
+                State::Starting { process, deadline, stop, ready } => {
+                    self.starting(event, Begun { process, deadline, stop, ready });
+                }
+                State::Running { process, since, deadline, phase } => {
+                    self.running(event, Run { process, since, deadline, phase });
+                }
+                State::Stopping { process, timeout, .. } => self.stopping(event, process, timeout),
                 State::Killing { process, empty, ending, again_at, tries } => {
                     self.killing(event, Kill { process, empty, ending, again_at, tries });
                 }
@@ -67,15 +73,15 @@ impl Machine<'_> {
         }
     }
 
-    fn goto(&mut self, state: State) {
+    pub(super) fn goto(&mut self, state: State) {
         self.record.state = state;
     }
 
-    fn act(&mut self, action: Action) {
+    pub(super) fn act(&mut self, action: Action) {
         self.actions.push(action);
     }
 
-    fn remark(&mut self, text: impl Into<String>) {
+    pub(super) fn remark(&mut self, text: impl Into<String>) {
         self.actions.push(Action::Remark(text.into()));
     }
 
@@ -145,6 +151,9 @@ impl Machine<'_> {
             starts.push_back(now);
         }
         self.record.attempt += 1;
+        self.record.status = None;
+        self.record.errno = None;
+        self.record.watchdog = self.policy.watchdog;
         self.goto(State::Preparing { deadline: self.policy.start_timeout.map(|t| now + t) });
         self.act(Action::Prepare { attempt: self.record.attempt });
     }
@@ -180,7 +189,7 @@ impl Machine<'_> {
             Event::Created { attempt, process } => match abort {
                 Some(ending) => self.kill(Some(process), ending),
                 None => {
-                    self.goto(State::Starting { process, deadline, stop: false });
+                    self.goto(State::Starting { process, deadline, stop: false, ready: !self.policy.notify });
                     self.act(Action::Start { attempt });
                 }
             },
@@ -210,7 +219,8 @@ impl Machine<'_> {
         }
     }
 
-    fn starting(&mut self, event: Event, process: Process, deadline: Option<Duration>, stop: bool) {
+    fn starting(&mut self, event: Event, begun: Begun) {
+        let Begun { process, deadline, stop, ready } = begun;
         match event {
             Event::Interrupted => self.act(Action::Query { attempt: self.record.attempt }),
             Event::Found { attempt, status: Found::Created } => self.act(Action::Start { attempt }),
@@ -219,8 +229,10 @@ impl Machine<'_> {
                 self.kill(Some(process), Ending { outcome: Outcome::Interrupted, by_request: stop });
             }
             Event::Started { .. } | Event::Found { status: Found::Running, .. } => {
-                let deadline = if self.policy.oneshot { deadline } else { None };
-                self.goto(State::Running { process, since: self.now.mono, deadline });
+                let phase = if ready || self.policy.oneshot { Phase::Ready } else { Phase::Starting };
+                let waits = self.policy.oneshot || phase == Phase::Starting;
+                let deadline = if waits { deadline } else { self.next_sign_of_life() };
+                self.goto(State::Running { process, since: self.now.mono, deadline, phase });
                 self.remark(if self.record.restarts > 0 {
                     format!("restarted, pid {}, restart {}", process.pid, self.record.restarts)
                 } else {
@@ -239,7 +251,13 @@ impl Machine<'_> {
                 self.kill(None, Ending { outcome, by_request: stop });
             }
             Event::Lost { process: of } if of.is(&process) => self.kill(None, by_itself(Outcome::Lost)),
-            Event::Stop => self.goto(State::Starting { process, deadline, stop: true }),
+            // It runs already; the runtime has not said so yet.
+            Event::Notified { notice, .. } => {
+                let ready = ready || notice.ready;
+                self.note(notice);
+                self.goto(State::Starting { process, deadline, stop, ready });
+            }
+            Event::Stop => self.goto(State::Starting { process, deadline, stop: true, ready }),
             Event::Deadline => {
                 self.act(Action::KillOperation);
                 let outcome = self.start_timeout();
@@ -253,17 +271,29 @@ impl Machine<'_> {
         }
     }
 
-    fn running(&mut self, event: &Event, process: Process, since: Duration) {
+    fn running(&mut self, event: Event, run: Run) {
+        let Run { process, since, phase, .. } = run;
         match event {
             Event::Exited { process: of, wait_status, out_of_memory } if of.is(&process) => {
                 if self.now.mono.saturating_sub(since) >= STABLE_RUN {
                     self.record.in_a_row = 0;
                 }
-                self.kill(None, by_itself(Outcome::from_wait_status(*wait_status, *out_of_memory)));
+                let outcome = Outcome::from_wait_status(wait_status, out_of_memory);
+                let silent = phase == Phase::Starting && outcome == Outcome::Exit { code: 0 };
+                self.kill(None, by_itself(if silent { Outcome::NotReady } else { outcome }));
             }
             Event::Lost { process: of } if of.is(&process) => self.kill(None, by_itself(Outcome::Lost)),
+            Event::Notified { notice, .. } => self.notified(notice, run),
             Event::Stop => self.stop(process, None),
-            Event::Deadline => self.stop(process, Some(self.start_timeout())),
+            Event::Deadline => match phase {
+                Phase::Stopping => {
+                    let after = self.policy.stop_timeout.unwrap_or_default();
+                    let outcome = Outcome::StopTimeout { after, signal: self.policy.stop_signal };
+                    self.kill(Some(process), by_itself(outcome));
+                }
+                Phase::Ready | Phase::Reloading if !self.policy.oneshot => self.abort(process),
+                _ => self.stop(process, Some(self.start_timeout())),
+            },
             Event::KillNow => self.kill(Some(process), by_request(Outcome::Cancelled)),
             _ => {}
         }
@@ -276,17 +306,24 @@ impl Machine<'_> {
         self.act(Action::Signal { process, signal });
     }
 
-    fn stopping(&mut self, event: &Event, process: Process, timeout: Option<Outcome>) {
+    fn stopping(&mut self, event: Event, process: Process, timeout: Option<Outcome>) {
         let by_request = timeout.is_none();
         match event {
             Event::Exited { process: of, wait_status, out_of_memory } if of.is(&process) => {
-                let outcome = timeout.unwrap_or_else(|| Outcome::from_wait_status(*wait_status, *out_of_memory));
+                let outcome = timeout.unwrap_or_else(|| Outcome::from_wait_status(wait_status, out_of_memory));
                 self.kill(None, Ending { outcome, by_request });
             }
             Event::Lost { process: of } if of.is(&process) => {
                 self.kill(None, Ending { outcome: timeout.unwrap_or(Outcome::Lost), by_request });
             }
             Event::Interrupted => self.act(Action::Signal { process, signal: self.policy.stop_signal }),
+            Event::Notified { notice, .. } => {
+                let until = notice.extend.map(|extend| self.now.mono + extend);
+                self.note(notice);
+                if let State::Stopping { kill_at: Some(at), .. } = &mut self.record.state {
+                    *at = until.map_or(*at, |until| until.max(*at));
+                }
+            }
             // What began as a timeout of the start is now wanted.
             Event::Stop => {
                 if let State::Stopping { timeout, .. } = &mut self.record.state {
@@ -413,6 +450,14 @@ impl Machine<'_> {
     fn start_timeout(&self) -> Outcome {
         Outcome::StartTimeout { after: self.policy.start_timeout.unwrap_or_default() }
     }
+}
+
+#[derive(Clone, Copy)]
+struct Begun {
+    process: Process,
+    deadline: Option<Duration>,
+    stop: bool,
+    ready: bool,
 }
 
 struct Kill {

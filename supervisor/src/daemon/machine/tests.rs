@@ -253,6 +253,91 @@ fn processes_that_do_not_die_end_the_stop_with_their_own_word() {
     assert_eq!((unit.sub(), unit.record.last.unwrap()), ("failed", Outcome::Unkillable));
 }
 
+fn notifies() -> Bench {
+    Bench::new(Policy { notify: true, watchdog: Some(Duration::from_secs(30)), ..Policy::plain() })
+}
+
+impl Bench {
+    fn says(&mut self, notice: Notice) -> Vec<Action> {
+        self.event(Event::Notified { attempt: self.attempt(), notice })
+    }
+
+    fn active(&self) -> ActiveState {
+        self.record.state.active(&self.policy)
+    }
+}
+
+#[test]
+fn a_unit_that_notifies_is_active_when_it_says_so() {
+    let mut unit = notifies();
+    unit.run();
+    assert_eq!((unit.sub(), unit.active()), ("starting", ActiveState::Activating));
+    // More time, said before the old one is over.
+    unit.pass(Duration::from_secs(80));
+    unit.says(Notice { extend: Some(Duration::from_secs(60)), status: Some("reading".into()), ..Notice::default() });
+    assert_eq!(unit.record.status.as_deref(), Some("reading"));
+    unit.pass(Duration::from_secs(50));
+    unit.says(Notice { ready: true, ..Notice::default() });
+    assert_eq!((unit.sub(), unit.active()), ("running", ActiveState::Active));
+    unit.says(Notice { reloading: true, ..Notice::default() });
+    assert_eq!((unit.sub(), unit.active()), ("reloading", ActiveState::Active));
+    unit.says(Notice { ready: true, ..Notice::default() });
+    unit.says(Notice { stopping: true, ..Notice::default() });
+    assert_eq!((unit.sub(), unit.active()), ("stopping", ActiveState::Deactivating));
+    unit.exit(0);
+    unit.clean();
+    assert_eq!(unit.sub(), "dead");
+
+    // Its word may come before the runtime's.
+    unit.event(Event::Start);
+    unit.event(Event::Go);
+    assert_eq!(unit.record.status, None, "a new container has said nothing");
+    unit.event(Event::Prepared { attempt: unit.attempt() });
+    unit.event(Event::Created { attempt: unit.attempt(), process: WEB });
+    unit.says(Notice { ready: true, ..Notice::default() });
+    unit.event(Event::Started { attempt: unit.attempt() });
+    assert_eq!(unit.active(), ActiveState::Active);
+}
+
+#[test]
+fn silence_is_a_failure_at_the_start_and_later() {
+    let mut unit = notifies();
+    unit.run();
+    unit.exit(0);
+    unit.clean();
+    assert_eq!((unit.sub(), unit.record.last.clone()), ("failed", Some(Outcome::NotReady)));
+
+    unit.run();
+    let actions = unit.wait_out();
+    assert!(matches!(actions[..], [Action::Signal { signal: libc::SIGTERM, .. }]), "{actions:?}");
+    unit.exit(15);
+    unit.clean();
+    assert_eq!(unit.record.last.clone().unwrap().to_string(), "did not start within 90 s");
+
+    unit.run();
+    unit.says(Notice { ready: true, ..Notice::default() });
+    for _ in 0..3 {
+        unit.pass(Duration::from_secs(20));
+        unit.says(Notice { alive: true, ..Notice::default() });
+    }
+    let actions = unit.wait_out();
+    assert!(matches!(actions[..], [Action::Signal { signal: libc::SIGABRT, .. }]), "{actions:?}");
+    unit.exit(6 | 0x80);
+    unit.clean();
+    assert_eq!(unit.record.last.clone().unwrap().to_string(), "gave no sign of life for 30 s, killed");
+    assert_eq!(unit.sub(), "failed");
+}
+
+#[test]
+fn a_stop_takes_longer_when_the_container_asks_for_it() {
+    let mut unit = notifies();
+    unit.run();
+    unit.event(Event::Stop);
+    let before = unit.record.state.deadline().unwrap();
+    unit.says(Notice { extend: Some(Duration::from_secs(60)), ..Notice::default() });
+    assert_eq!(unit.record.state.deadline().unwrap(), before + Duration::from_secs(50));
+}
+
 /// Any events in any order: no panic, and from wherever that leads, a stop ends at rest once the machine answers.
 #[test]
 fn every_stop_ends_from_every_state() {

@@ -43,7 +43,7 @@ pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
         restart_force: statuses(sheet, "RestartForceExitStatus"),
         runtime_max: sheet.read("Service", "RuntimeMaxSec", values::span).flatten(),
         runtime_extra: sheet.read("Service", "RuntimeRandomizedExtraSec", values::finite).unwrap_or_default(),
-        watchdog: sheet.read("Service", "WatchdogSec", values::finite).filter(|span| !span.is_zero()),
+        watchdog: watchdog(sheet),
         kill_signal: sheet.read("Service", "KillSignal", values::signal).unwrap_or(libc::SIGTERM),
         abort_timeout: timeout(sheet, "TimeoutAbortSec"),
         nice: sheet.read("Service", "Nice", |text| {
@@ -52,6 +52,15 @@ pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
         start_timeout: start.unwrap_or(start_default),
         stop_timeout: stop.unwrap_or(Some(DEFAULT_TIMEOUT)),
     }
+}
+
+fn watchdog(sheet: &mut Sheet<'_>) -> Option<Duration> {
+    let every = sheet.read("Service", "WatchdogSec", values::finite).filter(|span| !span.is_zero())?;
+    let notifies = sheet.last("Container", "Notify").is_some_and(|value| values::boolean(&value.text) == Ok(true));
+    if !notifies && let Some(value) = sheet.last("Service", "WatchdogSec") {
+        sheet.error(&value, "without Notify=true in [Container] no sign of life can come");
+    }
+    Some(every)
 }
 
 pub(super) fn start_limit(sheet: &mut Sheet<'_>) -> StartLimit {

@@ -70,7 +70,7 @@ pub(super) const CONTAINER: &[Rows] = &[
     ),
     only(&["missing", "never"], PULL, "Pull"),
     only(NO, Value::Boolean, "RunInit EnvironmentHost"),
-    only(NO, Value::Own("boolean, or healthy"), "Notify"),
+    only(&["yes", "true", "on", "1", "no", "false", "off", "0"], Value::Own("boolean, or healthy"), "Notify"),
     only(&["unconfined"], Value::Own("unconfined, or path of a profile"), "SeccompProfile"),
     only(&["host"], Value::Own("host, auto[:…], keep-id[:…], nomap, private"), "UserNS"),
     later("", Value::Own("secret[,option…]"), "Secret"),

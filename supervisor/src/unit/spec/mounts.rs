@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 
 use super::{Facts, SpecError};
-use crate::unit::{ContainerSpec, Propagation, Tmpfs, TmpfsKind, Unit, Unmask, Volume, VolumeSource};
+use crate::unit::{ContainerSpec, Notify, Propagation, Tmpfs, TmpfsKind, Unit, Unmask, Volume, VolumeSource};
 
 pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<Vec<Mount>, SpecError> {
     let container = &unit.container;
@@ -25,6 +25,10 @@ pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<V
                 own.push(mount(path, "tmpfs", "tmpfs", words(&["rw", "nosuid", "nodev", mode])));
             }
         }
+    }
+    if container.notify == Notify::Container {
+        let options = words(&["bind", "rprivate", "nosuid", "noexec", "nodev", "ro"]);
+        own.push(mount("/run/notify", "bind", facts.etc.join("notify"), options));
     }
     // A place inside another comes after it.
     own.sort_by_key(|mount| mount.destination().components().count());

@@ -11,7 +11,7 @@ use oci_spec::{
 };
 
 use super::{Facts, SpecError, identity};
-use crate::unit::{Capabilities, ContainerSpec, Unit, build::CAPABILITIES};
+use crate::unit::{Capabilities, ContainerSpec, Notify, Unit, build::CAPABILITIES};
 
 /// containers.conf(5) `default_capabilities` of Podman 5.
 const DEFAULT_CAPABILITIES: [&str; 11] = [
@@ -42,7 +42,10 @@ pub(super) fn process(
     let container = &unit.container;
     let of_image = image.and_then(|c| c.user().as_deref()).unwrap_or("");
     let identity = identity::identity(container, of_image, facts)?;
-    let environment = environment(container, image, facts, hostname, &identity.home)?;
+    let mut environment = environment(container, image, facts, hostname, &identity.home)?;
+    if let (Notify::Container, Some(every)) = (container.notify, unit.service.watchdog) {
+        environment.insert("WATCHDOG_USEC".to_owned(), every.as_micros().to_string());
+    }
     let capabilities = capabilities(&container.capabilities, identity.user.uid() == 0);
     let mut process = Process::default();
     process.set_terminal(Some(false));
@@ -131,6 +134,10 @@ fn environment(
     }
     for (name, value) in &container.environment {
         set(name, value);
+    }
+    if container.notify == Notify::Container {
+        // Podman's place for it.
+        all.insert("NOTIFY_SOCKET".to_owned(), "/run/notify/notify.sock".to_owned());
     }
     Ok(all)
 }

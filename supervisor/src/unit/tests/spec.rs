@@ -299,6 +299,19 @@ fn each_key_has_its_place() {
 }
 
 #[test]
+fn a_unit_that_notifies_gets_a_socket_that_nothing_hides() {
+    let text = "Notify=true\nReadOnly=true\nEnvironment=NOTIFY_SOCKET=/elsewhere";
+    assert_eq!(mount(text, "/run/notify")["source"], "/run/orlop/units/web/etc/notify");
+    let all = at(text, "/mounts");
+    let place = |path: &str| all.as_array().unwrap().iter().position(|m| m["destination"] == path).unwrap();
+    assert!(place("/run") < place("/run/notify"));
+    let env = at(text, "/process/env");
+    let env: Vec<_> = env.as_array().unwrap().iter().filter(|e| e.as_str().unwrap().starts_with("NOTIFY")).collect();
+    assert_eq!(env, ["NOTIFY_SOCKET=/run/notify/notify.sock"]);
+    assert_eq!(mount("", "/run/notify"), Value::Null);
+}
+
+#[test]
 fn mounts_follow_the_unit() {
     assert_eq!(mount("ShmSize=1m", "/dev/shm")["options"][4], "size=1048576");
     assert_eq!(mount("Unmask=/sys/fs/cgroup", "/sys/fs/cgroup")["options"][4], "rw");

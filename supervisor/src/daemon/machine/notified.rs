@@ -1,0 +1,75 @@
+//! What follows from a container's own words.
+
+use std::time::Duration;
+
+use super::{Action, Notice, Outcome, Phase, Process, State, step::Machine};
+
+/// `State::Running`.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    pub(super) process: Process,
+    pub(super) since: Duration,
+    pub(super) deadline: Option<Duration>,
+    pub(super) phase: Phase,
+}
+
+impl Machine<'_> {
+    /// What it says of itself, as systemd takes it (sd_notify(3)).
+    pub(super) fn notified(&mut self, notice: Notice, mut run: Run) {
+        let (now, before) = (self.now.mono, run.phase);
+        let Notice { ready, reloading, stopping, alive, hangs, extend, .. } = notice;
+        self.note(notice);
+        if self.policy.oneshot {
+            return;
+        }
+        if reloading && before != Phase::Starting {
+            run.phase = Phase::Reloading;
+        }
+        if ready {
+            run.phase = Phase::Ready;
+        }
+        if stopping {
+            run.phase = Phase::Stopping;
+        }
+        match (before, run.phase) {
+            (Phase::Stopping, Phase::Stopping) | (_, Phase::Starting) => {}
+            (_, Phase::Stopping) => run.deadline = self.policy.stop_timeout.map(|t| now + t),
+            (Phase::Starting | Phase::Stopping, _) => run.deadline = self.next_sign_of_life(),
+            (_, _) if alive => run.deadline = self.next_sign_of_life(),
+            _ => {}
+        }
+        if let Some(extend) = extend
+            && matches!(run.phase, Phase::Starting | Phase::Stopping)
+        {
+            run.deadline = run.deadline.map(|at| at.max(now + extend));
+        }
+        if before == Phase::Starting && run.phase == Phase::Ready {
+            self.remark("ready");
+        }
+        let Run { process, since, deadline, phase } = run;
+        self.goto(State::Running { process, since, deadline, phase });
+        if hangs && matches!(phase, Phase::Ready | Phase::Reloading) {
+            self.abort(process);
+        }
+    }
+
+    pub(super) fn note(&mut self, notice: Notice) {
+        if let Some(text) = notice.status {
+            self.record.status = (!text.is_empty()).then_some(text);
+        }
+        self.record.errno = notice.errno.or(self.record.errno);
+        self.record.watchdog = notice.watchdog.or(self.record.watchdog);
+    }
+
+    pub(super) fn next_sign_of_life(&self) -> Option<Duration> {
+        self.record.watchdog.filter(|_| self.policy.notify).map(|every| self.now.mono + every)
+    }
+
+    /// It hangs. SIGABRT, as systemd has it, so that it may leave a core.
+    pub(super) fn abort(&mut self, process: Process) {
+        let outcome = Outcome::Watchdog { after: self.record.watchdog.unwrap_or_default() };
+        let kill_at = self.policy.stop_timeout.map(|t| self.now.mono + t);
+        self.goto(State::Stopping { process, kill_at, timeout: Some(outcome) });
+        self.act(Action::Signal { process, signal: libc::SIGABRT });
+    }
+}

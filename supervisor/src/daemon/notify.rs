@@ -1,0 +1,236 @@
+//! What containers say of themselves, sd_notify(3): a datagram socket for each that has `Notify=true`. PID 1 keeps a descriptor of it, so
+//! that a word said while there is no supervisor waits for the next one. A sender counts when its process lies in the unit's own
+//! cgroup, whoever handed it the socket.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::IoSliceMut,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+        unix::{fs::PermissionsExt, net::UnixDatagram},
+    },
+    path::Path,
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, open},
+    sys::{
+        epoll::{EpollEvent, EpollFlags},
+        socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt::PassCred},
+        stat::Mode,
+    },
+};
+
+use super::{
+    clock,
+    core::{Daemon, class},
+    machine::{Event, Notice, Process},
+    recover::{Kept, stored_name},
+    sys,
+};
+use crate::unit::UnitName;
+
+/// systemd's limit for one message.
+const MAX_BYTES: usize = 4096;
+/// Longest text of a `STATUS=` that is kept, in bytes.
+const MAX_STATUS_BYTES: usize = 1024;
+/// Messages taken from one unit before others get their turn.
+const TURN: usize = 32;
+
+#[derive(Debug, Default)]
+pub(crate) struct Notify {
+    sockets: BTreeMap<u32, Socket>,
+    next: u32,
+}
+
+#[derive(Debug)]
+struct Socket {
+    unit: UnitName,
+    attempt: u64,
+    fd: OwnedFd,
+}
+
+/// The assignments of one message. What nobody asks for here (MAINPID, FDSTORE, BUSERROR, …) is passed over, as systemd does with
+/// what it does not know: the main process is the container's first, and no descriptors are kept for it.
+fn parse(message: &[u8]) -> Notice {
+    let mut notice = Notice::default();
+    for line in String::from_utf8_lossy(message).lines() {
+        let Some((name, value)) = line.split_once('=') else { continue };
+        let us = || value.parse().ok().map(Duration::from_micros);
+        match (name, value) {
+            ("READY", "1") => notice.ready = true,
+            ("RELOADING", "1") => notice.reloading = true,
+            ("STOPPING", "1") => notice.stopping = true,
+            ("WATCHDOG", "1") => notice.alive = true,
+            ("WATCHDOG", "trigger") => notice.hangs = true,
+            ("STATUS", text) => {
+                let mut end = text.len().min(MAX_STATUS_BYTES);
+                while !text.is_char_boundary(end) {
+                    end -= 1;
+                }
+                notice.status = Some(text[..end].to_owned());
+            }
+            ("ERRNO", _) => notice.errno = value.parse().ok(),
+            ("EXTEND_TIMEOUT_USEC", _) => notice.extend = us(),
+            ("WATCHDOG_USEC", _) => notice.watchdog = us(),
+            _ => {}
+        }
+    }
+    notice
+}
+
+/// Makes the socket in this folder, for containers of any user.
+pub(crate) fn bind(folder: &Path) -> std::io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let folder_fd = open(folder, flags, Mode::empty())?;
+    // A socket's path has at most 107 bytes, a unit's name alone may have 200.
+    let path = format!("/proc/self/fd/{}/notify.sock", folder_fd.as_raw_fd());
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = UnixDatagram::bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
+    socket.set_nonblocking(true)?;
+    setsockopt(&socket, PassCred, &true)?;
+    Ok(socket.into())
+}
+
+/// The next message and its sender's pid; descriptors beside it are closed, which is what `BARRIER=1` waits for.
+fn receive(fd: &OwnedFd) -> nix::Result<(Vec<u8>, u32)> {
+    let mut bytes = [0u8; MAX_BYTES];
+    let mut control = nix::cmsg_space!(nix::sys::socket::UnixCredentials, [RawFd; 253]);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(fd.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+    let mut pid = 0;
+    for control in message.cmsgs()? {
+        match control {
+            ControlMessageOwned::ScmCredentials(sender) => pid = u32::try_from(sender.pid()).unwrap_or(0),
+            ControlMessageOwned::ScmRights(fds) => fds.into_iter().for_each(|fd| drop(sys::adopt_fd(fd))),
+            _ => {}
+        }
+    }
+    let length = message.bytes;
+    Ok((bytes[..length].to_vec(), pid))
+}
+
+/// The process lies in this unit's cgroup, or below it; `None`: it is gone.
+fn is_of(unit: &UnitName, pid: u32) -> Option<bool> {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/containers/"));
+    Some(path.is_some_and(|path| path.split('/').next() == Some(unit.as_str())))
+}
+
+/// Which senders count though they are gone and their cgroup cannot be seen any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// None: who forges would only have to end quickly. (systemd does the same; `BARRIER=1` is how a short-lived sender waits.)
+    Ignored,
+    /// The unit's first process, whose end is about to be taken into account.
+    First(u32),
+    /// All: what waited in the socket while there was no supervisor. The socket is the unit's own, that has to be enough.
+    Heard,
+}
+
+impl Daemon {
+    /// A unit's socket, new or from PID 1's store.
+    pub(crate) fn follow_notify(&mut self, unit: &UnitName, attempt: u64, fd: OwnedFd) -> u32 {
+        let id = self.notify.next;
+        self.notify.next += 1;
+        let token = (u64::from(class::NOTIFY) << 32) | u64::from(id);
+        if let Err(errno) = self.epoll.add(&fd, EpollEvent::new(EpollFlags::EPOLLIN, token)) {
+            log::error!("{unit}: its notification socket: {errno}");
+        }
+        self.notify.sockets.insert(id, Socket { unit: unit.clone(), attempt, fd });
+        id
+    }
+
+    pub(crate) fn make_notify(&mut self, unit: &UnitName, attempt: u64) -> std::io::Result<()> {
+        let fd = bind(&self.paths.unit(unit).join("etc/notify"))?;
+        self.store_fd(stored_name(unit, Kept::Notify, attempt), fd.as_fd());
+        self.follow_notify(unit, attempt, fd);
+        Ok(())
+    }
+
+    /// The unit's container is gone, and with it whoever could say something.
+    pub(crate) fn end_notify(&mut self, unit: &UnitName) {
+        let gone: Vec<Socket> =
+            self.notify.sockets.extract_if(.., |_, socket| socket.unit == *unit).map(|e| e.1).collect();
+        for socket in gone {
+            let _ = self.epoll.delete(&socket.fd);
+            let name = stored_name(unit, Kept::Notify, socket.attempt);
+            self.tell(&::handoff::ToInit::DropFd { name });
+        }
+    }
+
+    /// Before the end of a process is taken into account: what it said last.
+    pub(crate) fn last_words(&mut self, unit: &UnitName, ended: Process) {
+        let id = self.notify.sockets.iter().find(|(_, socket)| socket.unit == *unit).map(|(id, _)| *id);
+        if let Some(id) = id {
+            self.on_notify(id, Gone::First(ended.pid));
+        }
+    }
+
+    pub(crate) fn on_notify(&mut self, id: u32, gone: Gone) {
+        for _ in 0..TURN {
+            let Some(Socket { unit, attempt, fd }) = self.notify.sockets.get(&id) else { return };
+            let (message, pid) = match receive(fd) {
+                Ok(received) => received,
+                Err(Errno::EAGAIN) => return,
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return log::error!("{unit}: its notification socket: {errno}"),
+            };
+            let (unit, attempt) = (unit.clone(), *attempt);
+            let counts = is_of(&unit, pid).unwrap_or(gone == Gone::Heard || gone == Gone::First(pid));
+            if !counts {
+                log::warn!("{unit}: notification from pid={pid}, which is not in its cgroup: ignored");
+                continue;
+            }
+            self.engine.event(&unit, Event::Notified { attempt, notice: parse(&message) }, clock::now());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_read_as_the_manual_has_them() {
+        let notice = parse(b"READY=1\nSTATUS=Serving 3 clients=2\nEXTEND_TIMEOUT_USEC=5000000\nX-OWN=1\nMAINPID=7\n");
+        assert_eq!(notice.status.as_deref(), Some("Serving 3 clients=2"));
+        assert_eq!((notice.ready, notice.extend), (true, Some(Duration::from_secs(5))));
+        let notice = parse(b"STOPPING=1\nERRNO=2\nWATCHDOG=trigger");
+        assert_eq!((notice.stopping, notice.errno, notice.hangs, notice.alive), (true, Some(2), true, false));
+        for nothing in [&b""[..], b"READY", b"READY=0", b"ready=1", b"ERRNO=x", b"EXTEND_TIMEOUT_USEC=-1", &[0xff; 9]] {
+            assert_eq!(parse(nothing), Notice::default());
+        }
+        let long = format!("STATUS=x{}", "\u{e4}".repeat(4000));
+        assert_eq!(parse(long.as_bytes()).status.map(|text| text.len()), Some(MAX_STATUS_BYTES - 1));
+    }
+
+    #[test]
+    fn a_message_comes_with_its_sender_and_its_descriptors_are_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("x".repeat(200));
+        fs::create_dir(&deep).unwrap();
+        let socket = bind(&deep).unwrap();
+        let socket = bind(&deep).map(|again| (socket, again)).unwrap().1;
+        assert_eq!(receive(&socket), Err(Errno::EAGAIN));
+        let client = UnixDatagram::unbound().unwrap();
+        let folder_fd = open(&deep, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        client.connect(format!("/proc/self/fd/{}/notify.sock", folder_fd.as_raw_fd())).unwrap();
+        let (theirs, mut barrier) = std::io::pipe().map(|(read, write)| (write, read)).unwrap();
+        let fds = [theirs.as_raw_fd()];
+        let rights = [nix::sys::socket::ControlMessage::ScmRights(&fds)];
+        let parts = [std::io::IoSlice::new(b"BARRIER=1")];
+        nix::sys::socket::sendmsg::<()>(client.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None).unwrap();
+        drop(theirs);
+        assert_eq!(receive(&socket), Ok((b"BARRIER=1".to_vec(), std::process::id())));
+        assert_eq!(std::io::Read::read(&mut barrier, &mut [0]).unwrap(), 0, "the other end is closed");
+    }
+}
