@@ -71,7 +71,7 @@ impl FdStore {
             }
             None => return Err(Errno::ENOSPC),
         };
-        self.slots[slot] = Some(Entry { name: Name::of(format_args!("{name}")), fd });
+        self.slots[slot] = Some(Entry { name: Name::of(name), fd });
         self.record(slot);
         Ok(())
     }
@@ -127,7 +127,7 @@ fn parse(raw: &[u8; ENTRY_BYTES]) -> Option<(RawFd, Name)> {
     let number = i32::from_le_bytes(raw[..4].try_into().ok()?);
     let len = usize::from(u16::from_le_bytes(raw[4..6].try_into().ok()?));
     let name = std::str::from_utf8(raw.get(6..6 + len)?).ok()?;
-    (number > 2).then(|| (number, Name::of(format_args!("{name}"))))
+    (number > 2).then(|| (number, Name::of(name)))
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ pub(crate) fn stage(name: &str) {
 pub(crate) fn stage_at(name: &str, at_ns: u64) {
     let mut story = story();
     if let Some(slot) = (story.stage_count < MAX_STAGES).then_some(story.stage_count) {
-        story.stages[slot] = (StageName::of(format_args!("{name}")), at_ns);
+        story.stages[slot] = (StageName::of(name), at_ns);
         story.stage_count += 1;
     }
 }

@@ -13,9 +13,9 @@ impl<const N: usize> Text<N> {
         Self { bytes: [0; N], len: 0 }
     }
 
-    pub(crate) fn of(args: fmt::Arguments<'_>) -> Self {
+    pub(crate) fn of(what: impl fmt::Display) -> Self {
         let mut text = Self::new();
-        text.push_fmt(args);
+        text.push_fmt(format_args!("{what}"));
         text
     }
 
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_full_text_is_cut_between_characters() {
-        let text = Text::<5>::of(format_args!("{}", "äöü"));
+        let text = Text::<5>::of("äöü");
         assert_eq!(text.as_str(), "äö");
     }
 

@@ -104,7 +104,6 @@ impl Machine {
         let all = [Choice::Retry, Choice::Reboot, Choice::PowerOff, Choice::StateReset];
         // A state in use is not offered: what is mounted may not be overwritten.
         let choices = if self.state == StateStore::Degraded { &all[..] } else { &all[..3] };
-        let reason = Reason::of(format_args!("{reason}"));
         self.rescue = Some(Rescue::open(reason, CONTAINERS_RUN_ON, choices, self.settings.rescue_timeout, now));
     }
 

@@ -61,7 +61,7 @@ impl Machine {
                 self.answer(request, &name, result.err());
             }
             ToInit::TakeFd { name } => match self.store.get(&name) {
-                Some(_) => self.reply(Reply::Fd { request, name: short(&name) }),
+                Some(_) => self.reply(Reply::Fd { request, name: Name::of(&name) }),
                 None => self.answer(request, &name, Some(Errno::ENOENT)),
             },
             ToInit::DropFd { name } => {
@@ -79,7 +79,7 @@ impl Machine {
 
     fn answer(&mut self, request: u8, name: &str, failed: Option<Errno>) {
         if let Some(errno) = failed {
-            self.reply(Reply::Failed { request, errno, name: short(name) });
+            self.reply(Reply::Failed { request, errno, name: Name::of(name) });
         }
     }
 
@@ -97,10 +97,6 @@ impl Machine {
         let (name, rest) = text.split_once(char::is_whitespace).unwrap_or(("", text));
         story::say(name, format_args!("{}", rest.trim_start()));
     }
-}
-
-fn short(name: &str) -> Name {
-    Name::of(format_args!("{name}"))
 }
 
 /// The console is slow and the ring is short: a supervisor may say 100 lines at once and then 20 a second.

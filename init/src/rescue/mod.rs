@@ -68,7 +68,7 @@ pub(crate) struct Rescue {
 
 impl Rescue {
     pub(crate) fn open(
-        reason: Reason,
+        reason: &str,
         note: &'static str,
         choices: &[Choice],
         timeout: Option<Duration>,
@@ -76,7 +76,7 @@ impl Rescue {
     ) -> Self {
         story::warn("rescue", reason);
         let screen = Screen::new(choices, timeout, now);
-        let mut rescue = Self { reason, note, screen, terminals: Terminals::open() };
+        let mut rescue = Self { reason: Reason::of(reason), note, screen, terminals: Terminals::open() };
         rescue.draw();
         rescue
     }
@@ -189,7 +189,6 @@ pub(crate) fn is_wanted(wait: Duration) -> bool {
 pub(crate) fn run(reason: &str, choices: &[Choice]) -> Choice {
     story::attach();
     let timeout = crate::settings::Settings::load().rescue_timeout;
-    let reason = Reason::of(format_args!("{reason}"));
     let mut rescue = Rescue::open(reason, "", choices, timeout, story::now());
     loop {
         if let Some(choice) = rescue.step(story::now()) {

@@ -27,7 +27,7 @@ impl Terminals {
             .filter(|terminal| terminal.console.fd().is_some())
             .collect();
         if list.is_empty() {
-            list.push(Terminal::open(Text::of(format_args!("/dev/console"))));
+            list.push(Terminal::open(Text::of("/dev/console")));
         }
         Self { list }
     }
