@@ -166,8 +166,6 @@ is "$(wget -q -O - http://127.0.0.1:8084/)" goods
 is "$(d compose -f shop/compose.yaml ps -q | wc -l)" 3
 d compose -f shop/compose.yaml down -t 1
 
-### the daemon may end and come back
-sleeper survivor
-pid=$(d inspect -f '{{.State.Pid}}' survivor)
-[ -d "/proc/$pid" ]
-gone survivor
+### nothing is left behind
+is "$(d ps -aq)" ""
+is "$(find /sys/fs/cgroup/docker -mindepth 1 -type d 2>/dev/null)" ""

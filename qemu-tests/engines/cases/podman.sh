@@ -10,6 +10,10 @@ gone() { p rm -f -t 0 "$@" >/dev/null; }
 # A value of the container's own cgroup, read in the container.
 limit() { p exec "$1" cat "/sys/fs/cgroup/$2"; }
 state() { p inspect -f '{{.State.Status}}' "$1"; }
+# A script of an ordinary user.
+rootless() {
+    su tester -c "export HOME=/home/tester XDG_RUNTIME_DIR=/run/user/1000; cd; podman() { command podman --runtime $runtime \"\$@\"; }; $1"
+}
 is_state() { [ "$(state "$1")" = "$2" ]; }
 
 ### setup
@@ -417,14 +421,23 @@ is "$(find /sys/fs/cgroup/libpod_parent -mindepth 1 -type d ! -name conmon 2>/de
 is "$(ls /run/orlop/oci 2>/dev/null)" ""
 is "$(grep -c overlay-containers /proc/self/mountinfo)" 0
 
-### rootless
-cat >rootless.sh <<'R'
-set -e
-export HOME=/home/tester XDG_RUNTIME_DIR=/run/user/1000 PATH=/usr/bin:/usr/sbin
-cd
-podman --runtime /run/media/orlop-oci load -q -i /run/media/image.tar >/dev/null
-podman --runtime /run/media/orlop-oci run --rm --network none --cgroups disabled localhost/busybox:latest sh -c 'id -u; cat /proc/self/uid_map' | xargs
-podman --runtime /run/media/orlop-oci run --rm --network none localhost/busybox:latest echo limits
-R
-chmod 755 rootless.sh . ..
-is "$(su tester -c "sh $PWD/rootless.sh" | xargs)" "0 0 1000 1 1 100000 65536 limits"
+### rootless run
+rootless 'podman load -q -i /run/media/image.tar'
+is "$(rootless 'podman run --rm --network none localhost/busybox:latest sh -c "id -u; cat /proc/self/uid_map; test -w /dev/null && echo null"' | xargs)" \
+    "0 0 1000 1 1 100000 65536 null"
+is "$(rootless 'podman run --rm --network none --userns keep-id localhost/busybox:latest id -u')" 1000
+is "$(rootless 'podman run --rm --network none --read-only -v ~:/data --tmpfs /x --init --cap-drop all localhost/busybox:latest sh -c "touch /data/made; cat /proc/1/comm"')" podman-init
+is "$(stat -c %u /home/tester/made)" 1000
+# By pasta's own network.
+has "$(rootless 'podman run --rm localhost/busybox:latest ip address')" 10.0.2.15
+
+### rootless exec, stop
+rootless 'podman run -d --network none --name own localhost/busybox:latest sleep 1000'
+is "$(rootless 'podman exec -u 1000 own id -un')" guest
+is "$(rootless 'script -qec "podman --runtime /run/media/orlop-oci exec -it own tty" /dev/null </dev/null' | tr -d '\r' | sed 's/\^@//g')" /dev/pts/0
+has "$(rootless 'podman top own')" "sleep 1000"
+fails "runs without a cgroup of its own" rootless 'podman pause own'
+rootless 'podman stop -t 0 own; podman rm own'
+is "$(ls /run/user/1000/orlop/oci)" ""
+# Nobody has given this user a part of the hierarchy: a limit that cannot be set is no limit to be silent about.
+fails "create cgroup" rootless 'podman run --rm --network none --memory 30m localhost/busybox:latest true'

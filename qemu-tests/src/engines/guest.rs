@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// dockerd, containerd and a container or two at a time; /var lies in memory, too.
-const MEMORY_MIB: u32 = 1536;
+const MEMORY_MIB: u32 = 1024;
 /// What the guest adds to a script's own time: to be read, ended and answered.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -39,6 +39,8 @@ impl Guest {
         let media = media::build(artefacts, &root::packages(artefacts, progress)?, folder.path())?;
         progress("boot the engines' guest");
         let builder = Machine::builder(artefacts, "engines").foreign_root(&root, "orlop-engines", &media);
+        // Nobody feeds in the guest the watchdog that stage 1 starts.
+        let builder = builder.append("orlop.watchdog=off");
         // QEMU has opened its disks when this returns, and the folder may go.
         let machine = builder.memory_mib(MEMORY_MIB).cpus(cpus).start()?;
         machine.wait_for_console("engines: ready")?;
