@@ -38,11 +38,15 @@ fn the_machine_boots_and_says_so_on_its_console() {
     assert_eq!(system["supervisor_generation"], 1, "{system:#}");
     assert_eq!(system["machine_id"].as_str().unwrap().len(), 32, "{system:#}");
     // Not part of being settled: an address comes when a server gives one.
-    let address = |system: &serde_json::Value| {
-        let mut addresses = system["addresses"].as_array().into_iter().flatten();
-        addresses.any(|address| address == "eth0 10.0.2.15/24")
-    };
-    machine.wait_until("an address", || Ok(address(&machine.get("/v1/system")?).then_some(()))).unwrap();
+    for (how, start) in [("DHCP", "eth0 10.0.2.15/24"), ("SLAAC", "eth0 fec0:")] {
+        machine
+            .wait_until(&format!("an address by {how}"), || {
+                let system = machine.get("/v1/system")?;
+                let mut addresses = system["addresses"].as_array().into_iter().flatten().filter_map(|a| a.as_str());
+                Ok(addresses.any(|address| address.starts_with(start)).then_some(()))
+            })
+            .unwrap();
+    }
     let console = machine.console().text();
     // `[   5.434] root      erofs, …`: who speaks stands in the same column of every line.
     let speaks = |who: &str| {

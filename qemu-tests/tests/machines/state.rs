@@ -1,6 +1,6 @@
 //! What a machine stores, it keeps: over a reboot, over a power cut, and in front of a file system it cannot read.
 
-use crate::support::{enabled, machine, named, probe_unit, state};
+use crate::support::{enabled, machine, named, probe_unit, run_probe, state};
 use qemu_tests::{Artefacts, LIMIT, Machine};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -35,6 +35,14 @@ fn counter() -> String {
     enabled(&probe_unit("count /data/count", "Volume=data:/data"))
 }
 
+/// What the next boot will give the kernel; by a unit of its own each time, as logs outlive a boot.
+fn random_seed(machine: &Machine, unit: &str) -> String {
+    let lines = run_probe(machine, unit, "shown").unwrap();
+    let seed = lines.iter().find_map(|line| line.strip_prefix("/host/var/lib/orlop/random-seed: ")).unwrap();
+    assert!(seed.len() > 100, "{seed}");
+    seed.to_owned()
+}
+
 fn machine_id(machine: &Machine) -> String {
     machine.get("/v1/system").unwrap()["machine_id"].as_str().unwrap().to_owned()
 }
@@ -43,17 +51,21 @@ fn machine_id(machine: &Machine) -> String {
 fn state_and_identity_are_kept_over_reboot_and_power_cut() {
     let folder = tempfile::tempdir_in(&Artefacts::shared().out).unwrap();
     let disk = blank_disk(folder.path());
+    let seed = probe_unit("show /host/var/lib/orlop/random-seed", "Volume=/:/host");
     let builder = machine("state").state_file(&disk).unit("count.container", &counter()).may_reboot();
+    let builder = builder.unit("seed-1.container", &seed).unit("seed-2.container", &seed);
 
     let first = builder.clone().start().unwrap();
     first.wait_for_log("count", "count 1").unwrap();
     let id = machine_id(&first);
+    let seed = random_seed(&first, "seed-1");
     let made = uuid(&disk);
     assert!(made.iter().any(|byte| *byte != 0));
     first.post("/v1/system/reboot").unwrap();
     first.wait_event("RESET").unwrap();
     first.wait_for_log("count", "count 2").unwrap();
     assert_eq!(machine_id(&first), id);
+    assert_ne!(random_seed(&first, "seed-2"), seed, "a seed that was credited is never used again");
     first.settled().unwrap();
     first.power_cut();
 
