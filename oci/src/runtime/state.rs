@@ -64,6 +64,9 @@ pub(crate) struct State {
     /// Where the seccomp listener goes, and what the agent is to be told with it.
     pub(crate) listener_path: String,
     pub(crate) listener_metadata: String,
+    /// The resctrl group, and what of it was made for this container.
+    pub(crate) resctrl: String,
+    pub(crate) resctrl_made: Vec<String>,
 }
 
 impl State {
@@ -77,7 +80,11 @@ impl State {
         w.name("hooks").string(&self.hooks).name("process").string(&self.process);
         w.name("linux").string(&self.linux);
         w.name("listenerPath").string(&self.listener_path);
-        w.name("listenerMetadata").string(&self.listener_metadata).close('}');
+        w.name("listenerMetadata").string(&self.listener_metadata);
+        if !self.resctrl.is_empty() {
+            w.name("resctrl").string(&self.resctrl).strings("resctrlMade", &self.resctrl_made);
+        }
+        w.close('}');
         folder.replace(FILE, w.finish().as_bytes())
     }
 
@@ -104,6 +111,8 @@ impl State {
                 "process" => state.process = r.text()?,
                 "linux" => state.linux = r.text()?,
                 "listenerPath" => state.listener_path = r.text()?,
+                "resctrl" => state.resctrl = r.text()?,
+                "resctrlMade" => state.resctrl_made = r.strings()?,
                 "listenerMetadata" => state.listener_metadata = r.text()?,
                 _ => return Ok(Taken::No),
             }

@@ -141,3 +141,25 @@ fn taken(listener: &UnixListener, c: &Container, pid: i64) {
     assert_eq!((&state["fds"], &state["pid"], &state["metadata"]), (&json!(["seccompFd"]), &json!(pid), &json!("M")));
     assert_eq!((&state["state"]["id"], &state["state"]["annotations"]["a"]), (&json!(c.id), &json!("b")));
 }
+
+pub(crate) fn net_device(_: Container) {
+    let name = format!("or{}", std::process::id() % 100_000);
+    let ip = |args: &str| {
+        let mut ip = std::process::Command::new("ip");
+        let said = crate::support::spawn(ip.args(args.split(' '))).wait().unwrap();
+        assert!(said.success(), "ip {args}");
+    };
+    ip(&format!("link add {name} mtu 1234 type veth peer name p{name}"));
+    ip(&format!("address add 192.0.2.7/24 dev {name}"));
+    let c = crate::container(
+        "mount /sys cat /sys/class/net/new0/mtu cat /sys/class/net/new0/flags cat /proc/net/fib_trie",
+        &json!({}),
+    );
+    let c = c.set("/linux/netDevices", json!({&name: {"name": "new0"}}));
+    let said = c.run();
+    let _ = std::process::Command::new("ip").args(["link", "del", &name]).stderr(std::process::Stdio::null()).status();
+    let said = said.ok();
+    said.has("/sys/class/net/new0/mtu: 1234");
+    crate::says(&said, "/sys/class/net/new0/flags: 0x…3");
+    assert!(said.out.contains("192.0.2.7"), "{said:?}");
+}

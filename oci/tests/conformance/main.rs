@@ -52,6 +52,7 @@ const HOLDS: &[(&str, Holds)] = &[
     ("joined_mount", linux::joined_mount),
     ("joined_user", linux::joined_user),
     ("new_namespaces", linux::new_namespaces),
+    ("net_device", linux::net_device),
     ("notify", linux::notify),
 ];
 

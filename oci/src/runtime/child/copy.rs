@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Errno, fs};
 
-/// Nothing an image means nests deeper, and the stack of a process is finite.
+/// Nothing an image means nests deeper, and the stack of this process is small: a storey takes less than 2 KiB of it.
 const DEPTH: u32 = 64;
 
 pub(super) fn folder(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> Result<(), Errno> {
@@ -17,7 +17,7 @@ pub(super) fn folder(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> Re
     }
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let list = fs::open_at(from, c".", flags, 0)?;
-    let mut buffer = [0_u8; 4096];
+    let mut buffer = [0_u8; 1024];
     loop {
         let count = fs::entries(list.as_fd(), &mut buffer)?;
         let mut rest = buffer.get(..count).unwrap_or_default();
@@ -47,11 +47,7 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Res
             folder(open(libc::O_PATH | libc::O_DIRECTORY)?.as_fd(), below.as_fd(), depth + 1)?;
         }
         libc::S_IFLNK => {
-            let mut text = [0; libc::PATH_MAX as usize];
-            let length = fs::readlink(from, name, &mut text)?;
-            // The last byte stays zero: a link is shorter than a path may be.
-            let text = CStr::from_bytes_until_nul(text.get(..=length).ok_or(Errno(libc::ENAMETOOLONG))?);
-            fs::symlink(text.map_err(|_| Errno(libc::ENAMETOOLONG))?, to, name)?;
+            link(from, to, name)?;
             return fs::chown_at(to, name, stat.st_uid, stat.st_gid);
         }
         libc::S_IFREG => {
@@ -64,4 +60,14 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Res
     fs::chown_at(to, name, stat.st_uid, stat.st_gid)?;
     // After the owner: a change of owner takes set-user-id away.
     fs::chmod_at(to, name, mode)
+}
+
+/// Apart, so that its buffer is not on the stack of every storey.
+#[inline(never)]
+fn link(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    let mut text = [0; libc::PATH_MAX as usize];
+    let length = fs::readlink(from, name, &mut text)?;
+    // The last byte stays zero: a link is shorter than a path may be.
+    let text = CStr::from_bytes_until_nul(text.get(..=length).ok_or(Errno(libc::ENAMETOOLONG))?);
+    fs::symlink(text.map_err(|_| Errno(libc::ENAMETOOLONG))?, to, name)
 }

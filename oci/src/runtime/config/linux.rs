@@ -1,5 +1,6 @@
 //! The `linux` object.
 
+use super::rdt::IntelRdt;
 use super::resources::Resources;
 use super::scheduling::{self, MemoryPolicy};
 use super::seccomp::Seccomp;
@@ -82,6 +83,13 @@ pub(crate) struct Device {
     pub(crate) gid: u32,
 }
 
+/// An interface of the runtime's network namespace, and its name in the container's.
+#[derive(Debug)]
+pub(crate) struct NetDevice {
+    pub(crate) from: String,
+    pub(crate) to: String,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Linux {
     pub(crate) namespaces: Vec<Namespace>,
@@ -100,6 +108,8 @@ pub(crate) struct Linux {
     pub(crate) mount_label: Option<String>,
     pub(crate) personality: Option<u64>,
     pub(crate) memory_policy: Option<MemoryPolicy>,
+    pub(crate) intel_rdt: Option<IntelRdt>,
+    pub(crate) net_devices: Vec<NetDevice>,
     /// What of this object `exec` needs too, as it was written, for the state file.
     pub(crate) for_exec: String,
 }
@@ -135,10 +145,11 @@ impl Linux {
                 "mountLabel" => linux.mount_label = Some(r.text()?).filter(|l| !l.is_empty()),
                 "personality" => linux.personality = linux.also_for_exec(r, name, personality)?,
                 "memoryPolicy" => linux.memory_policy = linux.also_for_exec(r, name, scheduling::memory_policy)?,
-                "intelRdt" => return r.refuse_unless_empty("Intel RDT is not available in this version"),
-                "netDevices" => {
-                    return r.refuse_unless_empty("moving network devices is not available in this version");
-                }
+                "intelRdt" => linux.intel_rdt = Some(IntelRdt::read(r)?),
+                "netDevices" => r.object(&mut |r, name| {
+                    linux.net_devices.push(net_device(r, name)?);
+                    Ok(Taken::Yes)
+                })?,
                 _ => return Ok(Taken::No),
             }
             Ok(Taken::Yes)
@@ -161,6 +172,30 @@ impl Linux {
         self.for_exec += &format!("\"{name}\":{text}");
         Ok(Some(value))
     }
+}
+
+fn net_device(r: &mut Reader<'_>, from: &str) -> Result<NetDevice> {
+    let mut to = from.to_owned();
+    r.object(&mut |r, name| {
+        match name {
+            "name" => {
+                let given = r.text()?;
+                if given.len() > 15
+                    || given.contains(['/', ':'])
+                    || given.contains(char::is_whitespace)
+                    || given.starts_with('.')
+                {
+                    return Err(r.invalid(format!("{given:?} is not the name of an interface")));
+                }
+                if !given.is_empty() {
+                    to = given;
+                }
+            }
+            _ => return Ok(Taken::No),
+        }
+        Ok(Taken::Yes)
+    })?;
+    Ok(NetDevice { from: from.to_owned(), to })
 }
 
 fn namespace(r: &mut Reader<'_>) -> Result<Namespace> {

@@ -8,6 +8,7 @@ mod hooks;
 mod linux;
 mod mount;
 mod process;
+mod rdt;
 mod resources;
 mod scheduling;
 mod seccomp;
@@ -15,9 +16,10 @@ mod seccomp;
 use std::fmt;
 
 pub(crate) use hooks::{Hook, Hooks};
-pub(crate) use linux::{DeviceKind, IdMapping, Linux, NamespaceKind};
+pub(crate) use linux::{DeviceKind, IdMapping, Linux, NamespaceKind, NetDevice};
 pub(crate) use mount::Mount;
 pub(crate) use process::{Capabilities, Process, RLimit};
+pub(crate) use rdt::IntelRdt;
 pub(crate) use resources::{BlockIo, Cpu, DeviceRule, Memory, Resources, Throttle};
 pub(crate) use scheduling::{MEMORY_FLAGS, MEMORY_MODES, MemoryPolicy};
 pub(crate) use seccomp::{Argument, OPERATORS, Operator, Seccomp, SyscallRule};
@@ -248,9 +250,9 @@ mod tests {
     fn what_is_not_supported_is_refused_by_name() {
         let base = |field: &str| format!(r#"{{"ociVersion":"1.2.0","root":{{"path":"r"}},{field}}}"#);
         for (field, path) in [
-            (r#""linux":{"intelRdt":{"closID":"a"}}"#, "linux.intelRdt"),
+            (r#""linux":{"intelRdt":{"memBwSchema":"x"}}"#, "linux.intelRdt.memBwSchema"),
             (r#""linux":{"memoryPolicy":{"mode":"MPOL_ODD"}}"#, "linux.memoryPolicy.mode"),
-            (r#""linux":{"netDevices":{"eth0":{"name":"a"}}}"#, "linux.netDevices"),
+            (r#""linux":{"netDevices":{"eth0":{"name":"a/b"}}}"#, "linux.netDevices.eth0.name"),
             (r#""vm":{"kernel":{"path":"/k"}}"#, "vm"),
             (r#""linux":{"resources":{"memory":{"swappiness":10}}}"#, "linux.resources.memory.swappiness"),
             (r#""linux":{"resources":{"network":{"classID":10}}}"#, "linux.resources.network"),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::Machine;
 use super::hooks::{Place, run_all, run_every};
 use super::wait::how_it_ended;
+use super::{net_devices, rdt};
 use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, OFFSETS, READY};
 use crate::runtime::config::{Config, Hooks, NamespaceKind, Resources};
@@ -177,6 +178,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         let count = socket::receive(ours.as_fd(), &mut message).step("listen to", "the container's process")?;
         let message = message.get(..count).unwrap_or_default();
         if message == READY {
+            place(machine, config, plan, state)?;
             set_limits(pid, &plan.process)?;
             break;
         } else if message == OFFSETS {
@@ -199,6 +201,23 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
     }
     Ok(ours)
+}
+
+/// What is done with the process from outside, when it is ready: its resctrl group, and the network devices that are to be its own.
+fn place(machine: &Machine, config: &Config, plan: &Plan, state: &mut State) -> Result<()> {
+    let (linux, pid) = (&config.linux, state.pid);
+    if let Some(rdt) = &linux.intel_rdt {
+        let (group, made) = rdt::apply(rdt, &state.id, pid, &machine.proc)?;
+        state.resctrl = group.display().to_string();
+        state.resctrl_made = made.iter().map(|folder| folder.display().to_string()).collect();
+    }
+    if linux.net_devices.is_empty() {
+        return Ok(());
+    }
+    let joined = plan.namespaces.join.iter().find(|(kind, _)| *kind == NamespaceKind::Network);
+    let own = fs::open_at(machine.proc.fd(), &c_string(format!("{pid}/ns/net")), libc::O_RDONLY, 0);
+    let own = own.step("open", "the container's network namespace")?;
+    net_devices::move_all(&linux.net_devices, joined.map_or(own.as_fd(), |(_, fd)| fd.as_fd()), &machine.proc)
 }
 
 /// The container's cgroup with its limits. An ordinary user to whom none was delegated goes without, if no limit is asked for.
@@ -324,5 +343,6 @@ fn undo(machine: &Machine, folder: &Folder, hooks: &Hooks, state: &State, made: 
     if made.hooks_ran {
         run_every(&hooks.poststop, &state.document(Status::Stopped), &machine.log);
     }
+    tell(rdt::leave(&state.resctrl_made));
     tell(folder.remove());
 }

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use super::Machine;
 use super::hooks::run_every;
 use super::kill::open_process;
+use super::rdt;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::id::ContainerId;
@@ -38,6 +39,7 @@ pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: O
     if let Some(cgroup) = cgroup {
         cgroup.remove()?;
     }
+    rdt::leave(&state.resctrl_made)?;
     // Of namespaces and mounts nothing is left: both went with the last process.
     folder.remove()?;
     // Spec, section "Lifecycle": a warning, as if the hook had succeeded.

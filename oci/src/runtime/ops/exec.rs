@@ -7,6 +7,7 @@ use super::Machine;
 use super::create::{failure, set_limits, set_oom_score};
 use super::kill::open_process;
 use super::listener::last_words;
+use super::rdt;
 use super::wait::foreground;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::child::{self, GO, Guest, READY};
@@ -94,6 +95,9 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     };
     let (pid, pidfd) = started.step("clone", "a process")?;
     drop((theirs, console));
+    if !state.resctrl.is_empty() {
+        rdt::enter(std::path::Path::new(&state.resctrl), pid)?;
+    }
     if let Err(error) = drive(machine, &state, &plan, options, pid, pidfd.as_fd(), ours.as_fd()) {
         let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(pidfd.as_fd());

@@ -96,6 +96,10 @@ impl Plan {
                 return Err(wrong(ConfigError::invalid(field, "needs a uts namespace in linux.namespaces")));
             }
         }
+        if !config.linux.net_devices.is_empty() && !namespaces.has(NamespaceKind::Network) {
+            let why = "needs a network namespace in linux.namespaces";
+            return Err(wrong(ConfigError::invalid("linux.netDevices", why)));
+        }
         let around = mounts::Surroundings {
             bundle: given.bundle,
             cgroup: given.cgroup,

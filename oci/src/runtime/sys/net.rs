@@ -1,8 +1,26 @@
-//! The loopback of a fresh network namespace, by ioctl: one socket and one call, where netlink would need a message each way.
+//! Network interfaces: the loopback of a fresh network namespace, by ioctl (one socket and one call, where netlink would need a message
+//! each way), and the way to netlink for those that move.
 
-use std::os::fd::AsRawFd;
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::{Result, check, check_fd};
+use super::{Errno, Result, check, check_fd};
+
+/// A socket to the kernel's routing side of the network namespace this process is in now.
+pub(crate) fn route_socket() -> Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    // SAFETY: plain numbers go in.
+    check_fd(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) }.into())
+}
+
+/// The number of an interface of that namespace.
+pub(crate) fn index_of(name: &CStr) -> Result<u32> {
+    // SAFETY: name ends in NUL.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(Errno::last()),
+        index => Ok(index),
+    }
+}
 
 pub(crate) fn bring_up_loopback() -> Result<()> {
     // SAFETY: plain numbers go in.

@@ -1,0 +1,120 @@
+//! `linux.intelRdt`: shares of caches and memory bandwidth, by the groups of a mounted resctrl (Documentation/filesystems/resctrl.rst).
+
+use std::path::{Path, PathBuf};
+
+use crate::runtime::config::{ConfigError, IntelRdt};
+use crate::runtime::error::{Error, Result, Step};
+use crate::runtime::procfs::Procfs;
+
+/// Puts a container's process into its group. Gives the folders that were made for it, the outer one first.
+pub(super) fn apply(rdt: &IntelRdt, id: &str, pid: i32, proc: &Procfs) -> Result<(PathBuf, Vec<PathBuf>)> {
+    let text = proc.read(&format!("{}/mountinfo", std::process::id())).step("read", "/proc/self/mountinfo")?;
+    match mounted(&text) {
+        Some(root) => join(Path::new(root), rdt, id, pid),
+        None => Err(refused(ConfigError::unsupported("linux.intelRdt", "no resctrl is mounted on this machine"))),
+    }
+}
+
+fn refused(error: ConfigError) -> Error {
+    Error::Config { file: "config.json".to_owned(), error }
+}
+
+/// Where resctrl is mounted: the fifth field of a line of mountinfo; the kind stands behind the dash.
+fn mounted(mountinfo: &str) -> Option<&str> {
+    mountinfo.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        after.starts_with("resctrl ").then(|| before.split(' ').nth(4)).flatten()
+    })
+}
+
+fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32) -> Result<(PathBuf, Vec<PathBuf>)> {
+    let wrong = |field: &str, why: &str| Err(refused(ConfigError::invalid(format!("linux.intelRdt.{field}"), why)));
+    let name = rdt.class.as_deref().unwrap_or(id);
+    if name.contains('/') || matches!(name, "." | ".." | "info" | "mon_groups" | "mon_data") {
+        return wrong("closID", "is not the name of a group");
+    }
+    let group = root.join(name);
+    let exists = group.is_dir();
+    let lines = rdt.lines();
+    let mut made = Vec::new();
+    if !exists && rdt.class.is_some() && lines.is_empty() {
+        return wrong("closID", "names a group that does not exist, and nothing to make it of");
+    } else if exists && rdt.class.is_some() {
+        let file = group.join("schemata");
+        let have = if lines.is_empty() {
+            String::new()
+        } else {
+            std::fs::read_to_string(&file).step("read", file.display())?
+        };
+        if let Some(line) = lines.iter().find(|line| !have.lines().any(|one| one.trim() == line.trim())) {
+            return wrong("closID", &format!("names a group that exists and has not {line:?}"));
+        }
+    } else {
+        if !exists {
+            std::fs::create_dir(&group).step("create", group.display())?;
+            made.push(group.clone());
+        }
+        for line in &lines {
+            let file = group.join("schemata");
+            std::fs::write(&file, format!("{line}\n")).step("write", file.display())?;
+        }
+    }
+    enter(&group, pid)?;
+    if rdt.monitoring {
+        let folder = group.join("mon_groups").join(id);
+        std::fs::create_dir_all(&folder).step("create", folder.display())?;
+        enter(&folder, pid)?;
+        made.push(folder);
+    }
+    Ok((group, made))
+}
+
+/// Also for `exec`, whose process is no child of the container's.
+pub(super) fn enter(group: &Path, pid: i32) -> Result<()> {
+    let file = group.join("tasks");
+    std::fs::write(&file, format!("{pid}\n")).step("write", file.display())
+}
+
+/// Removes what was made for a container.
+pub(super) fn leave(made: &[String]) -> Result<()> {
+    for folder in made.iter().rev() {
+        match std::fs::remove_dir(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => other.step("remove", folder)?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_is_found() {
+        let line = "30 23 0:26 / /sys/fs/resctrl rw,relatime shared:9 - resctrl resctrl rw\n";
+        assert_eq!(mounted(&format!("1 2 0:3 / / rw - ext4 /dev/a rw\n{line}")), Some("/sys/fs/resctrl"));
+        assert_eq!(mounted("1 2 0:3 / /resctrl rw - ext4 resctrl rw\n"), None);
+    }
+
+    #[test]
+    fn groups_are_made_joined_or_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let rdt = |class: Option<&str>, l3: Option<&str>| IntelRdt {
+            class: class.map(str::to_owned),
+            l3: l3.map(str::to_owned),
+            ..IntelRdt::default()
+        };
+        let read = |path: &str| std::fs::read_to_string(root.path().join(path)).unwrap();
+        let (group, made) = join(root.path(), &rdt(None, Some("L3:0=f")), "web", 7).unwrap();
+        assert_eq!((read("web/schemata").as_str(), read("web/tasks").as_str()), ("L3:0=f\n", "7\n"));
+        assert_eq!(made, [group]);
+        assert!(join(root.path(), &rdt(Some("absent"), None), "b", 7).is_err());
+        assert!(join(root.path(), &rdt(Some("web"), Some("L3:0=1")), "b", 8).is_err());
+        let (_, made) = join(root.path(), &rdt(Some("web"), Some("L3:0=f")), "b", 8).unwrap();
+        assert!(made.is_empty() && read("web/tasks") == "8\n");
+        let monitored = IntelRdt { monitoring: true, ..rdt(Some("web"), None) };
+        assert_eq!(join(root.path(), &monitored, "c", 9).unwrap().1, [root.path().join("web/mon_groups/c")]);
+        assert!(join(root.path(), &rdt(Some("../x"), None), "b", 7).is_err());
+    }
+}
