@@ -16,6 +16,7 @@ fn boot() -> Result<Machine, MachineError> {
     let mut machine = builder
         .unit("web.container", &enabled(&probe_unit("serve 8081", "Environment=COLOUR=blue")))
         .unit("once.container", &enabled(&probe_unit("exit 0", "")))
+        .unit("hungry.container", &probe_unit("eat-memory 64", "Memory=16M"))
         .unit("json.container", &probe_unit("sleep", ""))
         .unit("bad.container", "[Container]\nImage=localhost/probe:latest\nNetwork=host\nExce=serve 1\n")
         .unit("writes.container", &probe_unit("try-writes /host /host/proc", "Volume=/:/host"))
@@ -176,6 +177,16 @@ fn the_command_line_reaches_the_machine_from_the_host() {
     assert_eq!(unknown.status.code(), Some(4), "{unknown:?}");
     let logs = machine.orlop(&["logs", "web"]).unwrap();
     assert!(String::from_utf8_lossy(&logs.stdout).contains("listening on 8081"), "{logs:?}");
+}
+
+#[test]
+fn an_end_for_memory_is_told_apart_from_a_kill() {
+    let machine = first();
+    let _ = machine.post("/v1/units/hungry/start");
+    let failed = || Ok(Some(machine.unit("hungry")?).filter(|unit| state(unit) == "failed"));
+    let unit = machine.wait_until("its end", failed).unwrap();
+    assert_eq!(unit["past"][0]["result"], "oom-kill", "{unit:#}");
+    assert_eq!(unit["reason"], "killed for using more memory than its limit");
 }
 
 #[test]

@@ -54,8 +54,26 @@ pub struct UnitStatus {
     /// Last exit: `exit_code` or `signal`, never both.
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
+    /// The last containers of this boot, the newest first, each with the reason of its end.
+    #[serde(default)]
+    pub past: Vec<PastStart>,
     /// `memory.current` of its cgroup, in bytes; absent while none runs.
     pub memory_bytes: Option<u64>,
+}
+
+/// A container that was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastStart {
+    /// RFC 3339 in UTC.
+    pub began: String,
+    pub ended: String,
+    /// systemd's `$SERVICE_RESULT` words (`success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `watchdog`, `protocol`),
+    /// and `image` and `runtime` where no container came to be.
+    pub result: String,
+    /// The same as one sentence.
+    pub reason: String,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
 }
 
 /// `GET /v1/system`

@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, fs, time::UNIX_EPOCH};
 use ::handoff::StateStore;
 use nix::ifaddrs::getifaddrs;
 
-use super::{cgroup, clock, core::Daemon, engine::Entry, perform::hostname};
+use super::{cgroup, clock, core::Daemon, engine::Entry, machine::Past, perform::hostname};
 use crate::{
-    api::types::{ActiveState, Health, SystemStatus, UnitStatus},
+    api::types::{ActiveState, Health, PastStart, SystemStatus, UnitStatus},
     unit::{Problem, UnitName},
 };
 
@@ -36,6 +36,7 @@ impl Daemon {
             status_errno: record.errno,
             exit_code: record.last.as_ref().and_then(super::machine::Outcome::exit_code),
             signal: record.last.as_ref().and_then(super::machine::Outcome::signal),
+            past: record.past.iter().rev().map(past_start).collect(),
             memory_bytes: process.and_then(|_| cgroup::memory_bytes(&self.paths.cgroup(name))),
         }
     }
@@ -89,6 +90,17 @@ impl Daemon {
     }
 }
 
+fn past_start(past: &Past) -> PastStart {
+    PastStart {
+        began: clock::rfc3339(past.began_us),
+        ended: clock::rfc3339(past.ended_us),
+        result: past.outcome.result().to_owned(),
+        reason: past.outcome.to_string(),
+        exit_code: past.outcome.exit_code(),
+        signal: past.outcome.signal(),
+    }
+}
+
 /// A unit whose file has mistakes, in systemd's word for it. Nobody can tell whether it is enabled.
 fn refused_status(name: &UnitName, problem: &Problem) -> UnitStatus {
     let written = fs::metadata(&problem.path).and_then(|file| file.modified()).ok();
@@ -110,6 +122,7 @@ fn refused_status(name: &UnitName, problem: &Problem) -> UnitStatus {
         status_errno: None,
         exit_code: None,
         signal: None,
+        past: Vec::new(),
         memory_bytes: None,
     }
 }

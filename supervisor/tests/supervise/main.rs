@@ -274,7 +274,8 @@ fn failures_are_told_apart_and_units_are_read_again() {
         assert!(machine.said().iter().any(|line| line.contains("broken.container:")), "{:?}", machine.said());
         machine.post("/v1/units/code/start");
         machine.wait("its end", |machine| machine.unit("code")["state"] == "failed");
-        assert_eq!(machine.unit("code")["exit_code"], 3);
+        let code = machine.unit("code");
+        assert_eq!((&code["exit_code"], &code["past"][0]["result"]), (&3.into(), &"exit-code".into()), "{code}");
         let problem = machine.try_post("/v1/units/missing/start").unwrap();
         assert_eq!(problem["status"], 409);
         assert!(problem["detail"].as_str().unwrap().contains("localhost/nothing"), "{problem}");

@@ -16,6 +16,8 @@ use crate::{
 /// LSB's and systemctl's: the program is not running.
 const NOT_ACTIVE: u8 = 3;
 const NO_SUCH_UNIT: u8 = 4;
+/// Earlier ends of a unit, in its text.
+const SHOWN_PAST: usize = 3;
 
 pub(in crate::cli) fn status(
     client: &Client,
@@ -97,6 +99,10 @@ fn text(unit: &UnitStatus, screen: &mut Screen) -> Result<(), CliError> {
     }
     if unit.restarts > 0 {
         field("Restarts", &unit.restarts.to_string());
+    }
+    // The last one's end is the reason above.
+    for past in unit.past.iter().skip(1).take(SHOWN_PAST) {
+        field("Before", &screen.foreign(&format!("{}, {}", date(&past.ended), past.reason)));
     }
     screen.print(&text)
 }

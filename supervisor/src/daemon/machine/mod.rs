@@ -158,6 +158,17 @@ pub(crate) struct Notice {
     pub(crate) watchdog: Option<Duration>,
 }
 
+/// A container that was. Times in µs since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Past {
+    pub(crate) began_us: i64,
+    pub(crate) ended_us: i64,
+    pub(crate) outcome: Outcome,
+}
+
+/// So many of them are kept.
+const MAX_PAST: usize = 10;
+
 /// All that is known of a unit's life, and all that must survive the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -176,6 +187,11 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) blamed: u64,
     pub(crate) last: Option<Outcome>,
+    /// The last containers, the newest at the end; and when the present one was begun, in µs since 1970.
+    #[serde(default)]
+    pub(crate) past: VecDeque<Past>,
+    #[serde(default)]
+    pub(crate) began_us: i64,
     /// The container's own words, and its last error.
     #[serde(default)]
     pub(crate) status: Option<String>,
@@ -199,6 +215,8 @@ impl Record {
             deaths: 0,
             blamed: 0,
             last: None,
+            past: VecDeque::new(),
+            began_us: 0,
             status: None,
             errno: None,
             watchdog: None,

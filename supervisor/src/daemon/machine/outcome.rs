@@ -108,6 +108,24 @@ impl Outcome {
         }
     }
 
+    /// systemd's words for the result of a service (systemd.exec(5), `$SERVICE_RESULT`), and two for what it does not have.
+    pub(crate) fn result(&self) -> &'static str {
+        match self {
+            Self::Exit { code: 0 } | Self::Cancelled | Self::Interrupted => "success",
+            Self::Exit { .. } => "exit-code",
+            Self::Signal { core: false, .. } | Self::Unkillable | Self::Lost => "signal",
+            Self::Signal { core: true, .. } => "core-dump",
+            Self::OutOfMemory => "oom-kill",
+            Self::NotReady => "protocol",
+            Self::StartTimeout { .. } | Self::StopTimeout { .. } => "timeout",
+            Self::Watchdog { .. } => "watchdog",
+            Self::StartLimit { .. } => "start-limit-hit",
+            Self::Image { .. } => "image",
+            Self::Runtime { .. } => "runtime",
+            Self::Refused { .. } => "dependency",
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> Option<i32> {
         match self {
             Self::Exit { code } => Some(*code),

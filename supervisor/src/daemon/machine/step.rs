@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::notified::Run;
 use super::policy::{Policy, STABLE_RUN};
-use super::{Action, Ending, Event, Found, Now, Outcome, Phase, Process, Record, State};
+use super::{Action, Ending, Event, Found, MAX_PAST, Now, Outcome, Past, Phase, Process, Record, State};
 
 /// Between two attempts to kill what is left in the cgroup.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
@@ -151,6 +151,7 @@ impl Machine<'_> {
             starts.push_back(now);
         }
         self.record.attempt += 1;
+        self.record.began_us = self.now.wall_us;
         self.record.status = None;
         self.record.errno = None;
         self.record.watchdog = self.policy.watchdog;
@@ -416,6 +417,11 @@ impl Machine<'_> {
     fn finish(&mut self, Ending { outcome, by_request }: Ending) {
         let policy = self.policy;
         self.remark(outcome.to_string());
+        let past = Past { began_us: self.record.began_us, ended_us: self.now.wall_us, outcome: outcome.clone() };
+        self.record.past.push_back(past);
+        if self.record.past.len() > MAX_PAST {
+            self.record.past.pop_front();
+        }
         if outcome == Outcome::Interrupted && !by_request {
             // Not a start that counts: nothing of the unit's doing ended it.
             self.record.starts.pop_back();

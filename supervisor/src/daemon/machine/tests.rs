@@ -253,6 +253,24 @@ fn processes_that_do_not_die_end_the_stop_with_their_own_word() {
     assert_eq!((unit.sub(), unit.record.last.unwrap()), ("failed", Outcome::Unkillable));
 }
 
+#[test]
+fn the_last_ends_are_kept_with_their_reasons() {
+    let mut unit = Bench::new(Policy { restart: RestartOn::Always, start_limit_burst: 0, ..Policy::plain() });
+    let ends = [0, 3 << 8, 9, 11 | 0x80, 37];
+    for wait_status in ends.into_iter().cycle().take(3 * ends.len()) {
+        unit.run();
+        unit.now.wall_us += 5;
+        unit.exit(wait_status);
+        unit.clean();
+        unit.wait_out();
+    }
+    let past: Vec<_> = unit.record.past.iter().map(|past| past.outcome.result()).collect();
+    assert_eq!(past.len(), MAX_PAST);
+    assert_eq!(past[MAX_PAST - 5..], ["success", "exit-code", "signal", "core-dump", "signal"]);
+    assert!(unit.record.past.iter().all(|past| past.ended_us == past.began_us + 5));
+    assert_eq!(unit.record.past.back().unwrap().outcome.to_string(), "killed by SIGRTMIN+3");
+}
+
 fn notifies() -> Bench {
     Bench::new(Policy { notify: true, watchdog: Some(Duration::from_secs(30)), ..Policy::plain() })
 }
