@@ -17,6 +17,7 @@ mod process;
 mod proxy;
 mod qmp;
 mod slot;
+mod stand;
 #[allow(unsafe_code)]
 mod sys;
 
@@ -28,3 +29,4 @@ pub use console::{Console, ConsoleError, Echo};
 pub use http::{HttpError, Response, Stream, get_tcp};
 pub use machine::{End, LIMIT, Machine, MachineError};
 pub use qmp::{Event, Qmp, QmpError};
+pub use stand::Stand;

@@ -1,18 +1,14 @@
 //! `oci.*`: what the runtime costs, against the floor and against its peers, all in one machine and with the same bundles.
 //!
-//! The machine is no Orlop: its initramfs holds `stand` as PID 1 (see qemu-tests/probe), the programs, and the bundles. The
-//! peers are Debian's newest crun and runc, and youki as published for cargo; one that cannot be had is left out, and the
+//! The machine is the stand's (see `qemu_tests::Stand`). The peers are Debian's newest crun and runc, and youki as published for cargo; one that cannot be had is left out, and the
 //! reason is said.
 
-mod profile;
 mod youki;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use initramfs::Entry;
-use qemu_tests::{Artefacts, Machine};
-use serde_json::{Value, json};
+use qemu_tests::{Artefacts, Stand};
 
 use super::{Result, Row};
 
@@ -28,9 +24,10 @@ pub(super) fn measure(artefacts: &Artefacts) -> Result<Vec<Row>> {
     let mut stand = Stand::new(artefacts);
     stand.program("orlop-oci", &artefacts.programs.orlop_oci, 21);
     stand.program("floor", &artefacts.programs.probe.with_file_name("floor"), 21);
+    let mut origin = String::new();
     match peers(artefacts) {
         Ok((folder, suite)) => {
-            stand.origin = format!("Debian {suite}");
+            origin = format!("Debian {suite}");
             stand.libraries(&folder)?;
             stand.program("crun", &folder.join("usr/bin/crun"), 11);
             stand.program("runc", &folder.join("usr/sbin/runc"), 5);
@@ -41,7 +38,11 @@ pub(super) fn measure(artefacts: &Artefacts) -> Result<Vec<Row>> {
         }
         Err(error) => eprintln!("crun, runc and youki are left out: {error}"),
     }
-    stand.run(artefacts)
+    let text = stand.run(artefacts, "bench-oci", LIMIT)?;
+    for line in text.lines().filter(|line| line.starts_with("FAILED ")) {
+        eprintln!("{}", line.trim());
+    }
+    rows(&text, &origin)
 }
 
 /// crun and runc with all they need, of the newest suite the archive has.
@@ -54,64 +55,6 @@ fn peers(artefacts: &Artefacts) -> Result<(PathBuf, &'static str)> {
         }
     }
     Err(failed.map_or_else(|| "no suite to take them from".into(), Into::into))
-}
-
-/// The machine's content, and who is measured in it.
-struct Stand {
-    entries: Vec<(String, Entry)>,
-    subjects: String,
-    origin: String,
-}
-
-impl Stand {
-    fn new(artefacts: &Artefacts) -> Stand {
-        let guest = |name: &str| Entry::Program(artefacts.programs.probe.with_file_name(name));
-        let mut entries = vec![
-            ("init".to_owned(), guest("stand")),
-            ("bundle/rootfs/bin/true".to_owned(), guest("nothing")),
-            ("lib".to_owned(), Entry::Link("usr/lib".to_owned())),
-            ("lib64".to_owned(), Entry::Link(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH))),
-        ];
-        for folder in ["proc", "dev", "sys"] {
-            entries.push((format!("bundle/rootfs/{folder}"), Entry::Folder));
-        }
-        for case in ["run", "run_seccomp", "cycle", "cycle_seccomp"] {
-            entries.push((format!("bundle/{case}/config.json"), Entry::Text(bundle(case).to_string())));
-        }
-        Stand { entries, subjects: String::new(), origin: String::new() }
-    }
-
-    fn program(&mut self, name: &str, file: &Path, rounds: u32) {
-        self.entries.push((format!("usr/bin/{name}"), Entry::Program(file.to_owned())));
-        self.subjects += &format!("{name} /usr/bin/{name} {rounds}\n");
-    }
-
-    /// The shared libraries of unpacked packages, without what only locales need.
-    fn libraries(&mut self, packages: &Path) -> Result<()> {
-        let below = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-        for entry in std::fs::read_dir(packages.join(&below))?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            // Links are followed: each name is a file of its own.
-            if name.contains(".so") && entry.path().is_file() {
-                self.entries.push((format!("{below}/{name}"), Entry::Program(entry.path())));
-            }
-        }
-        Ok(())
-    }
-
-    fn run(mut self, artefacts: &Artefacts) -> Result<Vec<Row>> {
-        self.entries.push(("subjects".to_owned(), Entry::Text(self.subjects.clone())));
-        let initramfs: PathBuf = artefacts.out.join("bench-oci.img");
-        initramfs::archive(&initramfs, &self.entries)?;
-        let machine = Machine::builder(artefacts, "bench-oci").counting_instructions().memory_mib(768);
-        let machine = machine.initramfs(&initramfs).start()?;
-        machine.console().wait("STAND END", LIMIT)?;
-        let text = machine.console().text();
-        for line in text.lines().filter(|line| line.starts_with("FAILED ")) {
-            eprintln!("{}", line.trim());
-        }
-        rows(&text, &self.origin)
-    }
 }
 
 /// `VERSION name words…` and `RESULT name case unit value…`, as `stand` prints them.
@@ -143,18 +86,4 @@ fn rows(text: &str, origin: &str) -> Result<Vec<Row>> {
     // Beside each other what is to be compared, the runtimes in the order they were measured.
     rows.sort_by_key(|row| NAMES.iter().position(|name| *name == row.name));
     Ok(rows)
-}
-
-/// The bundle of a case: what `orlop-oci spec` writes, with the benchmark's program and cgroup.
-fn bundle(case: &str) -> Value {
-    let mut config: Value =
-        serde_json::from_str(include_str!("../../../oci/src/runtime/ops/spec.json")).unwrap_or_default();
-    config["root"]["path"] = "/bundle/rootfs".into();
-    config["linux"]["cgroupsPath"] = "/bench/x".into();
-    config["process"]["args"] =
-        if case.starts_with("cycle") { json!(["/bin/true", "wait"]) } else { json!(["/bin/true"]) };
-    if case.ends_with("_seccomp") {
-        config["linux"]["seccomp"] = profile::default();
-    }
-    config
 }

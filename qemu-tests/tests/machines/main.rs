@@ -10,6 +10,7 @@ mod first;
 mod hardware;
 mod nginx;
 mod power;
+mod runtime;
 mod state;
 mod supervisor;
 mod support;

@@ -20,6 +20,8 @@ const ID: &str = "x";
 /// Where `orlop-oci` keeps the compiled filter, and where the floor gets it.
 const COMPILED: &str = "/run/orlop-oci/x/seccomp.bpf";
 const FILTER: &str = "/run/filter";
+/// The entry point of the bundle `hostile`: a script whose interpreter is whatever runs it (CVE-2019-5736).
+const HOSTILE: &str = "/bundle/rootfs/entry";
 
 struct Subject {
     name: String,
@@ -64,6 +66,8 @@ fn set_up() -> io::Result<()> {
     }
     mount("tmpfs", "/tmp", 0)?;
     mount("cgroup2", "/sys/fs/cgroup", 0)?;
+    fs::write(HOSTILE, "#!/proc/self/exe\n")?;
+    fs::set_permissions(HOSTILE, fs::Permissions::from_mode(0o755))?;
     mount_at("none", "/", "", libc::MS_REMOUNT | libc::MS_RDONLY)?;
     // What every machine has enabled before the first container starts.
     fs::create_dir("/sys/fs/cgroup/bench")?;
@@ -153,7 +157,15 @@ impl Subject {
         self.print("exec", &costs);
         self.call("cycle", "kill", &[ID, "KILL"])?;
         reap(true);
-        self.call("cycle", "delete", &[ID]).map(drop)
+        self.call("cycle", "delete", &[ID])?;
+        if !self.is_floor() {
+            let before = fs::read(&self.program)?;
+            // It cannot run, and most say so.
+            let _ = self.call("hostile", "run", &["--bundle", &bundle("hostile"), ID]);
+            let _ = self.call("hostile", "delete", &["--force", ID]);
+            println!("UNCHANGED {} {}", self.name, fs::read(&self.program)? == before);
+        }
+        Ok(())
     }
 
     fn repeat(&self, mut once: impl FnMut() -> io::Result<Cost>) -> io::Result<Vec<Cost>> {
