@@ -7,6 +7,7 @@
 //! Speed is counted in instructions of the emulated CPU, kernel and user together, from init's first instruction: two
 //! runs agree within 3 %, whatever else the host does. Seconds are only measured where a person waits.
 
+mod lint;
 mod oci;
 
 use std::error::Error;
@@ -42,12 +43,13 @@ struct Measurement {
     run: fn(&Artefacts) -> Result<Vec<Row>>,
 }
 
-const MEASUREMENTS: [Measurement; 6] = [
+const MEASUREMENTS: [Measurement; 7] = [
     Measurement { names: &["boot.supervisor_exec", "boot.first_container"], run: boot },
     Measurement { names: &["boot.least_memory"], run: least_memory },
     Measurement { names: &SIZES, run: sizes },
     Measurement { names: &["rss.init", "rss.supervisor"], run: resident },
     Measurement { names: &oci::NAMES, run: oci::measure },
+    Measurement { names: &lint::NAMES, run: lint::measure },
     Measurement { names: &["host.second_boot"], run: second_boot },
 ];
 
@@ -66,7 +68,7 @@ const SIZES: [&str; 8] = [
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
     let filters: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
-    match measure(&filters) {
+    match lint::child().unwrap_or_else(|| measure(&filters)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -26,15 +26,21 @@ pub(super) fn resolve(drafts: &mut Drafts) {
     }
 }
 
+const MAX_PROBLEMS: usize = 100;
+
 /// What does not need a unit that is not there loses the link, with a warning; what needs it has a mistake.
 pub(super) fn drop_unknown(drafts: &mut BTreeMap<UnitName, Draft>, set: &mut UnitSet) {
     let mut names: Vec<String> = drafts.values().map(|d| format!("{}.{}", d.stem, d.kind.suffix())).collect();
     names.extend(set.broken.iter().chain(&set.masked).map(|name| format!("{name}.container")));
+    // Each guess looks at all names: enough of them for everybody who reads the page.
+    let mut guesses = 100;
     drafts.retain(|name, draft| {
         let mut good = true;
         let path = draft.what.path().to_path_buf();
+        // As many as are read; each costs a walk along its line.
+        let mut problems: usize = 0;
         draft.links.retain(|link| {
-            let (severity, text) = match judge(name, link, &names) {
+            let (severity, text) = match judge(name, link, &names, &mut guesses) {
                 Verdict::Keep => return true,
                 Verdict::Drop => return false,
                 Verdict::Warn(text) => (Severity::Warning, text),
@@ -43,7 +49,16 @@ pub(super) fn drop_unknown(drafts: &mut BTreeMap<UnitName, Draft>, set: &mut Uni
                     (Severity::Error, text)
                 }
             };
+            problems += 1;
+            if problems > MAX_PROBLEMS {
+                return false;
+            }
             let mut problem = if severity == Severity::Error { link.error(text) } else { link.warning(text) };
+            if problems == MAX_PROBLEMS {
+                problem.text = "more mistakes follow".to_owned();
+                problem.severity = Severity::Error;
+                good = false;
+            }
             // A name that nobody wrote, which follows from the file's own.
             if problem.place.line == 0 {
                 problem = whole(&path, severity, problem.text);
@@ -66,10 +81,11 @@ enum Verdict {
     Refuse(String),
 }
 
-fn judge(name: &UnitName, link: &Link, names: &[String]) -> Verdict {
+fn judge(name: &UnitName, link: &Link, names: &[String], guesses: &mut usize) -> Verdict {
     let key = link.key;
-    let missing = |file: String| {
-        let near = nearest(&file, names.iter().map(String::as_str));
+    let mut missing = |file: String| {
+        let near = if *guesses > 0 { nearest(&file, names.iter().map(String::as_str)) } else { None };
+        *guesses = guesses.saturating_sub(1);
         let guess = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
         format!("there is no {file}{guess}")
     };

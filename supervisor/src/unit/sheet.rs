@@ -20,7 +20,7 @@ pub(super) struct Sheet<'a> {
     /// Values that are right and not honoured by this version, as far as nothing worse is found at their places.
     unavailable: Vec<Problem>,
     values: BTreeMap<(&'static str, &'static str), Vec<Rc<Text>>>,
-    origins: Vec<Origin>,
+    origins: BTreeMap<(&'static str, &'static str), Vec<Origin>>,
     /// Header of the first section of the kind.
     main: Option<Text>,
     #[cfg(test)]
@@ -38,14 +38,14 @@ impl<'a> Sheet<'a> {
             problems: Vec::new(),
             unavailable: Vec::new(),
             values: BTreeMap::new(),
-            origins: Vec::new(),
+            origins: BTreeMap::new(),
             main: None,
             #[cfg(test)]
             asked: std::collections::BTreeSet::new(),
         };
         for mut document in documents {
             for problem in document.problems.drain(..) {
-                sheet.push(problem);
+                sheet.push(|| problem);
             }
             for section in &document.sections {
                 sheet.section(section);
@@ -59,12 +59,13 @@ impl<'a> Sheet<'a> {
         sheet
     }
 
-    /// A file that is wrong from end to end is not worth more than a first page of reasons; each costs a walk along its line.
-    fn push(&mut self, problem: Problem) {
+    /// A file that is wrong from end to end is not worth more than a first page of reasons. Each costs a walk along its line, so
+    /// those that follow are not even made.
+    fn push(&mut self, problem: impl FnOnce() -> Problem) {
         if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push(problem);
+            self.problems.push(problem());
         } else if self.problems.len() == MAX_PROBLEMS {
-            self.problems.push(Problem { text: "more mistakes follow".to_owned(), ..problem });
+            self.problems.push(Problem { text: "more mistakes follow".to_owned(), ..problem() });
         }
     }
 
@@ -73,7 +74,7 @@ impl<'a> Sheet<'a> {
             let worse =
                 |p: &Problem| p.severity == Severity::Error && p.path == problem.path && p.place == problem.place;
             if !self.problems.iter().any(worse) {
-                self.push(problem);
+                self.push(|| problem);
             }
         }
         self.problems
@@ -81,11 +82,11 @@ impl<'a> Sheet<'a> {
 
     /// Where each key was set.
     pub(super) fn take_origins(&mut self) -> Vec<Origin> {
-        std::mem::take(&mut self.origins)
+        std::mem::take(&mut self.origins).into_values().flatten().collect()
     }
 
     pub(super) fn warning(&mut self, value: &Text, text: impl Into<String>) {
-        self.push(value.warning(&value.whole(), text));
+        self.push(|| value.warning(&value.whole(), text));
     }
 
     fn section(&mut self, section: &Text) {
@@ -95,7 +96,7 @@ impl<'a> Sheet<'a> {
             self.main = Some(section.clone());
             if let Some(hint) = kind.unavailable().filter(|_| self.strict) {
                 let text = format!(".{} files are known, not available in this version; {hint}", kind.suffix());
-                self.push(section.error(&section.whole(), text));
+                self.push(|| section.error(&section.whole(), text));
             }
         }
         if kind.sections().contains(&name) || name.starts_with("X-") {
@@ -108,7 +109,7 @@ impl<'a> Sheet<'a> {
             let guess = near.map_or(String::new(), |near| format!("; did you mean [{near}]?"));
             format!("unknown section [{name}]{guess}; sections of your own begin with X-")
         };
-        self.push(section.error(&section.whole(), text));
+        self.push(|| section.error(&section.whole(), text));
     }
 
     fn assign(&mut self, assignment: &Assignment, file: &Arc<Path>) {
@@ -121,23 +122,23 @@ impl<'a> Sheet<'a> {
             return;
         }
         let Some(Key { section, name, value: language, status }) = keys::find(section, name) else {
-            let text = match keys::guess(section, name, kind) {
+            let guess = || match keys::guess(section, name, kind) {
                 Guess::Section(other) => format!("{name}= belongs in [{other}], this is [{section}]"),
                 Guess::Name(near) => format!("unknown key {name}= in [{section}]; did you mean {near}=?"),
                 Guess::Nothing => format!("unknown key {name}= in [{section}]; keys of your own begin with X-"),
             };
-            return self.push(key.error(&key.whole(), text));
+            return self.push(|| key.error(&key.whole(), guess()));
         };
         if let Status::Refused(why) = status {
             if !value.text.is_empty() {
-                self.push(key.error(&key.whole(), format!("{name}= cannot be honoured here: {why}")));
+                self.push(|| key.error(&key.whole(), format!("{name}= cannot be honoured here: {why}")));
             }
             return;
         }
         // Nothing is asked for by an empty assignment, it takes back what came before.
         if value.text.is_empty() {
             self.values.remove(&(section, name));
-            self.origins.retain(|origin| (origin.section, origin.key) != (section, name));
+            self.origins.remove(&(section, name));
             return;
         }
         let value = match self.expand(value) {
@@ -145,10 +146,11 @@ impl<'a> Sheet<'a> {
             Err(fault) => return self.fault(value, &fault),
         };
         let place = value.place(&value.whole());
-        self.origins.push(Origin { section, key: name, file: Arc::clone(file), place });
+        let origin = Origin { section, key: name, file: Arc::clone(file), place };
+        self.origins.entry((section, name)).or_default().push(origin);
         let plain = unquoted(section, &value);
         if let Err(expected) = language.check(&plain.text) {
-            self.push(value.error(&value.whole(), format!("{name}={}: {expected}", value.text)));
+            self.push(|| value.error(&value.whole(), format!("{name}={}: {expected}", value.text)));
         }
         match status {
             Status::Supported(Honoured::Only(values))
@@ -182,26 +184,26 @@ impl<'a> Sheet<'a> {
         let mut strange = Vec::new();
         let expanded = specifier::expand(value, &self.scope, &mut strange);
         for fault in strange {
-            self.push(value.warning(&fault.range, fault.text));
+            self.push(|| value.warning(&fault.range, fault.text));
         }
         expanded
     }
 
     fn fault(&mut self, value: &Text, fault: &Fault) {
-        self.push(value.error(&fault.range, fault.text.clone()));
+        self.push(|| value.error(&fault.range, fault.text.clone()));
     }
 
     pub(super) fn error(&mut self, value: &Text, text: impl Into<String>) {
-        self.push(value.error(&value.whole(), text));
+        self.push(|| value.error(&value.whole(), text));
     }
 
     /// At some bytes of the value.
     pub(super) fn error_in(&mut self, value: &Text, range: &std::ops::Range<usize>, text: impl Into<String>) {
-        self.push(value.error(range, text));
+        self.push(|| value.error(range, text));
     }
 
     pub(super) fn error_at(&mut self, value: &Text, word: &Word, text: impl Into<String>) {
-        self.push(value.error(&word.range, text));
+        self.push(|| value.error(&word.range, text));
     }
 
     /// For what is missing: at the header of the kind's section, or at the file as a whole.
@@ -215,7 +217,7 @@ impl<'a> Sheet<'a> {
                 text: text.to_owned(),
             },
         };
-        self.push(problem);
+        self.push(|| problem);
     }
 
     pub(super) fn has_main(&self) -> bool {
@@ -269,7 +271,7 @@ impl<'a> Sheet<'a> {
         match words::split(&value.text) {
             Ok(found) => {
                 for warning in found.warnings {
-                    self.push(value.warning(&warning.range, warning.text));
+                    self.push(|| value.warning(&warning.range, warning.text));
                 }
                 found.words
             }

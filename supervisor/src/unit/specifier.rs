@@ -24,30 +24,31 @@ pub(super) fn expand(value: &Text, scope: &Scope<'_>, strange: &mut Vec<Fault>) 
         return Ok(value.clone());
     }
     let mut expanded = Text::new(std::rc::Rc::clone(&value.file));
+    let mut cursor = value.cursor();
     let mut done = 0;
     while let Some(at) = value.text[done..].find('%').map(|i| done + i) {
         let letter = value.text[at + 1..].chars().next();
         let range = at..at + 1 + letter.map_or(0, char::len_utf8);
-        value.copy_into(&mut expanded, done..at);
+        done = range.end;
         match letter.map(|letter| meaning(letter, scope)) {
-            Some(Meaning::Is(text)) => expanded.push_replaced(&text, value, &range),
+            Some(Meaning::Is(text)) => {
+                cursor.copy_to(range.start, &mut expanded);
+                expanded.push_replaced(&text, &cursor);
+                cursor.skip_to(range.end);
+            }
             Some(Meaning::Nothing(why)) => {
                 let text = format!("{} cannot be honoured here: {why}", &value.text[range.clone()]);
                 return Err(Fault::new(range, text));
             }
             Some(Meaning::Unknown) => {
                 let shown = &value.text[range.clone()];
-                strange.push(Fault::new(
-                    range.clone(),
-                    format!("{shown} is not a specifier and stays as it is; write %{shown} to say so"),
-                ));
-                value.copy_into(&mut expanded, range.clone());
+                let text = format!("{shown} is not a specifier and stays as it is; write %{shown} to say so");
+                strange.push(Fault::new(range, text));
             }
-            None => value.copy_into(&mut expanded, range.clone()),
+            None => {}
         }
-        done = range.end;
     }
-    value.copy_into(&mut expanded, done..value.text.len());
+    cursor.copy_to(value.text.len(), &mut expanded);
     Ok(expanded)
 }
 

@@ -41,12 +41,15 @@ impl Text {
         self.text.push_str(text);
     }
 
-    /// Adds a specifier's meaning in place of `range` of `from`.
-    pub(super) fn push_replaced(&mut self, text: &str, from: &Self, range: &Range<usize>) {
-        let place = from.place(range);
-        let (line, column) = (place.line, place.column);
-        self.segments.push(Segment { at: self.text.len(), line, column, replaced: true });
+    /// Adds a specifier's meaning in place of what `from` has at `cursor`.
+    pub(super) fn push_replaced(&mut self, text: &str, cursor: &Cursor<'_>) {
+        self.segments.push(Segment { at: self.text.len(), replaced: true, ..cursor.place });
         self.text.push_str(text);
+    }
+
+    /// For a walk from its begin to its end, which costs its length once.
+    pub(super) fn cursor(&self) -> Cursor<'_> {
+        Cursor { text: self, place: self.locate(0), next: usize::from(!self.segments.is_empty()) }
     }
 
     pub(super) fn slice(&self, range: Range<usize>) -> Self {
@@ -57,6 +60,8 @@ impl Text {
 
     /// Appends `range` of this text to `other`, places included.
     pub(super) fn copy_into(&self, other: &mut Self, range: Range<usize>) {
+        #[cfg(test)]
+        steps::add(range.len());
         let base = other.text.len();
         let place = self.locate(range.start);
         other.segments.push(Segment { at: base, ..place });
@@ -81,6 +86,8 @@ impl Text {
         if segment.replaced {
             return *segment;
         }
+        #[cfg(test)]
+        steps::add(at - segment.at);
         let chars = self.text.get(segment.at..at).map_or(0, |s| s.chars().count());
         Segment { column: segment.column.saturating_add(u32::try_from(chars).unwrap_or(u32::MAX)), ..*segment }
     }
@@ -120,9 +127,60 @@ impl Text {
     }
 }
 
+/// A place in a text that only goes forward.
+pub(super) struct Cursor<'a> {
+    text: &'a Text,
+    /// Where it stands: the byte, and the line and column of it.
+    place: Segment,
+    /// The first segment that begins behind it.
+    next: usize,
+}
+
+impl Cursor<'_> {
+    /// Appends what lies between here and there to `other`, places included.
+    pub(super) fn copy_to(&mut self, to: usize, other: &mut Text) {
+        let from = self.place.at;
+        other.segments.push(Segment { at: other.text.len(), ..self.place });
+        let base = other.text.len();
+        other.text.push_str(&self.text.text[from..to]);
+        let first = self.next;
+        self.skip_to(to);
+        let passed = self.text.segments[first..self.next].iter().filter(|s| s.at < to);
+        other.segments.extend(passed.map(|s| Segment { at: base + s.at - from, ..*s }));
+    }
+
+    pub(super) fn skip_to(&mut self, to: usize) {
+        while let Some(segment) = self.text.segments.get(self.next).filter(|s| s.at <= to) {
+            self.place = *segment;
+            self.next += 1;
+        }
+        #[cfg(test)]
+        steps::add(to - self.place.at);
+        let chars = if self.place.replaced { 0 } else { self.text.text[self.place.at..to].chars().count() };
+        let column = self.place.column.saturating_add(u32::try_from(chars).unwrap_or(u32::MAX));
+        self.place = Segment { at: to, column, ..self.place };
+    }
+}
+
 impl Fault {
     pub(super) fn new(range: Range<usize>, text: impl Into<String>) -> Self {
         Self { range, text: text.into() }
+    }
+}
+
+/// What reading costs, counted where it is spent: characters walked along and copied. A clock would tell of the machine.
+#[cfg(test)]
+pub(super) mod steps {
+    use std::cell::Cell;
+
+    thread_local!(static COUNT: Cell<usize> = const { Cell::new(0) });
+
+    pub(in crate::unit) fn add(count: usize) {
+        COUNT.with(|all| all.set(all.get() + count + 1));
+    }
+
+    pub(in crate::unit) fn take() -> usize {
+        COUNT.with(Cell::take)
     }
 }
 

@@ -309,7 +309,7 @@ fn lint_needs_no_machine() {
     assert_eq!(ran.code, 1);
     let list: serde_json::Value = serde_json::from_str(&run(&both(), &["lint", file, "--json"]).out).unwrap();
     let expected = serde_json::json!([{"file": file, "line": 4, "column": 2, "width": 6, "severity": "error",
-        "message": "unknown key Memroy= in [Container]; did you mean Memory=?"}]);
+        "message": "unknown key Memroy= in [Container]; did you mean Memory=?", "suggestion": "Memory="}]);
     assert_eq!(list, expected);
     std::fs::write(&path, "[Container]\nImage=localhost/x\nNetwork=none\n[Unit]\nAfter=x.service\n").unwrap();
     let ran = run(&both(), &["lint", folder.path().to_str().unwrap()]);

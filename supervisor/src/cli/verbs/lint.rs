@@ -20,6 +20,8 @@ struct Finding<'a> {
     width: u32,
     severity: &'a str,
     message: &'a str,
+    /// The nearest word or the right form.
+    suggestion: Option<&'a str>,
 }
 
 pub(in crate::cli) fn lint(args: &LintArgs, json: bool, screen: &mut Screen) -> Result<u8, CliError> {
@@ -60,6 +62,15 @@ fn finding(problem: &Problem) -> Finding<'_> {
         width: problem.place.width,
         severity: severity(problem),
         message: &problem.text,
+        suggestion: suggestion(&problem.text),
+    }
+}
+
+/// Every message that has one says it in one of these two ways.
+fn suggestion(message: &str) -> Option<&str> {
+    match message.split_once("did you mean ") {
+        Some((_, word)) => word.split_once('?').map(|(word, _)| word),
+        None => message.rsplit_once("write ").map(|(_, form)| form),
     }
 }
 

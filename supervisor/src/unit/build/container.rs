@@ -22,10 +22,10 @@ pub(super) fn container(
     claims: &mut Vec<Claim>,
 ) -> ContainerSpec {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let volumes = mounts::volumes("Container", folder, sheet, links);
-    let mut tmpfs = mounts::tmpfs(&volumes, sheet);
-    let mut volumes = volumes.into_iter().map(|(_, volume)| volume).collect();
-    mount_key::mounts(folder, sheet, &mut volumes, &mut tmpfs, links);
+    let mut taken = mounts::Taken::new();
+    let mut volumes = mounts::volumes("Container", folder, sheet, links, &mut taken);
+    let mut tmpfs = mounts::tmpfs(sheet, &mut taken);
+    mount_key::mounts(folder, sheet, &mut volumes, &mut tmpfs, links, &mut taken);
     let name = super::claimed(sheet, ("Container", "ContainerName"), stem, "container or pod", claims);
     let container_name = sheet.last("Container", "ContainerName").map(|_| name);
     let (health, startup_health) = health::health(sheet);

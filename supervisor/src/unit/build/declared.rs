@@ -234,7 +234,7 @@ pub(super) fn pod(
         dns: network::dns("Pod", sheet),
         hosts: network::hosts("Pod", sheet),
         hostname: sheet.read("Pod", "HostName", network::hostname),
-        volumes: mounts::volumes("Pod", folder, sheet, links).into_iter().map(|(_, volume)| volume).collect(),
+        volumes: mounts::volumes("Pod", folder, sheet, links, &mut mounts::Taken::new()),
         shm_size_bytes: sheet.read("Pod", "ShmSize", values::size),
         stop_timeout: sheet
             .read("Pod", "StopTimeout", |text| {

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::{Link, links, mounts};
+use super::{
+    Link, links,
+    mounts::{self, Taken},
+};
 use crate::unit::{
     Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::nearest, sheet::Sheet, values, words::Word,
 };
@@ -18,6 +21,7 @@ pub(super) fn mounts(
     volumes: &mut Vec<Volume>,
     tmpfs: &mut Vec<Tmpfs>,
     all_links: &mut Vec<Link>,
+    taken: &mut Taken,
 ) {
     for (value, word) in sheet.all_words("Container", "Mount") {
         let mounted = match mount(folder, &word) {
@@ -31,8 +35,8 @@ pub(super) fn mounts(
             Mounted::Volume(volume) => &volume.destination,
             Mounted::Tmpfs(tmpfs) => &tmpfs.destination,
         };
-        if volumes.iter().any(|v| v.destination == *to) || tmpfs.iter().any(|t| t.destination == *to) {
-            sheet.error_at(&value, &word, format!("{to} is mounted already"));
+        if let Err(text) = mounts::take(taken, to, "mount", &value) {
+            sheet.error_at(&value, &word, text);
             continue;
         }
         if let Mounted::Volume(Volume { source: VolumeSource::Named(name), .. }) = &mounted

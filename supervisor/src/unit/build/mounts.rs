@@ -1,6 +1,7 @@
 //! `Volume=` and `Tmpfs=`.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -48,8 +49,9 @@ pub(super) fn volumes(
     folder: &Path,
     sheet: &mut Sheet<'_>,
     links: &mut Vec<Link>,
-) -> Vec<(Rc<Text>, Volume)> {
-    let mut volumes: Vec<(Rc<Text>, Volume)> = Vec::new();
+    taken: &mut Taken,
+) -> Vec<Volume> {
+    let mut volumes = Vec::new();
     for value in sheet.all(section, "Volume") {
         let plain = Rc::new(value.trimmed());
         match volume(folder, &plain.text) {
@@ -58,17 +60,26 @@ pub(super) fn volumes(
                 if source.ends_with(".volume") && plain.text.contains(':') {
                     links.push(links::uses(&plain, 0..source.len(), Kind::Volume, "Volume"));
                 }
-                if let Some((first, _)) = volumes.iter().find(|(_, other)| other.destination == volume.destination) {
-                    let line = first.place(&first.whole()).line;
-                    sheet.error(&value, format!("{} has a volume already, from line {line}", volume.destination));
-                } else {
-                    volumes.push((value, volume));
+                match take(taken, &volume.destination, "volume", &value) {
+                    Ok(()) => volumes.push(volume),
+                    Err(text) => sheet.error(&value, text),
                 }
             }
             Err(text) => sheet.error(&value, format!("Volume={}: {text}", value.text)),
         }
     }
     volumes
+}
+
+/// What is mounted where in the container, and the line that says it. Ten thousand volumes of one unit are looked up, not compared.
+pub(super) type Taken = BTreeMap<String, (&'static str, u32)>;
+
+pub(super) fn take(taken: &mut Taken, to: &str, what: &'static str, value: &Text) -> Result<(), String> {
+    if let Some((what, line)) = taken.get(to) {
+        return Err(format!("{to} has a {what} already, from line {line}"));
+    }
+    taken.insert(to.to_owned(), (what, value.place(&(0..0)).line));
+    Ok(())
 }
 
 /// As podman-run(1) has them: "By default volumes are mounted with nosuid", "with nodev".
@@ -179,7 +190,7 @@ pub(super) fn apply(volume: &mut Volume, options: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn tmpfs(volumes: &[(Rc<Text>, Volume)], sheet: &mut Sheet<'_>) -> Vec<Tmpfs> {
+pub(super) fn tmpfs(sheet: &mut Sheet<'_>, taken: &mut Taken) -> Vec<Tmpfs> {
     let mut mounts: Vec<Tmpfs> = Vec::new();
     for value in sheet.all("Container", "Tmpfs") {
         let (to, options) = value.text.split_once(':').unwrap_or((&value.text, ""));
@@ -187,13 +198,10 @@ pub(super) fn tmpfs(volumes: &[(Rc<Text>, Volume)], sheet: &mut Sheet<'_>) -> Ve
             Ok(Tmpfs { kind: TmpfsKind::Tmpfs, destination, options: tmpfs_options(options)? })
         });
         match read {
-            Ok(tmpfs) if mounts.iter().any(|other| other.destination == tmpfs.destination) => {
-                sheet.error(&value, format!("{} has a tmpfs already", tmpfs.destination));
-            }
-            Ok(tmpfs) if volumes.iter().any(|(_, volume)| volume.destination == tmpfs.destination) => {
-                sheet.error(&value, format!("{} has a volume already", tmpfs.destination));
-            }
-            Ok(tmpfs) => mounts.push(tmpfs),
+            Ok(tmpfs) => match take(taken, &tmpfs.destination, "tmpfs", &value) {
+                Ok(()) => mounts.push(tmpfs),
+                Err(text) => sheet.error(&value, text),
+            },
             Err(text) => sheet.error(&value, format!("Tmpfs={}: {text}", value.text)),
         }
     }

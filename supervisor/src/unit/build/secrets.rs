@@ -6,9 +6,10 @@ use crate::unit::{Secret, SecretTarget, nearest::nearest, sheet::Sheet};
 
 pub(super) fn secrets(sheet: &mut Sheet<'_>) -> Vec<Secret> {
     let mut secrets: Vec<Secret> = Vec::new();
+    let mut targets = std::collections::HashSet::new();
     for (value, word) in sheet.all_words("Container", "Secret") {
         match secret(&word.text) {
-            Ok(secret) if secrets.iter().any(|other| other.target == secret.target) => {
+            Ok(secret) if !targets.insert(secret.target.clone()) => {
                 sheet.error_at(&value, &word, format!("Secret={}: another secret has this target", word.text));
             }
             Ok(secret) => secrets.push(secret),

@@ -115,7 +115,7 @@ pub struct Secret {
     pub target: SecretTarget,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SecretTarget {
     /// A file, absolute in the container.
     File {

@@ -1,7 +1,7 @@
 //! Texts that nobody would write, made from texts that somebody did: whatever comes, an answer, and every place inside the text.
 
 use super::source;
-use crate::unit::{machine::Machine, set::assemble, source::Sources};
+use crate::unit::{machine::Machine, set::assemble, source::Sources, text::steps};
 
 const SEEDS: [&str; 4] = [
     "[Unit]\nDescription=A %N\nAfter=b.container network-online.target\nRequires=b.service\n\n[Container]\nImage=localhost/x:1\nNetwork=host\n\
@@ -36,10 +36,14 @@ const WORDS: [&str; 18] = [
 ];
 
 /// Marsaglia's xorshift: the same texts in every run.
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn roll(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -69,20 +73,47 @@ fn mutate(text: &mut Vec<u8>, dice: &mut Dice) {
     }
 }
 
+/// The seeds, and pieces of the fixtures, each with the kind of its file.
+fn corpus() -> Vec<(String, Vec<u8>)> {
+    let mut corpus: Vec<(String, Vec<u8>)> =
+        SEEDS.iter().map(|text| ("container".to_owned(), text.as_bytes().to_vec())).collect();
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/unit/fixtures")).unwrap() {
+        let path = entry.unwrap().path();
+        let kind = path.extension().unwrap().to_str().unwrap().to_owned();
+        if kind == "txt" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        // Whole files would cost more rounds than they show.
+        let section = lines[0];
+        corpus.extend(
+            lines.chunks(12).map(|lines| (kind.clone(), format!("{section}\n{}\n", lines.join("\n")).into_bytes())),
+        );
+    }
+    corpus.sort();
+    corpus
+}
+
 #[test]
 fn whatever_comes_there_is_an_answer_with_places_inside_the_text() {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let corpus = corpus();
     for round in 0..20_000 {
-        let mut text = SEEDS[round % SEEDS.len()].as_bytes().to_vec();
+        let (kind, text) = &corpus[round % corpus.len()];
+        let mut text = text.clone();
         for _ in 0..=dice.roll(6) {
             mutate(&mut text, &mut dice);
         }
         let sources = Sources {
-            units: vec![source("a", &text), source("b", b"[Container]\nImage=localhost/b\nNetwork=none\n")],
+            units: vec![
+                source(&format!("a.{kind}"), &text),
+                source("b", b"[Container]\nImage=localhost/b\nNetwork=none\n"),
+            ],
             ..Sources::default()
         };
         let set = assemble(sources, Vec::new(), &Machine::any(), true);
-        assert_eq!(set.units.len() + set.broken.len(), 2);
+        assert_eq!(set.names().count() + set.broken.len(), 2);
         let lines: Vec<&[u8]> = text.split(|b| *b == b'\n').collect();
         for problem in &set.problems {
             let place = problem.place;
@@ -97,5 +128,44 @@ fn whatever_comes_there_is_an_answer_with_places_inside_the_text() {
                 "{problem}: {place:?} in {text:?}"
             );
         }
+    }
+}
+
+/// Texts that grow: what they cost grows with them and not faster.
+#[test]
+fn twice_the_text_is_twice_the_work() {
+    let unit = |lines: &str| format!("[Container]\nImage=localhost/x\nNetwork=none\n{lines}\n");
+    type Make = fn(usize) -> String;
+    let texts: [(&str, Make); 17] = [
+        ("words", |n| format!("Environment={}", "A=1 ".repeat(n))),
+        ("continued lines", |n| format!("Exec=a{}", " \\\n b".repeat(n))),
+        ("comments in them", |n| format!("Exec=a{}", " \\\n# x\n b".repeat(n))),
+        ("unknown escapes", |n| format!("Exec={}", "\\d ".repeat(n))),
+        ("unknown specifiers", |n| format!("Exec={}", "%Z ".repeat(n))),
+        ("specifiers", |n| format!("Exec={}", "%N ".repeat(n))),
+        ("wrong words", |n| format!("Sysctl={}", "x ".repeat(n))),
+        ("unknown keys", |n| "Imagee=x\n".repeat(n)),
+        ("volumes", |n| (0..n).map(|i| format!("Volume=/v{i}\n")).collect()),
+        ("secrets", |n| (0..n).map(|i| format!("Secret=s{i}\n")).collect()),
+        ("resets", |n| "Label=a\nExec=x\nExec=\n".repeat(n)),
+        ("sections", |n| "[Unit]\n[Container]\n".repeat(n)),
+        ("ports", |n| (0..n).map(|i| format!("PublishPort={}:1\n", i % 60_000 + 1)).collect()),
+        ("one port", |n| "PublishPort=1-65535:1-65535\n".repeat(n)),
+        ("links", |n| format!("[Unit]\nAfter={}", "b.service ".repeat(n))),
+        ("unknown links", |n| format!("[Unit]\nAfter={}", "c.service ".repeat(n))),
+        ("quotes", |n| format!("Exec={}", "\"a\"'b' ".repeat(n))),
+    ];
+    let cost = |text: &str| {
+        let sources = Sources {
+            units: vec![source("a", unit(text).as_bytes()), source("b", unit("").as_bytes())],
+            ..Sources::default()
+        };
+        steps::take();
+        assemble(sources, Vec::new(), &Machine::any(), true);
+        steps::take()
+    };
+    for (name, make) in texts {
+        let (once, twice) = (cost(&make(2000)), cost(&make(4000)));
+        assert!(twice <= once * 5 / 2 + 20_000, "{name}: {once}, then {twice}");
     }
 }

@@ -4,6 +4,8 @@ mod calendar;
 mod fixtures;
 mod hostile;
 mod keys;
+mod kinds;
+mod print;
 mod problems;
 mod set;
 mod spec;
