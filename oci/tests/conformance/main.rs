@@ -14,6 +14,7 @@
 //!   wait LINE, silent, gone            its output has the line, has nothing; nothing of it is left
 //!   behind SHELL                       the caller of `run` has done this before
 //!   holds NAME                         a function of the files here
+//!   differs WHY                        it is not so, for this reason
 //! ```
 //!
 //! What is not here: MUSTs for bundles and engines, for other platforms, and for cgroup v1.
@@ -85,7 +86,9 @@ fn check(table: &str) {
             let text = panic.downcast_ref::<String>().cloned();
             text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
         });
+        let differs = case.iter().find(|(step, _)| *step == "differs");
         match why {
+            None if differs.is_some() => println!("differs {section}: {must}: {}", differs.map_or("", |(_, why)| why)),
             None => println!("pass  {section}: {must}"),
             Some(why) => {
                 failed += 1;
@@ -107,7 +110,7 @@ fn judge(case: &[(&str, &str)]) {
             None => c.run().ok(),
         };
         match *step {
-            "with" | "run" | "behind" => {}
+            "with" | "run" | "behind" | "differs" => {}
             "says" => says(said.get_or_insert_with(&mut run), rest),
             "ends" => assert_eq!(c.run().status, rest.parse::<i32>().unwrap()),
             "fails" => {

@@ -150,6 +150,10 @@ fn working_directory(plan: &ProcessPlan) -> Done<'_> {
 
 /// The first candidate that can be executed.
 fn program(plan: &ProcessPlan) -> Done<'_, &CStr> {
+    if plan.name.is_empty() {
+        // There is no process in config.json: `start` will say so.
+        return Ok(c"");
+    }
     let mut denied = None;
     for path in &plan.candidates {
         match fs::executable(fs::cwd(), path) {
@@ -168,6 +172,9 @@ fn program(plan: &ProcessPlan) -> Done<'_, &CStr> {
 /// Becomes the program. The filter comes as late as it can: it need not allow anything of ours but capset, where capabilities are
 /// still to be given up, and execve.
 pub(super) fn run<'a>(plan: &'a ProcessPlan, to: BorrowedFd<'_>) -> Done<'a, Infallible> {
+    if plan.name.is_empty() {
+        return Err(Errno(libc::EINVAL)).doing("start:", "process is required and missing in config.json");
+    }
     let path = program(plan)?;
     if let Some(filter) = &plan.seccomp {
         let listener = process::load_filter(&filter.program, filter.flags).doing("load", c"linux.seccomp")?;

@@ -137,6 +137,11 @@ mod tests {
     fn features_are_json() {
         let value: serde_json::Value = serde_json::from_str(&super::features()).unwrap();
         assert_eq!(value["ociVersionMax"], "1.3.0");
+        // In the words of the spec's own types.
+        let features: oci_spec::runtime::Features = serde_json::from_value(value.clone()).unwrap();
+        let linux = features.linux().as_ref().unwrap();
+        assert_eq!(linux.memory_policy().as_ref().unwrap().modes().as_ref().unwrap().len(), 7);
+        assert!(features.mount_options().as_ref().unwrap().iter().any(|option| option == "rnosymfollow"));
         assert!(value["linux"]["capabilities"].as_array().unwrap().len() > 30);
     }
 }

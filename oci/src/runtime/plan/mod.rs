@@ -23,7 +23,7 @@ pub(crate) use namespaces::Namespaces;
 pub(crate) use options::known as known_mount_options;
 pub(crate) use process::ProcessPlan;
 
-use super::config::{Config, ConfigError, NamespaceKind};
+use super::config::{Config, ConfigError, NamespaceKind, Process};
 use super::error::{Error, Result, Step, c_string};
 use super::procfs::Procfs;
 use super::seccomp::Filter;
@@ -78,7 +78,9 @@ impl Plan {
         let user_namespace = namespaces.has(NamespaceKind::User);
         // In a user namespace of its own the container's root can be given everything.
         let grantable = if user_namespace { u64::MAX } else { given.own_capabilities };
-        let given_process = config.process.as_ref().ok_or_else(|| wrong(ConfigError::missing("process")))?;
+        // It is required by `start`, not by `create` (spec, section "Process").
+        let absent = Process { cwd: "/".to_owned(), args: vec![String::new()], ..Process::default() };
+        let given_process = config.process.as_ref().unwrap_or(&absent);
         let mut root = mounts::root(config, &rootfs_path(config, given.bundle))?;
         root.pivot = !given.no_pivot;
         let mut more: Vec<String> =
