@@ -395,6 +395,42 @@ is "$(cat pid)" "$(p inspect -f '{{.State.Pid}}' written)"
 has "$($runtime --root /run/orlop state "$(cat cid)" 2>/dev/null || $runtime state "$(cat cid)")" '"a.b"'
 gone written
 
+### hooks of a folder
+mkdir -p hooks
+cat >hook.sh <<'P'
+#!/bin/sh
+cat >"$1.state"
+P
+chmod 755 hook.sh
+for stage in prestart createRuntime createContainer poststart; do
+    echo "{ \"version\": \"1.0.0\", \"hook\": { \"path\": \"$PWD/hook.sh\", \"args\": [\"hook.sh\", \"$PWD/$stage\"] },
+            \"when\": { \"always\": true }, \"stages\": [\"$stage\"] }" >hooks/$stage.json
+done
+p --hooks-dir "$PWD/hooks" run --rm $image true
+for stage in prestart createRuntime createContainer; do has "$(cat $stage.state)" '"status":"creating"'; done
+has "$(cat poststart.state)" '"pid"'
+
+### --cgroup-conf, --device-read-bps, --device-cgroup-rule
+is "$(p run --rm --cgroup-conf memory.high=30000000 $image cat /sys/fs/cgroup/memory.high)" 29999104
+has "$(p run --rm --device-read-bps /dev/vda:1mb --device-write-iops /dev/vda:100 $image cat /sys/fs/cgroup/io.max)" "rbps=1048576 wbps=max riops=max wiops=100"
+is "$(p run --rm --cap-add mknod --device-cgroup-rule 'b 254:* r' $image sh -c 'mknod /v b 254 0; head -c 4 /v | wc -c')" 4
+
+### --stop-signal, --secret
+p run -d --name signal --stop-signal USR1 $image sh -c 'trap "exit 33" USR1; while :; do sleep 0.2; done' >/dev/null
+eventually p exec signal true
+p stop -t 60 signal
+is "$(p inspect -f '{{.State.ExitCode}}' signal)" 33
+p rm signal
+echo word | p secret create key - >/dev/null
+is "$(p run --rm --secret key,mode=0400,uid=1000 -u 1000 $image cat /run/secrets/key)" word
+
+### --rootfs, --systemd=always, --network ns:
+mkdir -p /var/tmp/rootfs/bin
+cp /usr/bin/busybox /var/tmp/rootfs/bin
+is "$(p run --rm --rootfs /var/tmp/rootfs:O /bin/busybox echo overlay)" overlay
+has "$(p run --rm --systemd=always $image sh -c 'mkdir /sys/fs/cgroup/below && echo made')" made
+is "$(p run --rm --network ns:/proc/1/ns/net $image readlink /proc/self/ns/net)" "$(readlink /proc/1/ns/net)"
+
 ### checkpoint is refused
 sleeper frozen
 # Podman asks for criu first; the runtime has a sentence of its own.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const LANES: [&[&str]; 2] = [&["podman"], &["containerd", "docker"]];
 /// Loading an image, starting daemons: under emulation, on two busy cores.
 const SETUP_LIMIT: Duration = Duration::from_secs(300);
-const CASE_LIMIT: Duration = Duration::from_secs(240);
+const CASE_LIMIT: Duration = Duration::from_secs(400);
 
 /// A case that was run.
 #[derive(Debug)]
