@@ -25,6 +25,7 @@ pub(super) fn connect(drafts: Drafts, set: &mut UnitSet) {
             What::Pod(unit) => drop(set.pods.insert(name, unit)),
             What::Timer(unit) => drop(set.timers.insert(name, unit)),
             What::Socket(unit) => drop(set.sockets.insert(name, unit)),
+            What::Checked(_) => {}
         }
     }
     turn_around(&mut links);

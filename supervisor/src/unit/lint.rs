@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Place, Problem, Severity, UnitSet,
+    Place, Problem, Severity, UnitName, UnitSet,
     kind::{Kind, REFUSED, is_template},
     machine::Machine,
     set,
@@ -37,7 +37,7 @@ pub fn check(paths: &[PathBuf]) -> Report {
     let machine = Machine::any();
     if !folders.is_empty() {
         let dirs: Vec<&Path> = folders.iter().map(|path| path.as_path()).collect();
-        report.add(set::read(&dirs, &machine), |_| true, |_| true);
+        report.add(set::lint(&dirs, &machine), |_| true, |_| true);
     }
     let mut by_folder: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
     for file in files {
@@ -60,15 +60,20 @@ pub fn check(paths: &[PathBuf]) -> Report {
             files.contains(path) || path.parent().is_some_and(|dir| files.contains(&dir.with_extension("")))
         };
         let nodes: BTreeSet<String> = files.iter().filter_map(|path| node_of(path)).collect();
-        report.add(set::read(&[&folder], &machine), asked, |name| nodes.contains(name));
+        report.add(set::lint(&[&folder], &machine), asked, |name| nodes.contains(name));
     }
     report.problems.sort_by(|a, b| (&a.path, a.place).cmp(&(&b.path, b.place)));
     report
 }
 
 impl Report {
-    fn add(&mut self, set: UnitSet, path: impl Fn(&Path) -> bool, name: impl Fn(&str) -> bool) {
-        self.good += set.names().filter(|unit| name(unit.as_str())).count();
+    fn add(
+        &mut self,
+        (good, set): (Vec<UnitName>, UnitSet),
+        path: impl Fn(&Path) -> bool,
+        name: impl Fn(&str) -> bool,
+    ) {
+        self.good += good.iter().filter(|unit| name(unit.as_str())).count();
         self.broken += set.broken.iter().filter(|unit| name(unit.as_str())).count();
         for mut problem in set.problems.into_iter().filter(|problem| path(&problem.path)) {
             if let Ok(short) = problem.path.strip_prefix("./") {

@@ -23,13 +23,9 @@ use super::{
 /// Reads every unit file of the folders. A file in a later folder replaces those of the same name; a link to /dev/null masks
 /// them; drop-ins of all folders apply. A folder that does not exist is empty.
 pub fn load(dirs: &[&Path]) -> UnitSet {
-    read(dirs, &Machine::here())
-}
-
-pub(super) fn read(dirs: &[&Path], machine: &Machine) -> UnitSet {
     let mut problems = Vec::new();
     let sources = source::find(dirs, &mut problems);
-    assemble(sources, problems, machine, true)
+    assemble(sources, problems, &Machine::here(), true)
 }
 
 /// More instances than this are a template that names itself under ever new names.
@@ -48,6 +44,8 @@ struct Assembly<'a> {
     sources: Sources,
     machine: &'a Machine,
     strict: bool,
+    /// What units mean, not only what is wrong with them.
+    keep: bool,
     drafts: Drafts,
     set: UnitSet,
     /// What is wrong with a drop-in of many, or with a template, is said once.
@@ -55,10 +53,30 @@ struct Assembly<'a> {
 }
 
 /// `strict`: what this version does not honour is a mistake.
-pub(super) fn assemble(mut sources: Sources, problems: Vec<Problem>, machine: &Machine, strict: bool) -> UnitSet {
+pub(super) fn assemble(sources: Sources, problems: Vec<Problem>, machine: &Machine, strict: bool) -> UnitSet {
+    let (drafts, mut set) = check(sources, problems, machine, strict, true);
+    connect(drafts, &mut set);
+    set
+}
+
+/// Only the mistakes, and the names of those that have none: what a unit means is let go as soon as it is read.
+pub(super) fn lint(dirs: &[&Path], machine: &Machine) -> (Vec<UnitName>, UnitSet) {
+    let mut problems = Vec::new();
+    let sources = source::find(dirs, &mut problems);
+    let (drafts, set) = check(sources, problems, machine, true, false);
+    (drafts.good.into_keys().collect(), set)
+}
+
+fn check(
+    mut sources: Sources,
+    problems: Vec<Problem>,
+    machine: &Machine,
+    strict: bool,
+    keep: bool,
+) -> (Drafts, UnitSet) {
     let mut queue: VecDeque<Source> = std::mem::take(&mut sources.units).into();
     let set = UnitSet { problems, ..UnitSet::default() };
-    let mut all = Assembly { sources, machine, strict, drafts: Drafts::default(), set, shared: HashSet::new() };
+    let mut all = Assembly { sources, machine, strict, keep, drafts: Drafts::default(), set, shared: HashSet::new() };
     queue.extend(all.default_instances());
     let mut instances = 0;
     let mut known: HashSet<(Kind, String)> = queue.iter().map(|s| (s.kind, s.stem.clone())).collect();
@@ -83,9 +101,8 @@ pub(super) fn assemble(mut sources: Sources, problems: Vec<Problem>, machine: &M
             set.broken.insert(name);
         }
     }
-    connect(drafts, &mut set);
     set.problems.sort_by(|a, b| (&a.path, a.place, &a.text).cmp(&(&b.path, b.place, &b.text)));
-    set
+    (drafts, set)
 }
 
 impl Assembly<'_> {
@@ -144,7 +161,12 @@ impl Assembly<'_> {
         let path = source.path.to_string_lossy().into_owned();
         let scope = Scope { kind: source.kind, node: name.clone(), machine: self.machine, path };
         let mut sheet = Sheet::new(scope, documents, self.strict);
-        let draft = build::draft(&source.path, &source.stem, &mut sheet);
+        let mut draft = build::draft(&source.path, &source.stem, &mut sheet);
+        match &mut draft.what {
+            what if !self.keep => *what = What::Checked(source.path.clone()),
+            What::Container(unit) => unit.origins = sheet.origins(),
+            _ => {}
+        }
         let mut problems = sheet.into_problems();
         problems.extend(problem);
         (name, draft, problems)
@@ -233,6 +255,7 @@ impl What {
             Self::Pod(unit) => &unit.path,
             Self::Timer(unit) => &unit.path,
             Self::Socket(unit) => &unit.path,
+            Self::Checked(path) => path,
         }
     }
 }

@@ -20,7 +20,6 @@ pub(super) struct Sheet<'a> {
     /// Values that are right and not honoured by this version, as far as nothing worse is found at their places.
     unavailable: Vec<Problem>,
     values: BTreeMap<(&'static str, &'static str), Vec<Rc<Text>>>,
-    origins: BTreeMap<(&'static str, &'static str), Vec<Origin>>,
     /// Header of the first section of the kind.
     main: Option<Text>,
     #[cfg(test)]
@@ -38,7 +37,6 @@ impl<'a> Sheet<'a> {
             problems: Vec::new(),
             unavailable: Vec::new(),
             values: BTreeMap::new(),
-            origins: BTreeMap::new(),
             main: None,
             #[cfg(test)]
             asked: std::collections::BTreeSet::new(),
@@ -50,10 +48,8 @@ impl<'a> Sheet<'a> {
             for section in &document.sections {
                 sheet.section(section);
             }
-            let mut file: Option<Arc<Path>> = None;
-            for assignment in &document.assignments {
-                let file = file.get_or_insert_with(|| Arc::from(&*assignment.key.file));
-                sheet.assign(assignment, file);
+            for assignment in document.assignments {
+                sheet.assign(assignment);
             }
         }
         sheet
@@ -81,8 +77,16 @@ impl<'a> Sheet<'a> {
     }
 
     /// Where each key was set.
-    pub(super) fn take_origins(&mut self) -> Vec<Origin> {
-        std::mem::take(&mut self.origins).into_values().flatten().collect()
+    pub(super) fn origins(&self) -> Vec<Origin> {
+        let mut files: BTreeMap<&Path, Arc<Path>> = BTreeMap::new();
+        let mut all = Vec::new();
+        for ((section, key), values) in &self.values {
+            for value in values {
+                let file = files.entry(&value.file).or_insert_with(|| Arc::from(&*value.file));
+                all.push(Origin { section, key, file: Arc::clone(file), place: value.place(&value.whole()) });
+            }
+        }
+        all
     }
 
     pub(super) fn warning(&mut self, value: &Text, text: impl Into<String>) {
@@ -112,9 +116,9 @@ impl<'a> Sheet<'a> {
         self.push(|| section.error(&section.whole(), text));
     }
 
-    fn assign(&mut self, assignment: &Assignment, file: &Arc<Path>) {
+    fn assign(&mut self, assignment: Assignment) {
         let section = assignment.section.text.as_str();
-        let (key, value) = (&assignment.key, &assignment.value);
+        let (key, value) = (&assignment.key, assignment.value);
         let name = key.text.as_str();
         let kind = self.scope.kind;
         // Unknown sections are reported once, at their header.
@@ -138,24 +142,22 @@ impl<'a> Sheet<'a> {
         // Nothing is asked for by an empty assignment, it takes back what came before.
         if value.text.is_empty() {
             self.values.remove(&(section, name));
-            self.origins.remove(&(section, name));
             return;
         }
-        let value = match self.expand(value) {
-            Ok(value) => value,
-            Err(fault) => return self.fault(value, &fault),
+        let value = if value.text.contains('%') {
+            match self.expand(&value) {
+                Ok(value) => value,
+                Err(fault) => return self.fault(&value, &fault),
+            }
+        } else {
+            value
         };
-        let place = value.place(&value.whole());
-        let origin = Origin { section, key: name, file: Arc::clone(file), place };
-        self.origins.entry((section, name)).or_default().push(origin);
-        let plain = unquoted(section, &value);
-        if let Err(expected) = language.check(&plain.text) {
+        let plain = if is_quoted(section, &value.text) { &value.text[1..value.text.len() - 1] } else { &value.text };
+        if let Err(expected) = language.check(plain) {
             self.push(|| value.error(&value.whole(), format!("{name}={}: {expected}", value.text)));
         }
         match status {
-            Status::Supported(Honoured::Only(values))
-                if !values.iter().any(|v| v.eq_ignore_ascii_case(&plain.text)) =>
-            {
+            Status::Supported(Honoured::Only(values)) if !values.iter().any(|v| v.eq_ignore_ascii_case(plain)) => {
                 let listed = values.join(", ");
                 let text = format!("{name}={}: known, not available in this version; it can be {listed}", value.text);
                 self.unavailable(&value, text);
@@ -243,7 +245,8 @@ impl<'a> Sheet<'a> {
     /// The last value: it replaces those before it.
     pub(super) fn last(&mut self, section: &'static str, name: &'static str) -> Option<Rc<Text>> {
         let value = self.all(section, name).pop()?;
-        Some(Rc::new(unquoted(section, &value)))
+        let length = value.text.len();
+        Some(if is_quoted(section, &value.text) { Rc::new(value.slice(1..length - 1)) } else { value })
     }
 
     /// The last value in its own language; a mistake in it is reported.
@@ -293,8 +296,6 @@ impl<'a> Sheet<'a> {
 }
 
 /// Quadlet takes one pair of quotes around a whole value away, systemd does not.
-fn unquoted(section: &str, value: &Text) -> Text {
-    let text = &value.text;
-    let quoted = Kind::is_quadlet(section) && text.len() >= 2 && text.starts_with('"') && text.ends_with('"');
-    if quoted { value.slice(1..text.len() - 1) } else { value.clone() }
+fn is_quoted(section: &str, text: &str) -> bool {
+    Kind::is_quadlet(section) && text.len() >= 2 && text.starts_with('"') && text.ends_with('"')
 }

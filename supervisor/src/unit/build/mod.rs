@@ -19,7 +19,11 @@ mod secrets;
 mod service;
 mod timer;
 
-use std::{collections::BTreeSet, path::Path, rc::Rc};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use super::{
     Declared, ImageSpec, NetworkSpec, PodSpec, Port, SocketSpec, TimerSpec, Unit, UnitName, VolumeSpec, kind::Kind,
@@ -49,6 +53,8 @@ pub(super) enum What {
     Pod(Declared<PodSpec>),
     Timer(Declared<TimerSpec>),
     Socket(Declared<SocketSpec>),
+    /// Read for its mistakes only.
+    Checked(PathBuf),
 }
 
 /// What two units cannot both have, and where it is said; nothing for a name that follows from the file's.
@@ -159,7 +165,7 @@ fn unit(
         propagates_reload_to: BTreeSet::new(),
         conditions: conditions::conditions(sheet),
         aliases: aliases.clone(),
-        origins: sheet.take_origins(),
+        origins: Vec::new(),
         after_network_online: by_default || links::after_network_online(links),
         start_limit_burst: limit.burst,
         start_limit_interval: limit.interval,

@@ -49,9 +49,10 @@ pub struct UnitSet {
     pub problems: Vec<Problem>,
 }
 
+#[cfg(test)]
 impl UnitSet {
     /// Of all units of all kinds that have no mistakes.
-    pub fn names(&self) -> impl Iterator<Item = &UnitName> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &UnitName> {
         let declared =
             self.volumes.keys().chain(self.networks.keys()).chain(self.images.keys()).chain(self.pods.keys());
         self.units.keys().chain(declared).chain(self.timers.keys()).chain(self.sockets.keys())
