@@ -342,7 +342,7 @@ impl Entry {
     fn finished_well(&self) -> bool {
         self.plan.policy.oneshot
             && self.record.state == State::Inactive
-            && self.record.last.as_ref().is_some_and(|outcome| outcome.clean_after_stop(self.plan.policy.stop_signal))
+            && self.record.last.as_ref().is_some_and(|outcome| self.plan.policy.is_clean(outcome, true))
     }
 
     /// Nobody should wait for it any longer.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::{Class, Outcome};
-use crate::unit::{Notify, Restart, ServiceType, Unit};
+use crate::unit::{ExitStatuses, Notify, Restart, ServiceType, Unit};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Policy {
@@ -24,6 +24,13 @@ pub(crate) struct Policy {
     /// In so many steps the delay grows to this one.
     #[serde(default)]
     pub(crate) restart_growth: Option<(u32, Duration)>,
+    /// Ends that are clean beside the usual ones; that forbid a restart; that force one.
+    #[serde(default)]
+    pub(crate) success: ExitStatuses,
+    #[serde(default)]
+    pub(crate) restart_prevent: ExitStatuses,
+    #[serde(default)]
+    pub(crate) restart_force: ExitStatuses,
     pub(crate) start_timeout: Option<Duration>,
     pub(crate) stop_timeout: Option<Duration>,
     pub(crate) stop_signal: i32,
@@ -71,6 +78,9 @@ impl Policy {
             },
             restart_delay: service.restart_delay,
             restart_growth: service.restart_growth,
+            success: service.success.clone(),
+            restart_prevent: service.restart_prevent.clone(),
+            restart_force: service.restart_force.clone(),
             start_timeout: service.start_timeout,
             stop_timeout: service.stop_timeout,
             stop_signal: unit.container.stop_signal.unwrap_or(libc::SIGTERM),
@@ -79,11 +89,21 @@ impl Policy {
         }
     }
 
+    /// Whether this is a good end: after a stop, its signal's traces are too.
+    pub(crate) fn is_clean(&self, outcome: &Outcome, by_request: bool) -> bool {
+        lists(&self.success, outcome)
+            || outcome.class() == Class::Clean
+            || (by_request && outcome.clean_after_stop(self.stop_signal))
+    }
+
     /// Whether a container that ended like this, not by request, is started again.
     pub(crate) fn restarts_after(&self, outcome: &Outcome) -> bool {
-        let class = outcome.class();
-        if class == Class::Final {
+        let class = if lists(&self.success, outcome) { Class::Clean } else { outcome.class() };
+        if class == Class::Final || lists(&self.restart_prevent, outcome) {
             return false;
+        }
+        if lists(&self.restart_force, outcome) {
+            return true;
         }
         match self.restart {
             RestartOn::No => false,
@@ -118,6 +138,15 @@ impl Policy {
     }
 }
 
+fn lists(statuses: &ExitStatuses, outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Exit { code } => u8::try_from(*code).is_ok_and(|code| statuses.codes.contains(&code)),
+        Outcome::Signal { number, .. } => statuses.signals.contains(number),
+        Outcome::OutOfMemory => statuses.signals.contains(&libc::SIGKILL),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 impl Policy {
     pub(crate) fn plain() -> Self {
@@ -129,6 +158,9 @@ impl Policy {
             restart: RestartOn::No,
             restart_delay: Duration::from_millis(100),
             restart_growth: None,
+            success: ExitStatuses::default(),
+            restart_prevent: ExitStatuses::default(),
+            restart_force: ExitStatuses::default(),
             start_timeout: Some(Duration::from_secs(90)),
             stop_timeout: Some(Duration::from_secs(10)),
             stop_signal: libc::SIGTERM,
@@ -171,6 +203,28 @@ mod tests {
             }
             assert!(!policy.restarts_after(&limit), "{restart:?}: the start limit is the end");
         }
+    }
+
+    #[test]
+    fn listed_ends_are_clean_final_or_a_reason_to_go_on() {
+        let list = |codes: &[u8], signals: &[i32]| ExitStatuses {
+            codes: codes.iter().copied().collect(),
+            signals: signals.iter().copied().collect(),
+        };
+        let policy = Policy {
+            restart: RestartOn::OnFailure,
+            success: list(&[75], &[libc::SIGUSR1]),
+            restart_prevent: list(&[2], &[libc::SIGKILL]),
+            restart_force: list(&[0, 2], &[]),
+            ..Policy::plain()
+        };
+        let exit = |code| Outcome::Exit { code };
+        let signal = |number| Outcome::Signal { number, core: false };
+        let restarts = [exit(0), exit(1), exit(2), exit(75), signal(libc::SIGUSR1), signal(libc::SIGKILL), signal(6)]
+            .map(|outcome| policy.restarts_after(&outcome));
+        assert_eq!(restarts, [true, true, false, false, false, false, true]);
+        assert!(policy.is_clean(&exit(75), false) && !policy.is_clean(&exit(1), false));
+        assert!(policy.is_clean(&exit(143), true) && !policy.is_clean(&exit(143), false));
     }
 
     #[test]

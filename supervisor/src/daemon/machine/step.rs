@@ -427,11 +427,7 @@ impl Machine<'_> {
             self.record.starts.pop_back();
             return self.goto(State::Waiting);
         }
-        let clean = if by_request {
-            outcome.clean_after_stop(policy.stop_signal)
-        } else {
-            outcome.class() == super::outcome::Class::Clean
-        };
+        let clean = policy.is_clean(&outcome, by_request);
         let again = !by_request && policy.restarts_after(&outcome);
         self.record.last = Some(outcome);
         if again {

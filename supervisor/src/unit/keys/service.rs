@@ -13,11 +13,7 @@ pub(super) const SERVICE: &[Rows] = &[
     yes(Value::Own("time span or infinity"), "RestartMaxDelaySec"),
     yes(Value::Own("time span"), "WatchdogSec"),
     later("", Value::Own("time span or infinity"), "RuntimeMaxSec TimeoutAbortSec"),
-    later(
-        "",
-        Value::Own("exit codes and signals"),
-        "SuccessExitStatus RestartPreventExitStatus RestartForceExitStatus",
-    ),
+    yes(Value::Own("exit codes and signals"), "SuccessExitStatus RestartPreventExitStatus RestartForceExitStatus"),
     later("", Value::Own("time span"), "RuntimeRandomizedExtraSec"),
     later("", Value::Choice(&["normal", "direct", "debug"]), "RestartMode"),
     later("", Value::Choice(&["main", "cgroup"]), "ExitType"),

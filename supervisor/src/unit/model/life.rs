@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::Place;
 
 /// `Notify=`: when the unit counts as started.
@@ -60,7 +62,7 @@ pub struct Condition {
     pub argument: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ExitStatuses {
     pub codes: BTreeSet<u8>,
     pub signals: BTreeSet<i32>,
