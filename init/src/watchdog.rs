@@ -4,10 +4,12 @@
 //! screen, where a person may still decide; as long as one may, the machine is fed. When nobody does, or when the end
 //! of the machine was asked for, it has a bounded time left: it ends in order, or the hardware ends it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 static DEVICE: Mutex<Option<OwnedFd>> = Mutex::new(None);
 /// CLOCK_MONOTONIC, ns.
@@ -16,6 +18,15 @@ static UNTIL_NS: AtomicU64 = AtomicU64::new(u64::MAX);
 /// Keeps the opened and armed `/dev/watchdog`; from now on it is fed.
 pub(crate) fn adopt(device: OwnedFd) {
     *DEVICE.lock().unwrap_or_else(PoisonError::into_inner) = Some(device);
+}
+
+/// The open device outlives the exec of stage 2 under this number. Closed and opened again it would stay armed as well, but
+/// the kernel complains of that on the console.
+pub(crate) fn keep_over_exec() -> Option<RawFd> {
+    let device = DEVICE.lock().unwrap_or_else(PoisonError::into_inner);
+    let device = device.as_ref()?;
+    fcntl(device, FcntlArg::F_SETFD(FdFlag::empty())).ok()?;
+    Some(device.as_raw_fd())
 }
 
 pub(crate) fn is_adopted() -> bool {

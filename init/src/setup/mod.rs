@@ -70,14 +70,14 @@ pub(crate) fn run() {
         }
         Err(error) => story::warn("modules", error),
     }
-    watchdog::arm(&cmdline);
+    watchdog::arm(&cmdline, watchdog::from_stage_1());
     story::stage("setup");
 }
 
 /// After PID 1 executed itself again everything is set up, but the watchdog's fd is closed and the device still armed.
 pub(crate) fn resume() {
     if is_our_root() {
-        watchdog::arm(&Cmdline::read());
+        watchdog::arm(&Cmdline::read(), None);
     }
 }
 

@@ -40,36 +40,42 @@ impl Wish {
 /// journal on a slow disk, and never for ever when the disk hangs.
 const BOOT_TIMEOUTS: u16 = 10;
 
-/// Arms the device for the boot, where the initramfs has its driver. The countdown goes on over the exec of stage 2, as the
-/// device is closed without the magic `V`.
+/// Arms the device for the boot, where the initramfs has its driver. Stage 2 takes the open device over.
 pub(crate) fn arm_for_boot(cmdline: &Cmdline) {
     if crate::watchdog::is_adopted() {
         return;
     }
     match Wish::from(cmdline) {
         Ok(Wish::Off) => {}
-        Ok(Wish::Seconds(seconds)) => open_for(seconds.saturating_mul(BOOT_TIMEOUTS), false),
+        Ok(Wish::Seconds(seconds)) => open_for(seconds.saturating_mul(BOOT_TIMEOUTS), None, false),
         // Said by stage 2.
-        Err(_) => open_for(DEFAULT_SECONDS * BOOT_TIMEOUTS, false),
+        Err(_) => open_for(DEFAULT_SECONDS * BOOT_TIMEOUTS, None, false),
     }
 }
 
 /// Opens and arms the device. From here on the machine resets unless it is fed: the last step before the loop.
-pub(super) fn arm(cmdline: &Cmdline) {
+pub(super) fn arm(cmdline: &Cmdline, open: Option<OwnedFd>) {
     match Wish::from(cmdline) {
         Ok(Wish::Off) => story::say("watchdog", "off"),
-        Ok(Wish::Seconds(seconds)) => open_for(seconds, true),
+        Ok(Wish::Seconds(seconds)) => open_for(seconds, open, true),
         Err(word) => {
             story::warn("watchdog", format_args!("orlop.watchdog={word} is neither seconds nor off"));
-            open_for(DEFAULT_SECONDS, true);
+            open_for(DEFAULT_SECONDS, open, true);
         }
     }
 }
 
-fn open_for(seconds: u16, say: bool) {
+/// What stage 1 armed.
+pub(super) fn from_stage_1() -> Option<OwnedFd> {
+    let number = std::env::var("ORLOP_WATCHDOG").ok()?.parse().ok()?;
+    crate::sys::fds::adopt(number).ok()
+}
+
+fn open_for(seconds: u16, open: Option<OwnedFd>, say: bool) {
     // O_NONBLOCK guards against nothing here, O_CLOEXEC against a supervisor that would keep the machine alive.
-    let device: OwnedFd = match OpenOptions::new().write(true).custom_flags(libc::O_CLOEXEC).open(DEVICE) {
-        Ok(file) => file.into(),
+    let opened = || OpenOptions::new().write(true).custom_flags(libc::O_CLOEXEC).open(DEVICE).map(OwnedFd::from);
+    let device = match open.map_or_else(opened, Ok) {
+        Ok(device) => device,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return story::debug("watchdog", "this machine has none");
         }

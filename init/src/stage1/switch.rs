@@ -115,6 +115,7 @@ pub(super) fn execute(state: &str) -> SwitchError {
         "PATH=/usr/bin:/sbin".to_owned(),
     ]
     .into_iter()
+    .chain(crate::watchdog::keep_over_exec().map(|fd| format!("ORLOP_WATCHDOG={fd}")))
     .filter_map(|variable| CString::new(variable).ok())
     .collect();
     let Err(source) = execve(c"/sbin/init", &[c"/sbin/init"], &env);
