@@ -462,7 +462,7 @@ rootless 'podman load -q -i /run/media/image.tar'
 is "$(rootless 'podman run --rm --network none localhost/busybox:latest sh -c "id -u; cat /proc/self/uid_map; test -w /dev/null && echo null"' | xargs)" \
     "0 0 1000 1 1 100000 65536 null"
 is "$(rootless 'podman run --rm --network none --userns keep-id localhost/busybox:latest id -u')" 1000
-is "$(rootless 'podman run --rm --network none --read-only -v ~:/data --tmpfs /x --init --cap-drop all localhost/busybox:latest sh -c "touch /data/made; cat /proc/1/comm"')" podman-init
+is "$(rootless 'podman run --rm --network none --read-only -v /home/tester:/data --tmpfs /x --init --cap-drop all localhost/busybox:latest sh -c "touch /data/made; cat /proc/1/comm"')" podman-init
 is "$(stat -c %u /home/tester/made)" 1000
 # By pasta's own network.
 has "$(rootless 'podman run --rm localhost/busybox:latest ip address')" 10.0.2.15
@@ -476,4 +476,4 @@ fails "runs without a cgroup of its own" rootless 'podman pause own'
 rootless 'podman stop -t 0 own; podman rm own'
 is "$(ls /run/user/1000/orlop/oci)" ""
 # Nobody has given this user a part of the hierarchy: a limit that cannot be set is no limit to be silent about.
-fails "create cgroup" rootless 'podman run --rm --network none --memory 30m localhost/busybox:latest true'
+fails "no cgroup is delegated" rootless 'podman run --rm --network none --memory 30m localhost/busybox:latest true'
