@@ -54,13 +54,31 @@ pub(crate) fn idmapped(_: Container) {
     }
 }
 
+fn cpus_allowed() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
+}
+
+/// sched(7): the kernel gives deadlines only to who may use every CPU, and refuses others with EPERM.
+pub(crate) fn deadline(c: Container) {
+    let all = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    if cpus_allowed() == all.trim() {
+        crate::says(&c.run().ok(), "sched 6…");
+    } else {
+        c.create().refused("process.scheduler: operation not permitted");
+    }
+}
+
 pub(crate) fn exec_affinity(c: Container) {
-    let cpus = std::thread::available_parallelism().unwrap().get();
-    assert!(cpus > 1, "this case needs two CPUs");
+    // Whatever CPUs this process was given: the first and the last of `2-3,6`.
+    let mine = cpus_allowed();
+    let (first, last) = (mine.split(['-', ',']).next().unwrap(), mine.rsplit(['-', ',']).next().unwrap());
+    assert_ne!(first, last, "this case needs two CPUs");
+    let c = c.set("/process/execCPUAffinity", json!({"initial": first, "final": last}));
     c.create().ok();
     c.start().ok();
     c.wait_for_output("up");
     let verbs = ["/bin/inspect", "status", "Cpus_allowed_list"];
     let exec = |c: &Container| c.oci(&[&["exec", &c.id], &verbs[..]].concat()).ok();
-    exec(&c).has("Cpus_allowed_list: 1");
+    exec(&c).has(&format!("Cpus_allowed_list: {last}"));
 }

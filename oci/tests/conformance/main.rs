@@ -38,6 +38,7 @@ type Holds = fn(Container);
 
 const HOLDS: &[(&str, Holds)] = &[
     ("bind_and_rbind", config::bind_and_rbind),
+    ("deadline", config::deadline),
     ("exec_affinity", config::exec_affinity),
     ("idmapped", config::idmapped),
     ("recursive_attributes", config::recursive_attributes),
