@@ -455,10 +455,9 @@ fn mount(s: &mut Supervisor) {
 
 /// With a process that ignores TERM, for the shutdown to deal with.
 fn stubborn(s: &mut Supervisor) {
-    s.orphan(|| {
-        sys::ignore_signal(libc::SIGTERM);
-        sys::pause()
-    });
+    // Before the fork: a process that comes to it later may be asked to end first.
+    sys::ignore_signal(libc::SIGTERM);
+    s.orphan(|| sys::pause());
     s.report("ready");
     s.serve();
 }
