@@ -103,7 +103,12 @@ impl Store {
                 break lock;
             }
         };
-        // From here on, every error must remove the folder again.
+        // From here on, every error must remove the folder again. Whoever finished between the look and the lock did so under
+        // a lock of his own, so a second look is the last.
+        if self.has(diff_id).inspect_err(|_| self.discard(&name, &lock))? {
+            self.discard(&name, &lock);
+            return Ok(None);
+        }
         let tree = (|| {
             self.empty(&name, &lock)?;
             let make = || {
