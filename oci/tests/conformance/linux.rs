@@ -143,8 +143,6 @@ fn taken(listener: &UnixListener, c: &Container, pid: i64) {
 }
 
 pub(crate) fn net_device(_: Container) {
-    let tool = initramfs::requirements::Tool { program: "ip", package: "iproute2" };
-    initramfs::requirements::ensure(&[tool], &mut |line| println!("{line}")).unwrap();
     let name = format!("or{}", std::process::id() % 100_000);
     let ip = |args: &str| {
         let mut ip = std::process::Command::new("ip");

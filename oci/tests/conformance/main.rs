@@ -31,6 +31,7 @@ mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use initramfs::requirements::Tool;
 use serde_json::{Value, json};
 use support::{Container, Said};
 
@@ -65,6 +66,9 @@ fn config_md() {
 
 #[test]
 fn config_linux_md() {
+    // Before the first case takes this thread to a place where nothing can be installed.
+    let tool = Tool { program: "ip", package: "iproute2" };
+    initramfs::requirements::ensure(&[tool], &mut |line| println!("{line}")).unwrap();
     check(include_str!("config-linux.cases"));
 }
 
