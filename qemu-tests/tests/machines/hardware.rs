@@ -25,6 +25,8 @@ fn a_network_that_gives_no_address_holds_units_up_for_half_a_minute_and_no_longe
         .unwrap();
     let units = machine.settled().unwrap();
     assert_eq!(state(named(&units, "late")), "active", "{units:#?}");
+    // The console is told after whoever asked.
+    machine.wait_for_console("late      up").unwrap();
     let console = machine.console().text();
     let told = console.matches("no address within 30 s").count();
     assert_eq!(told, 1, "{console}");
