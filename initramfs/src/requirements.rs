@@ -42,11 +42,12 @@ pub fn ensure(tools: &[Tool], progress: &mut dyn FnMut(&str)) -> Result<()> {
         update(progress)?;
     }
     progress(&format!("install {} (apt-get install)", packages.join(", ")));
-    match install(&packages) {
+    let said = match install(&packages) {
         // Old lists name packages the archive has replaced since.
         Err(_) if has_lists => update(progress).and_then(|()| install(&packages)),
         result => result,
     }?;
+    progress(&format!("installed {}", set_up(&String::from_utf8_lossy(&said)).join(", ")));
     match missing.iter().find(|tool| command::find(tool.program).is_none()) {
         None => Ok(()),
         Some(tool) => Err(Error::NotBuilt { program: "apt-get install", wanted: format!("program {}", tool.program) }),
@@ -58,12 +59,18 @@ fn update(progress: &mut dyn FnMut(&str)) -> Result<()> {
     command::output(tool("apt-get").args(["-q", "update"])).map(drop)
 }
 
-fn install(packages: &[&str]) -> Result<()> {
+fn install(packages: &[&str]) -> Result<Vec<u8>> {
     let mut apt = tool("apt-get");
     apt.args(["-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", "install"])
         .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive");
-    command::output(&mut apt).map(drop)
+    command::output(&mut apt)
+}
+
+/// All that came, with what the asked-for packages depend on: dpkg's `Setting up NAME (VERSION) ...`.
+fn set_up(said: &str) -> Vec<&str> {
+    let lines = said.lines().filter_map(|line| line.trim().strip_prefix("Setting up "));
+    lines.filter_map(|line| line.split(' ').next()).collect()
 }
 
 fn is_root() -> bool {
@@ -102,6 +109,13 @@ mod tests {
             "mkfs.erofs, mkfs.xfs are missing on this machine; as root, run:\n  \
              apt-get update && apt-get install -y --no-install-recommends erofs-utils xfsprogs"
         );
+    }
+
+    #[test]
+    fn every_package_that_came_is_named() {
+        let said =
+            "Reading package lists...\nUnpacking b (1) ...\nSetting up b:amd64 (1) ...\nSetting up a (2:1-3) ...\n";
+        assert_eq!(set_up(said), ["b:amd64", "a"]);
     }
 
     #[test]
