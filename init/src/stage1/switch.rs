@@ -121,3 +121,35 @@ pub(super) fn execute(state: &str) -> SwitchError {
     let Err(source) = execve(c"/sbin/init", &[c"/sbin/init"], &env);
     at("execute", INIT)(source)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn the_old_root_is_emptied_and_what_its_links_name_stays() {
+        let home = std::env::temp_dir().join(format!("orlop-switch-{}", std::process::id()));
+        let (old, kept) = (home.join("old"), home.join("kept"));
+        fs::create_dir_all(old.join("usr/lib/modules/6")).unwrap();
+        fs::create_dir_all(&kept).unwrap();
+        fs::write(kept.join("file"), "stays").unwrap();
+        for file in ["init", "usr/lib/modules/6/a.ko", ".hidden"] {
+            fs::write(old.join(file), "goes").unwrap();
+        }
+        std::os::unix::fs::symlink(&kept, old.join("usr/link")).unwrap();
+        let folder = open(&old, OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+        let device = fs::metadata(&old).unwrap().dev();
+        delete_below(folder, device, 0);
+        assert_eq!(fs::read_dir(&old).unwrap().count(), 0);
+        assert_eq!(fs::read_to_string(kept.join("file")).unwrap(), "stays");
+
+        // A file system on another device is not touched.
+        fs::write(old.join("file"), "stays").unwrap();
+        let folder = open(&old, OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+        delete_below(folder, device + 1, 0);
+        assert!(old.join("file").exists());
+        fs::remove_dir_all(&home).unwrap();
+    }
+}

@@ -106,6 +106,11 @@ fn signals(s: &mut Supervisor) {
             assert_eq!(status & 0x7f, signal, "signal {signal}: {status:#x}");
         }
     }
+    // What it used comes with its end: at its peak at least the memory that it touched.
+    const MIB: usize = 32;
+    let eater = s.orphan(|| i32::from(std::hint::black_box(vec![1_u8; MIB << 20])[MIB]) - 1);
+    let exit = s.exit_of(eater);
+    assert!(exit.wait_status == 0 && exit.max_rss_kib >= (MIB as u64) << 10, "{exit:?}");
     healthy(s);
 }
 
