@@ -38,7 +38,7 @@ pub(super) fn child() -> Option<Result<()>> {
 fn run(program: &Path, folder: &Path) -> Result<()> {
     let output = Command::new(program).arg("lint").arg(folder).output()?;
     let summary = String::from_utf8_lossy(&output.stdout);
-    if !summary.ends_with(&format!("{UNITS} units, 0 errors, 0 warnings\n")) {
+    if !summary.ends_with(&format!("{UNITS} units: 0 errors, 0 warnings\n")) {
         return Err(summary.into_owned().into());
     }
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
