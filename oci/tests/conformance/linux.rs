@@ -1,7 +1,7 @@
 //! Cases of config-linux.md that take more than a line.
 
 use std::io::{IoSliceMut, Read as _};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixListener;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
@@ -130,16 +130,15 @@ fn taken(listener: &UnixListener, c: &Container, pid: i64) {
         _ => None,
     });
     let count = message.bytes;
-    #[allow(unsafe_code)]
-    // SAFETY: the kernel has just made this descriptor for us.
-    let fd = unsafe { OwnedFd::from_raw_fd(fds.expect("a descriptor")) };
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+    let fd = fds.expect("a descriptor");
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
     assert!(link.to_str().unwrap().contains("seccomp notify"), "{link:?}");
     let mut text = bytes[..count].to_vec();
     stream.read_to_end(&mut text).unwrap();
     let state: Value = serde_json::from_slice(&text).unwrap();
     assert_eq!((&state["fds"], &state["pid"], &state["metadata"]), (&json!(["seccompFd"]), &json!(pid), &json!("M")));
     assert_eq!((&state["state"]["id"], &state["state"]["annotations"]["a"]), (&json!(c.id), &json!("b")));
+    nix::unistd::close(fd).unwrap();
 }
 
 pub(crate) fn net_device(_: Container) {

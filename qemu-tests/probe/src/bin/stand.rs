@@ -174,6 +174,8 @@ impl Subject {
         (0..self.rounds)
             .map(|_| {
                 reap(false);
+                // The kernel does the rest of the last round's work (cgroups, namespaces) later, and nothing tells when it is
+                // done: not in the next round's measure.
                 std::thread::sleep(Duration::from_millis(50));
                 once()
             })
