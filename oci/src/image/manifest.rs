@@ -43,7 +43,31 @@ pub(super) struct Layer {
 pub(super) struct Image {
     pub(super) digest: Digest,
     pub(super) config: ImageConfiguration,
+    pub(super) health_check: Option<HealthCheck>,
     pub(super) layers: Vec<Layer>,
+}
+
+/// `Healthcheck` of a configuration in Docker's format; the OCI's has none. Times in ns, 0: not said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HealthCheck {
+    /// `CMD` and words, `CMD-SHELL` and a line, `NONE`, or nothing.
+    pub test: Vec<String>,
+    pub interval: u64,
+    pub timeout: u64,
+    pub start_period: u64,
+    pub retries: u32,
+}
+
+#[derive(Deserialize)]
+struct Extended {
+    config: Option<Extension>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Extension {
+    healthcheck: Option<HealthCheck>,
 }
 
 /// What both kinds of document may say about themselves.
@@ -153,7 +177,8 @@ fn manifest(layout: &Path, digest: Digest, descriptor: &Descriptor) -> Result<Im
         return Err(refuse(&config_digest, format!("an image for {found}, this machine is {}", show(&host()))));
     }
     let layers = layers(&digest, &manifest, &config)?;
-    Ok(Image { digest, config, layers })
+    let health_check = parse::<Extended>(&config_digest, &bytes)?.config.and_then(|config| config.healthcheck);
+    Ok(Image { digest, config, health_check, layers })
 }
 
 fn layers(digest: &Digest, manifest: &ImageManifest, config: &ImageConfiguration) -> Result<Vec<Layer>, ImageError> {

@@ -25,6 +25,7 @@ use oci_spec::image::{Descriptor, ImageConfiguration};
 pub use digest::{Algorithm, Digest, DigestError};
 pub use error::{ImageError, LayerError};
 pub use layout::Layout;
+pub use manifest::HealthCheck;
 pub use reference::{Reference, ReferenceError};
 
 use blob::BlobReader;
@@ -38,6 +39,7 @@ pub struct PreparedImage {
     /// The manifest's digest: `sha256:…`.
     pub digest: String,
     pub config: ImageConfiguration,
+    pub health_check: Option<HealthCheck>,
     /// Unpacked layers, lowest first. A layer that occurs twice is listed where it is highest: overlayfs refuses to
     /// stack one folder twice, and what a lower one shows is hidden by the same entries above.
     pub layers: Vec<PathBuf>,
@@ -73,7 +75,12 @@ pub fn prepare(layouts: &[Layout], layers_dir: &Path, reference: &Reference) -> 
         }
     }
     layers.reverse();
-    Ok(PreparedImage { digest: image.digest.to_string(), config: image.config, layers })
+    Ok(PreparedImage {
+        digest: image.digest.to_string(),
+        config: image.config,
+        health_check: image.health_check,
+        layers,
+    })
 }
 
 /// An exact name in any layout comes before a bare tag in an earlier one. A layout that cannot be read matters only

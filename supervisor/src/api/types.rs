@@ -13,10 +13,11 @@ pub enum ActiveState {
     Failed,
 }
 
-/// What the health check says; `none` without one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What the health check says; `none` without one, and while nothing runs.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
+    #[default]
     None,
     Starting,
     Healthy,
@@ -34,6 +35,9 @@ pub struct UnitStatus {
     /// `bad-setting` (its file has mistakes).
     pub sub_state: String,
     pub health: Health,
+    /// The last health checks of the present container, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health_log: Vec<HealthResult>,
     /// The container's first process as the machine counts it; absent while none runs.
     pub pid: Option<u32>,
     pub image: String,
@@ -61,6 +65,18 @@ pub struct UnitStatus {
     pub memory_bytes: Option<u64>,
 }
 
+/// One run of a health check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthResult {
+    /// RFC 3339 in UTC.
+    pub start: String,
+    pub end: String,
+    /// -1 when it did not end in time.
+    pub exit_code: i32,
+    /// The begin of what it wrote, `HealthMaxLogSize=` of it.
+    pub output: String,
+}
+
 /// A container that was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastStart {
@@ -68,7 +84,7 @@ pub struct PastStart {
     pub began: String,
     pub ended: String,
     /// systemd's `$SERVICE_RESULT` words (`success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `watchdog`, `protocol`),
-    /// and `image` and `runtime` where no container came to be.
+    /// `unhealthy`, and `image` and `runtime` where no container came to be.
     pub result: String,
     /// The same as one sentence.
     pub reason: String,
@@ -85,7 +101,7 @@ pub struct SystemStatus {
     pub hostname: String,
     pub machine_id: String,
     pub kernel: String,
-    /// `running` (all enabled units active or finished), `starting`, `degraded` (one failed or keeps restarting, or state not persistent), `stopping`.
+    /// `running` (all enabled units active or finished), `starting`, `degraded` (one failed, is unhealthy or keeps restarting, or state not persistent), `stopping`.
     pub state: String,
     /// `persistent`, `volatile`, `degraded`.
     pub state_store: String,

@@ -24,6 +24,7 @@ use super::{
     clock,
     engine::{Engine, JobId},
     handoff::Handoff,
+    health::Checkers,
     images::{Images, Prepared},
     logs::{Logs, Reading},
     machine::{Event, Process},
@@ -54,6 +55,7 @@ pub(crate) mod class {
     pub(super) const API: u32 = 6;
     pub(super) const ADOPTED: u32 = 7;
     pub(crate) const NOTIFY: u32 = 8;
+    pub(crate) const CHECKS: u32 = 9;
 }
 
 /// Exits of processes nobody knows (yet): a container may end before the runtime has told its pid.
@@ -125,6 +127,7 @@ pub(crate) struct Daemon {
     pub(crate) follow_ups: VecDeque<(UnitName, Event)>,
     pub(crate) network: Network,
     pub(crate) notify: Notify,
+    pub(crate) checkers: Checkers,
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) ports: BTreeSet<PathBuf>,
     pub(crate) look_for_ports: Option<Duration>,
@@ -187,6 +190,7 @@ impl Daemon {
             follow_ups: VecDeque::new(),
             network: Network::default(),
             notify: Notify::default(),
+            checkers: Checkers::default(),
             shutdown: None,
             ports: BTreeSet::new(),
             look_for_ports: None,
@@ -239,6 +243,7 @@ impl Daemon {
             class::UNIT_FILES => self.files.changed(),
             class::API => self.server.ready(&self.epoll, low, event.events(), clock::monotonic()),
             class::ADOPTED => self.on_adopted_end(low),
+            class::CHECKS => self.on_check_output(low),
             class::NOTIFY => self.on_notify(low, Gone::Ignored),
             other => log::error!("an event of class {other}"),
         }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::types::BootStage,
-    unit::{UnitName, spec},
+    unit::{Notify, UnitName, spec},
 };
 
 impl Daemon {
@@ -55,6 +55,7 @@ impl Daemon {
             // Before the reaping, while the pid still is this process.
             let start_ticks = process::start_ticks(pid).unwrap_or(0);
             match sys::reap(pid) {
+                Ok(wait_status) if self.on_check_ended(pid, wait_status) => {}
                 Ok(wait_status) => match self.runtime.ended(pid, wait_status) {
                     Some(ended) => self.on_runtime(ended),
                     None => self.on_exit(Process { pid, start_ticks }, wait_status),
@@ -201,9 +202,18 @@ impl Daemon {
         for (unit, attempt) in self.images.done(image) {
             match prepared {
                 Ok(prepared) => {
-                    let file = self.files.get(&unit);
-                    let signal = file.map_or(libc::SIGTERM, |file| spec::stop_signal(file, &prepared.config));
-                    self.engine.set_stop_signal(&unit, signal);
+                    if let Some(file) = self.files.get(&unit) {
+                        let health = spec::health(file, prepared.health_check.as_ref());
+                        if file.container.notify == Notify::Healthy
+                            && health.as_ref().is_none_or(|health| health.interval.is_none())
+                        {
+                            let text = "Notify=healthy needs a health check that runs by itself; write HealthCmd=";
+                            let event = Event::PrepareFailed { attempt, text: text.to_owned() };
+                            self.engine.event(&unit, event, clock::now());
+                            continue;
+                        }
+                        self.engine.learn(&unit, spec::stop_signal(file, &prepared.config), health);
+                    }
                     self.prepared.insert(unit.clone(), prepared.clone());
                     self.engine.event(&unit, Event::Prepared { attempt }, clock::now());
                 }

@@ -16,6 +16,7 @@ mod core;
 mod engine;
 mod events;
 mod handoff;
+mod health;
 mod images;
 mod logger;
 mod logs;

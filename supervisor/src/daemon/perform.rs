@@ -18,13 +18,17 @@ use super::{
     runtime::Operation,
     store::{self, Stored},
 };
-use crate::{api::types::ActiveState, unit::UnitName};
+use crate::{
+    api::types::{ActiveState, Health},
+    unit::UnitName,
+};
 
 impl Daemon {
     pub(crate) fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Act { unit, action } => self.act(&unit, action),
             Effect::JobDone { id, unit, result } => self.on_job_done(id, &unit, &result),
+            Effect::Health { unit, health } => self.on_health(&unit, health),
             Effect::Changed { unit, from, to, reason } => self.on_changed(&unit, from, to, &reason),
         }
     }
@@ -37,6 +41,8 @@ impl Daemon {
             Action::Query { attempt } => self.runtime.run(unit, attempt, Operation::Query),
             Action::Signal { process, signal } => signal_process(unit, process, signal),
             Action::KillOperation => self.runtime.kill(unit),
+            Action::Check { attempt } => self.check(unit, attempt),
+            Action::KillCheck => self.kill_check(unit),
             Action::KillCgroup => {
                 self.kill_cgroup(unit);
                 self.watch_cgroup(unit);
@@ -181,6 +187,13 @@ impl Daemon {
             }
             _ => {}
         }
+    }
+
+    fn on_health(&mut self, unit: &UnitName, health: Health) {
+        self.say(match health {
+            Health::Unhealthy => format!("{unit:<9} unhealthy"),
+            _ => format!("{unit:<9} healthy"),
+        });
     }
 
     /// Writes the records that changed.

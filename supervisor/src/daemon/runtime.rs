@@ -115,14 +115,18 @@ impl Runtime {
         }
     }
 
-    fn command(&self, unit: &UnitName, operation: Operation) -> io::Result<u32> {
-        let folder = self.paths.unit(unit);
-        let log = folder.join("runtime.log");
-        fs::write(&log, "")?;
+    fn base(&self, log: &Path) -> io::Result<Command> {
+        fs::write(log, "")?;
         let mut command = Command::new(&self.program);
         command.env_clear().arg("--root").arg(self.paths.runtime_root());
-        command.arg("--log").arg(&log).args(["--log-format", "json"]);
+        command.arg("--log").arg(log).args(["--log-format", "json"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command)
+    }
+
+    fn command(&self, unit: &UnitName, operation: Operation) -> io::Result<u32> {
+        let folder = self.paths.unit(unit);
+        let mut command = self.base(&folder.join("runtime.log"))?;
         match operation {
             Operation::Create { out, err } => {
                 command.arg("create").arg("--bundle").arg(&folder).arg("--pid-file").arg(folder.join("pid"));
@@ -134,6 +138,29 @@ impl Runtime {
         }
         // Dropped without a wait: the loop reaps all children alike.
         Ok(command.arg(container_id(unit)).spawn()?.id())
+    }
+
+    /// A health check in the container; the pid of the runtime's process, whose end is not ours to report.
+    pub(crate) fn check(
+        &self,
+        unit: &UnitName,
+        cgroup: &str,
+        check: &[String],
+        out: io::PipeWriter,
+    ) -> io::Result<u32> {
+        let mut command = self.base(&self.check_log(unit))?;
+        command.args(["exec", "--cgroup", cgroup]).arg(container_id(unit)).arg("--").args(check);
+        command.stderr(out.try_clone()?).stdout(out);
+        Ok(command.spawn()?.id())
+    }
+
+    /// Why a check could not be run.
+    pub(crate) fn check_error(&self, unit: &UnitName) -> Option<String> {
+        last_message(&self.check_log(unit))
+    }
+
+    fn check_log(&self, unit: &UnitName) -> PathBuf {
+        self.paths.unit(unit).join("check.log")
     }
 
     /// A child ended. `None`: it was not the runtime's.

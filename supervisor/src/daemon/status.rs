@@ -5,9 +5,15 @@ use std::{collections::BTreeSet, fs, time::UNIX_EPOCH};
 use ::handoff::StateStore;
 use nix::ifaddrs::getifaddrs;
 
-use super::{cgroup, clock, core::Daemon, engine::Entry, machine::Past, perform::hostname};
+use super::{
+    cgroup, clock,
+    core::Daemon,
+    engine::Entry,
+    machine::{Checked, Past},
+    perform::hostname,
+};
 use crate::{
-    api::types::{ActiveState, Health, PastStart, SystemStatus, UnitStatus},
+    api::types::{ActiveState, Health, HealthResult, PastStart, SystemStatus, UnitStatus},
     unit::{Problem, UnitName},
 };
 
@@ -24,7 +30,8 @@ impl Daemon {
             description: unit.map_or_else(|| name.to_string(), |unit| unit.description.clone()),
             state: record.state.active(&entry.plan.policy),
             sub_state: record.state.sub_state().to_owned(),
-            health: Health::None,
+            health: record.health(),
+            health_log: record.checks.iter().flat_map(|checks| checks.log.iter().rev()).map(health_result).collect(),
             pid: process.map(|process| process.pid),
             image: unit.map(|unit| unit.container.image.clone()).unwrap_or_default(),
             restarts: record.restarts,
@@ -53,7 +60,8 @@ impl Daemon {
     pub(crate) fn system_status(&self) -> SystemStatus {
         let failed = self.engine.units().any(|(_, entry)| {
             let failed = entry.record.state.active(&entry.plan.policy) == ActiveState::Failed;
-            entry.plan.enabled && (failed || entry.keeps_restarting())
+            let unhealthy = entry.record.health() == Health::Unhealthy;
+            entry.plan.enabled && (failed || unhealthy || entry.keeps_restarting())
         });
         let state = if self.engine.is_shutting_down() {
             "stopping"
@@ -90,6 +98,15 @@ impl Daemon {
     }
 }
 
+fn health_result(check: &Checked) -> HealthResult {
+    HealthResult {
+        start: clock::rfc3339(check.began_us),
+        end: clock::rfc3339(check.ended_us),
+        exit_code: check.exit_code,
+        output: check.output.clone(),
+    }
+}
+
 fn past_start(past: &Past) -> PastStart {
     PastStart {
         began: clock::rfc3339(past.began_us),
@@ -111,6 +128,7 @@ fn refused_status(name: &UnitName, problem: &Problem) -> UnitStatus {
         state: ActiveState::Failed,
         sub_state: "bad-setting".to_owned(),
         health: Health::None,
+        health_log: Vec::new(),
         pid: None,
         image: String::new(),
         restarts: 0,

@@ -263,6 +263,54 @@ fn a_container_is_ready_when_it_says_so_and_nobody_says_it_for_another() {
 }
 
 #[test]
+fn health_checks_run_in_the_container_and_outlive_the_supervisor() {
+    place::inside("health_checks_run_in_the_container_and_outlive_the_supervisor", |place| {
+        let ask = place.shared_folder();
+        let volume = format!("Volume={}:/ask", ask.display());
+        let often = "HealthInterval=50ms\nHealthRetries=2";
+        let check = "HealthCmd=echo looked; test -e /ask/well";
+        let first = format!("{}\nHealthStartupInterval=50ms", check.replace("HealthCmd", "HealthStartupCmd"));
+        let keys = format!("{volume}\n{check}\n{first}\n{often}\nNotify=healthy\nHealthOnFailure=kill");
+        place.unit("web", "sleep 1000", &keys, "[Service]\nRestart=on-failure\nRestartSec=10ms");
+        let after = "[Unit]\nRequires=web.service\nAfter=web.service\n[Install]\nWantedBy=default.target";
+        place.unit("app", COUNT, "", after);
+        // One that hangs, with a child, and writes without an end.
+        let hang = "HealthCmd=sleep 999 & yes\nHealthInterval=50ms\nHealthTimeout=300ms";
+        place.unit("hang", COUNT, hang, "[Install]\nWantedBy=default.target");
+        let mut machine = Pid1::boot(place);
+        machine.wait("checks that fail", |machine| {
+            machine.unit("web")["health_log"].as_array().is_some_and(|log| log.len() > 1)
+        });
+        let web = machine.unit("web");
+        assert_eq!((&web["state"], &web["health_log"][0]["output"]), (&"activating".into(), &"looked".into()), "{web}");
+        assert_eq!(machine.unit("app")["sub_state"], "waiting");
+        fs::write(ask.join("well"), "").unwrap();
+        machine.until_active("app");
+        assert_eq!(machine.unit("web")["health"], "healthy");
+        let before = machine.unit("web")["health_log"][0]["start"].clone();
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        assert_eq!(machine.unit("web")["health"], "healthy", "kept");
+        machine.wait("the next check", |machine| machine.unit("web")["health_log"][0]["start"] != before);
+        assert_eq!(machine.unit("web")["restarts"], 0);
+        fs::remove_file(ask.join("well")).unwrap();
+        machine.wait("the kill", |machine| machine.unit("web")["past"][0]["result"] == "unhealthy");
+        let reason = machine.unit("web")["past"][0]["reason"].clone();
+        assert_eq!(reason, "unhealthy: 2 checks in a row failed, the last with status 1: looked");
+        fs::write(ask.join("well"), "").unwrap();
+        machine.until_active("web");
+        assert!(machine.said().iter().any(|line| line == "web       unhealthy"), "{:?}", machine.said());
+
+        machine.wait("unhealthy", |machine| machine.unit("hang")["health"] == "unhealthy");
+        let hang = machine.unit("hang");
+        assert_eq!((&hang["state"], &hang["health_log"][0]["exit_code"]), (&"active".into(), &(-1).into()), "{hang}");
+        assert_eq!(machine.get("/v1/system")["state"], "degraded");
+        machine.post("/v1/units/hang/stop");
+        assert_eq!(place.live_containers("hang"), 0);
+    });
+}
+
+#[test]
 fn failures_are_told_apart_and_units_are_read_again() {
     place::inside("failures_are_told_apart_and_units_are_read_again", |place| {
         place.unit("code", "exit 3", "", "");

@@ -224,3 +224,18 @@ fn folders_that_are_no_layout() {
         assert!(Layout::open(&home.path("layout")).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn the_health_check_of_dockers_format_is_read() {
+    let home = Home::new();
+    let mut document = config(&[]);
+    document["config"] =
+        json!({"Healthcheck": {"Test": ["CMD", "/check"], "Interval": 5_000_000_000_u64, "Retries": 2}});
+    let image = home.put_json(MANIFEST, &manifest(&home.put_json(CONFIG, &document), &[]));
+    home.write_index(&[named(image, DEMO)]);
+    let found = home.prepare(DEMO).unwrap().health_check.unwrap();
+    assert_eq!(
+        (found.test, found.interval, found.timeout, found.retries),
+        (vec!["CMD".into(), "/check".into()], 5_000_000_000, 0, 2)
+    );
+}

@@ -8,7 +8,7 @@ pub(super) mod status;
 pub(super) mod system;
 
 use crate::{
-    api::types::{ActiveState, UnitStatus},
+    api::types::{ActiveState, Health, UnitStatus},
     cli::screen::Color,
 };
 
@@ -29,6 +29,16 @@ fn state_color(state: ActiveState) -> Color {
         ActiveState::Failed => Color::Red,
         ActiveState::Activating | ActiveState::Deactivating => Color::Yellow,
         ActiveState::Inactive => Color::Plain,
+    }
+}
+
+/// `None` without a check.
+fn health_word(health: Health) -> Option<&'static str> {
+    match health {
+        Health::None => None,
+        Health::Starting => Some("starting"),
+        Health::Healthy => Some("healthy"),
+        Health::Unhealthy => Some("unhealthy"),
     }
 }
 

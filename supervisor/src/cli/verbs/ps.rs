@@ -1,6 +1,6 @@
 //! `ps`: the units in a table.
 
-use super::{ago, date, short_state, state_color};
+use super::{ago, date, health_word, short_state, state_color};
 use crate::{
     api::types::{ActiveState, Health, UnitStatus},
     cli::{
@@ -31,11 +31,9 @@ pub(in crate::cli) fn ps(client: &Client, args: &PsArgs, json: bool, screen: &mu
 
 fn row(unit: &UnitStatus, now: jiff::Timestamp) -> Vec<(String, Color)> {
     let mut state = short_state(unit);
-    match unit.health {
-        Health::None => {}
-        Health::Starting => state.push_str(", health: starting"),
-        Health::Healthy => state.push_str(", healthy"),
-        Health::Unhealthy => state.push_str(", unhealthy"),
+    if let Some(health) = health_word(unit.health) {
+        let what = if unit.health == Health::Starting { "health: " } else { "" };
+        state.push_str(&format!(", {what}{health}"));
     }
     vec![
         (unit.name.clone(), Color::Plain),

@@ -1,6 +1,6 @@
 //! `status` and `is-active`.
 
-use super::{ago, date, size, state_color, state_text, state_word, system};
+use super::{ago, date, health_word, size, state_color, state_text, state_word, system};
 use crate::{
     api::types::{ActiveState, LogLine, UnitStatus},
     cli::{
@@ -89,6 +89,11 @@ fn text(unit: &UnitStatus, screen: &mut Screen) -> Result<(), CliError> {
     }
     if let Some(status) = &unit.status_text {
         field("Status", &screen.foreign(status));
+    }
+    if let Some(health) = health_word(unit.health) {
+        let last = unit.health_log.first().and_then(|check| check.output.lines().next()).unwrap_or_default();
+        let last = if last.is_empty() { String::new() } else { format!(": {last}") };
+        field("Health", &screen.foreign(&format!("{health}{last}")));
     }
     field("Image", &screen.foreign(&unit.image));
     if let Some(pid) = unit.pid {

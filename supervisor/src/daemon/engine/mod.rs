@@ -16,7 +16,10 @@ pub(crate) use graph::{Graph, Links};
 pub(crate) use job::{Job, JobId, JobKind};
 
 use super::machine::{Action, Event, Now, Outcome, Policy, Process, Record, State, step};
-use crate::{api::types::ActiveState, unit::UnitName};
+use crate::{
+    api::types::{ActiveState, Health},
+    unit::{self, UnitName},
+};
 
 /// Units that prepare, create and start at the same time; more only fight for the disk.
 const STARTING_AT_ONCE: usize = 8;
@@ -58,6 +61,10 @@ pub(crate) enum Effect {
         id: JobId,
         unit: UnitName,
         result: Result<(), String>,
+    },
+    Health {
+        unit: UnitName,
+        health: Health,
     },
     /// `reason` is why it ended or failed: by the time of the telling the next start may have begun.
     Changed {
@@ -105,9 +112,8 @@ impl Engine {
         for (name, mut plan) in plans {
             match self.units.get_mut(&name) {
                 Some(entry) => {
-                    // What lives is stopped as it was started: its image's own stop signal was learnt then.
                     if !entry.record.state.at_rest() {
-                        plan.policy.stop_signal = entry.plan.policy.stop_signal;
+                        plan.policy.keep_learnt(&entry.plan.policy);
                     }
                     entry.changed |= entry.plan.policy != plan.policy;
                     entry.plan = plan;
@@ -128,7 +134,7 @@ impl Engine {
             Some(entry) => {
                 entry.record = record;
                 if !entry.record.state.at_rest() {
-                    entry.plan.policy.stop_signal = policy.stop_signal;
+                    entry.plan.policy.keep_learnt(&policy);
                 }
             }
             None => {
@@ -170,12 +176,11 @@ impl Engine {
         self.pending.retain(|name| self.units.contains_key(name));
     }
 
-    /// The image's stop signal counts where the unit names none; known when the image is.
-    pub(crate) fn set_stop_signal(&mut self, name: &UnitName, signal: i32) {
-        if let Some(entry) = self.units.get_mut(name)
-            && entry.plan.policy.stop_signal != signal
-        {
-            entry.plan.policy.stop_signal = signal;
+    /// The image's stop signal and health check count where the unit names none; known when the image is.
+    pub(crate) fn learn(&mut self, name: &UnitName, stop_signal: i32, health: Option<unit::Health>) {
+        if let Some(entry) = self.units.get_mut(name) {
+            entry.plan.policy.stop_signal = stop_signal;
+            entry.plan.policy.health = health;
             entry.changed = true;
         }
     }
@@ -190,12 +195,18 @@ impl Engine {
         let Some(entry) = self.units.get_mut(name) else { return };
         let policy = &entry.plan.policy;
         let from = entry.record.state.active(policy);
+        let said = |record: &Record| record.checks.as_ref().map_or(Health::None, |checks| checks.status);
+        let health = said(&entry.record);
         let (record, actions) = step(policy, entry.record.clone(), event, now);
         entry.changed |= record != entry.record;
         entry.record = record;
         let to = entry.record.state.active(policy);
         if entry.record.state == State::Waiting {
             self.pending.insert(name.clone());
+        }
+        let now_health = said(&entry.record);
+        if health != now_health && matches!(now_health, Health::Healthy | Health::Unhealthy) {
+            self.effects.push(Effect::Health { unit: name.clone(), health: now_health });
         }
         for action in actions {
             self.effects.push(Effect::Act { unit: name.clone(), action });
@@ -208,22 +219,23 @@ impl Engine {
 
     /// The earliest deadline of any unit.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        self.units.values().filter_map(|entry| entry.record.state.deadline()).min()
+        let deadlines = |entry: &Entry| [entry.record.state.deadline(), entry.record.check_deadline()];
+        self.units.values().flat_map(deadlines).flatten().min()
     }
 
     /// Deadlines that have passed by now.
     pub(crate) fn tick(&mut self, now: Now) {
-        let due: Vec<UnitName> = self
-            .units
-            .iter()
-            .filter(|(_, entry)| entry.record.state.deadline().is_some_and(|at| at <= now.mono))
-            .map(|(name, _)| name.clone())
-            .collect();
+        let past = |at: Option<Duration>| at.is_some_and(|at| at <= now.mono);
+        let mut due: Vec<(UnitName, Event)> = Vec::new();
+        for (name, entry) in &self.units {
+            due.extend(past(entry.record.state.deadline()).then(|| (name.clone(), Event::Deadline)));
+            due.extend(past(entry.record.check_deadline()).then(|| (name.clone(), Event::CheckDue)));
+        }
         if due.is_empty() {
             return;
         }
-        for name in due {
-            self.step(&name, Event::Deadline, now);
+        for (name, event) in due {
+            self.step(&name, event, now);
         }
         self.schedule(now);
     }
@@ -333,6 +345,11 @@ impl Engine {
 }
 
 impl Entry {
+    /// The health check whose turn it is.
+    pub(crate) fn check(&self) -> Option<&unit::Health> {
+        self.plan.policy.check(self.record.checks.as_ref())
+    }
+
     /// Active, or a oneshot that has done its work.
     fn is_up(&self, state: &State) -> bool {
         let policy = &self.plan.policy;

@@ -35,6 +35,8 @@ struct World {
     live: BTreeMap<UnitName, Process>,
     /// Units whose image is missing.
     broken: BTreeSet<UnitName>,
+    /// Units whose health checks fail.
+    ill: BTreeSet<UnitName>,
     diary: Vec<String>,
     done: BTreeMap<JobId, Result<(), String>>,
     next_pid: u32,
@@ -51,6 +53,7 @@ impl World {
             open: Vec::new(),
             live: BTreeMap::new(),
             broken: BTreeSet::new(),
+            ill: BTreeSet::new(),
             diary: Vec::new(),
             done: BTreeMap::new(),
             next_pid: 100,
@@ -72,6 +75,7 @@ impl World {
                 Effect::JobDone { id, result, .. } => {
                     assert!(self.done.insert(id, result).is_none(), "job {id} ended twice");
                 }
+                Effect::Health { unit, health } => self.diary.push(format!("{unit} {health:?}").to_lowercase()),
                 Effect::Changed { unit, to, .. } => match to {
                     ActiveState::Active => self.diary.push(format!("{unit} up")),
                     ActiveState::Inactive => self.diary.push(format!("{unit} down")),
@@ -109,7 +113,10 @@ impl World {
                 Event::CgroupEmpty
             }
             Action::Clean { attempt } => Event::Cleaned { attempt },
-            Action::KillOperation | Action::Remark(_) => return,
+            Action::Check { attempt } => {
+                Event::Checked { attempt, exit_code: i32::from(self.ill.contains(&unit)), output: String::new() }
+            }
+            Action::KillOperation | Action::KillCheck | Action::Remark(_) => return,
         };
         self.engine.event(&unit, event, self.now);
     }
@@ -331,7 +338,7 @@ fn a_unit_whose_start_kills_the_supervisor_is_found_out_and_held_back() {
 fn what_lives_is_stopped_with_the_signal_it_was_started_with() {
     let mut world = World::new(&[("web", plan())]);
     world.start("web");
-    world.engine.set_stop_signal(&name("web"), libc::SIGQUIT);
+    world.engine.learn(&name("web"), libc::SIGQUIT, None);
     world.run();
     world.engine.load(BTreeMap::from([(name("web"), plan())]), world.now);
     world.engine.stop(&name("web"), world.now);

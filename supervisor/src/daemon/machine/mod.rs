@@ -1,6 +1,7 @@
 //! The life of one unit as a pure function: no clock, no I/O, no log. Everything that happens to a unit is an event, everything
 //! it wants done is an action; the loop performs actions and brings back what came of them as further events.
 
+mod health;
 mod notified;
 mod outcome;
 mod policy;
@@ -12,13 +13,14 @@ use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use health::{Checked, Checks};
 pub(crate) use outcome::{Outcome, Seconds};
 pub(crate) use policy::Policy;
 #[cfg(test)]
 pub(crate) use policy::RestartOn;
 pub(crate) use step::step;
 
-use crate::api::types::ActiveState;
+use crate::api::types::{ActiveState, Health};
 
 /// A container that ended with the supervisor and had not run longer than this may be what killed it.
 const JUST_STARTED: Duration = Duration::from_secs(10);
@@ -200,6 +202,9 @@ pub(crate) struct Record {
     /// Between two signs of life; as the unit says, or the container.
     #[serde(default)]
     pub(crate) watchdog: Option<Duration>,
+    /// Of its present container, or its last.
+    #[serde(default)]
+    pub(crate) checks: Option<Checks>,
     /// Wall clock at the last change of the active state.
     pub(crate) since_us: i64,
 }
@@ -220,12 +225,24 @@ impl Record {
             status: None,
             errno: None,
             watchdog: None,
+            checks: None,
             since_us: now.wall_us,
         }
     }
 }
 
 impl Record {
+    /// When `Event::CheckDue` is due.
+    pub(crate) fn check_deadline(&self) -> Option<Duration> {
+        let runs = matches!(self.state, State::Running { .. });
+        self.checks.as_ref().filter(|_| runs).and_then(Checks::deadline)
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        let runs = matches!(self.state, State::Running { .. });
+        self.checks.as_ref().filter(|_| runs).map_or(Health::None, |checks| checks.status)
+    }
+
     /// The supervisor that wrote this record is dead: it may be this unit's start that killed it. `survived`: its container lives.
     pub(crate) fn count_death(&mut self, survived: bool, now: Now) {
         let blame = match self.state {
@@ -287,6 +304,14 @@ pub(crate) enum Event {
         attempt: u64,
         notice: Notice,
     },
+    /// A health check is to begin, or has had its time.
+    CheckDue,
+    /// A health check ended, with the begin of what it wrote.
+    Checked {
+        attempt: u64,
+        exit_code: i32,
+        output: String,
+    },
     CgroupEmpty,
     Cleaned {
         attempt: u64,
@@ -332,6 +357,12 @@ pub(crate) enum Action {
     },
     /// Kill the runtime's process that works for this unit.
     KillOperation,
+    /// Run the health check whose turn it is.
+    Check {
+        attempt: u64,
+    },
+    /// Kill every process of the health check that runs.
+    KillCheck,
     /// Kill every process of the cgroup and report when it is empty (at once, if there is none).
     KillCgroup,
     /// Let the runtime forget the container, unmount its file systems.

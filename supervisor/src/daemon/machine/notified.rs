@@ -13,6 +13,12 @@ pub(super) struct Run {
     pub(super) phase: Phase,
 }
 
+impl From<Run> for State {
+    fn from(Run { process, since, deadline, phase }: Run) -> Self {
+        Self::Running { process, since, deadline, phase }
+    }
+}
+
 impl Machine<'_> {
     /// What it says of itself, as systemd takes it (sd_notify(3)).
     pub(super) fn notified(&mut self, notice: Notice, mut run: Run) {
@@ -46,10 +52,9 @@ impl Machine<'_> {
         if before == Phase::Starting && run.phase == Phase::Ready {
             self.remark("ready");
         }
-        let Run { process, since, deadline, phase } = run;
-        self.goto(State::Running { process, since, deadline, phase });
-        if hangs && matches!(phase, Phase::Ready | Phase::Reloading) {
-            self.abort(process);
+        self.goto(run.into());
+        if hangs && matches!(run.phase, Phase::Ready | Phase::Reloading) {
+            self.abort(run.process);
         }
     }
 

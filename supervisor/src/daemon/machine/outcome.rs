@@ -34,6 +34,13 @@ pub(crate) enum Outcome {
     Watchdog {
         after: Duration,
     },
+    /// So many health checks in a row failed. `restart`: `HealthOnFailure=restart`, whatever `Restart=` says.
+    Unhealthy {
+        failures: u32,
+        exit_code: i32,
+        output: String,
+        restart: bool,
+    },
     /// Did not end within its stop timeout and was killed.
     StopTimeout {
         after: Duration,
@@ -88,6 +95,8 @@ impl Outcome {
             Self::Signal { number: libc::SIGHUP | libc::SIGINT | libc::SIGTERM | libc::SIGPIPE, core: false } => {
                 Class::Clean
             }
+            // However the container then ends: systemd sees podman's status of it.
+            Self::Unhealthy { .. } => Class::UncleanCode,
             Self::Exit { .. } | Self::NotReady | Self::Image { .. } | Self::Runtime { .. } | Self::Lost => {
                 Class::UncleanCode
             }
@@ -119,6 +128,7 @@ impl Outcome {
             Self::NotReady => "protocol",
             Self::StartTimeout { .. } | Self::StopTimeout { .. } => "timeout",
             Self::Watchdog { .. } => "watchdog",
+            Self::Unhealthy { .. } => "unhealthy",
             Self::StartLimit { .. } => "start-limit-hit",
             Self::Image { .. } => "image",
             Self::Runtime { .. } => "runtime",
@@ -154,6 +164,12 @@ impl fmt::Display for Outcome {
             Self::StartTimeout { after } => write!(f, "did not start within {}", Seconds(*after)),
             Self::NotReady => f.write_str("exited with status 0 before it was ready"),
             Self::Watchdog { after } => write!(f, "gave no sign of life for {}, killed", Seconds(*after)),
+            Self::Unhealthy { failures, exit_code, output, .. } => {
+                let checks = if *failures == 1 { "a check" } else { "checks in a row" };
+                let count = if *failures == 1 { String::new() } else { format!("{failures} ") };
+                write!(f, "unhealthy: {count}{checks} failed, the last with status {exit_code}")?;
+                if output.is_empty() { Ok(()) } else { write!(f, ": {output}") }
+            }
             Self::StopTimeout { after, signal } => {
                 write!(f, "did not end within {} of {}, killed", Seconds(*after), signal_name(*signal))
             }

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::{Class, Outcome};
-use crate::unit::{ExitStatuses, Notify, Restart, ServiceType, Unit};
+use super::{
+    Checks,
+    outcome::{Class, Outcome},
+};
+use crate::unit::{ExitStatuses, Health, Notify, Restart, ServiceType, Unit};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Policy {
@@ -16,6 +19,14 @@ pub(crate) struct Policy {
     /// Ready when it says so.
     #[serde(default)]
     pub(crate) notify: bool,
+    /// Its health check, known when its image is; and the one before it.
+    #[serde(default)]
+    pub(crate) health: Option<Health>,
+    #[serde(default)]
+    pub(crate) startup_health: Option<Health>,
+    /// Ready when it is healthy.
+    #[serde(default)]
+    pub(crate) ready_when_healthy: bool,
     /// Between two signs of life.
     #[serde(default)]
     pub(crate) watchdog: Option<Duration>,
@@ -66,6 +77,9 @@ impl Policy {
             oneshot: service.kind == ServiceType::Oneshot,
             remain_after_exit: service.remain_after_exit,
             notify: unit.container.notify == Notify::Container,
+            health: unit.container.health.clone(),
+            startup_health: unit.container.startup_health.clone(),
+            ready_when_healthy: unit.container.notify == Notify::Healthy,
             watchdog: service.watchdog,
             restart: match service.restart {
                 Restart::No => RestartOn::No,
@@ -89,6 +103,24 @@ impl Policy {
         }
     }
 
+    /// What lives is checked and stopped as it was started: the image's own words were learnt then.
+    pub(crate) fn keep_learnt(&mut self, old: &Self) {
+        self.stop_signal = old.stop_signal;
+        self.health.clone_from(&old.health);
+        self.startup_health.clone_from(&old.startup_health);
+    }
+
+    /// The health check whose turn it is.
+    pub(crate) fn check(&self, checks: Option<&Checks>) -> Option<&Health> {
+        let startup = checks.is_some_and(|checks| checks.startup);
+        self.startup_health.as_ref().filter(|_| startup).or(self.health.as_ref())
+    }
+
+    /// Running is not enough to be active.
+    pub(crate) fn says_when_ready(&self) -> bool {
+        self.notify || self.ready_when_healthy
+    }
+
     /// Whether this is a good end: after a stop, its signal's traces are too.
     pub(crate) fn is_clean(&self, outcome: &Outcome, by_request: bool) -> bool {
         lists(&self.success, outcome)
@@ -102,7 +134,7 @@ impl Policy {
         if class == Class::Final || lists(&self.restart_prevent, outcome) {
             return false;
         }
-        if lists(&self.restart_force, outcome) {
+        if lists(&self.restart_force, outcome) || matches!(outcome, Outcome::Unhealthy { restart: true, .. }) {
             return true;
         }
         match self.restart {
@@ -154,6 +186,9 @@ impl Policy {
             oneshot: false,
             remain_after_exit: false,
             notify: false,
+            health: None,
+            startup_health: None,
+            ready_when_healthy: false,
             watchdog: None,
             restart: RestartOn::No,
             restart_delay: Duration::from_millis(100),

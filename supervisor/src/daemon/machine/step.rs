@@ -49,6 +49,7 @@ impl Machine<'_> {
             | Event::StartFailed { attempt: of, .. }
             | Event::Found { attempt: of, .. }
             | Event::Notified { attempt: of, .. }
+            | Event::Checked { attempt: of, .. }
             | Event::Cleaned { attempt: of }
                 if *of != attempt => {}
             _ => match self.record.state.clone() {
@@ -190,7 +191,12 @@ impl Machine<'_> {
             Event::Created { attempt, process } => match abort {
                 Some(ending) => self.kill(Some(process), ending),
                 None => {
-                    self.goto(State::Starting { process, deadline, stop: false, ready: !self.policy.notify });
+                    self.goto(State::Starting {
+                        process,
+                        deadline,
+                        stop: false,
+                        ready: !self.policy.says_when_ready(),
+                    });
                     self.act(Action::Start { attempt });
                 }
             },
@@ -234,6 +240,7 @@ impl Machine<'_> {
                 let waits = self.policy.oneshot || phase == Phase::Starting;
                 let deadline = if waits { deadline } else { self.next_sign_of_life() };
                 self.goto(State::Running { process, since: self.now.mono, deadline, phase });
+                self.begin_checks();
                 self.remark(if self.record.restarts > 0 {
                     format!("restarted, pid {}, restart {}", process.pid, self.record.restarts)
                 } else {
@@ -274,17 +281,20 @@ impl Machine<'_> {
 
     fn running(&mut self, event: Event, run: Run) {
         let Run { process, since, phase, .. } = run;
+        if self.now.mono.saturating_sub(since) >= STABLE_RUN {
+            self.record.in_a_row = 0;
+        }
         match event {
             Event::Exited { process: of, wait_status, out_of_memory } if of.is(&process) => {
-                if self.now.mono.saturating_sub(since) >= STABLE_RUN {
-                    self.record.in_a_row = 0;
-                }
                 let outcome = Outcome::from_wait_status(wait_status, out_of_memory);
                 let silent = phase == Phase::Starting && outcome == Outcome::Exit { code: 0 };
                 self.kill(None, by_itself(if silent { Outcome::NotReady } else { outcome }));
             }
             Event::Lost { process: of } if of.is(&process) => self.kill(None, by_itself(Outcome::Lost)),
             Event::Notified { notice, .. } => self.notified(notice, run),
+            Event::CheckDue => self.check_due(run),
+            Event::Checked { exit_code, output, .. } => self.check_ended(exit_code, output, run),
+            Event::Interrupted => self.check_interrupted(),
             Event::Stop => self.stop(process, None),
             Event::Deadline => match phase {
                 Phase::Stopping => {
@@ -300,7 +310,7 @@ impl Machine<'_> {
         }
     }
 
-    fn stop(&mut self, process: Process, timeout: Option<Outcome>) {
+    pub(super) fn stop(&mut self, process: Process, timeout: Option<Outcome>) {
         let signal = self.policy.stop_signal;
         let kill_at = self.policy.stop_timeout.map(|t| self.now.mono + t);
         self.goto(State::Stopping { process, kill_at, timeout });
@@ -340,7 +350,7 @@ impl Machine<'_> {
         }
     }
 
-    fn kill(&mut self, process: Option<Process>, ending: Ending) {
+    pub(super) fn kill(&mut self, process: Option<Process>, ending: Ending) {
         let again_at = self.now.mono + KILL_AGAIN;
         self.goto(State::Killing { process, empty: false, ending, again_at, tries: 1 });
         self.act(Action::KillCgroup);

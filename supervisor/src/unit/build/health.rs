@@ -18,6 +18,10 @@ pub(super) fn health(sheet: &mut Sheet<'_>) -> (Option<Health>, Option<Health>) 
         start_period: sheet.read("Container", "HealthStartPeriod", go_duration).unwrap_or_default(),
         successes: 1,
         on_failure: sheet.read("Container", "HealthOnFailure", action).unwrap_or_default(),
+        // podman-run(1). There 0 keeps everything; here the results lie in memory and are written with every change.
+        max_log_count: sheet.read("Container", "HealthMaxLogCount", |text| bounded(text, 100)).unwrap_or(5),
+        max_log_bytes: sheet.read("Container", "HealthMaxLogSize", |text| bounded(text, 4096)).unwrap_or(500),
+        log_events: sheet.last("Container", "HealthLogDestination").is_some_and(|value| value.text == "events_logger"),
     };
     let startup = Health {
         command: Vec::new(),
@@ -27,7 +31,7 @@ pub(super) fn health(sheet: &mut Sheet<'_>) -> (Option<Health>, Option<Health>) 
         retries: sheet.read("Container", "HealthStartupRetries", number).unwrap_or(0),
         start_period: Duration::ZERO,
         successes: sheet.read("Container", "HealthStartupSuccess", number).unwrap_or(0).max(1),
-        on_failure: usual.on_failure,
+        ..usual
     };
     let (command, first) = (test(sheet, "HealthCmd"), test(sheet, "HealthStartupCmd"));
     if first.is_some()
@@ -36,7 +40,11 @@ pub(super) fn health(sheet: &mut Sheet<'_>) -> (Option<Health>, Option<Health>) 
     {
         sheet.error(&value, "HealthStartupCmd= needs HealthCmd= beside it, which follows it");
     }
-    (command.map(|command| Health { command, ..usual }), first.map(|command| Health { command, ..startup }))
+    let usual = match command {
+        Some(command) => Some(Health { command, ..usual }),
+        None => sheet.last("Container", "HealthCmd").is_none().then_some(usual),
+    };
+    (usual, first.map(|command| Health { command, ..startup }))
 }
 
 /// A JSON list, `CMD …`, `CMD-SHELL …`, `none`, or what a shell is to run.
@@ -100,6 +108,11 @@ pub(super) fn go_duration(text: &str) -> Result<Duration, &'static str> {
 
 fn positive(text: &str) -> Result<u32, &'static str> {
     text.parse().ok().filter(|n| *n > 0).ok_or("expected a number above 0")
+}
+
+fn bounded(text: &str, most: usize) -> Result<usize, &'static str> {
+    const FORM: &str = "expected a number above 0; of results at most 100 are kept, of each at most 4096 bytes";
+    text.parse().ok().filter(|n| (1..=most).contains(n)).ok_or(FORM)
 }
 
 pub(super) fn number(text: &str) -> Result<u32, &'static str> {

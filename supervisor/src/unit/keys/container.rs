@@ -8,7 +8,6 @@ pub(super) const PULL: Value = Value::Choice(&["always", "missing", "never", "ne
 pub(super) const PODMAN: &str = "there is no podman on this machine; write the key that says it";
 pub(super) const MODULE: &str = "there is no containers.conf on this machine";
 const NET: &str = "with Network=host the container listens on the machine's own addresses";
-const HEALTH: &str = "write Restart= in [Service] to have it started again when it ends";
 const NAMESPACE: &str = "containers run in the machine's user namespace until then";
 
 pub(super) const CONTAINER: &[Rows] = &[
@@ -70,7 +69,7 @@ pub(super) const CONTAINER: &[Rows] = &[
     ),
     only(&["missing", "never"], PULL, "Pull"),
     only(NO, Value::Boolean, "RunInit EnvironmentHost"),
-    only(&["yes", "true", "on", "1", "no", "false", "off", "0"], Value::Own("boolean, or healthy"), "Notify"),
+    yes(Value::Own("boolean, or healthy"), "Notify"),
     only(&["unconfined"], Value::Own("unconfined, or path of a profile"), "SeccompProfile"),
     only(&["host"], Value::Own("host, auto[:…], keep-id[:…], nomap, private"), "UserNS"),
     later("", Value::Own("secret[,option…]"), "Secret"),
@@ -79,13 +78,15 @@ pub(super) const CONTAINER: &[Rows] = &[
     later("", Value::Choice(&["registry", "local"]), "AutoUpdate"),
     later("", Value::Own("name=value words"), "LogOpt"),
     later("", Value::Text, "AppArmor"),
-    later(HEALTH, Value::Own("command line, JSON list or none"), "HealthCmd HealthStartupCmd"),
-    later(HEALTH, Value::Own("time span, or disable"), "HealthInterval HealthStartupInterval"),
-    later(HEALTH, Value::Own("time span"), "HealthTimeout HealthStartPeriod HealthStartupTimeout"),
-    later(HEALTH, Value::Own("number"), "HealthRetries HealthStartupRetries HealthStartupSuccess"),
-    later(HEALTH, Value::Own("none, kill, restart, stop"), "HealthOnFailure"),
-    later(HEALTH, Value::Number, "HealthMaxLogCount HealthMaxLogSize"),
-    later(HEALTH, Value::Text, "HealthLogDestination"),
+    yes(Value::Own("command line, JSON list or none"), "HealthCmd HealthStartupCmd"),
+    yes(Value::Own("time span, or disable"), "HealthInterval HealthStartupInterval"),
+    yes(Value::Own("time span"), "HealthTimeout HealthStartPeriod HealthStartupTimeout"),
+    yes(Value::Own("number"), "HealthRetries HealthStartupRetries HealthStartupSuccess"),
+    yes(Value::Own("none, kill, restart, stop"), "HealthOnFailure"),
+    // Kept with the unit's state: `orlop status` shows them.
+    yes(Value::Own("1 … 100"), "HealthMaxLogCount"),
+    yes(Value::Own("1 … 4096"), "HealthMaxLogSize"),
+    only(&["local", "events_logger"], Value::Own("local, events_logger"), "HealthLogDestination"),
     later(NET, Value::Own("[[ip:][host port]:]port[/protocol]"), "PublishPort"),
     later(NET, Value::Own("address"), "IP IP6"),
     later(NET, Value::Own("name"), "NetworkAlias"),

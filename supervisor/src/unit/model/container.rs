@@ -75,6 +75,7 @@ pub struct ContainerSpec {
     /// `Timezone=`; `local` is the machine's, UTC.
     pub timezone: Option<String>,
     pub notify: Notify,
+    /// `None`: not even the image's (`HealthCmd=none`).
     pub health: Option<Health>,
     /// `HealthStartupCmd=`: runs instead of `health` until it has succeeded.
     pub startup_health: Option<Health>,

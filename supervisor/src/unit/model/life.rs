@@ -19,9 +19,9 @@ pub enum Notify {
 }
 
 /// `HealthCmd=` and what belongs to it; `HealthStartup…=` alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// Run inside the container; a command of one string is run by its /bin/sh.
+    /// Run inside the container. Empty without `HealthCmd=`: what the image says.
     pub command: Vec<String>,
     /// `None`: never by itself (`disable`).
     pub interval: Option<Duration>,
@@ -31,9 +31,15 @@ pub struct Health {
     /// `HealthStartupSuccess=`
     pub successes: u32,
     pub on_failure: HealthAction,
+    /// Results that are kept, and the bytes kept of what each wrote.
+    pub max_log_count: usize,
+    pub max_log_bytes: usize,
+    /// `HealthLogDestination=events_logger`: each result is also a line of the unit's log.
+    pub log_events: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum HealthAction {
     #[default]
     None,

@@ -11,14 +11,16 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     path::PathBuf,
+    time::Duration,
 };
 
+use oci::image::HealthCheck;
 use oci_spec::{
     image::{Config, ImageConfiguration},
     runtime::{Root, Spec},
 };
 
-use super::{Network, Propagation, Unit, Volume, VolumeSource, values};
+use super::{Health, Network, Propagation, Unit, Volume, VolumeSource, values};
 
 /// What neither the unit nor the image's configuration says.
 #[derive(Debug, Clone, Default)]
@@ -140,6 +142,35 @@ pub fn hostname(unit: &Unit, machine: &str) -> String {
 pub fn stop_signal(unit: &Unit, image: &ImageConfiguration) -> i32 {
     let of_image = || values::signal(config(image)?.stop_signal().as_ref()?).ok();
     unit.container.stop_signal.or_else(of_image).unwrap_or(libc::SIGTERM)
+}
+
+/// The unit's check, or the image's with what the unit changes of it, as podman takes them.
+pub fn health(unit: &Unit, image: Option<&HealthCheck>) -> Option<Health> {
+    let own = unit.container.health.clone()?;
+    if !own.command.is_empty() {
+        return Some(own);
+    }
+    let image = image?;
+    let command = match image.test.split_first().map(|(kind, rest)| (kind.as_str(), rest)) {
+        Some(("CMD", rest)) if !rest.is_empty() => rest.to_vec(),
+        Some(("CMD-SHELL", rest)) if !rest.is_empty() => {
+            vec!["/bin/sh".to_owned(), "-c".to_owned(), rest.join(" ")]
+        }
+        _ => return None,
+    };
+    let says = |key: &str| unit.origins.iter().any(|origin| origin.key == key);
+    let time = |key: &str, ns: u64, own: Duration| match ns {
+        ns if ns > 0 && !says(key) => Duration::from_nanos(ns),
+        _ => own,
+    };
+    Some(Health {
+        command,
+        interval: own.interval.map(|own| time("HealthInterval", image.interval, own)),
+        timeout: time("HealthTimeout", image.timeout, own.timeout),
+        start_period: time("HealthStartPeriod", image.start_period, own.start_period),
+        retries: if image.retries > 0 && !says("HealthRetries") { image.retries } else { own.retries },
+        ..own
+    })
 }
 
 /// Makes the OCI config.json of a unit's container.

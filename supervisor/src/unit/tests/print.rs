@@ -142,7 +142,10 @@ fn print(unit: &Unit) -> String {
     c.hosts.iter().for_each(|(name, address)| line("AddHost", format!("{name}:{address}")));
     c.timezone.iter().for_each(|zone| line("Timezone", zone.clone()));
     line("Notify", ["no", "yes", "healthy"][c.notify as usize].to_owned());
-    if let Some(health) = &c.health {
+    if c.health.is_none() {
+        line("HealthCmd", "none".to_owned());
+    }
+    if let Some(health) = c.health.as_ref().filter(|health| !health.command.is_empty()) {
         let list: Vec<String> = health.command.iter().map(|w| serde_json::to_string(w).unwrap()).collect();
         line("HealthCmd", format!("[{}]", list.join(",")).replace('%', "%%"));
         line("HealthInterval", health.interval.map_or("disable".to_owned(), span));
@@ -340,6 +343,9 @@ fn model(dice: &mut Dice) -> Unit {
         start_period: some_span(dice),
         successes: 1,
         on_failure: [HealthAction::None, HealthAction::Kill, HealthAction::Stop][dice.roll(3)],
+        max_log_count: 5,
+        max_log_bytes: 500,
+        log_events: false,
     });
     c.reload = match dice.roll(3) {
         0 => None,

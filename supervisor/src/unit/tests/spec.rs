@@ -1,12 +1,13 @@
 //! The config.json of a unit: one of the whole, then what each key changes in it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use oci::image::HealthCheck;
 use oci_spec::image::ImageConfiguration;
 use serde_json::{Value, json};
 
 use super::unit;
-use crate::unit::{DeviceNode, Facts, Network, SpecError, Unit, VolumeSource, runtime_spec, spec};
+use crate::unit::{DeviceNode, Facts, HealthAction, Network, SpecError, Unit, VolumeSource, runtime_spec, spec};
 
 fn image(config: &Value) -> ImageConfiguration {
     let image = json!({
@@ -357,4 +358,28 @@ fn the_stop_signal_is_the_units_the_images_or_term() {
     assert_eq!(signal("", json!({"StopSignal": "SIGQUIT"})), 3);
     assert_eq!(signal("", json!({"StopSignal": "RTMIN+3"})), 37);
     assert_eq!(signal("StopSignal=INT", json!({"StopSignal": "SIGQUIT"})), 2);
+}
+
+#[test]
+fn the_health_check_is_the_units_or_the_images_with_what_the_unit_changes() {
+    let of_image = |test: &[&str]| HealthCheck {
+        test: test.iter().map(|&word| word.to_owned()).collect(),
+        interval: 5_000_000_000,
+        retries: 7,
+        ..HealthCheck::default()
+    };
+    let check = |container: &str, test: &[&str]| spec::health(&unit(container, ""), Some(&of_image(test)));
+    let found = check("", &["CMD-SHELL", "curl -f localhost"]).unwrap();
+    assert_eq!(found.command, ["/bin/sh", "-c", "curl -f localhost"]);
+    assert_eq!((found.interval, found.retries), (Some(Duration::from_secs(5)), 7));
+    assert_eq!(found.timeout, Duration::from_secs(30), "podman's, where the image says nothing");
+    let found = check("HealthInterval=1m\nHealthOnFailure=kill", &["CMD", "/check", "x"]).unwrap();
+    assert_eq!((found.command, found.interval), (vec!["/check".into(), "x".into()], Some(Duration::from_secs(60))));
+    assert_eq!(found.on_failure, HealthAction::Kill);
+    let own = check("HealthCmd=CMD /own", &["CMD", "/check"]).unwrap();
+    assert_eq!((own.command, own.retries), (vec!["/own".to_owned()], 3));
+    for (container, test) in [("HealthCmd=none", &["CMD", "/check"][..]), ("", &["NONE"]), ("", &[])] {
+        assert_eq!(check(container, test), None);
+    }
+    assert_eq!(spec::health(&unit("", ""), None), None);
 }

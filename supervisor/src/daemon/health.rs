@@ -1,0 +1,140 @@
+//! Health checks at work: `orlop-oci exec` for each, in a cgroup of its own below the container's, so that all it started can be
+//! killed and is accounted to the container. What it writes is read as it comes, the begin of it kept.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read},
+    os::fd::AsFd,
+    path::PathBuf,
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::epoll::{EpollEvent, EpollFlags},
+};
+
+use super::{
+    cgroup, clock,
+    core::{Daemon, class},
+    machine::{Event, Outcome},
+    process,
+};
+use crate::unit::UnitName;
+
+/// Below the container's cgroup, with a number: a new one each time, because a kernel since 6.14 may kill at once what is cloned
+/// into a cgroup that was killed before.
+const CGROUP: &str = "orlop-health-";
+/// Read at one time, before others get their turn.
+const TURN: usize = 16;
+
+#[derive(Debug, Default)]
+pub(crate) struct Checkers {
+    /// By the pid of the runtime's process.
+    running: BTreeMap<u32, Checker>,
+}
+
+#[derive(Debug)]
+struct Checker {
+    unit: UnitName,
+    attempt: u64,
+    pipe: io::PipeReader,
+    output: Vec<u8>,
+    keep: usize,
+}
+
+impl Checker {
+    /// True at the end of the pipe.
+    fn read(&mut self) -> bool {
+        let mut bytes = [0; 4096];
+        for _ in 0..TURN {
+            match self.pipe.read(&mut bytes) {
+                Ok(0) => return true,
+                Ok(count) => {
+                    let room = self.keep.saturating_sub(self.output.len());
+                    self.output.extend_from_slice(&bytes[..count.min(room)]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            }
+        }
+        false
+    }
+}
+
+impl Daemon {
+    pub(crate) fn check(&mut self, unit: &UnitName, attempt: u64) {
+        if let Err(error) = self.begin_check(unit, attempt) {
+            let output = format!("run the check: {error}");
+            self.follow_ups.push_back((unit.clone(), Event::Checked { attempt, exit_code: -1, output }));
+        }
+    }
+
+    fn begin_check(&mut self, unit: &UnitName, attempt: u64) -> io::Result<()> {
+        let Some(check) = self.engine.get(unit).and_then(|entry| entry.check()) else { return Ok(()) };
+        let (command, keep) = (check.command.clone(), check.max_log_bytes);
+        for old in self.check_cgroups(unit) {
+            // What was killed may still be dying; then the next check finds it.
+            let _ = cgroup::remove(&old);
+        }
+        let cgroup = format!("{CGROUP}{}", clock::monotonic().as_nanos());
+        fs::create_dir(self.paths.cgroup(unit).join(&cgroup))?;
+        let (pipe, write) = io::pipe()?;
+        fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let pid = self.runtime.check(unit, &cgroup, &command, write)?;
+        let token = (u64::from(class::CHECKS) << 32) | u64::from(pid);
+        self.epoll.add(&pipe, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+        let checker = Checker { unit: unit.clone(), attempt, pipe, output: Vec::new(), keep };
+        self.checkers.running.insert(pid, checker);
+        Ok(())
+    }
+
+    pub(crate) fn on_check_output(&mut self, pid: u32) {
+        if let Some(checker) = self.checkers.running.get_mut(&pid)
+            && checker.read()
+        {
+            let _ = self.epoll.delete(checker.pipe.as_fd());
+        }
+    }
+
+    /// The runtime's process ended; true if it was a check's.
+    pub(crate) fn on_check_ended(&mut self, pid: u32, wait_status: i32) -> bool {
+        let Some(mut checker) = self.checkers.running.remove(&pid) else { return false };
+        let _ = self.epoll.delete(checker.pipe.as_fd());
+        checker.read();
+        let Checker { unit, attempt, mut output, .. } = checker;
+        for cgroup in self.check_cgroups(&unit) {
+            if cgroup::is_populated(&cgroup) {
+                let _ = cgroup::kill(&cgroup);
+            }
+            let _ = cgroup::remove(&cgroup);
+        }
+        let exit_code = Outcome::from_wait_status(wait_status, false).exit_code().unwrap_or(-1);
+        if exit_code != 0 && output.is_empty() {
+            output = self.runtime.check_error(&unit).unwrap_or_default().into_bytes();
+        }
+        let output = String::from_utf8_lossy(&output).trim_end().to_owned();
+        self.engine.event(&unit, Event::Checked { attempt, exit_code, output }, clock::now());
+        true
+    }
+
+    /// What a check started, and the check.
+    pub(crate) fn kill_check(&self, unit: &UnitName) {
+        for (pid, _) in self.checkers.running.iter().filter(|(_, checker)| checker.unit == *unit) {
+            if let Some(found) = process::identify(*pid) {
+                let _ = process::signal(found, libc::SIGKILL);
+            }
+        }
+        for cgroup in self.check_cgroups(unit) {
+            if let Err(error) = cgroup::kill(&cgroup) {
+                log::warn!("{unit}: kill what its health check started: {error}");
+            }
+        }
+    }
+
+    fn check_cgroups(&self, unit: &UnitName) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.paths.cgroup(unit)).into_iter().flatten().flatten();
+        let paths = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(CGROUP.as_bytes()));
+        paths.map(|entry| entry.path()).collect()
+    }
+}
