@@ -144,7 +144,7 @@ impl Machine {
             }
             plan::Action::Kill => {
                 self.supervise(policy::Event::Retire, now);
-                story::say("shutdown", "what is left is killed");
+                story::say("shutdown", format_args!("what is left is killed{}", processes::left()));
                 processes::kill_all();
                 self.more_children = true;
             }

@@ -1,5 +1,7 @@
 //! Ending every process but PID 1, and the machine.
 
+use std::path::Path;
+
 use handoff::ShutdownKind;
 use nix::errno::Errno;
 use nix::sys::reboot::{RebootMode, reboot};
@@ -7,9 +9,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::story;
+use crate::text::Text;
 
-/// cgroup.kill (kernel 5.14) ends a whole tree at once, forks included.
-const TREES: [&str; 2] = ["/sys/fs/cgroup/containers", "/sys/fs/cgroup/orlop"];
+const CONTAINERS: &str = "/sys/fs/cgroup/containers";
+const SUPERVISOR: &str = "/sys/fs/cgroup/orlop";
 
 /// TERM, and CONT so that stopped ones can act on it.
 pub(crate) fn terminate_all() {
@@ -17,8 +20,26 @@ pub(crate) fn terminate_all() {
     everyone(Signal::SIGCONT);
 }
 
+/// Who is left, by cgroup: `: web, db, orlop`, for the console.
+pub(crate) fn left() -> Text<200> {
+    let mut names = Text::new();
+    let containers = std::fs::read_dir(CONTAINERS).into_iter().flatten().flatten().map(|entry| entry.path());
+    for cgroup in containers.chain([SUPERVISOR.into()]).filter(|cgroup| is_populated(cgroup)) {
+        let mark = if names.as_bytes().is_empty() { ": " } else { ", " };
+        names.push_fmt(format_args!("{mark}{}", cgroup.file_name().unwrap_or_default().display()));
+    }
+    names
+}
+
+/// Documentation/admin-guide/cgroup-v2.rst, cgroup.events: whether there is a process in it or below it.
+fn is_populated(cgroup: &Path) -> bool {
+    let events = std::fs::read_to_string(cgroup.join("cgroup.events"));
+    events.is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+}
+
+/// First by cgroup.kill (kernel 5.14), which ends a whole tree at once, forks included; then whoever is elsewhere.
 pub(crate) fn kill_all() {
-    for tree in TREES {
+    for tree in [CONTAINERS, SUPERVISOR] {
         if let Err(error) = std::fs::write(format!("{tree}/cgroup.kill"), "1")
             && error.kind() != std::io::ErrorKind::NotFound
         {

@@ -9,6 +9,8 @@ mod scripts;
 mod supervisor;
 
 use machine::machine;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
 /// Not a test of its own: init executes this program as `orlop supervise`, and the test runner takes that word for a
 /// filter. Elsewhere it has nothing to do.
@@ -330,11 +332,11 @@ mod shutdown {
         let mut machine = machine("mount").start();
         machine.expect("mounted");
         let held = machine.open("/run/held");
-        nix::sys::stat::mkdirat(&held, "written", nix::sys::stat::Mode::S_IRWXU).unwrap();
+        nix::sys::stat::mkdirat(&held, "written", Mode::S_IRWXU).unwrap();
         machine.signal(libc::SIGRTMIN() + 4);
         assert_eq!(machine.expect_end(), libc::SIGINT);
         machine.expect_shown("/run/held could not be unmounted, now read-only");
-        let refused = nix::sys::stat::mkdirat(&held, "too late", nix::sys::stat::Mode::S_IRWXU);
+        let refused = nix::sys::stat::mkdirat(&held, "too late", Mode::S_IRWXU);
         assert_eq!(refused, Err(nix::errno::Errno::EROFS));
     }
 
@@ -345,6 +347,20 @@ mod shutdown {
         machine.signal(libc::SIGRTMIN() + 4);
         assert_eq!(machine.expect_end(), libc::SIGINT);
         machine.expect_shown("what is left is killed");
+    }
+
+    #[test]
+    fn what_ignores_term_is_killed_by_its_cgroup_and_named() {
+        let mut machine = machine("stubborn in a cgroup").timing("grace", 300).start();
+        machine.expect("ready");
+        let trees = ["containers", "orlop"].map(|tree| machine.open(&format!("/sys/fs/cgroup/{tree}")));
+        machine.signal(libc::SIGRTMIN() + 4);
+        assert_eq!(machine.expect_end(), libc::SIGINT);
+        machine.expect_shown("what is left is killed: web, orlop");
+        for tree in trees {
+            let file = nix::fcntl::openat(&tree, "cgroup.kill", OFlag::O_RDONLY, Mode::empty()).unwrap();
+            assert_eq!(std::io::read_to_string(std::fs::File::from(file)).unwrap(), "1");
+        }
     }
 
     /// A dead disk makes unmount(2) and sync(2) wait for ever, in a process that cannot even be killed.

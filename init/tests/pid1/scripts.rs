@@ -33,6 +33,7 @@ pub(crate) fn run(script: &str) -> ! {
         "container" => container(&mut s),
         "mount" => mount(&mut s),
         "stubborn" => stubborn(&mut s),
+        "stubborn in a cgroup" => stubborn_in_a_cgroup(&mut s),
         "mute" => mute(&mut s),
         "reboot" => s.shut_down(ShutdownKind::Reboot),
         other => panic!("no script {other}"),
@@ -465,6 +466,18 @@ fn stubborn(s: &mut Supervisor) {
     s.orphan(|| sys::pause());
     s.report("ready");
     s.serve();
+}
+
+/// The same; the tree of cgroups is one of plain files, in which stays what PID 1 wrote.
+fn stubborn_in_a_cgroup(s: &mut Supervisor) {
+    let none = None::<&str>;
+    nix::mount::mount(none, "/sys/fs/cgroup", Some("tmpfs"), nix::mount::MsFlags::empty(), none).unwrap();
+    for (cgroup, populated) in [("containers/web", 1), ("containers/done", 0), ("orlop", 1)] {
+        std::fs::create_dir_all(format!("/sys/fs/cgroup/{cgroup}")).unwrap();
+        let events = format!("populated {populated}\nfrozen 0\n");
+        std::fs::write(format!("/sys/fs/cgroup/{cgroup}/cgroup.events"), events).unwrap();
+    }
+    stubborn(s);
 }
 
 /// Never answers a request to shut down.

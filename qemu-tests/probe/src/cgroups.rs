@@ -7,13 +7,34 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-pub(crate) fn keep_killing(cgroup: &str) -> io::Result<()> {
-    const BEAT: Duration = Duration::from_millis(20);
+/// Between two looks.
+const BEAT: Duration = Duration::from_millis(20);
+
+/// Ends when the cgroup was seen empty after a kill so many times.
+pub(crate) fn keep_killing(cgroup: &str, times: u32) -> io::Result<()> {
     println!("killing");
-    loop {
+    let (mut killed, mut was_full) = (0, false);
+    while killed < times {
         // PID 1 makes an empty cgroup anew between two supervisors: there may be none to read or to kill right now.
-        if fs::read_to_string(Path::new(cgroup).join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty()) {
+        let is_full =
+            fs::read_to_string(Path::new(cgroup).join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty());
+        if is_full {
             let _ = fs::write(Path::new(cgroup).join("cgroup.kill"), "1");
+        }
+        killed += u32::from(was_full && !is_full);
+        was_full = is_full;
+        thread::sleep(BEAT);
+    }
+    Ok(())
+}
+
+pub(crate) fn keep_freezing(cgroup: &str) -> io::Result<()> {
+    println!("freezing");
+    loop {
+        // For the same reason there may be none. Written only when it changes something: each write freezes anew.
+        let file = Path::new(cgroup).join("cgroup.freeze");
+        if fs::read_to_string(&file).is_ok_and(|frozen| frozen.trim() == "0") {
+            let _ = fs::write(&file, "1");
         }
         thread::sleep(BEAT);
     }

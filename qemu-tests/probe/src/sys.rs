@@ -1,6 +1,6 @@
 //! System calls the standard library has no word for.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
@@ -62,6 +62,24 @@ pub(crate) fn mount(device: &str, on: &Path, kind: &str) -> io::Result<()> {
 pub(crate) fn ioctl(device: &File, request: u32, argument: usize) -> io::Result<i32> {
     // SAFETY: the callers pass a number, or memory that is alive and of the size the request states.
     check(unsafe { libc::ioctl(device.as_raw_fd(), request as libc::Ioctl, argument) })
+}
+
+/// The kernel's log as far as it is kept (syslog(2), SYSLOG_ACTION_READ_ALL).
+pub(crate) fn kernel_log() -> io::Result<Vec<u8>> {
+    let mut log = vec![0; 1 << 20];
+    let len = libc::c_int::try_from(log.len()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the kernel writes at most `len` bytes, which are there.
+    let count = check(unsafe { libc::klogctl(3, log.as_mut_ptr().cast(), len) })?;
+    log.truncate(usize::try_from(count).unwrap_or(0));
+    Ok(log)
+}
+
+/// kexec_file_load(2).
+pub(crate) fn kexec_file_load(image: &File, initramfs: &File, words: &CStr) -> io::Result<()> {
+    let (image, initramfs, len) = (image.as_raw_fd(), initramfs.as_raw_fd(), words.to_bytes_with_nul().len());
+    // SAFETY: two open files, and a C string whose length counts its end.
+    let result = unsafe { libc::syscall(libc::SYS_kexec_file_load, image, initramfs, len, words.as_ptr(), 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn check(result: i32) -> io::Result<i32> {

@@ -1,9 +1,10 @@
 //! Off and on again, in order.
 
-use crate::support::{enabled, machine, probe_image_with, probe_unit, state};
+use crate::support::{enabled, machine, probe_image_with, probe_unit, run_probe, state};
 use initramfs::requirements::{MKFS_XFS, Tool, ensure};
-use qemu_tests::Artefacts;
+use qemu_tests::{Artefacts, Machine};
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Ignores every request to end.
@@ -75,7 +76,7 @@ fn file_systems_in_file_systems_are_taken_apart_in_order() {
         "stack /host-proc /var/stack /outer /inner",
         "Volume=/proc:/host-proc\nAddCapability=SYS_ADMIN SYS_PTRACE SYS_MODULE",
     );
-    let builder = qemu_tests::Machine::builder(Artefacts::shared(), "stack").append("orlop.debug");
+    let builder = Machine::builder(Artefacts::shared(), "stack").append("orlop.debug");
     let builder = builder.image(&layout).state_file(&disk).unit("stack.container", &enabled(&stack));
 
     for (count, word) in [(1, "reboot"), (2, "poweroff")] {
@@ -95,6 +96,39 @@ fn file_systems_in_file_systems_are_taken_apart_in_order() {
         let said = String::from_utf8_lossy(&log.stdout);
         assert!(said.contains("state: <CLEAN>"), "the state was not unmounted: {said}\n{console}");
     }
+}
+
+/// The same kernel and initramfs again, loaded by a program in a container. The machine may not reset: QEMU would end.
+#[test]
+fn kexec_is_orderly_and_goes_on_with_the_loaded_kernel() {
+    let artefacts = Artefacts::shared();
+    let folder = tempfile::tempdir_in(&artefacts.out).unwrap();
+    let files = [&artefacts.kernel.image, &artefacts.image.initramfs];
+    let [kernel, initramfs] = files.map(|file| file.file_name().unwrap().to_str().unwrap());
+    let layout = folder.path().join("image");
+    probe_image_with(&files.map(PathBuf::as_path), &layout);
+    let load = probe_unit(&format!("load-kernel /{kernel} /{initramfs} orlop.second"), "AddCapability=SYS_BOOT");
+    let machine = Machine::builder(artefacts, "kexec")
+        .image(&layout)
+        .memory_mib(512)
+        .unit("load.container", &load)
+        .unit("words.container", &probe_unit("show /proc/cmdline", ""))
+        .start()
+        .unwrap();
+    machine.settled().unwrap();
+    let refused = machine.orlop(&["kexec"]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("no kernel is loaded to execute"), "{refused:?}");
+
+    run_probe(&machine, "load", "loaded").unwrap();
+    let accepted = machine.orlop(&["kexec"]).unwrap();
+    assert!(accepted.status.success(), "{accepted:?}");
+    machine.wait_for_console("done: kexec").unwrap();
+    expect_order(&machine.console().text(), "kexec");
+    machine.wait_for_console("supervise started").unwrap();
+    run_probe(&machine, "words", "orlop.second").unwrap();
+    machine.post("/v1/system/poweroff").unwrap();
+    assert_eq!(machine.wait_end().unwrap().reason, "guest-shutdown");
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn a_killed_supervisor_is_replaced_and_no_container_notices() {
     let mut lines = BufReader::new(client).lines().map(|line| number(&line.unwrap()));
     assert_eq!(lines.by_ref().take(5).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
 
+    machine.wait_for_log("kill", "waiting on").unwrap();
     drop(TcpStream::connect(machine.forwarded(9001).unwrap()).unwrap());
     let system = machine
         .wait_until("a second supervisor", || {

@@ -84,13 +84,14 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
         ("POST", ["system", "poweroff"]) => Call::Shutdown(ShutdownKind::PowerOff),
         ("POST", ["system", "reboot"]) => Call::Shutdown(ShutdownKind::Reboot),
         ("POST", ["system", "halt"]) => Call::Shutdown(ShutdownKind::Halt),
+        ("POST", ["system", "kexec"]) => Call::Shutdown(ShutdownKind::Kexec),
         (
             _,
             ["ping" | "units"]
             | ["units", _]
             | ["units", _, "kill" | "start" | "stop" | "restart" | "logs"]
             | ["system"]
-            | ["system", "settled" | "timing" | "poweroff" | "reboot" | "halt"],
+            | ["system", "settled" | "timing" | "poweroff" | "reboot" | "halt" | "kexec"],
         ) => return Err(Answer::problem(405, format!("{path} is not for {method}"))),
         _ => return Err(Answer::problem(404, format!("{path}: there is no such thing in version 1"))),
     };

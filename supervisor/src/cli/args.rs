@@ -95,6 +95,10 @@ pub(super) enum Verb {
     /// Stop all units and halt the machine, its power on
     #[command(after_help = "Example:\n  orlop halt")]
     Halt,
+
+    /// Stop all units and go on with the kernel that a program has loaded for that
+    #[command(after_help = "Example:\n  orlop kexec")]
+    Kexec,
 }
 
 #[derive(Debug, Args)]

@@ -65,6 +65,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> Result<u8, CliError> {
         Verb::Poweroff => verbs::system::shutdown(&client, "poweroff", json, screen),
         Verb::Reboot => verbs::system::shutdown(&client, "reboot", json, screen),
         Verb::Halt => verbs::system::shutdown(&client, "halt", json, screen),
+        Verb::Kexec => verbs::system::shutdown(&client, "kexec", json, screen),
     }
 }
 

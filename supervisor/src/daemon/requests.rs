@@ -2,13 +2,14 @@
 
 use std::sync::mpsc::TryRecvError;
 
+use ::handoff::ShutdownKind;
 use serde_json::json;
 
 use super::{
     clock,
     core::{Daemon, Mail, Waiter},
     engine::JobId,
-    logs, process,
+    logs, process, shutdown,
     status::CONTRACT,
 };
 use crate::{
@@ -54,6 +55,10 @@ impl Daemon {
                 return None;
             }
             Call::Timing => Answer::json(200, &self.timing),
+            Call::Shutdown(ShutdownKind::Kexec) if !shutdown::is_kernel_loaded() => Answer::problem(
+                409,
+                "no kernel is loaded to execute: a program with CAP_SYS_BOOT loads one by kexec_file_load(2)",
+            ),
             Call::Shutdown(kind) => {
                 let answer = Answer::json(202, &json!({ "accepted": true }));
                 self.server.answer(&self.epoll, connection, &answer, clock::monotonic());

@@ -52,6 +52,11 @@ pub(crate) fn interrupted(paths: &Paths) -> Option<ShutdownKind> {
     kinds.into_iter().find(|kind| word(*kind) == text.trim())
 }
 
+/// Documentation/ABI/testing/sysfs-kernel-kexec-kdump.
+pub(crate) fn is_kernel_loaded() -> bool {
+    fs::read_to_string("/sys/kernel/kexec_loaded").is_ok_and(|loaded| loaded.trim() == "1")
+}
+
 impl Daemon {
     pub(crate) fn begin_shutdown(&mut self, kind: ShutdownKind) {
         if let Some(shutdown) = &mut self.shutdown {

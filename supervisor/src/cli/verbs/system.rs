@@ -1,4 +1,4 @@
-//! The machine as a whole: `status` without a unit, `info`, `poweroff`, `reboot`, `halt`.
+//! The machine as a whole: `status` without a unit, `info`, `poweroff`, `reboot`, `halt`, `kexec`.
 
 use super::{span, state_color, state_text};
 use crate::{
