@@ -1,10 +1,8 @@
 //! Links to units that do not exist, and what becomes of who names them.
 
-use std::collections::BTreeMap;
-
 use super::{
     Severity, UnitName, UnitSet,
-    build::{Draft, Link, LinkKind, Target},
+    build::{Link, LinkKind, Target},
     kind::Kind,
     nearest::nearest,
     set::Drafts,
@@ -29,12 +27,13 @@ pub(super) fn resolve(drafts: &mut Drafts) {
 const MAX_PROBLEMS: usize = 100;
 
 /// What does not need a unit that is not there loses the link, with a warning; what needs it has a mistake.
-pub(super) fn drop_unknown(drafts: &mut BTreeMap<UnitName, Draft>, set: &mut UnitSet) {
-    let mut names: Vec<String> = drafts.values().map(|d| format!("{}.{}", d.stem, d.kind.suffix())).collect();
-    names.extend(set.broken.iter().chain(&set.masked).map(|name| format!("{name}.container")));
+pub(super) fn drop_unknown(drafts: &mut Drafts, set: &mut UnitSet) {
+    let mut names: Vec<String> = drafts.files.keys().map(|(kind, stem)| format!("{stem}.{}", kind.suffix())).collect();
+    // Of two that are equally near always the same is guessed.
+    names.sort();
     // Each guess looks at all names: enough of them for everybody who reads the page.
     let mut guesses = 100;
-    drafts.retain(|name, draft| {
+    drafts.good.retain(|name, draft| {
         let mut good = true;
         let path = draft.what.path().to_path_buf();
         // As many as are read; each costs a walk along its line.

@@ -15,6 +15,8 @@ mod claims;
 mod connect;
 mod cpus;
 mod cycle;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub(crate) mod glob;
 mod judge;
 mod keys;
@@ -41,11 +43,11 @@ mod words;
 pub use calendar::Calendar;
 use kind::Kind;
 pub use model::{
-    Addresses, Amount, Attachment, Capabilities, Condition, ContainerSpec, CpuQuota, CpuWeight, Declared, Device, Dns,
-    ExitStatuses, Health, HealthAction, IdMap, ImageSpec, Listen, ListenAddress, ListenKind, Network, NetworkSpec,
-    Notify, OomPolicy, Origin, PodSpec, Port, Propagation, Protocol, Pull, Reload, Resources, Restart, Seccomp, Secret,
-    SecretTarget, ServiceSpec, ServiceType, SocketSpec, Subnet, TimerSpec, Tmpfs, TmpfsKind, Trigger, Ulimit, Unit,
-    UnitSet, Unmask, User, UserNamespace, Volume, VolumeSource, VolumeSpec,
+    Addresses, Amount, Attachment, Capabilities, Condition, ContainerSpec, CpuPolicy, CpuQuota, CpuWeight, Declared,
+    Device, Dns, ExitStatuses, Health, HealthAction, IdMap, ImageSpec, IoPriority, Listen, ListenAddress, ListenKind,
+    Network, NetworkSpec, Notify, OomPolicy, Origin, PodSpec, Port, Propagation, Protocol, Pull, Reload, Resources,
+    Restart, Scheduling, Seccomp, Secret, SecretTarget, ServiceSpec, ServiceType, SocketSpec, Subnet, TimerSpec, Tmpfs,
+    TmpfsKind, Trigger, Ulimit, Unit, UnitSet, Unmask, User, UserNamespace, Volume, VolumeSource, VolumeSpec,
 };
 pub use name::{NameError, UnitName};
 pub use problem::{Place, Problem, Severity};

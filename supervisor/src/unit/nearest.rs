@@ -11,7 +11,9 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
             let distance = distance(&lower, &candidate.to_ascii_lowercase());
             // Of two that are equally near, the one that is as long: letters are swapped more often than forgotten.
             let length = candidate.len().abs_diff(word.len());
-            (distance <= (candidate.len() / 3).clamp(1, 3)).then_some((distance, length, candidate))
+            // Of one letter nothing is left when it is replaced.
+            let near = distance <= (candidate.len() / 3).clamp(1, 3) && distance < candidate.len();
+            near.then_some((distance, length, candidate))
         })
         .min_by_key(|(distance, length, _)| (*distance, *length))
         .map(|(_, _, candidate)| candidate)
@@ -50,5 +52,6 @@ mod tests {
         assert_eq!(guess("Exce"), Some("Exec"));
         assert_eq!(guess("Frobnicate"), None);
         assert_eq!(guess("X"), None);
+        assert_eq!(nearest("r", ["z", "Z", "ro", "rw", "U"].into_iter()), Some("ro"));
     }
 }

@@ -92,7 +92,7 @@ fn check(
     all.unused_templates();
     let Assembly { mut drafts, mut set, .. } = all;
     judge::resolve(&mut drafts);
-    judge::drop_unknown(&mut drafts.good, &mut set);
+    judge::drop_unknown(&mut drafts, &mut set);
     claims::refuse_doubles(&mut drafts.good, &mut set);
     for cycle in cycle::find(&drafts.good) {
         set.problems.push(cycle.problem);

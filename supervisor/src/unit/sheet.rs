@@ -19,6 +19,7 @@ pub(super) struct Sheet<'a> {
     problems: Vec<Problem>,
     /// Values that are right and not honoured by this version, as far as nothing worse is found at their places.
     unavailable: Vec<Problem>,
+    /// By key and section: names differ in their first letters, sections seldom do.
     values: BTreeMap<(&'static str, &'static str), Vec<Rc<Text>>>,
     /// Header of the first section of the kind.
     main: Option<Text>,
@@ -80,7 +81,7 @@ impl<'a> Sheet<'a> {
     pub(super) fn origins(&self) -> Vec<Origin> {
         let mut files: BTreeMap<&Path, Arc<Path>> = BTreeMap::new();
         let mut all = Vec::new();
-        for ((section, key), values) in &self.values {
+        for ((key, section), values) in &self.values {
             for value in values {
                 let file = files.entry(&value.file).or_insert_with(|| Arc::from(&*value.file));
                 all.push(Origin { section, key, file: Arc::clone(file), place: value.place(&value.whole()) });
@@ -109,9 +110,10 @@ impl<'a> Sheet<'a> {
         let text = if keys::is_section(name) || ["Build", "Kube", "Path"].contains(&name) {
             format!("[{name}] has no place in a .{} file", kind.suffix())
         } else {
-            let near = keys::nearest_section(name, kind);
-            let guess = near.map_or(String::new(), |near| format!("; did you mean [{near}]?"));
-            format!("unknown section [{name}]{guess}; sections of your own begin with X-")
+            match keys::nearest_section(name, kind) {
+                Some(near) => format!("unknown section [{name}]; did you mean [{near}]?"),
+                None => format!("unknown section [{name}]; sections of your own begin with X-"),
+            }
         };
         self.push(|| section.error(&section.whole(), text));
     }
@@ -141,7 +143,7 @@ impl<'a> Sheet<'a> {
         }
         // Nothing is asked for by an empty assignment, it takes back what came before.
         if value.text.is_empty() {
-            self.values.remove(&(section, name));
+            self.values.remove(&(name, section));
             return;
         }
         let value = if value.text.contains('%') {
@@ -171,7 +173,7 @@ impl<'a> Sheet<'a> {
             _ => {}
         }
         if !matches!(status, Status::Inert(_)) {
-            self.values.entry((section, name)).or_default().push(Rc::new(value));
+            self.values.entry((name, section)).or_default().push(Rc::new(value));
         }
     }
 
@@ -232,19 +234,21 @@ impl<'a> Sheet<'a> {
 
     /// The keys of a section that are set.
     pub(super) fn keys_of(&self, section: &str) -> Vec<&'static str> {
-        self.values.keys().filter(|(of, _)| *of == section).map(|(_, key)| *key).collect()
+        self.values.keys().filter(|(_, of)| *of == section).map(|(key, _)| *key).collect()
     }
 
     /// Every value since the last empty assignment.
     pub(super) fn all(&mut self, section: &'static str, name: &'static str) -> Vec<Rc<Text>> {
         #[cfg(test)]
         self.asked.insert((section, name));
-        self.values.get(&(section, name)).cloned().unwrap_or_default()
+        self.values.get(&(name, section)).cloned().unwrap_or_default()
     }
 
     /// The last value: it replaces those before it.
     pub(super) fn last(&mut self, section: &'static str, name: &'static str) -> Option<Rc<Text>> {
-        let value = self.all(section, name).pop()?;
+        #[cfg(test)]
+        self.asked.insert((section, name));
+        let value = Rc::clone(self.values.get(&(name, section))?.last()?);
         let length = value.text.len();
         Some(if is_quoted(section, &value.text) { Rc::new(value.slice(1..length - 1)) } else { value })
     }

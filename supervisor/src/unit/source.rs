@@ -217,14 +217,16 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     };
     let file =
         fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(fail)?;
-    let kind = file.metadata().map_err(fail)?.file_type();
+    let metadata = file.metadata().map_err(fail)?;
+    let kind = metadata.file_type();
     if kind.is_char_device() && fs::canonicalize(path).is_ok_and(|p| p == Path::new("/dev/null")) {
         return Ok(Vec::new());
     }
     if !kind.is_file() {
         return Err("not a regular file".to_owned());
     }
-    let mut bytes = Vec::new();
+    // One byte more than there is, so that one read tells the end.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(MAX_BYTES)).unwrap_or(0) + 1);
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err("larger than 1 MiB, which no unit file is".to_owned());

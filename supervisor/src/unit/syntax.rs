@@ -23,7 +23,9 @@ pub(super) struct Document {
 const WHITE: [char; 3] = [' ', '\t', '\r'];
 
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Document {
-    let mut reader = Reader { file: Rc::from(path), document: Document::default(), section: None, pending: None };
+    // Lines are some thirty bytes long: one allocation for most files.
+    let document = Document { assignments: Vec::with_capacity(bytes.len() / 32), ..Document::default() };
+    let mut reader = Reader { file: Rc::from(path), document, section: None, pending: None };
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     for (index, line) in bytes.split(|b| *b == b'\n').enumerate() {
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
@@ -32,7 +34,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Document {
             Ok(text) => reader.line(number, text),
             Err(error) => {
                 let good = std::str::from_utf8(&line[..error.valid_up_to()]).unwrap_or("");
-                reader.report(number, good, "the file is not UTF-8 text here; write \\x… for a byte");
+                reader.report(number, good, Severity::Error, "the file is not UTF-8 text here; write \\x… for a byte");
                 reader.pending = None;
             }
         }
@@ -57,7 +59,7 @@ impl Reader {
             return;
         }
         if let Some(at) = line.find('\0') {
-            return self.report(number, &line[..at], "a unit file has no NUL characters");
+            return self.report(number, &line[..at], Severity::Error, "a unit file has no NUL characters");
         }
         let indent = &line[..line.len() - content.len()];
         let column = u32::try_from(indent.chars().count()).unwrap_or(u32::MAX).saturating_add(1);
@@ -65,12 +67,10 @@ impl Reader {
         let continued = trailing_backslashes(stripped) % 2 == 1;
         if continued && stripped.len() < content.len() {
             let before = &line[..indent.len() + stripped.len() - 1];
-            // systemd keeps such a backslash, Podman takes it for a continuation.
-            self.report(
-                number,
-                before,
-                "white space follows the backslash, so the line is not continued; take it away",
-            );
+            // Podman goes on behind it, systemd does not; what Podman runs, runs here.
+            let text =
+                "white space follows the backslash; the line is continued, as Podman does, but systemd would not";
+            self.report(number, before, Severity::Warning, text);
         }
         let mut text = self.pending.take().unwrap_or_else(|| Text::new(Rc::clone(&self.file)));
         if continued {
@@ -90,22 +90,27 @@ impl Reader {
     }
 
     fn logical(&mut self, line: &Text) {
-        let trimmed = line.trimmed();
-        if trimmed.text.is_empty() {
+        let end = line.text.trim_end().len();
+        let start = line.text.len() - line.text.trim_start().len();
+        if start >= end {
             return;
         }
-        if trimmed.text.starts_with('[') {
-            return self.header(&trimmed);
+        let text = &line.text[start..end];
+        if text.starts_with('[') {
+            return self.header(&line.slice(start..end));
         }
-        let Some(equals) = trimmed.text.find('=') else {
+        let Some(equals) = text.find('=').map(|at| start + at) else {
             let text = "neither a [Section], a comment nor Key=value; a line that goes on needs a backslash at its end";
-            return self.document.problems.push(trimmed.error(&trimmed.whole(), text));
+            return self.document.problems.push(line.error(&(start..end), text));
         };
-        let key = trimmed.slice(0..equals).trimmed();
+        let key = line.trimmed(start..equals);
         if key.text.is_empty() {
-            return self.document.problems.push(trimmed.error(&(0..1), "the name of a key is missing before ="));
+            return self
+                .document
+                .problems
+                .push(line.error(&(start..start + 1), "the name of a key is missing before ="));
         }
-        let value = trimmed.slice(equals + 1..trimmed.text.len()).trimmed();
+        let value = line.trimmed(equals + 1..end);
         match &self.section {
             Some(section) => self.document.assignments.push(Assignment { section: Rc::clone(section), key, value }),
             None => {
@@ -133,12 +138,12 @@ impl Reader {
         }
     }
 
-    fn report(&mut self, line: u32, before: &str, text: &str) {
+    fn report(&mut self, line: u32, before: &str, severity: Severity, text: &str) {
         let column = u32::try_from(before.chars().count()).unwrap_or(u32::MAX).saturating_add(1);
         self.document.problems.push(Problem {
             path: self.file.to_path_buf(),
             place: Place { line, column, width: 1 },
-            severity: Severity::Error,
+            severity,
             text: text.to_owned(),
         });
     }

@@ -9,8 +9,10 @@ use super::{Place, Problem, Severity};
 pub(super) struct Text {
     pub(super) text: String,
     pub(super) file: Rc<Path>,
-    /// In the order of `at`; the first is at 0.
-    segments: Vec<Segment>,
+    /// Of byte 0. Most texts stand on one line and have no more.
+    first: Segment,
+    /// In the order of `at`.
+    more: Vec<Segment>,
 }
 
 /// From byte `at` of the text on, the file reads from this line and column.
@@ -32,57 +34,61 @@ pub(super) struct Fault {
 
 impl Text {
     pub(super) fn new(file: Rc<Path>) -> Self {
-        Self { text: String::new(), file, segments: Vec::new() }
+        Self {
+            text: String::new(),
+            file,
+            first: Segment { at: 0, line: 1, column: 1, replaced: false },
+            more: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, segment: Segment) {
+        if segment.at == 0 { self.first = segment } else { self.more.push(segment) }
     }
 
     /// Adds what the file has at this place.
     pub(super) fn push(&mut self, text: &str, line: u32, column: u32) {
-        self.segments.push(Segment { at: self.text.len(), line, column, replaced: false });
+        self.add(Segment { at: self.text.len(), line, column, replaced: false });
         self.text.push_str(text);
     }
 
     /// Adds a specifier's meaning in place of what `from` has at `cursor`.
     pub(super) fn push_replaced(&mut self, text: &str, cursor: &Cursor<'_>) {
-        self.segments.push(Segment { at: self.text.len(), replaced: true, ..cursor.place });
+        self.add(Segment { at: self.text.len(), replaced: true, ..cursor.place });
         self.text.push_str(text);
     }
 
     /// For a walk from its begin to its end, which costs its length once.
     pub(super) fn cursor(&self) -> Cursor<'_> {
-        Cursor { text: self, place: self.locate(0), next: usize::from(!self.segments.is_empty()) }
+        Cursor { text: self, place: self.first, next: 0 }
     }
 
+    /// A part of the text, with its places.
     pub(super) fn slice(&self, range: Range<usize>) -> Self {
+        #[cfg(test)]
+        steps::add(range.len());
         let mut part = Self::new(Rc::clone(&self.file));
-        self.copy_into(&mut part, range);
+        part.first = Segment { at: 0, ..self.locate(range.start) };
+        let inside = self.more[self.behind(range.start)..].iter().take_while(|s| s.at < range.end);
+        part.more.extend(inside.map(|s| Segment { at: s.at - range.start, ..*s }));
+        part.text.push_str(&self.text[range]);
         part
     }
 
-    /// Appends `range` of this text to `other`, places included.
-    pub(super) fn copy_into(&self, other: &mut Self, range: Range<usize>) {
-        #[cfg(test)]
-        steps::add(range.len());
-        let base = other.text.len();
-        let place = self.locate(range.start);
-        other.segments.push(Segment { at: base, ..place });
-        let first = self.segments.partition_point(|s| s.at <= range.start);
-        for segment in self.segments[first..].iter().take_while(|s| s.at < range.end) {
-            other.segments.push(Segment { at: base + segment.at - range.start, ..*segment });
-        }
-        other.text.push_str(&self.text[range]);
+    /// A part without the white space around it.
+    pub(super) fn trimmed(&self, range: Range<usize>) -> Self {
+        let part = &self.text[range.clone()];
+        let start = range.start + part.len() - part.trim_start().len();
+        self.slice(start..start + part.trim().len())
     }
 
-    /// The text without white space around it.
-    pub(super) fn trimmed(&self) -> Self {
-        let start = self.text.len() - self.text.trim_start().len();
-        self.slice(start..start + self.text.trim().len())
+    /// Which of `more` is the first that begins behind this byte.
+    fn behind(&self, at: usize) -> usize {
+        self.more.partition_point(|s| s.at <= at)
     }
 
     fn locate(&self, at: usize) -> Segment {
-        let index = self.segments.partition_point(|s| s.at <= at).saturating_sub(1);
-        let Some(segment) = self.segments.get(index) else {
-            return Segment { at: 0, line: 1, column: 1, replaced: false };
-        };
+        let segment = self.behind(at).checked_sub(1).map_or(&self.first, |last| &self.more[last]);
         if segment.replaced {
             return *segment;
         }
@@ -95,8 +101,7 @@ impl Text {
     /// Where these bytes stand in the file; the width stays on the first line of them.
     pub(super) fn place(&self, range: &Range<usize>) -> Place {
         let start = self.locate(range.start);
-        let next =
-            self.segments.get(self.segments.partition_point(|s| s.at <= range.start)).map_or(usize::MAX, |s| s.at);
+        let next = self.more.get(self.behind(range.start)).map_or(usize::MAX, |s| s.at);
         let chars = if start.replaced {
             1
         } else {
@@ -132,7 +137,7 @@ pub(super) struct Cursor<'a> {
     text: &'a Text,
     /// Where it stands: the byte, and the line and column of it.
     place: Segment,
-    /// The first segment that begins behind it.
+    /// Which of `more` is the first that begins behind it.
     next: usize,
 }
 
@@ -140,17 +145,17 @@ impl Cursor<'_> {
     /// Appends what lies between here and there to `other`, places included.
     pub(super) fn copy_to(&mut self, to: usize, other: &mut Text) {
         let from = self.place.at;
-        other.segments.push(Segment { at: other.text.len(), ..self.place });
         let base = other.text.len();
+        other.add(Segment { at: base, ..self.place });
         other.text.push_str(&self.text.text[from..to]);
         let first = self.next;
         self.skip_to(to);
-        let passed = self.text.segments[first..self.next].iter().filter(|s| s.at < to);
-        other.segments.extend(passed.map(|s| Segment { at: base + s.at - from, ..*s }));
+        let passed = self.text.more[first..self.next].iter().filter(|s| s.at < to);
+        other.more.extend(passed.map(|s| Segment { at: base + s.at - from, ..*s }));
     }
 
     pub(super) fn skip_to(&mut self, to: usize) {
-        while let Some(segment) = self.text.segments.get(self.next).filter(|s| s.at <= to) {
+        while let Some(segment) = self.text.more.get(self.next).filter(|s| s.at <= to) {
             self.place = *segment;
             self.next += 1;
         }

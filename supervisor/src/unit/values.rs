@@ -38,9 +38,13 @@ pub(crate) fn span(text: &str) -> Result<Option<Duration>, Expected> {
         return Err(SPAN);
     }
     while !rest.is_empty() {
-        let (whole, fraction, after) = number(rest).ok_or(SPAN)?;
-        let after = after.trim_start();
+        let (whole, fraction, follows) = number(rest.strip_prefix('+').unwrap_or(rest)).ok_or(SPAN)?;
+        let after = follows.trim_start();
         let length = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
+        // Only a unit or a space lets another number follow: 12.34.56 is no time.
+        if length == 0 && !after.is_empty() && after.len() == follows.len() {
+            return Err(SPAN);
+        }
         let unit = unit_us(&after[..length]).ok_or(SPAN)?;
         let part = u128::from(whole) * u128::from(unit) + u128::from(fraction) * u128::from(unit) / u128::from(SCALE);
         total += part;
@@ -79,7 +83,7 @@ fn number(text: &str) -> Option<(u64, u64, &str)> {
         return (digits > 0).then_some((whole, 0, rest));
     };
     let length = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-    if digits == 0 && length == 0 {
+    if length == 0 {
         return None;
     }
     let fraction =
@@ -225,10 +229,30 @@ mod tests {
         assert_eq!(ms("55s500ms"), 55_500);
         assert_eq!(ms("300ms20s 5day"), 432_020_300);
         assert_eq!(ms("1.5min"), 90_000);
-        assert_eq!(ms(".5"), 500);
+        assert_eq!(
+            [ms(".5"), ms(" 5.5s 500ms "), ms("+3.1s.2"), ms("3.1 .2"), ms(".5y")],
+            [500, 6000, 3300, 3300, 15_778_800_000]
+        );
         assert_eq!(span("infinity"), Ok(None));
         assert_eq!(span("0"), Ok(Some(Duration::ZERO)));
-        for wrong in ["", "s", "-1", "1 fortnight", "1x", "5 . 3", "99999999999999999999", "600000y"] {
+        for wrong in [
+            "",
+            "s",
+            "-1",
+            "1 fortnight",
+            "1x",
+            "5 . 3",
+            "5.",
+            "3. 1",
+            "3.s",
+            "12.34.56",
+            "12..34",
+            ".s",
+            "-0.0s",
+            ".3 infinity",
+            "99999999999999999999",
+            "600000y",
+        ] {
             assert_eq!(span(wrong), Err(SPAN), "{wrong:?}");
         }
     }

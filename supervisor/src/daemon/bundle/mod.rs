@@ -116,8 +116,12 @@ pub(crate) fn build(paths: &Paths, unit: &Unit, image: &PreparedImage, hostname:
         copy_up::prepare(&root, &volume.destination, &dir, volume.copy_up)?;
         facts.volume_dirs.insert(volume.destination.clone(), dir);
     }
-    for path in &unit.container.environment_files {
-        facts.environment_files.push(read_bounded(path).map_err(at("read EnvironmentFile", path))?);
+    for (path, optional) in &unit.container.environment_files {
+        let text = match read_bounded(path) {
+            Err(error) if *optional && error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(at("read EnvironmentFile", path))?,
+        };
+        facts.environment_files.push(text);
     }
     let spec = runtime_spec(unit, &image.config, &facts).map_err(BundleError::Spec)?;
     let config = folder.join("config.json");

@@ -11,7 +11,7 @@ use super::{
     Claim, Link, command, health, identity, limits, links, mount_key, mounts, namespaces, network, resources, secrets,
 };
 use crate::unit::{
-    ContainerSpec, Device, Network, Pull, Seccomp, UnitName, kind::Kind, sheet::Sheet, text::Text, values,
+    ContainerSpec, Device, Network, Pull, Seccomp, UnitName, kind::Kind, sheet::Sheet, text::Text, values, words::Word,
 };
 
 pub(super) fn container(
@@ -34,7 +34,7 @@ pub(super) fn container(
     });
     sheet.last("Container", "HttpProxy");
     ContainerSpec {
-        image: image(path, sheet, rootfs.is_some(), links),
+        image: image(path, sheet, links),
         rootfs,
         pull: sheet.read("Container", "Pull", pull).unwrap_or_default(),
         retry: sheet.read("Container", "Retry", health::number).unwrap_or(3),
@@ -74,7 +74,7 @@ pub(super) fn container(
         hosts: network::hosts("Container", sheet),
         labels: assignments(sheet, ("Container", "Label"), Bare::Empty),
         annotations: assignments(sheet, ("Container", "Annotation"), Bare::Empty),
-        oom_score_adj: sheet.read("Service", "OOMScoreAdjust", resources::oom_score).unwrap_or(0),
+        oom_score_adj: sheet.read("Service", "OOMScoreAdjust", resources::between(-1000, 1000)).unwrap_or(0),
         timezone: sheet.read("Container", "Timezone", timezone),
         notify: health::notify(sheet),
         health,
@@ -100,7 +100,8 @@ fn flag(sheet: &mut Sheet<'_>, key: &'static str, default: bool) -> bool {
     sheet.read("Container", key, values::boolean).unwrap_or(default)
 }
 
-fn image(path: &Path, sheet: &mut Sheet<'_>, rootfs: bool, links: &mut Vec<Link>) -> String {
+fn image(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> String {
+    let rootfs = sheet.last("Container", "Rootfs").is_some();
     let Some(value) = sheet.last("Container", "Image").filter(|v| !v.text.is_empty()) else {
         if sheet.has_main() && !rootfs {
             sheet.missing(path, "no Image=: write the image's full name, such as Image=docker.io/library/nginx:1.27");
@@ -263,6 +264,10 @@ pub(super) fn assignments(
     found
 }
 
-fn environment_files(folder: &Path, sheet: &mut Sheet<'_>) -> Vec<PathBuf> {
-    sheet.all_words("Container", "EnvironmentFile").into_iter().map(|(_, word)| folder.join(word.text)).collect()
+fn environment_files(folder: &Path, sheet: &mut Sheet<'_>) -> Vec<(PathBuf, bool)> {
+    let file = |word: Word| match word.text.strip_prefix('-') {
+        Some(path) => (folder.join(path), true),
+        None => (folder.join(word.text), false),
+    };
+    sheet.all_words("Container", "EnvironmentFile").into_iter().map(|(_, word)| file(word)).collect()
 }

@@ -49,7 +49,8 @@ pub(super) fn health(sheet: &mut Sheet<'_>) -> (Option<Health>, Option<Health>) 
 
 /// A JSON list, `CMD …`, `CMD-SHELL …`, `none`, or what a shell is to run.
 fn test(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Vec<String>> {
-    let value = sheet.last("Container", key)?;
+    // Not `last`: the quotes around a command belong to its shell.
+    let value = sheet.all("Container", key).pop()?;
     let shell = |text: &str| Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()]);
     let text = value.text.as_str();
     if text.starts_with('[') {

@@ -33,9 +33,6 @@ pub(super) use links::{Link, LinkKind, Target};
 
 /// A unit before its links to others are resolved.
 pub(super) struct Draft {
-    pub(super) kind: Kind,
-    /// The name of its file, without suffix.
-    pub(super) stem: String,
     pub(super) what: What,
     pub(super) links: Vec<Link>,
     /// Names that nobody else may have, and where they are given.
@@ -97,7 +94,7 @@ pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
         Kind::Timer => What::Timer(declare(path, sheet, &mut links, |s, l| timer::timer(path, stem, s, l))),
         Kind::Socket => What::Socket(declare(path, sheet, &mut links, |s, l| timer::socket(path, stem, s, l))),
     };
-    Draft { kind, stem: stem.to_owned(), what, links, claims, aliases, default_instance }
+    Draft { what, links, claims, aliases, default_instance }
 }
 
 fn declare<T>(

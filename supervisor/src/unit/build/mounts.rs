@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
 use super::{Link, links};
@@ -53,12 +52,11 @@ pub(super) fn volumes(
 ) -> Vec<Volume> {
     let mut volumes = Vec::new();
     for value in sheet.all(section, "Volume") {
-        let plain = Rc::new(value.trimmed());
-        match volume(folder, &plain.text) {
+        match volume(folder, &value.text) {
             Ok(volume) => {
-                let source = plain.text.split(':').next().unwrap_or("");
-                if source.ends_with(".volume") && plain.text.contains(':') {
-                    links.push(links::uses(&plain, 0..source.len(), Kind::Volume, "Volume"));
+                let source = value.text.split(':').next().unwrap_or("");
+                if source.ends_with(".volume") && value.text.contains(':') {
+                    links.push(links::uses(&value, 0..source.len(), Kind::Volume, "Volume"));
                 }
                 match take(taken, &volume.destination, "volume", &value) {
                     Ok(()) => volumes.push(volume),

@@ -3,9 +3,7 @@
 use std::{net::IpAddr, rc::Rc};
 
 use super::{Claim, Link, links, name};
-use crate::unit::{
-    Addresses, Attachment, Dns, Network, Port, Protocol, UnitName, kind::Kind, sheet::Sheet, text::Text, words::Word,
-};
+use crate::unit::{Addresses, Attachment, Dns, Network, Port, Protocol, UnitName, kind::Kind, sheet::Sheet};
 
 const CHOICES: &str = "write Network=host or Network=none";
 
@@ -286,10 +284,7 @@ pub(super) fn hostname(text: &str) -> Result<String, &'static str> {
 pub(super) fn hosts(section: &'static str, sheet: &mut Sheet<'_>) -> Vec<(String, IpAddr)> {
     let mut hosts = Vec::new();
     for value in sheet.all(section, "AddHost") {
-        let plain = Text::trimmed(&value);
-        let text = plain.text.trim_matches('"');
-        let word = Word { text: text.to_owned(), range: value.whole() };
-        match text.split_once(':') {
+        match value.text.trim_matches('"').split_once(':') {
             Some((_, "host-gateway")) => {
                 sheet.unavailable(&value, "host-gateway is known, not available in this version; write the address");
             }
@@ -299,17 +294,15 @@ pub(super) fn hosts(section: &'static str, sheet: &mut Sheet<'_>) -> Vec<(String
                     for name in names.split(';') {
                         match hostname(name) {
                             Ok(name) => hosts.push((name, address)),
-                            Err(text) => sheet.error_at(&value, &word, format!("AddHost={}: {text}", value.text)),
+                            Err(text) => sheet.error(&value, format!("AddHost={}: {text}", value.text)),
                         }
                     }
                 }
-                Err(_) => sheet.error_at(
-                    &value,
-                    &word,
-                    format!("{address} is not an IP address; write AddHost=name:192.0.2.1"),
-                ),
+                Err(_) => {
+                    sheet.error(&value, format!("{address} is not an IP address; write AddHost=name:192.0.2.1"));
+                }
             },
-            None => sheet.error_at(&value, &word, "expected a name and an address, such as AddHost=db:192.0.2.1"),
+            None => sheet.error(&value, "expected a name and an address, such as AddHost=db:192.0.2.1"),
         }
     }
     hosts

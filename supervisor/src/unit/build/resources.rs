@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::unit::{Amount, CpuQuota, CpuWeight, OomPolicy, Resources, Ulimit, cpus, sheet::Sheet, values};
+use crate::unit::{
+    Amount, CpuPolicy, CpuQuota, CpuWeight, IoPriority, OomPolicy, Resources, Scheduling, Ulimit, cpus, sheet::Sheet,
+    values,
+};
 
 pub(super) fn resources(sheet: &mut Sheet<'_>) -> Resources {
     let memory = |sheet: &mut Sheet<'_>, key| sheet.read("Service", key, values::amount);
@@ -45,12 +48,53 @@ pub(super) fn resources(sheet: &mut Sheet<'_>) -> Resources {
             "kill" => Ok(OomPolicy::Kill),
             _ => Err("expected continue, stop or kill"),
         }),
+        scheduling: scheduling(sheet),
         limits: limits(sheet),
     }
 }
 
-pub(super) fn oom_score(text: &str) -> Result<i32, &'static str> {
-    text.parse().ok().filter(|n| (-1000..=1000).contains(n)).ok_or("expected a number from -1000 to 1000")
+/// A number between these two.
+pub(super) fn between<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
+    from: T,
+    to: T,
+) -> impl FnOnce(&str) -> Result<T, String> {
+    move |text| {
+        let number = text.parse().ok().filter(|n| (&from..=&to).contains(&n));
+        number.ok_or_else(|| format!("expected a number from {from} to {to}"))
+    }
+}
+
+fn scheduling(sheet: &mut Sheet<'_>) -> Scheduling {
+    let priority = sheet.read("Service", "CPUSchedulingPriority", between(1, 99));
+    let real_time = priority.unwrap_or(1);
+    let cpu = sheet.read("Service", "CPUSchedulingPolicy", |text| match text {
+        "other" => Ok(CpuPolicy::Other),
+        "batch" => Ok(CpuPolicy::Batch),
+        "idle" => Ok(CpuPolicy::Idle),
+        "fifo" => Ok(CpuPolicy::Fifo(real_time)),
+        "rr" => Ok(CpuPolicy::RoundRobin(real_time)),
+        _ => Err("expected other, batch, idle, fifo or rr"),
+    });
+    if priority.is_some()
+        && !matches!(cpu, Some(CpuPolicy::Fifo(_) | CpuPolicy::RoundRobin(_)))
+        && let Some(value) = sheet.last("Service", "CPUSchedulingPriority")
+    {
+        sheet.error(&value, "CPUSchedulingPriority= is for CPUSchedulingPolicy=fifo or rr");
+    }
+    let io = sheet.read("Service", "IOSchedulingPriority", between(0, 7));
+    let level = io.unwrap_or(4);
+    let class = sheet.read("Service", "IOSchedulingClass", |text| match text {
+        "none" | "0" => Ok(None),
+        "realtime" | "1" => Ok(Some(IoPriority::RealTime(level))),
+        "best-effort" | "2" => Ok(Some(IoPriority::BestEffort(level))),
+        "idle" | "3" => Ok(Some(IoPriority::Idle)),
+        _ => Err("expected realtime, best-effort, idle or none"),
+    });
+    Scheduling {
+        nice: sheet.read("Service", "Nice", between(-20, 19)),
+        cpu: cpu.unwrap_or_default(),
+        io: class.unwrap_or(io.map(IoPriority::BestEffort)),
+    }
 }
 
 /// What the numbers of a limit count.

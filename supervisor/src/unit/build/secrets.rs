@@ -23,7 +23,9 @@ pub(super) fn secrets(sheet: &mut Sheet<'_>) -> Vec<Secret> {
 fn secret(text: &str) -> Result<Secret, String> {
     const OPTIONS: [&str; 5] = ["type", "target", "uid", "gid", "mode"];
     let mut options = text.split(',');
-    let name = options.next().map_or(Ok(String::new()), super::name)?;
+    let first = options.next().unwrap_or("");
+    // Podman takes the name with or without its key.
+    let name = super::name(first.strip_prefix("source=").or_else(|| first.strip_prefix("src=")).unwrap_or(first))?;
     let (mut is_file, mut target, mut uid, mut gid, mut mode) = (None, None, 0, 0, 0o444);
     let mut of_file = None;
     for option in options {
@@ -81,7 +83,10 @@ mod tests {
         assert_eq!(secret("db").unwrap().target, file("/run/secrets/db", 0, 0o444));
         assert_eq!(secret("db,target=/etc/db,uid=5,mode=0400").unwrap().target, file("/etc/db", 5, 0o400));
         assert_eq!(secret("db,type=env,target=DB").unwrap().target, SecretTarget::Environment("DB".into()));
-        for wrong in ["", "db,type=x", "db,foo=1", "db,mode=9", "db,type=env,uid=1", "db,target=", "a/b", "db,uid=-1"] {
+        assert_eq!(secret("source=db,type=env").unwrap(), secret("db,type=env,target=db").unwrap());
+        for wrong in
+            ["", "source=", "db,type=x", "db,foo=1", "db,mode=9", "db,type=env,uid=1", "db,target=", "a/b", "db,uid=-1"]
+        {
             assert!(secret(wrong).is_err(), "{wrong}");
         }
     }

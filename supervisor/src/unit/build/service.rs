@@ -46,9 +46,6 @@ pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
         watchdog: watchdog(sheet),
         kill_signal: sheet.read("Service", "KillSignal", values::signal).unwrap_or(libc::SIGTERM),
         abort_timeout: timeout(sheet, "TimeoutAbortSec"),
-        nice: sheet.read("Service", "Nice", |text| {
-            text.parse().ok().filter(|n| (-20..=19).contains(n)).ok_or("expected a number from -20 to 19")
-        }),
         start_timeout: start.unwrap_or(start_default),
         stop_timeout: stop.unwrap_or(Some(DEFAULT_TIMEOUT)),
     }

@@ -15,7 +15,10 @@ use crate::unit::{
 
 pub(super) fn timer(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> TimerSpec {
     let mut triggers = Vec::new();
+    // What is written wrongly is not missing as well.
+    let mut said = false;
     for value in sheet.all("Timer", "OnCalendar") {
+        said = true;
         match Calendar::parse(&value.text) {
             Ok(calendar) => triggers.push(Trigger::Calendar(calendar)),
             Err(fault) => sheet.error_in(&value, &fault.range, format!("OnCalendar={}: {}", value.text, fault.text)),
@@ -31,13 +34,14 @@ pub(super) fn timer(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut 
     ];
     for (key, trigger) in spans {
         for value in sheet.all("Timer", key) {
+            said = true;
             match values::finite(&value.text) {
                 Ok(span) => triggers.push(trigger(span)),
                 Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
             }
         }
     }
-    if triggers.is_empty() && sheet.has_main() {
+    if !said && sheet.has_main() {
         sheet.missing(path, "no time to start at; write OnCalendar=, such as OnCalendar=daily, or On…Sec=");
     }
     let span = |key, sheet: &mut Sheet<'_>| sheet.read("Timer", key, values::finite);
@@ -95,6 +99,7 @@ fn started(
 
 pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> SocketSpec {
     let mut listen = Vec::new();
+    let mut said = false;
     for (key, kind) in [
         ("ListenStream", ListenKind::Stream),
         ("ListenDatagram", ListenKind::Datagram),
@@ -102,13 +107,14 @@ pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut
         ("ListenFIFO", ListenKind::Fifo),
     ] {
         for value in sheet.all("Socket", key) {
+            said = true;
             match address(&value.text, kind) {
                 Ok(address) => listen.push(Listen { kind, address }),
                 Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
             }
         }
     }
-    if listen.is_empty() && sheet.has_main() {
+    if !said && sheet.has_main() {
         sheet.missing(path, "nothing to listen on; write ListenStream=, such as ListenStream=8080");
     }
     let accept = sheet.read("Socket", "Accept", values::boolean).unwrap_or(false);

@@ -110,6 +110,11 @@ impl Calendar {
             self.weekdays = 0;
         }
         self.from_end &= !self.days.is_empty();
+        // Every second is every second, whatever is said beside it.
+        let every = Component { start: 0, stop: None, repeat: SECOND };
+        if self.seconds.contains(&every) {
+            self.seconds = vec![every];
+        }
         let chains =
             [&mut self.years, &mut self.months, &mut self.days, &mut self.hours, &mut self.minutes, &mut self.seconds];
         for chain in chains {
@@ -117,7 +122,7 @@ impl Calendar {
                 if let Some(stop) = part.stop
                     && part.repeat > 0
                 {
-                    let stop = stop - (stop - part.start) % part.repeat;
+                    let stop = stop - stop.saturating_sub(part.start) % part.repeat;
                     *part = if stop == part.start { once(stop) } else { Component { stop: Some(stop), ..*part } };
                 }
             }
@@ -132,7 +137,7 @@ impl Calendar {
                 // Every month has so many days.
                 let to = if from_end { to - 3 } else { to };
                 let fits = match part.stop {
-                    Some(stop) => stop <= to,
+                    Some(stop) => part.start <= stop && stop <= to,
                     None if from_end => part.start >= part.repeat + from,
                     None => part.start + part.repeat <= to,
                 };

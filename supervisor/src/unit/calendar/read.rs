@@ -11,12 +11,26 @@ pub(super) fn zone(text: &str) -> Result<(&str, bool), Fault> {
         return Err(Fault::new(0..0, "expected a calendar event, such as daily or Mon..Fri 08:00"));
     }
     match text.rsplit_once(' ') {
-        Some((rest, zone)) if zone.eq_ignore_ascii_case("UTC") => Ok((rest.trim_end(), true)),
+        Some((rest, zone)) if zone.eq_ignore_ascii_case("UTC") && !rest.trim().is_empty() => {
+            Ok((rest.trim_end(), true))
+        }
         Some((_, zone)) if zone.starts_with(|c: char| c.is_ascii_alphabetic()) => {
             let range = text.len() - zone.len()..text.len();
-            Err(Fault::new(range, format!("{zone}: the machine's clock is UTC; write the time in it")))
+            Err(Fault::new(
+                range,
+                format!("{zone}: the machine's clock is UTC and it knows no other zones; write the time in UTC"),
+            ))
         }
         _ => Ok((text, false)),
+    }
+}
+
+/// A year of two digits, as strptime(3) has it.
+fn two_digits(year: u64) -> u64 {
+    match year {
+        0..70 => year + 2000,
+        70..100 => year + 1900,
+        _ => year,
     }
 }
 
@@ -134,17 +148,7 @@ impl<'a> Reader<'a> {
         }
         (calendar.years, calendar.months, calendar.days) = (first, second, third);
         for year in &mut calendar.years {
-            // Two digits, as strptime(3) has it.
-            let full = |year: u64| {
-                year + if year < 70 {
-                    2000
-                } else if year < 100 {
-                    1900
-                } else {
-                    0
-                }
-            };
-            *year = Component { start: full(year.start), stop: year.stop.map(full), repeat: year.repeat };
+            *year = Component { start: two_digits(year.start), stop: year.stop.map(two_digits), repeat: year.repeat };
         }
         Ok(())
     }
@@ -179,8 +183,11 @@ impl<'a> Reader<'a> {
                 if repeat == 0 {
                     return Err(self.fault("nothing is repeated every 0"));
                 }
+            } else if fine && stop.is_some_and(|stop| start <= stop && stop < start + repeat) {
+                return Err(self.fault("a range of seconds without a step is a second long at least"));
             }
-            if stop.is_some_and(|stop| stop < start) {
+            // 93..00 are years; what is none of them is judged when all is read.
+            if stop.is_some_and(|stop| stop < start && (fine || two_digits(stop) < two_digits(start))) {
                 return Err(self.fault("the range ends before it begins"));
             }
             chain.push(Component { start, stop, repeat });

@@ -16,7 +16,7 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("command line"), "Exec"),
     yes(Value::Own("program, or JSON list of words"), "Entrypoint"),
     yes(Value::Own("NAME=value words"), "Environment Label Annotation"),
-    yes(Value::Own("paths"), "EnvironmentFile"),
+    yes(Value::Own("[-]paths"), "EnvironmentFile"),
     yes(Value::Own("[source:]destination[:options]"), "Volume"),
     yes(Value::Own("type=bind|volume|tmpfs|ramfs|devpts,…"), "Mount"),
     yes(Value::Own("destination[:options]"), "Tmpfs"),

@@ -3,7 +3,7 @@
 use super::{Rows, Value, later, refused};
 
 pub(super) const TIMER: &[Rows] = &[
-    later("", Value::Own("calendar event"), "OnCalendar"),
+    later("", Value::Own("calendar event, in UTC"), "OnCalendar"),
     later("", Value::Own("time span"), "OnActiveSec OnBootSec OnStartupSec OnUnitActiveSec OnUnitInactiveSec"),
     later("", Value::Own("unit"), "Unit"),
     later("", Value::Own("time span"), "AccuracySec RandomizedDelaySec RandomizedOffsetSec"),

@@ -27,8 +27,8 @@ pub struct ContainerSpec {
     /// Replaces the image's Entrypoint, and then its Cmd counts no more. `Some` of nothing: no entrypoint at all.
     pub entrypoint: Option<Vec<String>>,
     pub environment: BTreeMap<String, String>,
-    /// `EnvironmentFile=`, absolute; read at each start, in this order, `environment` wins.
-    pub environment_files: Vec<PathBuf>,
+    /// `EnvironmentFile=`, absolute; read at each start, in this order, `environment` wins. `true`: it need not exist (`-` before it).
+    pub environment_files: Vec<(PathBuf, bool)>,
     pub volumes: Vec<Volume>,
     pub tmpfs: Vec<Tmpfs>,
     pub devices: Vec<Device>,

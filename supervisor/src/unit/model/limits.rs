@@ -47,6 +47,33 @@ pub enum OomPolicy {
     Kill,
 }
 
+/// `Nice=`, `CPUScheduling…=`, `IOScheduling…=`: when a process gets a CPU and the disk. On a Podman host they are inherited from podman.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scheduling {
+    pub nice: Option<i32>,
+    pub cpu: CpuPolicy,
+    pub io: Option<IoPriority>,
+}
+
+/// sched(7); real time has a priority from 1 to 99.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CpuPolicy {
+    #[default]
+    Other,
+    Batch,
+    Idle,
+    Fifo(u8),
+    RoundRobin(u8),
+}
+
+/// ioprio_set(2); from 0, the highest, to 7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoPriority {
+    RealTime(u8),
+    BestEffort(u8),
+    Idle,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resources {
     pub memory_min: Option<Amount>,
@@ -64,6 +91,7 @@ pub struct Resources {
     pub allowed_memory_nodes: Option<String>,
     pub io_weight: Option<u32>,
     pub oom_policy: Option<OomPolicy>,
+    pub scheduling: Scheduling,
     /// `Limit…=`; `Ulimit=` of the same kind goes before.
     pub limits: Vec<Ulimit>,
 }

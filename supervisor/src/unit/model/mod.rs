@@ -16,7 +16,7 @@ pub use kinds::{
     Trigger, VolumeSpec,
 };
 pub use life::{Condition, ExitStatuses, Health, HealthAction, Notify, Origin, Reload};
-pub use limits::{Amount, CpuQuota, CpuWeight, OomPolicy, Resources};
+pub use limits::{Amount, CpuPolicy, CpuQuota, CpuWeight, IoPriority, OomPolicy, Resources, Scheduling};
 pub use network::{Addresses, Attachment, Dns, IdMap, Network, Port, Protocol, Secret, SecretTarget, UserNamespace};
 
 use std::{
@@ -49,7 +49,7 @@ pub struct UnitSet {
     pub problems: Vec<Problem>,
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl UnitSet {
     /// Of all units of all kinds that have no mistakes.
     pub(crate) fn names(&self) -> impl Iterator<Item = &UnitName> {
@@ -126,7 +126,6 @@ pub struct ServiceSpec {
     pub kill_signal: i32,
     /// `TimeoutAbortSec=`; `None`: as `stop_timeout`.
     pub abort_timeout: Option<Option<Duration>>,
-    pub nice: Option<i32>,
     /// `None`: no limit. Covers what precedes the start, the image's preparation included.
     pub start_timeout: Option<Duration>,
     /// From the stop signal to the kill. `None`: no limit. The smaller of `StopTimeout=` and `TimeoutStopSec=`.

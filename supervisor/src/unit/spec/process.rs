@@ -7,11 +7,14 @@ use std::{
 
 use oci_spec::{
     image::Config,
-    runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process},
+    runtime::{
+        Capability, IOPriorityClass, LinuxCapabilities, LinuxIOPriority, LinuxIOPriorityBuilder, LinuxSchedulerPolicy,
+        PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Scheduler,
+    },
 };
 
 use super::{Facts, SpecError, identity};
-use crate::unit::{Capabilities, ContainerSpec, Notify, Unit, build::CAPABILITIES};
+use crate::unit::{Capabilities, ContainerSpec, CpuPolicy, IoPriority, Notify, Scheduling, Unit, build::CAPABILITIES};
 
 /// containers.conf(5) `default_capabilities` of Podman 5.
 const DEFAULT_CAPABILITIES: [&str; 11] = [
@@ -62,8 +65,8 @@ pub(super) fn process(
     // Always: the supervisor's own protection is inherited otherwise.
     process.set_oom_score_adj(Some(container.oom_score_adj));
     process.set_selinux_label(None);
-    process.set_io_priority(None);
-    process.set_scheduler(None);
+    process.set_io_priority(io_priority(&container.resources.scheduling));
+    process.set_scheduler(scheduler(&container.resources.scheduling));
     process.set_exec_cpu_affinity(None);
     Ok(process)
 }
@@ -116,7 +119,7 @@ fn environment(
     if let Some(zone) = &container.timezone {
         set("TZ", zone);
     }
-    for (path, text) in container.environment_files.iter().zip(&facts.environment_files) {
+    for ((path, _), text) in container.environment_files.iter().zip(&facts.environment_files) {
         for (index, line) in text.lines().enumerate() {
             let line = line.trim_start();
             if line.is_empty() || line.starts_with('#') {
@@ -169,6 +172,34 @@ fn capabilities(asked: &Capabilities, root: bool) -> LinuxCapabilities {
 fn typed(names: &BTreeSet<&str>) -> HashSet<Capability> {
     // A name oci-spec does not know cannot get here: the unit's were checked against the same list, and a test goes through it.
     names.iter().filter_map(|name| serde_json::from_value(serde_json::Value::from(*name)).ok()).collect()
+}
+
+fn scheduler(asked: &Scheduling) -> Option<Scheduler> {
+    use LinuxSchedulerPolicy as Policy;
+    if (asked.nice, asked.cpu) == (None, CpuPolicy::Other) {
+        return None;
+    }
+    let (policy, priority) = match asked.cpu {
+        CpuPolicy::Other => (Policy::SchedOther, None),
+        CpuPolicy::Batch => (Policy::SchedBatch, None),
+        CpuPolicy::Idle => (Policy::SchedIdle, None),
+        CpuPolicy::Fifo(priority) => (Policy::SchedFifo, Some(priority.into())),
+        CpuPolicy::RoundRobin(priority) => (Policy::SchedRr, Some(priority.into())),
+    };
+    let mut scheduler = Scheduler::default();
+    scheduler.set_policy(policy);
+    scheduler.set_nice(asked.nice);
+    scheduler.set_priority(priority);
+    Some(scheduler)
+}
+
+fn io_priority(asked: &Scheduling) -> Option<LinuxIOPriority> {
+    let (class, level) = match asked.io? {
+        IoPriority::RealTime(level) => (IOPriorityClass::IoprioClassRt, level),
+        IoPriority::BestEffort(level) => (IOPriorityClass::IoprioClassBe, level),
+        IoPriority::Idle => (IOPriorityClass::IoprioClassIdle, 0),
+    };
+    LinuxIOPriorityBuilder::default().class(class).priority(level).build().ok()
 }
 
 fn limits(container: &ContainerSpec) -> Vec<PosixRlimit> {

@@ -3,10 +3,46 @@
 //! `## is /place = value` (what config.json has there). A line of which nothing is said is right. `#---` begins a new unit that
 //! has the lines before the first such comment too.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use super::{language, spec::config_of, units};
-use crate::unit::{Problem, Severity, UnitSet};
+use crate::unit::{
+    Problem, Severity, UnitSet,
+    keys::{self, Key},
+};
+
+/// The fixtures' names and texts.
+fn fixtures() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/unit/fixtures");
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let units = paths.filter(|path| path.extension().unwrap() != "txt");
+    units
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&path).unwrap()))
+        .collect()
+}
+
+/// What others name, and what every kind of file can be named with.
+const NEIGHBOURS: [(&str, &str); 5] = [
+    ("other.container", "[Container]\nImage=localhost/other\nNetwork=none\nContainerName=other\n"),
+    ("data.volume", "[Volume]\n"),
+    ("base.image", "[Image]\nImage=docker.io/library/base:1\n"),
+    ("net.network", "[Network]\n"),
+    ("app.pod", "[Pod]\n"),
+];
+
+/// Section and key of each line that sets one, and the line's index.
+fn keys_of<'a>(lines: &[(u32, &'a str)]) -> Vec<(usize, &'a str, &'a str)> {
+    let mut section = "";
+    let mut found = Vec::new();
+    for (index, (_, line)) in lines.iter().enumerate() {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name;
+        } else if let Some((key, _)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
+            found.push((index, section, key));
+        }
+    }
+    found
+}
 
 #[derive(Default)]
 struct Expected {
@@ -71,16 +107,10 @@ fn compare(wrong: &mut Vec<String>, problems: &[Problem], expected: &[(u32, Seve
 
 #[test]
 fn every_line_of_the_fixtures_is_what_it_says() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/unit/fixtures");
     let mut wrong = Vec::new();
     let mut cases = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let (stem, suffix) = (path.file_stem().unwrap().to_str().unwrap(), path.extension().unwrap().to_str().unwrap());
-        if suffix == "txt" {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).unwrap();
+    for (name, text) in fixtures() {
+        let stem = name.split('.').next().unwrap();
         let parts = parts(&text);
         let (head, rest) = parts.split_first().unwrap();
         let none = [Vec::new()];
@@ -92,16 +122,8 @@ fn every_line_of_the_fixtures_is_what_it_says() {
             let case = lines.join("\n");
             let both: Vec<(u32, &str)> = head.iter().chain(part).copied().collect();
             let expected = expected(&both);
-            let name = format!("{stem}.{suffix}");
-            // What others name, and what every kind of file can be named with.
-            let all = [
-                (name.as_str(), case.as_str()),
-                ("other.container", "[Container]\nImage=localhost/other\nNetwork=none\nContainerName=other\n"),
-                ("data.volume", "[Volume]\n"),
-                ("base.image", "[Image]\nImage=docker.io/library/base:1\n"),
-                ("net.network", "[Network]\n"),
-                ("app.pod", "[Pod]\n"),
-            ];
+            let mut all = NEIGHBOURS.to_vec();
+            all.push((name.as_str(), case.as_str()));
             let own =
                 |set: UnitSet| set.problems.into_iter().filter(|p| p.path == Path::new(&name)).collect::<Vec<_>>();
             let with_header = |p: &Problem| !p.text.starts_with('.');
@@ -127,4 +149,75 @@ fn every_line_of_the_fixtures_is_what_it_says() {
         }
     }
     assert!(wrong.is_empty() && cases > 1, "{}", wrong.join("\n"));
+}
+
+/// Every key of the table has a line that is right, and one that is not.
+#[test]
+fn every_key_has_two_fixtures() {
+    let mut seen: BTreeSet<(String, String, bool)> = BTreeSet::new();
+    for (_, text) in fixtures() {
+        let parts = parts(&text);
+        for part in &parts {
+            let both: Vec<(u32, &str)> =
+                if std::ptr::eq(part, &parts[0]) { part.clone() } else { [&parts[0][..], part].concat() };
+            let expected = expected(&both);
+            for (index, section, key) in keys_of(&both) {
+                let number = both[index].0;
+                let wrong =
+                    expected.problems.iter().any(|(line, severity, _)| *line == number && *severity == Severity::Error);
+                seen.insert((section.to_owned(), key.to_owned(), !wrong));
+            }
+        }
+    }
+    let has = |key: &Key, right| seen.contains(&(key.section.to_owned(), key.name.to_owned(), right));
+    let missing: Vec<String> = keys::all()
+        .filter(|key| !has(key, true) || !has(key, false))
+        .map(|key| format!("[{}] {}=", key.section, key.name))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// A key that changes config.json says in a fixture what it makes of it. Which keys do is found by leaving out each in turn.
+#[test]
+fn every_key_of_the_config_has_its_golden_line() {
+    let golden = fixtures().into_iter().flat_map(|(_, text)| {
+        let parts = parts(&text);
+        let with: Vec<(String, String)> = parts
+            .iter()
+            .filter(|part| part.iter().any(|(_, line)| line.starts_with("## is ")))
+            .flat_map(|part| {
+                keys_of(&[&parts[0][..], part].concat())
+                    .into_iter()
+                    .map(|(_, s, k)| (s.to_owned(), k.to_owned()))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        with
+    });
+    let golden: BTreeSet<(String, String)> = golden.collect();
+    let mut changing: BTreeSet<(String, String)> = BTreeSet::new();
+    for file in ["container-keys.container", "service-keys.container"] {
+        let (_, text) = fixtures().into_iter().find(|(name, _)| name == file).unwrap();
+        let parts = parts(&text);
+        for part in parts[1..].iter().filter(|part| !part.iter().any(|(_, line)| line.starts_with("## error"))) {
+            let lines = [&parts[0][..], part].concat();
+            let config = |left_out: Option<usize>| {
+                let kept = lines.iter().enumerate().filter(|(index, _)| Some(*index) != left_out);
+                let text = kept.map(|(_, (_, line))| *line).collect::<Vec<_>>().join("\n");
+                let mut all = NEIGHBOURS.to_vec();
+                all.push((file, &text));
+                language(&all).units.get(file.split('.').next().unwrap()).map(config_of)
+            };
+            let whole = config(None);
+            assert!(whole.is_some(), "{file}: {part:?}");
+            for (index, section, key) in keys_of(&lines) {
+                if config(Some(index)).is_some_and(|config| Some(config) != whole) {
+                    changing.insert((section.to_owned(), key.to_owned()));
+                }
+            }
+        }
+    }
+    assert!(changing.len() > 40, "{changing:?}");
+    let missing: Vec<_> = changing.difference(&golden).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

@@ -1,17 +1,9 @@
 //! Texts that nobody would write, made from texts that somebody did: whatever comes, an answer, and every place inside the text.
 
-use super::source;
-use crate::unit::{machine::Machine, set::assemble, source::Sources, text::steps};
+use std::path::Path;
 
-const SEEDS: [&str; 4] = [
-    "[Unit]\nDescription=A %N\nAfter=b.container network-online.target\nRequires=b.service\n\n[Container]\nImage=localhost/x:1\nNetwork=host\n\
-     Exec=/bin/sh -c \"echo $$HOME\" \\\n# note\n  'x y'\nEnvironment=A=1 \"B=2 3\" C=\\x41\\u00e4\n",
-    "\u{feff}[Container]\r\nImage=docker.io/library/nginx@sha256:0000000000000000000000000000000000000000000000000000000000000000\r\nNetwork=none\r\n\
-     Volume=data:/d:ro,Z\r\nVolume=./x:/y\r\nTmpfs=/t:size=1m,mode=1777\r\nUlimit=nofile=1:2\r\nSysctl=net.core.somaxconn=1\r\n",
-    "[Container]\nImage=localhost/ä\nNetwork=none\nEntrypoint=[\"a\", \"b\"]\nAddCapability=all\nDropCapability=CAP_CHOWN\nMask=/a:/b\n\
-     Unmask=/proc/*\nAddHost=a;b:::1\nUser=a:b\nMemory=1.5G\n[Service]\nRestart=always\nRestartSec=1min 2.5s\nMemoryMax=50%\n[Install]\nWantedBy=x.target\n",
-    "[X-Mine]\nKey=value\n[Container]\nPodmanArgs=--x\nPublishPort=1:2\n[Quadlet]\nDefaultDependencies=no\n[Container]\nImage=\n\\\n\\\n=\n[\n]\n",
-];
+use super::source;
+use crate::unit::{fuzz, machine::Machine, set::assemble, source::Sources, text::steps};
 
 /// Words that mean something somewhere, to be put anywhere.
 const WORDS: [&str; 18] = [
@@ -73,13 +65,19 @@ fn mutate(text: &mut Vec<u8>, dice: &mut Dice) {
     }
 }
 
-/// The seeds, and pieces of the fixtures, each with the kind of its file.
-fn corpus() -> Vec<(String, Vec<u8>)> {
-    let mut corpus: Vec<(String, Vec<u8>)> =
-        SEEDS.iter().map(|text| ("container".to_owned(), text.as_bytes().to_vec())).collect();
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/unit/fixtures")).unwrap() {
-        let path = entry.unwrap().path();
-        let kind = path.extension().unwrap().to_str().unwrap().to_owned();
+/// What fuzzing starts from, as it is kept, and pieces of the fixtures.
+fn corpus() -> Vec<Vec<u8>> {
+    let files = |folder: &str| {
+        let list = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap();
+        let mut paths: Vec<_> = list.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    };
+    let kept: Vec<Vec<u8>> = files("fuzz/corpus/units").iter().map(|path| std::fs::read(path).unwrap()).collect();
+    assert!(kept.len() >= 10, "{}", kept.len());
+    let mut corpus = kept;
+    for path in files("src/unit/fixtures") {
+        let kind = path.extension().unwrap().to_str().unwrap();
         if kind == "txt" {
             continue;
         }
@@ -87,47 +85,27 @@ fn corpus() -> Vec<(String, Vec<u8>)> {
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         // Whole files would cost more rounds than they show.
         let section = lines[0];
-        corpus.extend(
-            lines.chunks(12).map(|lines| (kind.clone(), format!("{section}\n{}\n", lines.join("\n")).into_bytes())),
-        );
+        let piece = |lines: &[&str]| format!("{kind}\n{section}\n{}\n", lines.join("\n")).into_bytes();
+        corpus.extend(lines.chunks(12).map(piece));
     }
-    corpus.sort();
     corpus
 }
 
+/// The bounded run of what `cargo fuzz run units` does without end: what each text costs grows with it and with nothing else.
 #[test]
 fn whatever_comes_there_is_an_answer_with_places_inside_the_text() {
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let corpus = corpus();
+    corpus.iter().for_each(|text| fuzz::one(text));
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     for round in 0..20_000 {
-        let (kind, text) = &corpus[round % corpus.len()];
-        let mut text = text.clone();
+        let mut text = corpus[round % corpus.len()].clone();
         for _ in 0..=dice.roll(6) {
             mutate(&mut text, &mut dice);
         }
-        let sources = Sources {
-            units: vec![
-                source(&format!("a.{kind}"), &text),
-                source("b", b"[Container]\nImage=localhost/b\nNetwork=none\n"),
-            ],
-            ..Sources::default()
-        };
-        let set = assemble(sources, Vec::new(), &Machine::any(), true);
-        assert_eq!(set.names().count() + set.broken.len(), 2);
-        let lines: Vec<&[u8]> = text.split(|b| *b == b'\n').collect();
-        for problem in &set.problems {
-            let place = problem.place;
-            if place.line == 0 {
-                continue;
-            }
-            let line = lines.get(place.line as usize - 1).unwrap_or_else(|| panic!("{problem} in {text:?}"));
-            let length = String::from_utf8_lossy(line).chars().count();
-            assert!(place.column >= 1 && place.column as usize <= length + 1, "{problem} in {text:?}");
-            assert!(
-                place.width >= 1 && place.column as usize + place.width as usize <= length + 2,
-                "{problem}: {place:?} in {text:?}"
-            );
-        }
+        steps::take();
+        fuzz::one(&text);
+        let steps = steps::take();
+        assert!(steps <= 20_000 + 200 * text.len(), "{steps} steps for {}: {text:?}", text.len());
     }
 }
 

@@ -77,8 +77,8 @@ fn container_keys() {
     );
     assert_eq!(container("Environment=A=1\nEnvironment=\nEnvironment=B=2").environment, map(&[("B", "2")]));
     assert_eq!(
-        container("EnvironmentFile=/etc/a.env b.env").environment_files,
-        [PathBuf::from("/etc/a.env"), PathBuf::from("b.env")]
+        container("EnvironmentFile=/etc/a.env -b.env").environment_files,
+        [(PathBuf::from("/etc/a.env"), false), (PathBuf::from("b.env"), true)]
     );
     assert_eq!(container("Volume=a:/a\nVolume=/b\nVolume=").volumes, []);
     assert_eq!(container("Volume=a:/a\nVolume=/b").volumes[1].source, VolumeSource::Anonymous);
