@@ -5,7 +5,7 @@ use crate::command::{self, tool};
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// One program and the package that has it, in Debian and Ubuntu.
+/// One program, or a file by its whole path, and the package that has it, in Debian and Ubuntu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tool {
     pub program: &'static str,
@@ -26,6 +26,8 @@ pub const QEMU: Tool = if cfg!(target_arch = "aarch64") {
 } else {
     Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" }
 };
+/// The firmware of a machine with UEFI.
+pub const OVMF: Tool = Tool { program: "/usr/share/OVMF/OVMF_CODE_4M.fd", package: "ovmf" };
 
 /// Installs what is missing, or says how.
 pub fn ensure(tools: &[Tool], progress: &mut dyn FnMut(&str)) -> Result<()> {
@@ -98,7 +100,9 @@ mod tests {
 
     #[test]
     fn what_is_there_needs_nothing() {
-        ensure(&[Tool { program: "sh", package: "dash" }], &mut |line| panic!("{line}")).unwrap();
+        for program in ["sh", "/bin/sh"] {
+            ensure(&[Tool { program, package: "dash" }], &mut |line| panic!("{line}")).unwrap();
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use initramfs::requirements;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::artefacts::Artefacts;
@@ -65,6 +66,7 @@ pub struct Builder<'a> {
     more: Option<(&'static str, PathBuf)>,
     /// Instead of Orlop's.
     initramfs: Option<PathBuf>,
+    uefi: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -87,6 +89,7 @@ impl<'a> Builder<'a> {
             root: Root::Direct,
             more: None,
             initramfs: None,
+            uefi: false,
         }
     }
 
@@ -201,6 +204,12 @@ impl<'a> Builder<'a> {
         self.no_state().no_network()
     }
 
+    /// The kernel is started by UEFI firmware.
+    pub fn uefi(mut self) -> Self {
+        self.uefi = true;
+        self
+    }
+
     /// Starts QEMU; gives the machine before the guest has run far.
     pub fn start(self) -> Result<Machine, MachineError> {
         self.start_with(None, &mut |_| {})
@@ -217,7 +226,17 @@ impl<'a> Builder<'a> {
         let listen = |name: &str| UnixListener::bind(folder.sockets().join(name)).map_err(setup("listen for QEMU"));
         let (console, qmp) = (listen("console")?, listen("qmp")?);
 
-        let hardware = self.hardware(drives, folder.sockets());
+        let mut hardware = self.hardware(drives, folder.sockets());
+        if self.uefi {
+            requirements::ensure(&[requirements::OVMF], progress)?;
+            let code = Path::new(requirements::OVMF.program);
+            // Its variables are the machine's own.
+            let variables = folder.path().join("variables.fd");
+            fs::copy(code.with_file_name("OVMF_VARS_4M.fd"), &variables).map_err(setup("copy UEFI's variables"))?;
+            hardware.firmware = Some((code.to_owned(), variables));
+            // What firmware starts is the image with its EFI stub.
+            hardware.kernel = self.artefacts.kernel.image.clone();
+        }
         let log = File::create(folder.path().join("qemu.log")).map_err(setup("create QEMU's log"))?;
         let mut command = Command::new("qemu-system-x86_64");
         command.args(hardware.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -258,6 +277,7 @@ impl<'a> Builder<'a> {
             icount: self.icount,
             memory_mib: self.memory_mib,
             cpus: self.cpus,
+            firmware: None,
             kernel: kernel.vmlinux.as_ref().unwrap_or(&kernel.image).clone(),
             initramfs: self.initramfs.as_ref().unwrap_or(&self.artefacts.image.initramfs).clone(),
             append: self.append.clone(),

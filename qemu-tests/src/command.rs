@@ -46,6 +46,8 @@ pub(crate) struct Hardware {
     pub(crate) icount: bool,
     pub(crate) memory_mib: u32,
     pub(crate) cpus: u32,
+    /// UEFI's code and variables; with `None` the kernel is started without it.
+    pub(crate) firmware: Option<(PathBuf, PathBuf)>,
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,
     pub(crate) append: Vec<String>,
@@ -76,6 +78,10 @@ impl Hardware {
         }
         if self.once {
             args.word("-no-reboot");
+        }
+        if let Some((code, variables)) = &self.firmware {
+            args.file("-drive", "if=pflash,unit=0,format=raw,readonly=on,file=", code);
+            args.file("-drive", "if=pflash,unit=1,format=raw,file=", variables);
         }
         args.file("-kernel", "", &self.kernel).file("-initrd", "", &self.initramfs);
         args.pair("-append", self.kernel_words());
@@ -168,6 +174,7 @@ mod tests {
             icount: false,
             memory_mib: 256,
             cpus: 1,
+            firmware: None,
             kernel: "/k".into(),
             initramfs: "/i".into(),
             append: vec!["ip=off".into()],

@@ -1,6 +1,6 @@
 //! Machines that lack something, or are built differently.
 
-use crate::support::{enabled, machine, named, probe_unit, state};
+use crate::support::{enabled, machine, named, probe_unit, run_probe, state};
 use qemu_tests::{Artefacts, Machine};
 
 #[test]
@@ -76,6 +76,19 @@ fn a_raw_disk_boots_by_its_partition_labels() {
     assert_eq!(state(named(&units, "demo")), "active", "{units:#?}");
     assert_eq!(machine.get("/v1/system").unwrap()["state_store"], "persistent");
     assert_eq!(machine.http(8080, "/").unwrap().status, 200);
+}
+
+#[test]
+fn a_machine_with_uefi_has_its_variables() {
+    let mounts = probe_unit("show /host/proc/1/mounts", "Volume=/:/host");
+    let machine = machine("uefi").uefi().unit("mounts.container", &mounts).start().unwrap();
+    machine.settled().unwrap();
+    let shown = run_probe(&machine, "mounts", "shown").unwrap();
+    let mounts: Vec<&str> = shown.iter().flat_map(|line| line.split('|')).collect();
+    let variables = mounts.iter().find(|line| line.split(' ').nth(1) == Some("/sys/firmware/efi/efivars"));
+    let fields: Vec<&str> = variables.unwrap_or_else(|| panic!("{mounts:#?}")).split(' ').collect();
+    let options: Vec<&str> = fields[3].split(',').collect();
+    assert_eq!((fields[2], &options[..4]), ("efivarfs", &["rw", "nosuid", "nodev", "noexec"][..]));
 }
 
 #[test]
