@@ -99,13 +99,18 @@ impl Console {
     }
 
     /// Types at the serial console.
-    pub fn type_keys(&self, keys: &str) -> io::Result<()> {
-        self.keyboard.lock().unwrap_or_else(PoisonError::into_inner).write_all(keys.as_bytes())
+    pub fn type_keys(&self, keys: impl AsRef<[u8]>) -> io::Result<()> {
+        self.keyboard.lock().unwrap_or_else(PoisonError::into_inner).write_all(keys.as_ref())
     }
 
     /// All of it so far.
     pub fn text(&self) -> String {
         self.shared.lock().text.clone()
+    }
+
+    /// The last line with something in it.
+    pub fn last_line(&self) -> String {
+        self.shared.lock().text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().to_owned()
     }
 
     /// The last lines, for an error message.

@@ -176,13 +176,16 @@ impl Machine {
 
     /// The same for somebody who does something else in between: `None` when that took longer than `limit`.
     pub fn settled_within(&self, limit: Duration) -> Result<Option<Vec<Value>>, MachineError> {
-        let path = "/v1/system/settled";
+        let answer = self.get_within("/v1/system/settled", limit)?;
+        Ok(answer.map(|mut answer| answer["units"].as_array_mut().map(std::mem::take).unwrap_or_default()))
+    }
+
+    /// Asks the control interface; `None` when the answer took longer than `limit`.
+    pub fn get_within(&self, path: &str, limit: Duration) -> Result<Option<Value>, MachineError> {
         let answer =
             http::ask_unix(&self.control_socket(), "GET", path, limit).and_then(|stream| stream.read_whole(path));
         match answer {
-            Ok(answer) => self
-                .value(path, &answer)
-                .map(|mut answer| Some(answer["units"].as_array_mut().map(std::mem::take).unwrap_or_default())),
+            Ok(answer) => self.value(path, &answer).map(Some),
             Err(error) if error.is_late() => Ok(None),
             Err(source) => Err(self.http_error(source)),
         }

@@ -170,6 +170,9 @@ impl Ports {
         let Some(number) = state.ports.iter().position(|port| *port == Port::Free).filter(|_| !state.ended) else {
             return;
         };
+        if has_left(client) {
+            return;
+        }
         let Ok(guest) = UnixStream::connect(self.folder.join(port_id(number))) else { return };
         let Ok(handle) = guest.try_clone() else { return };
         let id = state.take(number, handle);
@@ -195,6 +198,12 @@ fn speaks(client: &UnixStream) -> bool {
     let mut first = [0];
     poll(&mut waiting, PollTimeout::NONE).is_ok()
         && nix::sys::socket::recv(client.as_raw_fd(), &mut first, MsgFlags::MSG_PEEK).is_ok_and(|count| count > 0)
+}
+
+/// A client may have lost its patience meanwhile: a port that it took would be lost to others for a second.
+fn has_left(client: &UnixStream) -> bool {
+    let mut left = [PollFd::new(client.as_fd(), PollFlags::empty())];
+    poll(&mut left, PollTimeout::ZERO).is_ok() && left[0].revents().is_some_and(|r| r.contains(PollFlags::POLLHUP))
 }
 
 /// Copies until either end closes.
@@ -228,6 +237,14 @@ mod tests {
         assert_eq!(state.ports[0], Port::Closed);
         state.note(0, true);
         assert_eq!(state.ports[0], Port::Free);
+    }
+
+    #[test]
+    fn a_client_that_left_is_told_from_one_that_waits() {
+        let (client, ours) = UnixStream::pair().unwrap();
+        assert!(!has_left(&ours));
+        drop(client);
+        assert!(has_left(&ours));
     }
 
     #[test]

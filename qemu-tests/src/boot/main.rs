@@ -1,5 +1,6 @@
 //! `cargo boot`: from a fresh checkout to containers that answer, in one command.
 
+mod keyboard;
 mod options;
 mod screen;
 mod session;
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use keyboard::Keyboard;
 use options::Options;
 use qemu_tests::{Artefacts, BuildError, Echo, Machine, MachineError};
 use screen::{Screen, harmless, say};
@@ -55,7 +57,7 @@ fn boot(options: &Options) -> Result<ExitCode, BootError> {
     if let Some(words) = run {
         return Ok(session::run(&machine, &words, options.timing, &interrupts)?);
     }
-    session::connect_keyboard(&machine);
+    let _keyboard = Keyboard::connect(&machine);
     let introduced = Arc::clone(&machine);
     let timing = options.timing;
     std::thread::spawn(move || session::introduce(&introduced, timing));

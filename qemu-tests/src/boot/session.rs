@@ -1,16 +1,16 @@
 //! A booted machine in front of a person: its units, its addresses, Ctrl-C, its end.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, IsTerminal};
 use std::net::TcpListener;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use qemu_tests::{Forward, Machine, MachineError};
+use qemu_tests::{Forward, LIMIT, Machine, MachineError};
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -89,22 +89,6 @@ fn power_off(machine: &Machine) {
         say("the power button does nothing: cutting the power\n");
         machine.kill();
     }
-}
-
-/// Passes what is typed to the machine's console, for its rescue screen.
-pub(crate) fn connect_keyboard(machine: &Arc<Machine>) {
-    if !io::stdin().is_terminal() {
-        return;
-    }
-    let machine = Arc::downgrade(machine);
-    thread::spawn(move || {
-        for line in io::stdin().lock().lines().map_while(Result::ok) {
-            let Some(machine) = machine.upgrade() else { return };
-            if machine.console().type_keys(&format!("{line}\n")).is_err() {
-                return;
-            }
-        }
-    });
 }
 
 /// Waits for the units, then says how to reach the machine. Runs beside [`wait`].
@@ -212,17 +196,7 @@ pub(crate) fn run(
 }
 
 fn ask(machine: &Machine, words: &[String], timing: bool) -> Result<ExitCode, MachineError> {
-    // A unit may take its time, and says how long: the person who waits is told for whom.
-    while machine.settled_within(PATIENCE)?.is_none() {
-        let waiting = units(machine)?;
-        let waiting =
-            waiting.iter().filter(|unit| ["activating", "deactivating"].iter().any(|state| unit["state"] == *state));
-        let names: Vec<&str> = waiting.filter_map(|unit| unit["name"].as_str()).collect();
-        say(&format!(
-            "waiting for {}\n",
-            if names.is_empty() { "the units to settle".to_owned() } else { names.join(", ") }
-        ));
-    }
+    wait_until_settled(machine)?;
     let status = machine.orlop_command().args(words).stdin(Stdio::null()).status();
     let status = status.map_err(|source| MachineError::Setup { what: "run orlop", source })?;
     if timing {
@@ -232,8 +206,46 @@ fn ask(machine: &Machine, words: &[String], timing: bool) -> Result<ExitCode, Ma
     Ok(ExitCode::from(code))
 }
 
+/// A unit may take its time, and says how long; a machine may say nothing at all. The person who waits is told for what: on a
+/// terminal again and again, in a log when it is something else.
+fn wait_until_settled(machine: &Machine) -> Result<(), MachineError> {
+    let (mut answered, mut told) = (Instant::now(), String::new());
+    while machine.settled_within(SAY_EVERY)?.is_none() {
+        let (what, detail) = match machine.get_within("/v1/units", ONE_ANSWER)? {
+            Some(units) => {
+                answered = Instant::now();
+                (unsettled(&units), String::new())
+            }
+            None if answered.elapsed() < LIMIT => {
+                ("the machine to answer".to_owned(), format!("; its console ends: {}", machine.console().last_line()))
+            }
+            None => {
+                let (what, after) = ("an answer of the machine".to_owned(), answered.elapsed());
+                let (seen, tail) = ("no answer".to_owned(), machine.console().tail());
+                return Err(MachineError::Deadline { what, after, seen, tail });
+            }
+        };
+        if io::stderr().is_terminal() || what != told {
+            say(&format!("waiting for {what}{detail}\n"));
+        }
+        told = what;
+    }
+    Ok(())
+}
+
+fn unsettled(units: &Value) -> String {
+    let is_waiting = |unit: &&Value| ["activating", "deactivating"].iter().any(|state| unit["state"] == *state);
+    let waiting = units.as_array().into_iter().flatten().filter(is_waiting);
+    let names: Vec<&str> = waiting.filter_map(|unit| unit["name"].as_str()).collect();
+    if names.is_empty() { "the units to settle".to_owned() } else { names.join(", ") }
+}
+
 /// So long nothing is said about units that have not settled.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same where nothing else is said.
+const SAY_EVERY: Duration = Duration::from_secs(15);
+/// For an answer that needs no work.
+const ONE_ANSWER: Duration = Duration::from_secs(5);
 /// From the last answer of a supervisor that stops the machine to the machine's end.
 const UNDER_WAY: Duration = Duration::from_secs(10);
 /// PID 1 without a supervisor has no unit to wait for.

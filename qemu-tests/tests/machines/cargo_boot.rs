@@ -1,10 +1,14 @@
 //! `cargo boot` as a person calls it.
 
 use crate::support::{enabled, probe_image, probe_unit};
+use nix::fcntl::OFlag;
+use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 use qemu_tests::{Artefacts, LIMIT, get_tcp};
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -19,10 +23,24 @@ struct Boot {
 
 impl Boot {
     fn start(args: &[&str]) -> Self {
+        Self::run(Command::new(env!("CARGO_BIN_EXE_boot")).args(args).stdin(Stdio::null()))
+    }
+
+    /// In front of a terminal, whose other end comes with it.
+    fn start_in_terminal(args: &[&str]) -> (Self, PtyMaster) {
+        let person = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
+        grantpt(&person).unwrap();
+        unlockpt(&person).unwrap();
+        let terminal = File::options().read(true).write(true).open(ptsname_r(&person).unwrap()).unwrap();
+        // setsid(1) makes it the terminal of the session, so that Ctrl-C on it is a signal.
+        let mut command = Command::new("setsid");
+        (Self::run(command.args(["--ctty", env!("CARGO_BIN_EXE_boot")]).args(args).stdin(terminal)), person)
+    }
+
+    fn run(command: &mut Command) -> Self {
         // What it boots is built by now, so that no wait below is for a compiler.
         Artefacts::shared();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_boot"));
-        let mut child = command.args(args).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = channel();
         thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -67,7 +85,7 @@ impl Drop for Boot {
 fn it_shows_the_demos_address_and_ctrl_c_powers_off() {
     // Taken, so that it has to find another port and say so.
     let taken = TcpListener::bind("127.0.0.1:8080");
-    let mut boot = Boot::start(&["--", "--timing"]);
+    let (mut boot, mut person) = Boot::start_in_terminal(&["--", "--timing"]);
     let line = boot.wait_for("the demo answers");
     let address: SocketAddr = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
     assert_ne!(address.port(), 8080);
@@ -79,10 +97,26 @@ fn it_shows_the_demos_address_and_ctrl_c_powers_off() {
     let ps = Command::new(words[0]).args(&words[1..]).output().unwrap();
     assert!(String::from_utf8_lossy(&ps.stdout).contains("demo"), "{ps:?}");
 
-    boot.signal(Signal::SIGINT);
+    // What is typed is shown by the machine, and by nobody else.
+    assert!(!echoes(&person));
+    person.write_all(b"typed\n").unwrap();
+    boot.wait_for("typed");
+    person.write_all(b"\x03").unwrap();
     boot.wait_for("the machine is off");
     assert_eq!(boot.wait().code(), Some(0));
+    assert!(echoes(&person), "the terminal is left as the machine needed it");
     drop(taken);
+}
+
+fn echoes(terminal: &PtyMaster) -> bool {
+    tcgetattr(terminal).unwrap().local_flags.contains(LocalFlags::ECHO | LocalFlags::ICANON)
+}
+
+#[test]
+fn who_waits_for_a_machine_that_does_not_answer_is_told() {
+    let mut boot = Boot::start(&["--headless", "--append", "rdinit=/none", "--run", "ps"]);
+    let line = boot.wait_for("waiting for the machine to answer");
+    assert!(line.contains("; its console ends: "), "{line}");
 }
 
 #[test]
