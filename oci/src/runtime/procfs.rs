@@ -56,14 +56,12 @@ impl Procfs {
 
 /// The rest of an open file.
 pub(crate) fn read_all(file: BorrowedFd<'_>) -> sys::Result<String> {
-    let mut text = Vec::new();
-    let mut buffer = [0_u8; 4096];
-    loop {
-        match fs::read(file, &mut buffer)? {
-            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
-            count => text.extend_from_slice(buffer.get(..count).unwrap_or_default()),
-        }
-    }
+    fs::read_all(file).map(text)
+}
+
+/// What is not UTF-8 is shown as such. Mostly there is nothing of it, and looking is cheaper than the standard library's way.
+pub(crate) fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Writes one file below a procfs or cgroup descriptor in a single write. Allocates nothing: the child uses it too.

@@ -10,8 +10,8 @@ use super::config::{ConfigError, Hooks, Linux, Process};
 use super::error::{Error, Result};
 use super::id::ContainerId;
 use super::json::{Reader, Taken, Writer};
-use super::procfs::{Procfs, Stat};
-use super::store::{Folder, Store};
+use super::procfs::{Procfs, Stat, text};
+use super::store::{Folder, Store, read_file};
 
 /// The name of the socket `start` connects to; it is there as long as the container waits for it.
 pub(crate) const START_SOCKET: &std::ffi::CStr = c"start.sock";
@@ -77,8 +77,11 @@ impl State {
         w.name("bundle").string(&self.bundle).name("rootfs").string(&self.rootfs);
         w.name("created").string(&self.created).name("cgroup").string(&self.cgroup);
         w.name("namespaces").number(self.namespaces.into()).pairs("annotations", &self.annotations);
-        w.name("hooks").string(&self.hooks).name("process").string(&self.process);
-        w.name("linux").string(&self.linux);
+        for (name, text) in [("hooks", &self.hooks), ("process", &self.process), ("linux", &self.linux)] {
+            if !text.is_empty() {
+                w.name(name).value(text);
+            }
+        }
         w.name("listenerPath").string(&self.listener_path);
         w.name("listenerMetadata").string(&self.listener_metadata);
         if !self.resctrl.is_empty() {
@@ -107,9 +110,9 @@ impl State {
                     state.annotations.push((key.to_owned(), value));
                     Ok(Taken::Yes)
                 })?,
-                "hooks" => state.hooks = r.text()?,
-                "process" => state.process = r.text()?,
-                "linux" => state.linux = r.text()?,
+                "hooks" => state.hooks = r.raw()?,
+                "process" => state.process = r.raw()?,
+                "linux" => state.linux = r.raw()?,
                 "listenerPath" => state.listener_path = r.text()?,
                 "resctrl" => state.resctrl = r.text()?,
                 "resctrlMade" => state.resctrl_made = r.strings()?,
@@ -125,7 +128,7 @@ impl State {
     /// The state of a container whose folder is locked; none: `create` died before it wrote one.
     pub(crate) fn load(folder: &Folder) -> Result<Option<State>> {
         let Some(bytes) = folder.read(FILE)? else { return Ok(None) };
-        Self::checked(&String::from_utf8_lossy(&bytes), &folder.path.join(FILE).display().to_string()).map(Some)
+        Self::checked(&text(bytes), &folder.path.join(FILE).display().to_string()).map(Some)
     }
 
     /// The same without the lock.
@@ -139,21 +142,23 @@ impl State {
 
     /// What the kernel says about the container's process now; `waiting` is whether the start socket is still there.
     pub(crate) fn status(&self, proc: &Procfs, waiting: bool) -> Status {
-        if self.pid == 0 {
-            return Status::Creating;
+        match self.lives(proc) {
+            _ if self.pid == 0 => Status::Creating,
+            false => Status::Stopped,
+            true if waiting => Status::Created,
+            true if self.frozen() => Status::Paused,
+            true => Status::Running,
         }
-        match proc.stat(self.pid) {
-            Some(Stat { state, start_ticks }) if start_ticks == self.start_ticks && !matches!(state, 'Z' | 'X') => {}
-            _ => return Status::Stopped,
-        }
-        if waiting {
-            return Status::Created;
-        }
-        let frozen = format!("/sys/fs/cgroup{}/cgroup.freeze", self.cgroup);
-        match std::fs::read_to_string(frozen) {
-            Ok(text) if text.trim() == "1" => Status::Paused,
-            _ => Status::Running,
-        }
+    }
+
+    /// Whether the container's process is there.
+    pub(crate) fn lives(&self, proc: &Procfs) -> bool {
+        let stat = if self.pid == 0 { None } else { proc.stat(self.pid) };
+        stat.is_some_and(|Stat { state, start_ticks }| start_ticks == self.start_ticks && !matches!(state, 'Z' | 'X'))
+    }
+
+    pub(crate) fn frozen(&self) -> bool {
+        read_file(format!("/sys/fs/cgroup{}/cgroup.freeze", self.cgroup).as_ref()).is_ok_and(|text| text.trim() == "1")
     }
 
     pub(crate) fn hooks(&self) -> Result<Hooks> {

@@ -35,20 +35,23 @@ impl Store {
         fs::open_host(&path, libc::O_PATH | libc::O_DIRECTORY, 0)
     }
 
+    fn make_root(&self) -> std::io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root)
+    }
+
     /// Makes the folder of a new container and locks it.
     pub(crate) fn create(&self, id: &ContainerId) -> Result<Folder> {
-        let shown = self.root.display();
-        if let Err(Errno(libc::ENOENT)) = self.open_root() {
-            use std::os::unix::fs::DirBuilderExt as _;
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&self.root)
-                .step("create runtime root", shown)?;
-        }
         let name = c_string(id.as_str());
         loop {
-            let root = self.open_root().step("open runtime root", self.root.display())?;
+            let root = match self.open_root() {
+                Err(Errno(libc::ENOENT)) => {
+                    self.make_root().step("create runtime root", self.root.display())?;
+                    self.open_root()
+                }
+                other => other,
+            };
+            let root = root.step("open runtime root", self.root.display())?;
             match fs::mkdir(root.as_fd(), &name, 0o700) {
                 Err(Errno(libc::EEXIST)) => return Err(Error::Exists { id: id.to_string() }),
                 other => other.step("create container folder", self.root.join(id.as_str()).display())?,
@@ -96,8 +99,8 @@ impl Store {
     /// A file of a container's folder, without the lock.
     pub(crate) fn peek(&self, id: &ContainerId, file: &str) -> Result<String> {
         let path = self.root.join(id.as_str()).join(file);
-        match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::NotFound { id: id.to_string() }),
+        match read_file(&path) {
+            Err(Errno(libc::ENOENT)) => Err(Error::NotFound { id: id.to_string() }),
             other => other.step("read", path.display()),
         }
     }
@@ -128,8 +131,9 @@ impl Folder {
     }
 
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        match std::fs::read(self.path.join(name)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        let file = fs::open_at(self.fd(), &c_string(name), libc::O_RDONLY | libc::O_NOFOLLOW, 0);
+        match file.and_then(|file| fs::read_all(file.as_fd())) {
+            Err(Errno(libc::ENOENT)) => Ok(None),
             other => other.map(Some).step("read", self.path.join(name).display()),
         }
     }
@@ -162,6 +166,12 @@ impl Folder {
             other => other.step("remove container folder", self.path.display()),
         }
     }
+}
+
+/// A file of text, by its path on the host.
+pub(crate) fn read_file(path: &Path) -> std::result::Result<String, Errno> {
+    let file = fs::open_host(&c_string(path.as_os_str().as_encoded_bytes()), libc::O_RDONLY, 0)?;
+    String::from_utf8(fs::read_all(file.as_fd())?).map_err(|_| Errno(libc::EILSEQ))
 }
 
 /// write(2) until all is written.

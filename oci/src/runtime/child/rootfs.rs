@@ -23,8 +23,9 @@ pub(super) fn build(plan: &Plan) -> Done<'_> {
     for step in &plan.mounts {
         attach(root, step)?;
     }
+    let mut folder = None;
     for node in &plan.devices.nodes {
-        device(root, node).doing("create device", &node.path)?;
+        device(root, node, &mut folder).doing("create device", &node.path)?;
     }
     links(root, plan)?;
     if let Some(console) = &plan.console {
@@ -107,9 +108,13 @@ fn create(kind: &CStr, parameters: &[(CString, Option<CString>)], attributes: u6
     mount::fs_create(context.as_fd(), attributes)
 }
 
-fn device(root: BorrowedFd<'_>, node: &Node) -> Result<(), Errno> {
-    let folder = find_or_make(root, &node.folder, Kind::Folder)?;
-    let folder = folder.as_fd();
+/// `last` is the folder of the one before: mostly it is the same.
+fn device<'a>(root: BorrowedFd<'_>, node: &'a Node, last: &mut Option<(&'a CStr, OwnedFd)>) -> Result<(), Errno> {
+    let folder = match last.take_if(|(path, _)| *path == &*node.folder) {
+        Some((_, folder)) => folder,
+        None => find_or_make(root, &node.folder, Kind::Folder)?,
+    };
+    let folder = last.insert((&node.folder, folder)).1.as_fd();
     if let Some(host) = &node.host {
         // No node can be made in a user namespace: the host's is bound over an empty file.
         match fs::mknod(folder, &node.name, libc::S_IFREG | 0o644, 0) {

@@ -383,7 +383,7 @@ fn need_id(id: Option<ContainerId>) -> Result<ContainerId> {
 
 /// The runtime changes its working directory, so paths are made absolute at once.
 fn absolute(path: String) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(usage)
+    if path.starts_with('/') { Ok(path.into()) } else { std::path::absolute(path).map_err(usage) }
 }
 
 /// Digits and nothing else: no sign, no space, no other base.

@@ -4,33 +4,42 @@ mod args;
 mod limits;
 mod log;
 
+use std::ffi::{OsStr, c_char, c_int};
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 pub(crate) use log::Log;
 
 use self::args::{Command, Invocation};
-use super::error::{Error, Result};
+use super::error::{Error, Result, Step as _};
 use super::ops::{self, Machine};
 use super::procfs::Procfs;
 use super::store::Store;
+use super::sys::entry;
 
 /// The program. Exit status: 0, or 1 with one line on stderr; `run` and `exec` in the foreground give the container's own.
-pub fn main() -> ExitCode {
-    let (log, invocation) = match args::parse(std::env::args_os()) {
+///
+/// # Safety
+/// `words` has to point to `count` strings that live as long as the program.
+#[allow(unsafe_code)] // the C runtime's pointers are passed on
+pub unsafe fn main(count: c_int, words: *const *const c_char) -> u8 {
+    // SAFETY: the caller's promise is passed on.
+    let entered = unsafe { entry::enter(count, words) };
+    let words = entry::words().iter().map(|word| OsStr::from_bytes(word.to_bytes()).to_owned());
+    let (log, invocation) = match entered.step("open", "/dev/null").and_then(|()| args::parse(words)) {
         Ok(Some(both)) => both,
-        Ok(None) => return ExitCode::SUCCESS,
+        Ok(None) => return 0,
         Err(error) => {
             Log::default().error(&error.to_string());
-            return ExitCode::FAILURE;
+            return 1;
         }
     };
     match perform(log.clone(), invocation) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(error) => {
             log.error(&error.to_string());
-            ExitCode::FAILURE
+            1
         }
     }
 }
@@ -51,14 +60,16 @@ fn perform(log: Log, Invocation { root, rootless, command }: Invocation) -> Resu
         _ => {}
     }
     let ordinary = ops::ordinary_user();
-    let first = ordinary || ops::in_first_namespace();
+    let enters = matches!(command, Command::Create { .. } | Command::Run { .. } | Command::Exec { .. });
+    // Who is told where containers are noted, and makes no process, need not know.
+    let first = ordinary || (root.is_some() && !enters) || ops::in_first_namespace();
     let root = root.unwrap_or_else(|| default_root(ordinary || !first));
     match &command {
         Command::Create { options, .. } | Command::Run { options, .. } if ordinary => ops::enter_new(&options.bundle)?,
         Command::Exec { id, .. } if ordinary => ops::enter_existing(&root, id)?,
         _ => {}
     }
-    if matches!(command, Command::Create { .. } | Command::Run { .. } | Command::Exec { .. }) {
+    if enters {
         ops::protect()?;
     }
     let entered = !first && ops::entered();

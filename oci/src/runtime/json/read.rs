@@ -306,6 +306,11 @@ impl<'a> Reader<'a> {
         Ok((value, self.text.get(start..self.at).unwrap_or_default().trim().to_owned()))
     }
 
+    /// A value's text as it stands there.
+    pub(crate) fn raw(&mut self) -> Result<String> {
+        self.with_text(Self::skip).map(|(_, text)| text)
+    }
+
     /// Passes over a value of any kind.
     pub(crate) fn skip(&mut self) -> Result<()> {
         match self.peek() {

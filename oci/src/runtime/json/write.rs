@@ -54,19 +54,22 @@ impl Writer {
     pub(crate) fn string(&mut self, text: &str) -> &mut Self {
         self.separate();
         self.out.push('"');
-        for c in text.chars() {
-            match c {
-                '"' => self.out.push_str("\\\""),
-                '\\' => self.out.push_str("\\\\"),
-                '\n' => self.out.push_str("\\n"),
-                '\t' => self.out.push_str("\\t"),
-                '\r' => self.out.push_str("\\r"),
-                c if u32::from(c) < 0x20 => {
-                    let _ = write!(self.out, "\\u{:04x}", u32::from(c));
-                }
-                c => self.out.push(c),
-            }
+        let mut rest = text;
+        // Mostly there is nothing to be escaped.
+        while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
+            let (plain, behind) = rest.split_at(at);
+            self.out.push_str(plain);
+            let _ = match behind.as_bytes().first() {
+                Some(b'\n') => self.out.write_str("\\n"),
+                Some(b'\t') => self.out.write_str("\\t"),
+                Some(b'\r') => self.out.write_str("\\r"),
+                Some(byte @ 0..=0x1f) => write!(self.out, "\\u{byte:04x}"),
+                Some(byte) => write!(self.out, "\\{}", char::from(*byte)),
+                None => Ok(()),
+            };
+            rest = behind.get(1..).unwrap_or_default();
         }
+        self.out.push_str(rest);
         self.out.push('"');
         self.needs_comma = true;
         self

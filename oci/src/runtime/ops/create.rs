@@ -18,7 +18,7 @@ use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
 use crate::runtime::plan::{Given, Plan, ProcessPlan, rootfs_path};
 use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
-use crate::runtime::store::{Folder, replace_file};
+use crate::runtime::store::{Folder, read_file, replace_file};
 use crate::runtime::sys::process::{self, Memory};
 use crate::runtime::sys::{Errno, fs, socket};
 use crate::runtime::time;
@@ -64,7 +64,7 @@ struct Made {
 pub(crate) fn create(machine: &Machine, id: &ContainerId, options: &CreateOptions, at_once: bool) -> Result<Created> {
     let bundle = std::fs::canonicalize(&options.bundle).step("open bundle", options.bundle.display())?;
     let file = bundle.join("config.json");
-    let text = std::fs::read_to_string(&file).step("read", file.display())?;
+    let text = read_file(&file).step("read", file.display())?;
     let config = Config::parse(&text).map_err(|error| Error::Config { file: file.display().to_string(), error })?;
     for path in &config.unknown {
         machine.log.warn(&format!("{}: {path}: unknown property, ignored", file.display()));
@@ -174,9 +174,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     state.start_ticks = machine.proc.stat(pid).map_or(0, |stat| stat.start_ticks);
     outside_steps(machine, plan, pid, ours.as_fd())?;
     loop {
-        let mut message = [0; 8192];
-        let count = socket::receive(ours.as_fd(), &mut message).step("listen to", "the container's process")?;
-        let message = message.get(..count).unwrap_or_default();
+        let message = &*socket::message(ours.as_fd()).step("listen to", "the container's process")?;
         if message == READY {
             place(machine, config, plan, state)?;
             set_limits(pid, &plan.process)?;
@@ -251,9 +249,7 @@ fn owner_of_cgroup(config: &Config) -> Option<u32> {
 
 /// The container's process, which another one cloned for us.
 fn beside(channel: BorrowedFd<'_>, between: BorrowedFd<'_>) -> Result<(i32, OwnedFd)> {
-    let mut message = [0; 8192];
-    let count = socket::receive(channel, &mut message).step("listen to", "the process in between")?;
-    let message = message.get(..count).unwrap_or_default();
+    let message = &*socket::message(channel).step("listen to", "the process in between")?;
     let Some(pid) = message.strip_prefix(CLONED).and_then(|rest| rest.first_chunk()) else {
         return Err(failure(message, between));
     };

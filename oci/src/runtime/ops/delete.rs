@@ -23,12 +23,12 @@ pub(crate) fn delete(machine: &Machine, id: &ContainerId, force: bool) -> Result
 pub(super) fn delete_locked(machine: &Machine, folder: &Folder, force: bool) -> Result<()> {
     // No state file: its `create` died at once, and made nothing but the folder.
     let Some(state) = State::load(folder)? else { return folder.remove() };
-    let status = state.status(&machine.proc, folder.exists(START_SOCKET));
     // "creating" with the lock in our hands: its `create` died on the way.
-    if matches!(status, Status::Running | Status::Paused) && !force {
-        return Err(state.refuse("delete", status));
-    }
-    if status != Status::Stopped && state.pid != 0 {
+    if state.lives(&machine.proc) {
+        let waiting = folder.exists(START_SOCKET);
+        if !waiting && !force {
+            return Err(state.refuse("delete", state.status(&machine.proc, waiting)));
+        }
         end(&state, machine)?;
     }
     clear(machine, folder, &state, Cgroup::open(&state.cgroup)?)

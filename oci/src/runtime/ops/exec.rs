@@ -17,7 +17,7 @@ use crate::runtime::id::ContainerId;
 use crate::runtime::plan::{ProcessPlan, console, missing_home};
 use crate::runtime::seccomp::Filter;
 use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
-use crate::runtime::store::{Folder, replace_file};
+use crate::runtime::store::{Folder, read_file, replace_file};
 use crate::runtime::sys::process::{self, Memory};
 use crate::runtime::sys::signal::Signals;
 use crate::runtime::sys::{Errno, fs, schedule, socket};
@@ -48,14 +48,11 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     let signals = if options.detach { None } else { Some(Signals::take_all().step("take", "signals")?) };
     let folder = machine.store.open(id)?;
     let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
-    let status = state.status(&machine.proc, folder.exists(START_SOCKET));
-    match status {
-        Status::Running | Status::Created => {}
-        Status::Paused if options.ignore_paused => {}
-        _ => return Err(state.refuse("exec in", status)),
-    }
-    let gone = || state.refuse("exec in", Status::Stopped);
+    let gone = || state.refuse("exec in", if state.pid == 0 { Status::Creating } else { Status::Stopped });
     let container = open_process(&state, &machine.proc)?.ok_or_else(gone)?;
+    if !options.ignore_paused && state.frozen() && !folder.exists(START_SOCKET) {
+        return Err(state.refuse("exec in", Status::Paused));
+    }
     let cgroup = cgroup(&state, options)?;
     let mut plan = plan(machine, &state, options)?;
     plan.seccomp = filter(&folder)?;
@@ -123,11 +120,9 @@ fn drive(
     set_oom_score(machine, pid, plan.oom_score_adj)?;
     for expected in [READY, &[]] {
         socket::send(channel, &[GO]).step("answer", "the process")?;
-        let mut message = [0; 8192];
-        let count = last_words(channel, state, Status::Running, pid, &mut message)?;
-        let message = message.get(..count).unwrap_or_default();
+        let message = last_words(channel, state, Status::Running, pid)?;
         if message != expected {
-            return Err(failure(message, pidfd));
+            return Err(failure(&message, pidfd));
         }
         if expected == READY {
             set_limits(pid, plan)?;
@@ -183,7 +178,7 @@ fn cgroup_of(machine: &Machine, state: &State) -> Result<Option<Cgroup>> {
 fn plan(machine: &Machine, state: &State, options: &ExecOptions) -> Result<ProcessPlan> {
     let (file, process) = match &options.process_file {
         Some(path) => {
-            let text = std::fs::read_to_string(path).step("read", path.display())?;
+            let text = read_file(path).step("read", path.display())?;
             let file = path.display().to_string();
             let process = parse_process(&text).map_err(|error| Error::Config { file: file.clone(), error })?;
             (file, process)

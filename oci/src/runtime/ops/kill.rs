@@ -11,38 +11,39 @@ use crate::runtime::procfs::Procfs;
 use crate::runtime::state::{START_SOCKET, State, Status};
 use crate::runtime::sys::{Errno, process};
 
-/// A descriptor of the container's process, if it is still that process.
+/// A descriptor of the container's process, if it is still that process and has not ended.
 pub(super) fn open_process(state: &State, proc: &Procfs) -> Result<Option<OwnedFd>> {
+    if state.pid == 0 {
+        return Ok(None);
+    }
     let pidfd = match process::pidfd_open(state.pid) {
-        Err(Errno(libc::ESRCH)) => return Ok(None),
+        // Nobody, or by now a thread of another process.
+        Err(Errno(libc::ESRCH | libc::EINVAL | libc::ENOENT)) => return Ok(None),
         other => other.step("open", format!("process {}", state.pid))?,
     };
     // Checked after the descriptor is there: from then on the number cannot come to mean another process for us.
-    Ok(proc.stat(state.pid).is_some_and(|stat| stat.start_ticks == state.start_ticks).then_some(pidfd))
+    Ok(state.lives(proc).then_some(pidfd))
 }
 
 pub(crate) fn kill(machine: &Machine, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
     let folder = machine.store.open(id)?;
     let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
-    let status = state.status(&machine.proc, folder.exists(START_SOCKET));
+    let process = open_process(&state, &machine.proc)?;
     // Without a pid namespace of its own, the end of its first process ends nothing else.
     let everyone = all || (signal == libc::SIGKILL && state.namespaces & NamespaceKind::Pid.flag() == 0);
     // Without a cgroup there is the first process, whose end is that of its pid namespace.
     if everyone
         && let Some(cgroup) = Cgroup::open(&state.cgroup)?
-        && (status != Status::Stopped || cgroup.populated())
+        && (process.is_some() || cgroup.populated())
     {
         return kill_all(&cgroup, signal);
     }
-    if all && status == Status::Stopped {
+    let Some(process) = process else {
+        let status = if state.pid == 0 { Status::Creating } else { Status::Stopped };
         // Engines ask to be sure; there is nothing left to be done.
-        return Ok(());
-    }
-    if matches!(status, Status::Stopped | Status::Creating) {
-        return Err(state.refuse("kill", status));
-    }
-    let Some(pidfd) = open_process(&state, &machine.proc)? else { return Err(state.refuse("kill", Status::Stopped)) };
-    match process::send_signal(pidfd.as_fd(), signal) {
+        return if all && status == Status::Stopped { Ok(()) } else { Err(state.refuse("kill", status)) };
+    };
+    match process::send_signal(process.as_fd(), signal) {
         Err(Errno(libc::ESRCH)) => Err(state.refuse("kill", Status::Stopped)),
         other => other.step("kill", format!("container {id}")),
     }

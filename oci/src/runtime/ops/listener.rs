@@ -10,19 +10,13 @@ use crate::runtime::store::write_all;
 use crate::runtime::sys::socket;
 
 /// What a process says before its channel closes by the exec: nothing, or a failure. A listener on the way is handed over.
-pub(super) fn last_words(
-    channel: BorrowedFd<'_>,
-    state: &State,
-    status: Status,
-    pid: i32,
-    message: &mut [u8],
-) -> Result<usize> {
+pub(super) fn last_words(channel: BorrowedFd<'_>, state: &State, status: Status, pid: i32) -> Result<Vec<u8>> {
     loop {
-        match socket::receive_fd(channel, message) {
+        match socket::message_and_fd(channel) {
             Ok((_, Some(listener))) => hand_over(state, status, pid, &listener)?,
-            Ok((count, None)) => return Ok(count),
+            Ok((message, None)) => return Ok(message),
             // The process died with our connection in its queue: nothing was said.
-            Err(crate::runtime::sys::Errno(libc::ECONNRESET)) => return Ok(0),
+            Err(crate::runtime::sys::Errno(libc::ECONNRESET)) => return Ok(Vec::new()),
             Err(errno) => return Err(errno).step("listen to", "the container's process"),
         }
     }

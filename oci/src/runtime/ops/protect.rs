@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::sys::mount::{self, Attributes};
 use crate::runtime::sys::process::{self, StringList};
-use crate::runtime::sys::{Errno, fs};
+use crate::runtime::sys::{Errno, entry, fs};
 
 pub(crate) fn protect() -> Result<()> {
     process::control(libc::PR_SET_DUMPABLE, 0, 0).step("make", "this process not dumpable")?;
@@ -44,7 +44,7 @@ fn execute(more: &[(&str, &str)]) -> Result<Infallible> {
     let clone = own_mount().step("clone the mount of", "/proc/self/exe")?;
     let attributes = Attributes { set: mount::RDONLY, ..Attributes::default() };
     mount::set_attributes(clone.as_fd(), false, &attributes).step("make read-only", "the clone of /proc/self/exe")?;
-    let args: Vec<CString> = std::env::args_os().map(|one| c_string(one.into_vec())).collect();
+    let args: Vec<CString> = entry::words().iter().map(|word| CString::from(*word)).collect();
     let pair = |(mut name, value): (OsString, OsString)| {
         name.push("=");
         name.push(value);

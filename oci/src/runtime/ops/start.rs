@@ -41,17 +41,12 @@ pub(super) fn let_run(
     }
     let Some(connection) = go()? else { return Ok(()) };
     // The connection closes when the program runs; before that it carries what went wrong.
-    let mut message = [0; 8192];
-    let count = match last_words(connection.as_fd(), state, Status::Created, state.pid, &mut message) {
-        Ok(count) => count,
-        Err(error) => {
-            // Without its listener the container would wait for answers for ever.
-            let _ = process::send_signal(pidfd, libc::SIGKILL);
-            return Err(error);
-        }
-    };
-    if count > 0 {
-        return Err(failure(message.get(..count).unwrap_or_default(), pidfd));
+    let words = last_words(connection.as_fd(), state, Status::Created, state.pid).inspect_err(|_| {
+        // Without its listener the container would wait for answers for ever.
+        let _ = process::send_signal(pidfd, libc::SIGKILL);
+    })?;
+    if !words.is_empty() {
+        return Err(failure(&words, pidfd));
     }
     run_all(&hooks.poststart, &state.document(Status::Running), Place::Runtime).inspect_err(|_| {
         // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Untouched pages cost nothing.
 const ARENA_BYTES: usize = 1 << 20;
 
-#[repr(align(4096))]
+#[repr(align(16))]
 struct Arena(UnsafeCell<[u8; ARENA_BYTES]>);
 
 /// The allocator of `orlop-oci`; not for a program that runs for long.
+#[repr(C)] // the counter on the page of what is taken first
 pub struct Bump {
-    arena: Arena,
     used: AtomicUsize,
+    arena: Arena,
 }
 
 // SAFETY: the arena is only handed out in pieces that do not overlap, by an atomic counter.
@@ -26,7 +27,7 @@ unsafe impl Sync for Bump {}
 impl Bump {
     /// An empty arena.
     pub const fn new() -> Bump {
-        Bump { arena: Arena(UnsafeCell::new([0; ARENA_BYTES])), used: AtomicUsize::new(0) }
+        Bump { used: AtomicUsize::new(0), arena: Arena(UnsafeCell::new([0; ARENA_BYTES])) }
     }
 
     fn owns(&self, pointer: *mut u8) -> bool {
@@ -50,10 +51,9 @@ unsafe impl GlobalAlloc for Bump {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let mut used = self.used.load(Ordering::Relaxed);
         loop {
-            // The arena itself is aligned to a page, more than any layout here asks for.
             let start = used.next_multiple_of(layout.align());
             let end = start.saturating_add(layout.size());
-            if end > ARENA_BYTES || layout.align() > 4096 {
+            if end > ARENA_BYTES || layout.align() > align_of::<Arena>() {
                 // SAFETY: the caller's layout is passed on as it is.
                 return unsafe { System.alloc(layout) };
             }
@@ -109,12 +109,12 @@ mod tests {
     fn pieces_are_aligned_apart_and_kept() {
         let bump = Box::new(Bump::new());
         let layout = Layout::from_size_align(3, 1).unwrap();
-        let wide = Layout::from_size_align(64, 64).unwrap();
+        let wide = Layout::from_size_align(64, 16).unwrap();
         // SAFETY: the layout has a size.
         let one = unsafe { bump.alloc(layout) };
         // SAFETY: the layout has a size.
         let two = unsafe { bump.alloc(wide) };
-        assert!(two.addr().is_multiple_of(64) && two.addr() >= one.addr() + 3);
+        assert!(two.addr().is_multiple_of(16) && two.addr() >= one.addr() + 3);
         // SAFETY: the piece has three bytes.
         unsafe { one.write_bytes(7, 3) };
         // SAFETY: the piece is this allocator's, with this layout.

@@ -62,16 +62,15 @@ pub(crate) fn open(at: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32, walk:
 
 /// open(2) of a path of the host, as the caller of the runtime named it.
 pub(crate) fn open_host(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd> {
-    // SAFETY: path ends in NUL.
-    let fd = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) };
-    check_fd(fd.into())
+    open_at(cwd(), path, flags, mode)
 }
 
 /// openat(2): the last component is followed unless O_NOFOLLOW says otherwise. Only for folders nobody else writes to.
 pub(crate) fn open_at(at: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd> {
+    let flags = flags | libc::O_CLOEXEC;
+    // The system call itself: musl sets close-on-exec once more, for kernels of before 2.6.23.
     // SAFETY: path ends in NUL.
-    let fd = unsafe { libc::openat(at.as_raw_fd(), path.as_ptr(), flags | libc::O_CLOEXEC, mode) };
-    check_fd(fd.into())
+    check_fd(unsafe { libc::syscall(libc::SYS_openat, at.as_raw_fd(), path.as_ptr(), flags, mode) })
 }
 
 pub(crate) fn mkdir(at: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<()> {
@@ -216,9 +215,20 @@ pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
     check_size(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
 }
 
-pub(crate) fn read(fd: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize> {
-    // SAFETY: the buffer's length is its own.
-    check_size(unsafe { libc::read(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len()) })
+/// The rest of an open file. Allocates.
+pub(crate) fn read_all(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    loop {
+        all.reserve(4096);
+        let room = all.spare_capacity_mut();
+        // SAFETY: the buffer's length is its own.
+        let count = check_size(unsafe { libc::read(fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len()) })?;
+        if count == 0 {
+            return Ok(all);
+        }
+        // SAFETY: the kernel has filled that many bytes behind those that were there.
+        unsafe { all.set_len(all.len() + count) };
+    }
 }
 
 pub(crate) fn rewind(fd: BorrowedFd<'_>) -> Result<()> {

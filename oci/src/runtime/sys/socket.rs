@@ -103,6 +103,14 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize> 
     }
 }
 
+/// The most a message of ours holds: a path, and the words around it.
+const MESSAGE_BYTES: usize = 8192;
+
+/// The same into room of its own, which a caller's stack would not have for nothing: there each page is touched. Allocates.
+pub(crate) fn message(socket: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    message_and_fd(socket).map(|(message, _)| message)
+}
+
 /// Room for one descriptor beside a message.
 #[repr(C)]
 struct Control {
@@ -111,10 +119,12 @@ struct Control {
     pad: libc::c_int,
 }
 
-/// One message, and the descriptor that came with it (close-on-exec); 0 bytes mean the other side is gone.
-pub(crate) fn receive_fd(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
+/// One message, and the descriptor that came with it (close-on-exec); no bytes mean the other side is gone. Allocates.
+pub(crate) fn message_and_fd(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut control = MaybeUninit::<Control>::zeroed();
-    let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let mut bytes = Vec::with_capacity(MESSAGE_BYTES);
+    let room = bytes.spare_capacity_mut();
+    let mut part = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
     // SAFETY: msghdr is plain data, all zero is valid.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
@@ -129,14 +139,16 @@ pub(crate) fn receive_fd(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<(usi
             other => break other?,
         }
     };
+    // SAFETY: the kernel has filled that many bytes.
+    unsafe { bytes.set_len(count) };
     // SAFETY: it was all zero, and the kernel wrote plain integers into it.
     let control = unsafe { control.assume_init() };
     let whole = message.msg_controllen as usize >= size_of::<libc::cmsghdr>() + size_of::<libc::c_int>();
     if !whole || control.head.cmsg_level != libc::SOL_SOCKET || control.head.cmsg_type != libc::SCM_RIGHTS {
-        return Ok((count, None));
+        return Ok((bytes, None));
     }
     // SAFETY: the kernel has just made this descriptor for us.
-    Ok((count, Some(unsafe { OwnedFd::from_raw_fd(control.fd) })))
+    Ok((bytes, Some(unsafe { OwnedFd::from_raw_fd(control.fd) })))
 }
 
 /// Sends one descriptor with some bytes (SCM_RIGHTS); says how many of them went.

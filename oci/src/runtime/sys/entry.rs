@@ -1,0 +1,45 @@
+//! What std would do before `main`, as far as it is wanted: its own start is left out (see `main.rs`).
+
+use std::ffi::{CStr, c_char, c_int};
+use std::sync::OnceLock;
+
+use super::{Result, check};
+
+static WORDS: OnceLock<Vec<&'static CStr>> = OnceLock::new();
+
+/// The command line: known once `enter` was called.
+pub(crate) fn words() -> &'static [&'static CStr] {
+    WORDS.get().map_or(&[], Vec::as_slice)
+}
+
+/// Keeps the command line, and makes the process what std promises its users.
+///
+/// # Safety
+/// `words` has to point to `count` strings that live as long as the program.
+pub(crate) unsafe fn enter(count: c_int, words: *const *const c_char) -> Result<()> {
+    let word = |index| {
+        // SAFETY: the caller's promise: there are `count` pointers.
+        let word = unsafe { *words.wrapping_add(index) };
+        // SAFETY: and each of them is a string that lives on.
+        unsafe { CStr::from_ptr(word) }
+    };
+    let _ = WORDS.set((0..usize::try_from(count).unwrap_or(0)).map(word).collect());
+    stdio()?;
+    // Writing to a reader that is gone is an error, not the end.
+    // SAFETY: the disposition takes no handler of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    Ok(())
+}
+
+/// Closed standard streams would be given to the next files that are opened: the container's stdin could be its folder.
+fn stdio() -> Result<()> {
+    let mut three = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: three pollfds are given and counted.
+    check(unsafe { libc::poll(three.as_mut_ptr(), 3, 0) })?;
+    for _ in three.iter().filter(|one| one.revents & libc::POLLNVAL != 0) {
+        // The lowest free number: in their order it is the one that is missing. It stays open.
+        // SAFETY: the path is a constant.
+        check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })?;
+    }
+    Ok(())
+}
