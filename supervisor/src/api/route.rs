@@ -3,7 +3,7 @@
 use handoff::ShutdownKind;
 
 use super::http::{Answer, Head};
-use crate::unit::UnitName;
+use crate::{daemon::Owner, unit::UnitName};
 
 /// What a client wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(crate) enum Call {
     Unit(UnitName),
     Job { unit: UnitName, verb: Verb, no_block: bool },
     Kill { unit: UnitName, signal: i32 },
-    Logs { unit: UnitName, query: LogQuery },
+    Logs(LogQuery),
     System,
     Settled,
     Timing,
@@ -27,13 +27,20 @@ pub(crate) enum Verb {
     Restart,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LogQuery {
+    /// Whose logs, merged in the order of time; all without.
+    pub(crate) owners: Vec<Owner>,
     /// The last so many records; all without.
     pub(crate) tail: Option<usize>,
     pub(crate) follow: bool,
-    /// µs since 1970.
+    /// µs since 1970, both included.
     pub(crate) since_us: Option<i64>,
+    pub(crate) until_us: Option<i64>,
+    /// As journalctl takes it: 0, -1, an id.
+    pub(crate) boot: Option<String>,
+    /// A regular expression.
+    pub(crate) grep: Option<String>,
 }
 
 /// Finds the call, or the problem to answer with.
@@ -65,18 +72,10 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
             };
             Call::Job { unit: unit(name)?, verb, no_block: query.flag("no_block")? }
         }
-        ("GET", ["units", name, "logs"]) => {
-            let tail = query.get("tail").map(|text| {
-                text.parse().map_err(|_| Answer::problem(400, format!("tail={text}: a number of lines is meant")))
-            });
-            let since = query.get("since").map(|text| {
-                text.parse::<jiff::Timestamp>()
-                    .map(|at| at.as_microsecond())
-                    .map_err(|_| Answer::problem(400, format!("since={text}: a time as 2026-01-31T12:00:00Z is meant")))
-            });
-            let query =
-                LogQuery { tail: tail.transpose()?, follow: query.flag("follow")?, since_us: since.transpose()? };
-            Call::Logs { unit: unit(name)?, query }
+        ("GET", ["units", name, "logs"]) => Call::Logs(LogQuery { owners: vec![owner(name)?], ..query.logs()? }),
+        ("GET", ["logs"]) => {
+            let owners = query.all("unit").map(owner).collect::<Result<_, _>>()?;
+            Call::Logs(LogQuery { owners, ..query.logs()? })
         }
         ("GET", ["system"]) => Call::System,
         ("GET", ["system", "settled"]) => Call::Settled,
@@ -87,7 +86,7 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
         ("POST", ["system", "kexec"]) => Call::Shutdown(ShutdownKind::Kexec),
         (
             _,
-            ["ping" | "units"]
+            ["ping" | "units" | "logs"]
             | ["units", _]
             | ["units", _, "kill" | "start" | "stop" | "restart" | "logs"]
             | ["system"]
@@ -100,6 +99,10 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
 
 fn unit(name: &str) -> Result<UnitName, Answer> {
     UnitName::parse(name).map_err(|error| Answer::problem(404, format!("{name}: {error}")))
+}
+
+fn owner(name: &str) -> Result<Owner, Answer> {
+    Owner::parse(name).map_err(|text| Answer::problem(404, text))
 }
 
 struct Query(Vec<(String, String)>);
@@ -117,6 +120,35 @@ impl Query {
 
     fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    fn all(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    fn logs(&self) -> Result<LogQuery, Answer> {
+        let tail = self.get("tail").map(|text| {
+            text.parse().map_err(|_| Answer::problem(400, format!("tail={text}: a number of lines is meant")))
+        });
+        Ok(LogQuery {
+            owners: Vec::new(),
+            tail: tail.transpose()?,
+            follow: self.flag("follow")?,
+            since_us: self.time("since")?,
+            until_us: self.time("until")?,
+            boot: self.get("boot").map(str::to_owned),
+            grep: self.get("grep").map(str::to_owned),
+        })
+    }
+
+    /// µs since 1970.
+    fn time(&self, key: &str) -> Result<Option<i64>, Answer> {
+        let time = self.get(key).map(|text| {
+            text.parse::<jiff::Timestamp>()
+                .map(|at| at.as_microsecond())
+                .map_err(|_| Answer::problem(400, format!("{key}={text}: a time as 2026-01-31T12:00:00Z is meant")))
+        });
+        time.transpose()
     }
 
     fn flag(&self, key: &str) -> Result<bool, Answer> {
@@ -172,9 +204,21 @@ mod tests {
         let start = Call::Job { unit: name("web"), verb: Verb::Start, no_block: true };
         assert_eq!(call("POST", "/v1/units/web/start?no_block=true"), Ok(start));
         assert_eq!(call("POST", "/v1/units/web/kill"), Ok(Call::Kill { unit: name("web"), signal: 15 }));
-        let query = LogQuery { tail: Some(5), follow: true, since_us: Some(1_000_000) };
-        let logs = Call::Logs { unit: name("web"), query };
-        assert_eq!(call("GET", "/v1/units/web/logs?tail=5&follow&since=1970-01-01T00%3A00%3A01Z"), Ok(logs));
+        let owner = |text: &str| Owner::parse(text).unwrap();
+        let query = LogQuery { tail: Some(5), follow: true, since_us: Some(1_000_000), ..LogQuery::default() };
+        let of_web = LogQuery { owners: vec![owner("web")], ..query.clone() };
+        let target = "tail=5&follow&since=1970-01-01T00%3A00%3A01Z";
+        assert_eq!(call("GET", &format!("/v1/units/web/logs?{target}")), Ok(Call::Logs(of_web)));
+        assert_eq!(call("GET", &format!("/v1/logs?{target}")), Ok(Call::Logs(query)));
+        let query = LogQuery {
+            owners: vec![owner("web"), owner("@kernel")],
+            boot: Some("-1".into()),
+            grep: Some("a b".into()),
+            until_us: Some(0),
+            ..LogQuery::default()
+        };
+        let target = "/v1/logs?unit=web&unit=%40kernel&boot=-1&grep=a%20b&until=1970-01-01T00:00:00Z";
+        assert_eq!(call("GET", target), Ok(Call::Logs(query)));
         assert_eq!(call("POST", "/v1/system/reboot"), Ok(Call::Shutdown(ShutdownKind::Reboot)));
     }
 
@@ -189,5 +233,6 @@ mod tests {
         assert_eq!(call("GET", "/v1/units/web/logs?tail=-1"), Err(400));
         assert_eq!(call("GET", "/v1/units/web/logs?since=yesterday"), Err(400));
         assert_eq!(call("GET", "/v1/units/%zz"), Err(400));
+        assert_eq!(call("GET", "/v1/logs?unit=@nobody"), Err(404));
     }
 }

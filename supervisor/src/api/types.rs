@@ -126,19 +126,23 @@ pub struct BootStage {
     pub at_ns: u64,
 }
 
-/// One line of `GET /v1/units/{name}/logs`, a JSON object a line (`application/x-ndjson`).
+/// One line of `GET /v1/logs` and `GET /v1/units/{name}/logs`, a JSON object a line (`application/x-ndjson`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// RFC 3339 with microseconds, UTC.
     pub time: String,
     pub unit: String,
-    /// `stdout`, `stderr`, or `orlop` for the supervisor's own remarks about the unit.
+    /// `stdout`, `stderr`, or `orlop` for the supervisor's own remarks about the unit; of `@kernel`, `@init` and `@supervisor` the
+    /// level in journalctl's words: `emerg`, `alert`, `crit`, `err`, `warning`, `notice`, `info`, `debug`.
     pub stream: String,
     /// Without its newline; bytes that are not UTF-8 as U+FFFD.
     pub message: String,
     /// The line goes on in the next record: it was longer than a record, or the writer ended inside it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
+    /// All bytes of a message that is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<Vec<u8>>,
 }
 
 /// Every error of the interface: RFC 9457, `application/problem+json`.

@@ -45,9 +45,10 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  orlop is-active -q web && echo up")]
     IsActive(IsActiveArgs),
 
-    /// Show what containers wrote
+    /// Show what containers wrote, and what the machine itself said
     #[command(
-        after_help = "Examples:\n  orlop logs web\n  orlop logs -f -n 20 web db\n  orlop logs -t --since 10min web"
+        after_help = "Examples:\n  orlop logs web\n  orlop logs -f -n 20 web db\n  orlop logs -t --since 10min --grep error\n  \
+                      orlop logs -k --boot=-1"
     )]
     Logs(LogsArgs),
 
@@ -138,8 +139,8 @@ pub(super) struct IsActiveArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct LogsArgs {
-    /// Units, or patterns for them
-    #[arg(value_name = "UNIT", required = true)]
+    /// Units, or patterns for them, and the machine's own @kernel, @init and @supervisor; everything without one
+    #[arg(value_name = "UNIT")]
     pub(super) units: Vec<String>,
     /// Go on with new lines as they come
     #[arg(short, long)]
@@ -147,12 +148,28 @@ pub(super) struct LogsArgs {
     /// Only the last lines
     #[arg(short = 'n', long = "lines", visible_alias = "tail", value_name = "COUNT")]
     pub(super) lines: Option<usize>,
-    /// Only lines since a time (2026-01-31T12:00:00Z) or for a span until now (10min, 2h)
-    #[arg(long, value_name = "TIME")]
+    /// Only lines since a time (2026-01-31 12:00, yesterday) or for a span until now (10min, 2h); times are UTC
+    #[arg(short = 'S', long, value_name = "TIME", allow_hyphen_values = true)]
     pub(super) since: Option<String>,
+    /// Only lines until a time
+    #[arg(short = 'U', long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(super) until: Option<String>,
+    /// Only lines of one boot: 0 this one, -1 the one before, 1 the oldest that is kept, or an id
+    #[arg(short, long, value_name = "BOOT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    #[arg(allow_hyphen_values = true)]
+    pub(super) boot: Option<String>,
+    /// The kernel's messages of this boot, as --boot @kernel
+    #[arg(short = 'k', long)]
+    pub(super) dmesg: bool,
+    /// Only lines that a regular expression matches; without capitals it means both
+    #[arg(short, long, value_name = "PATTERN", allow_hyphen_values = true)]
+    pub(super) grep: Option<String>,
     /// Each line with its time
     #[arg(short, long)]
     pub(super) timestamps: bool,
+    /// Control characters as they are, on a terminal too
+    #[arg(long)]
+    pub(super) raw: bool,
 }
 
 #[derive(Debug, Args)]

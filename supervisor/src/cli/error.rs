@@ -25,7 +25,11 @@ pub(super) enum CliError {
     /// The machine refused.
     Refused(Problem),
     NoSuchUnit(String),
-    Since(String),
+    /// A time that is none.
+    Time {
+        option: &'static str,
+        text: String,
+    },
     Output(io::Error),
 }
 
@@ -44,7 +48,7 @@ impl std::error::Error for CliError {
         match self {
             Self::Connect { source, .. } | Self::Exchange { source, .. } | Self::Output(source) => Some(source),
             Self::Answer { source, .. } => Some(source),
-            Self::Address(_) | Self::Refused(_) | Self::NoSuchUnit(_) | Self::Since(_) => None,
+            Self::Address(_) | Self::Refused(_) | Self::NoSuchUnit(_) | Self::Time { .. } => None,
         }
     }
 }
@@ -60,9 +64,10 @@ impl fmt::Display for CliError {
             Self::Answer { target, source } => write!(f, "the machine's answer to {target} cannot be read: {source}"),
             Self::Refused(problem) => write!(f, "{}", problem.detail),
             Self::NoSuchUnit(name) => write!(f, "no unit {name}; `orlop ps` lists them"),
-            Self::Since(text) => {
-                write!(f, "--since {text}: write a time such as 2026-01-31T12:00:00Z, or a span such as 10min")
-            }
+            Self::Time { option, text } => write!(
+                f,
+                "--{option} {text}: write a time such as '2026-01-31 12:00:00' (UTC) or yesterday, or a span before now such as 10min"
+            ),
             Self::Output(source) => write!(f, "write the output: {source}"),
         }
     }

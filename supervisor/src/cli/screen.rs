@@ -76,12 +76,19 @@ impl Screen {
         if self.terminal { harmless(text) } else { Cow::Borrowed(text) }
     }
 
-    /// The same on standard error.
-    pub(super) fn print_foreign_error(&mut self, text: &str) -> Result<(), CliError> {
-        // Lines of both streams come in their order where both are one terminal.
-        self.flush()?;
-        let shown = if self.err_terminal { harmless(text) } else { Cow::Borrowed(text) };
-        self.err.write_all(shown.as_bytes()).map_err(CliError::Output)
+    /// Bytes of a log, on standard error or output: harmless on a terminal unless asked for raw, as they are elsewhere.
+    pub(super) fn print_log(&mut self, bytes: &[u8], error: bool, raw: bool) -> Result<(), CliError> {
+        if error {
+            // Lines of both streams come in their order where both are one terminal.
+            self.flush()?;
+        }
+        let (to, terminal) = if error { (&mut self.err, self.err_terminal) } else { (&mut self.out, self.terminal) };
+        let result = if terminal && !raw {
+            to.write_all(harmless(&String::from_utf8_lossy(bytes)).as_bytes())
+        } else {
+            to.write_all(bytes)
+        };
+        result.map_err(CliError::Output)
     }
 
     pub(super) fn print_json<T: serde::Serialize>(&mut self, value: &T) -> Result<(), CliError> {

@@ -41,9 +41,7 @@ impl Daemon {
             Err(error) => self.say(format!("{:<9} not used: {error}", "seed")),
         }
         self.start_network();
-        for problem in self.files.read(&self.paths) {
-            self.say_problem(&problem);
-        }
+        self.read_files();
         let taken_over = self.adopt(exits);
         self.listen();
         self.find_ports(clock::monotonic());

@@ -26,7 +26,7 @@ use super::{
     handoff::Handoff,
     health::Checkers,
     images::{Images, Prepared},
-    logs::{Logs, Reading},
+    logs::{Logs, Own, Reading},
     machine::{Event, Process},
     mailbox::Mailbox,
     network::Network,
@@ -137,7 +137,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn new(paths: Paths, handoff: Option<Handoff>) -> nix::Result<Self> {
+    pub(crate) fn new(paths: Paths, handoff: Option<Handoff>, own: Option<&Own>) -> nix::Result<Self> {
         let mut mask = SigSet::empty();
         for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
             mask.add(signal);
@@ -162,7 +162,8 @@ impl Daemon {
         let sender = mail.sender();
         let complain = move |text| sender.send(Mail::Console(text));
         Ok(Self {
-            logs: Logs::start(paths.logs(), paths.spools(), complain)?,
+            // Only on a machine of ours: in development the kernel is somebody else's.
+            logs: Logs::start(paths.logs(), paths.spools(), own, handoff.is_some().then(|| paths.kmsg()), complain)?,
             runtime: Runtime::new(paths.clone()),
             server: Server::new(class::API, nix::unistd::geteuid().as_raw()),
             paths,

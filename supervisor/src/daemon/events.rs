@@ -9,7 +9,7 @@ use super::{
     bundle, cgroup, clock,
     core::{Daemon, Mail},
     images::Prepared,
-    logs::Stream,
+    logs::{Caps, Stream},
     machine::{Event, Found, Process, State},
     network::{Weight, is_online, weight},
     process,
@@ -258,6 +258,7 @@ impl Daemon {
     pub(crate) fn follow_log(&mut self, unit: &UnitName, stream: Stream, attempt: u64, pipe: OwnedFd) {
         let sender = self.mail.sender();
         let stored = stored_name(unit, Kept::Log(stream), attempt);
-        self.logs.follow(unit, stream, attempt, pipe, move || sender.send(Mail::LogEnded { stored }));
+        let caps = self.files.get(unit).map_or_else(Caps::default, |unit| Caps::of(unit));
+        self.logs.follow(unit, (stream, attempt), caps, pipe, move || sender.send(Mail::LogEnded { stored }));
     }
 }

@@ -43,6 +43,7 @@ use std::{env, fs, path::Path, process::ExitCode};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+pub(crate) use self::logs::Owner;
 use self::{core::Daemon, handoff::Handoff, paths::Paths};
 
 /// Names the descriptor of the handoff socket. Without it there is no PID 1 of ours: the daemon reaps its containers itself.
@@ -52,7 +53,7 @@ const HANDOFF_VARIABLE: &str = "ORLOP_HANDOFF";
 pub fn run() -> ExitCode {
     let paths = Paths::new(Path::new("/"));
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    logger::start(&paths.logs(), cmdline.split_ascii_whitespace().any(|word| word == "orlop.debug"));
+    let own = logger::start(&paths.spools(), cmdline.split_ascii_whitespace().any(|word| word == "orlop.debug"));
     let handoff = match take_handoff() {
         Ok(handoff) => handoff,
         Err(error) => {
@@ -71,7 +72,7 @@ pub fn run() -> ExitCode {
     {
         log::error!("become the parent of orphans: {errno}");
     }
-    match Daemon::new(paths, handoff) {
+    match Daemon::new(paths, handoff, own) {
         Ok(mut daemon) => {
             daemon.start();
             daemon.run();

@@ -108,6 +108,11 @@ impl Paths {
         self.at("run/orlop/spools")
     }
 
+    /// The kernel's messages.
+    pub(crate) fn kmsg(&self) -> PathBuf {
+        self.at("dev/kmsg")
+    }
+
     pub(crate) fn cgroups(&self) -> PathBuf {
         self.at("sys/fs/cgroup")
     }

@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::{
-    fcntl::{FcntlArg, OFlag, fcntl},
+    fcntl::{FcntlArg, OFlag, fcntl, open},
+    sys::stat::Mode,
     unistd::pipe2,
 };
 
@@ -123,8 +124,12 @@ impl Daemon {
         }
     }
 
-    /// The container's stdout and stderr: read ends to PID 1 and the log writer, write ends for the runtime.
+    /// The container's stdout and stderr: read ends to PID 1 and the logs, write ends for the runtime.
     fn pipes(&mut self, unit: &UnitName, attempt: u64) -> nix::Result<(OwnedFd, OwnedFd)> {
+        if self.files.get(unit).is_some_and(|unit| !unit.container.log.kept) {
+            let null = || open("/dev/null", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+            return Ok((null()?, null()?));
+        }
         let (out, err) = (pipe2(OFlag::O_CLOEXEC)?, pipe2(OFlag::O_CLOEXEC)?);
         for (stream, read) in [(Stream::Out, out.0), (Stream::Err, err.0)] {
             // Ours only: the container's end blocks, as programs expect.

@@ -48,7 +48,7 @@ impl Daemon {
             Call::Unit(unit) => self.answer_unit(200, &unit),
             Call::Job { unit, verb, no_block } => return self.on_job(connection, unit, verb, no_block),
             Call::Kill { unit, signal } => self.on_kill(&unit, signal),
-            Call::Logs { unit, query } => return self.on_logs(connection, &unit, query),
+            Call::Logs(query) => return self.on_logs(connection, query),
             Call::System => Answer::json(200, &self.system_status()),
             Call::Settled => {
                 self.settled_waiters.push(connection);
@@ -131,16 +131,23 @@ impl Daemon {
     }
 
     /// Units at rest and gone ones have logs as well; only a name that never had one is not found.
-    fn on_logs(&mut self, connection: ConnectionId, unit: &UnitName, query: LogQuery) -> Option<Answer> {
-        if self.engine.get(unit).is_none() && !self.logs.folder(unit).exists() {
-            return Some(self.no_such_unit(unit));
+    fn on_logs(&mut self, connection: ConnectionId, query: LogQuery) -> Option<Answer> {
+        for owner in &query.owners {
+            if let Ok(unit) = UnitName::parse(owner.as_str())
+                && self.engine.get(&unit).is_none()
+                && !self.logs.exists(owner)
+            {
+                return Some(self.no_such_unit(&unit));
+            }
         }
         if self.readings.len() >= MAX_READINGS {
             return Some(Answer::problem(503, format!("{MAX_READINGS} clients read logs already")));
         }
         let sender = self.mail.sender();
-        let Some(reading) = logs::read(&self.logs, unit, query, move || sender.send(Mail::LogChunk)) else {
-            return Some(Answer::problem(503, "the machine has no room for another thread"));
+        let reading = match logs::read(&self.logs, query, move || sender.send(Mail::LogChunk)) {
+            Ok(Some(reading)) => reading,
+            Ok(None) => return Some(Answer::problem(503, "the machine has no room for another thread")),
+            Err(text) => return Some(Answer::problem(400, text)),
         };
         self.server.begin_stream(connection, "application/x-ndjson");
         // The head goes out at once: a follower of a silent unit knows that it is connected.
@@ -193,13 +200,21 @@ impl Daemon {
         }
     }
 
+    pub(crate) fn read_files(&mut self) {
+        let before = self.files.options.clone();
+        for problem in self.files.read(&self.paths) {
+            self.say_problem(&problem);
+        }
+        if self.files.options != before {
+            self.logs.set_options(&self.files.options);
+        }
+    }
+
     pub(crate) fn reload_if_stale(&mut self) {
         if !self.files.is_stale() {
             return;
         }
-        for problem in self.files.read(&self.paths) {
-            self.say_problem(&problem);
-        }
+        self.read_files();
         let plans = self.files.plans(self.state_store);
         self.engine.load(plans, clock::now());
     }

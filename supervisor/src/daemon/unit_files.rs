@@ -16,11 +16,12 @@ use super::{
     machine::Policy,
     paths::Paths,
 };
-use crate::unit::{Problem, Severity, Unit, UnitName, VolumeSource, load};
+use crate::unit::{Options, Problem, Severity, Unit, UnitName, VolumeSource, load};
 
 pub(crate) struct UnitFiles {
     units: BTreeMap<UnitName, Arc<Unit>>,
     problems: Vec<Problem>,
+    pub(crate) options: Options,
     inotify: Inotify,
     stale: bool,
 }
@@ -28,7 +29,7 @@ pub(crate) struct UnitFiles {
 impl UnitFiles {
     pub(crate) fn new() -> nix::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        Ok(Self { units: BTreeMap::new(), problems: Vec::new(), inotify, stale: true })
+        Ok(Self { units: BTreeMap::new(), problems: Vec::new(), options: Options::default(), inotify, stale: true })
     }
 
     pub(crate) fn watch(&self) -> BorrowedFd<'_> {
@@ -87,6 +88,7 @@ impl UnitFiles {
         let fresh = fresh.collect();
         self.units = set.units.into_iter().map(|(name, unit)| (name, Arc::new(unit))).collect();
         self.problems = set.problems;
+        self.options = set.options;
         self.stale = false;
         fresh
     }

@@ -26,6 +26,7 @@ mod machine;
 mod model;
 mod name;
 mod nearest;
+mod options;
 mod problem;
 mod reference;
 mod set;
@@ -45,11 +46,13 @@ use kind::Kind;
 pub use model::{
     Addresses, Amount, Attachment, Capabilities, Condition, ContainerSpec, CpuPolicy, CpuQuota, CpuWeight, Declared,
     Device, Dns, ExitStatuses, Health, HealthAction, IdMap, ImageSpec, IoPriority, Listen, ListenAddress, ListenKind,
-    Network, NetworkSpec, Notify, OomPolicy, Origin, PodSpec, Port, Propagation, Protocol, Pull, Reload, Resources,
-    Restart, Scheduling, Seccomp, Secret, SecretTarget, ServiceSpec, ServiceType, SocketSpec, Subnet, TimerSpec, Tmpfs,
-    TmpfsKind, Trigger, Ulimit, Unit, UnitSet, Unmask, User, UserNamespace, Volume, VolumeSource, VolumeSpec,
+    LogSpec, Network, NetworkSpec, Notify, OomPolicy, Origin, PodSpec, Port, Propagation, Protocol, Pull, Reload,
+    Resources, Restart, Scheduling, Seccomp, Secret, SecretTarget, ServiceSpec, ServiceType, SocketSpec, Subnet,
+    TimerSpec, Tmpfs, TmpfsKind, Trigger, Ulimit, Unit, UnitSet, Unmask, User, UserNamespace, Volume, VolumeSource,
+    VolumeSpec,
 };
 pub use name::{NameError, UnitName};
+pub use options::{Endpoint, Options};
 pub use problem::{Place, Problem, Severity};
 pub use reference::reference;
 pub use set::load;

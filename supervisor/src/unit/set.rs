@@ -14,6 +14,7 @@ use super::{
     cycle, judge,
     kind::Kind,
     machine::Machine,
+    options,
     sheet::Sheet,
     source::{self, Content, Source, Sources, whole},
     specifier::Scope,
@@ -24,8 +25,9 @@ use super::{
 /// them; drop-ins of all folders apply. A folder that does not exist is empty.
 pub fn load(dirs: &[&Path]) -> UnitSet {
     let mut problems = Vec::new();
+    let options = options::read(dirs, &mut problems);
     let sources = source::find(dirs, &mut problems);
-    assemble(sources, problems, &Machine::here(), true)
+    UnitSet { options, ..assemble(sources, problems, &Machine::here(), true) }
 }
 
 /// More instances than this are a template that names itself under ever new names.
@@ -62,6 +64,7 @@ pub(super) fn assemble(sources: Sources, problems: Vec<Problem>, machine: &Machi
 /// Only the mistakes, and the names of those that have none: what a unit means is let go as soon as it is read.
 pub(super) fn lint(dirs: &[&Path], machine: &Machine) -> (Vec<UnitName>, UnitSet) {
     let mut problems = Vec::new();
+    options::read(dirs, &mut problems);
     let sources = source::find(dirs, &mut problems);
     let (drafts, set) = check(sources, problems, machine, true, false);
     (drafts.good.into_keys().collect(), set)

@@ -347,3 +347,34 @@ fn numbers(machine: &Pid1, unit: &str) -> Vec<u64> {
     let lines = machine.logs(&format!("/v1/units/{unit}/logs"));
     lines.iter().filter(|line| line["stream"] == "stdout").filter_map(|l| l["message"].as_str()?.parse().ok()).collect()
 }
+
+#[test]
+fn the_machines_own_logs_lose_no_line_and_are_merged_with_the_units() {
+    place::inside("the_machines_own_logs_lose_no_line_and_are_merged_with_the_units", |place| {
+        place.unit("web", COUNT, "LogOpt=max-size=64k max-file=2", "[Install]\nWantedBy=default.target");
+        place.unit("mute", COUNT, "LogDriver=none", "[Install]\nWantedBy=default.target");
+        let mut machine = Pid1::boot(place);
+        machine.until_active("web");
+        machine.until_active("mute");
+        for _ in 0..5 {
+            machine.kill_supervisor();
+            machine.start_supervisor();
+        }
+        let own = |machine: &Pid1| machine.logs("/v1/logs?unit=@supervisor&boot=0");
+        let taken_over = |line: &Value| {
+            let text = line["message"].as_str().unwrap();
+            text.contains("taken over, supervisor ").then(|| text.to_owned())
+        };
+        machine.wait("its words", |machine| own(machine).iter().filter_map(taken_over).count() >= 5);
+        let said: Vec<String> = own(&machine).iter().filter_map(taken_over).collect();
+        let expected: Vec<String> =
+            (2..7).map(|n| format!("orlop     taken over, supervisor {n} of this boot")).collect();
+        assert_eq!(said, expected, "each is there, and once");
+        let all = machine.logs("/v1/logs");
+        assert!(all.is_sorted_by_key(|line| line["time"].as_str().unwrap().to_owned()), "in the order of time");
+        let of = |unit: &str| all.iter().filter(|line| line["unit"] == unit && line["stream"] == "stdout").count();
+        assert!(of("web") > 0 && of("mute") == 0);
+        let problem: Value = machine.get("/v1/logs?boot=-1");
+        assert!(problem["detail"].as_str().unwrap().contains("no logs are kept of such a boot"), "{problem}");
+    });
+}

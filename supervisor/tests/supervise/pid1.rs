@@ -170,7 +170,9 @@ impl Pid1 {
     }
 
     fn story(&self) -> String {
-        let log = std::fs::read_to_string("/var/log/orlop/supervisor.log").unwrap_or_default();
+        let boots = std::fs::read_dir("/var/log/orlop/@boots").into_iter().flatten().flatten();
+        let log: String =
+            boots.filter_map(|boot| std::fs::read_to_string(boot.path().join("@supervisor/current")).ok()).collect();
         let tail: Vec<&str> = log.lines().rev().take(60).collect();
         format!("the supervisor's log:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
     }

@@ -204,32 +204,46 @@ fn logs_are_what_the_container_wrote() {
         line("web", "stdout", 6, "open", true),
     ];
     let db = line("db", "stdout", 2, "hello from db", false);
+    let merged = [log[0].as_str(), &log[1], &db].concat();
+    let strange =
+        line("db", "warning", 7, "?", false).replace("\"partial\":false", "\"partial\":false,\"raw\":[0,255,27]");
+    let mut broken = chunked(&merged);
+    broken.truncate(broken.len() - "0\r\n\r\n".len());
+    let rest = [log[1].as_str(), &db, &strange].concat();
     let stub = Stub::new(&[
-        ("GET /v1/units/web/logs", chunked(&log.concat())),
-        ("GET /v1/units/db/logs", chunked(&db)),
-        ("GET /v1/units/web/logs?follow=true", chunked(&log[0])),
-        ("GET /v1/units/db/logs?follow=true", chunked(&db)),
-        ("GET /v1/units/web/logs?tail=1&since=2026-01-31T00:00:00Z&follow=true", chunked(&log[0])),
+        ("GET /v1/logs?unit=web", chunked(&log.concat())),
+        ("GET /v1/logs?unit=db", chunked(&db)),
+        ("GET /v1/logs?unit=web&unit=db", chunked(&merged)),
+        ("GET /v1/logs?unit=web&since=2026-01-31T00:00:00Z&follow=true&tail=1", chunked(&log[0])),
+        ("GET /v1/logs?unit=%40kernel&boot=-1&grep=XFS%7Cext4", chunked(&strange)),
+        ("GET /v1/logs", chunked(&merged)),
+        ("GET /v1/logs?follow=true", broken),
+        ("GET /v1/logs?follow=true&since=2026-01-31T12:00:02.000000Z", chunked(&rest)),
     ]);
     let ran = run(&stub, &["logs", "web"]);
     assert_eq!(ran.out, "one\nhalf a line \u{1b}[31mred\n-- exited with status 0 --\nopen\n");
     assert_eq!((ran.code, ran.err.as_str()), (0, "bad\n"));
     let ran = run_on(&stub, &["logs", "web"], true);
     assert!(ran.out.contains("half a line \\x1b[31mred\n"), "{:?}", ran.out);
+    let ran = run_on(&stub, &["logs", "--raw", "web"], true);
+    assert!(ran.out.contains("half a line \u{1b}[31mred\n"), "{:?}", ran.out);
     let ran = run(&stub, &["logs", "-t", "web", "db"]);
     assert_eq!(ran.err, "2026-01-31T12:00:02.000000Z web | bad\n");
-    assert!(
-        ran.out.starts_with("2026-01-31T12:00:01.000000Z web | one\n2026-01-31T12:00:02.000000Z db  | hello from db\n"),
-        "{}",
-        ran.out
-    );
+    let expected = "2026-01-31T12:00:01.000000Z web | one\n2026-01-31T12:00:02.000000Z db  | hello from db\n";
+    assert_eq!(ran.out, expected);
     assert_eq!(run(&stub, &["logs", "-f", "-n1", "--since", "2026-01-31T00:00:00Z", "web"]).out, "one\n");
-    let ran = run(&stub, &["logs", "-f", "web", "db"]);
-    assert!(ran.out.contains("db  | hello from db\n") && ran.code == 0, "{}", ran.out);
+    let ran = run_on(&stub, &["logs", "-k", "--boot=-1", "-g", "XFS|ext4"], true);
+    assert!(ran.out.contains("\\x00\u{fffd}\\x1b"), "{:?}", ran.out);
+    assert_eq!(run(&stub, &["logs"]).out, "web | one\ndb | hello from db\n");
     let record: serde_json::Value = serde_json::from_str(&run(&stub, &["--json", "logs", "db"]).out).unwrap();
     assert_eq!((record["message"].as_str(), record["stream"].as_str()), (Some("hello from db"), Some("stdout")));
-    let ran = run(&stub, &["logs", "--since", "yesterday", "web"]);
-    assert!(ran.code == 1 && ran.err.contains("such as 10min"), "{}", ran.err);
+    let ran = run(&stub, &["logs", "--until", "soon", "web"]);
+    assert!(ran.code == 1 && ran.err.contains("--until soon: write") && ran.err.contains("10min"), "{}", ran.err);
+    // The supervisor goes away in the middle, and another one answers: nothing is shown twice.
+    let ran = run(&stub, &["--json", "logs", "-f"]);
+    let seen: Vec<serde_json::Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seen: Vec<&str> = seen.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    assert_eq!((seen, ran.code), (vec!["one", "bad", "hello from db", "?"], 0), "{}", ran.err);
 }
 
 #[test]

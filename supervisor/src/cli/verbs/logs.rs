@@ -1,11 +1,12 @@
-//! `logs`: what containers wrote, theirs on standard output and error as they wrote it.
+//! `logs`: what containers wrote, theirs on standard output and error as they wrote it, and what the machine itself said.
 
 use std::{
     io::{BufRead, BufReader, Read},
-    sync::mpsc,
     thread,
+    time::Duration,
 };
 
+use super::when;
 use crate::{
     api::types::LogLine,
     cli::{
@@ -15,84 +16,73 @@ use crate::{
         names,
         screen::{Color, Screen},
     },
-    unit,
 };
 
+/// How often and how long a follower looks for a supervisor that is being replaced.
+const RETRY: Duration = Duration::from_millis(100);
+const RETRIES: usize = 300;
+
 pub(in crate::cli) fn logs(client: &Client, args: &LogsArgs, json: bool, screen: &mut Screen) -> Result<u8, CliError> {
-    let names = names::expand(client, &args.units)?;
-    let mut query: Vec<String> = Vec::new();
-    query.extend(args.lines.map(|count| format!("tail={count}")));
-    if let Some(text) = &args.since {
-        let time = since(text, jiff::Timestamp::now()).ok_or_else(|| CliError::Since(text.clone()))?;
-        query.push(format!("since={}", names::encode(&time.to_string())));
+    let mut units = names::expand(client, &args.units)?;
+    let mut boot = args.boot.clone();
+    if args.dmesg {
+        units.push("@kernel".to_owned());
+        // journalctl's -k means this boot too.
+        boot.get_or_insert_with(|| "0".to_owned());
+    }
+    let mut query: Vec<String> = units.iter().map(|unit| format!("unit={}", names::encode(unit))).collect();
+    let now = jiff::Timestamp::now();
+    for (option, text) in [("since", &args.since), ("until", &args.until)] {
+        if let Some(text) = text {
+            let time = when::time(text, now).ok_or_else(|| CliError::Time { option, text: text.clone() })?;
+            query.push(format!("{option}={}", names::encode(&time.to_string())));
+        }
+    }
+    for (key, value) in [("boot", &boot), ("grep", &args.grep)] {
+        query.extend(value.as_ref().map(|value| format!("{key}={}", names::encode(value))));
     }
     if args.follow {
         query.push("follow=true".to_owned());
     }
-    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-    let targets: Vec<String> =
-        names.iter().map(|name| format!("/v1/units/{}/logs{query}", names::encode(name))).collect();
     let mut printer = Printer {
         json,
         timestamps: args.timestamps,
-        width: names.iter().map(|name| name.chars().count()).max().unwrap_or(0),
-        prefixed: names.len() > 1,
+        raw: args.raw,
+        width: units.iter().map(|name| name.chars().count()).max().unwrap_or(0),
+        prefixed: units.len() != 1,
         open: None,
+        last: (String::new(), 0),
     };
-    if let [target] = targets.as_slice() {
-        // As it comes: nothing is held back, and nothing of a long log is held in memory.
-        for line in stream(client, target)? {
-            printer.show(&line?, screen)?;
-            if args.follow {
-                screen.flush()?;
+    let tail = args.lines.map(|count| format!("tail={count}"));
+    let target = |more: Option<String>| {
+        let query: Vec<String> = query.iter().cloned().chain(more).collect();
+        if query.is_empty() { "/v1/logs".to_owned() } else { format!("/v1/logs?{}", query.join("&")) }
+    };
+    let mut result = printer.show_all(client, &target(tail), 0, args.follow, screen);
+    // The supervisor was replaced: the logs went on, and so does whoever follows them, behind the last line that was shown.
+    while let Err(CliError::Exchange { .. }) = result
+        && args.follow
+    {
+        let (time, shown) = printer.last.clone();
+        let since = (!time.is_empty()).then(|| format!("since={}", names::encode(&time)));
+        let mut tries = 0..RETRIES;
+        result = loop {
+            match printer.show_all(client, &target(since.clone()), shown, true, screen) {
+                Err(CliError::Connect { .. }) if tries.next().is_some() => thread::sleep(RETRY),
+                result => break result,
             }
-        }
-    } else if args.follow {
-        follow(client, &targets, &mut printer, screen)?;
-    } else {
-        let mut all = Vec::new();
-        for target in &targets {
-            all.extend(read(client, target)?);
-        }
-        all.sort_by(|a, b| a.time.cmp(&b.time));
-        for line in &all {
-            printer.show(line, screen)?;
-        }
+        };
     }
+    result?;
     printer.end(screen)?;
     Ok(0)
-}
-
-/// Several units at once: one connection and one thread each, the lines in the order in which they come.
-fn follow(client: &Client, targets: &[String], printer: &mut Printer, screen: &mut Screen) -> Result<(), CliError> {
-    let (sender, lines) = mpsc::sync_channel(1024);
-    for target in targets {
-        let stream = stream(client, target)?;
-        let sender = sender.clone();
-        thread::spawn(move || {
-            for line in stream {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-    }
-    drop(sender);
-    while let Ok(line) = lines.recv() {
-        printer.show(&line?, screen)?;
-        screen.flush()?;
-    }
-    Ok(())
 }
 
 pub(super) fn read(client: &Client, target: &str) -> Result<Vec<LogLine>, CliError> {
     stream(client, target)?.collect()
 }
 
-fn stream(
-    client: &Client,
-    target: &str,
-) -> Result<impl Iterator<Item = Result<LogLine, CliError>> + Send + 'static, CliError> {
+fn stream(client: &Client, target: &str) -> Result<impl Iterator<Item = Result<LogLine, CliError>>, CliError> {
     let response = client.call("GET", target)?;
     let target = target.to_owned();
     Ok(lines(response.body).filter(|line| !matches!(line, Ok(text) if text.trim_ascii().is_empty())).map(move |line| {
@@ -115,80 +105,93 @@ fn lines(mut body: BufReader<impl Read>) -> impl Iterator<Item = std::io::Result
     })
 }
 
-/// A time, or a span that ends now.
-fn since(text: &str, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
-    if let Ok(time) = text.parse() {
-        return Some(time);
-    }
-    let span = unit::span(text).ok()??;
-    now.checked_sub(jiff::SignedDuration::try_from(span).ok()?).ok()
-}
-
 struct Printer {
     json: bool,
     timestamps: bool,
+    raw: bool,
     width: usize,
     prefixed: bool,
     /// The unit and stream whose last record had no end yet.
     open: Option<(String, String)>,
+    /// The time of the last line, and how many of that time were shown.
+    last: (String, usize),
 }
 
 impl Printer {
-    fn show(&mut self, line: &LogLine, screen: &mut Screen) -> Result<(), CliError> {
+    /// As it comes: nothing is held back, and nothing of a long log is held in memory. Passes over the first lines of `last`'s time.
+    fn show_all(
+        &mut self,
+        client: &Client,
+        target: &str,
+        shown: usize,
+        follow: bool,
+        screen: &mut Screen,
+    ) -> Result<(), CliError> {
+        let mut before = (self.last.0.clone(), shown);
+        for line in stream(client, target)? {
+            let line = line?;
+            if before.1 > 0 && line.time == before.0 {
+                before.1 -= 1;
+                continue;
+            }
+            if line.time == self.last.0 {
+                self.last.1 += 1;
+            } else {
+                self.last = (line.time.clone(), 1);
+            }
+            self.show(line, screen)?;
+            if follow {
+                screen.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, line: LogLine, screen: &mut Screen) -> Result<(), CliError> {
         if self.json {
-            let text = serde_json::to_string(line).map_err(|error| CliError::Output(error.into()))?;
+            let text = serde_json::to_string(&line).map_err(|error| CliError::Output(error.into()))?;
             return screen.print(&format!("{text}\n"));
         }
-        let whose = (line.unit.clone(), line.stream.clone());
-        let mut text = String::new();
+        let error = line.stream == "stderr";
+        let color = match line.stream.as_str() {
+            "orlop" => Color::Dim,
+            "emerg" | "alert" | "crit" | "err" => Color::Red,
+            "warning" => Color::Yellow,
+            _ => Color::Plain,
+        };
+        let whose = (line.unit, line.stream);
         if self.open.as_ref() != Some(&whose) {
             self.end(screen)?;
+            let mut head = String::new();
             if self.timestamps {
-                text.push_str(&format!("{} ", line.time));
+                head.push_str(&format!("{} ", line.time));
             }
             if self.prefixed {
-                text.push_str(&format!("{:width$} | ", line.unit, width = self.width));
+                head.push_str(&format!("{:width$} | ", whose.0, width = self.width));
             }
+            screen.print_log(head.as_bytes(), error, self.raw)?;
         }
-        let remark = line.stream == "orlop";
-        text.push_str(&if remark { format!("-- {} --", line.message) } else { line.message.clone() });
-        if line.partial {
-            self.open = Some(whose);
-        } else {
-            text.push('\n');
-            self.open = None;
+        let mut text = line.raw.unwrap_or_else(|| line.message.into_bytes());
+        if whose.1 == "orlop" {
+            text = [b"-- ", text.as_slice(), b" --"].concat();
         }
-        match line.stream.as_str() {
-            "stderr" => screen.print_foreign_error(&text),
-            _ if remark && screen.color => {
-                let safe = crate::cli::screen::harmless(text.trim_end()).into_owned();
-                let painted = screen.paint(&safe, Color::Dim);
-                screen.print(&format!("{painted}\n"))
-            }
-            _ => screen.print_foreign(&text),
+        if !line.partial {
+            text.push(b'\n');
         }
+        self.open = line.partial.then_some(whose);
+        if screen.color && color != Color::Plain && !self.raw {
+            let text = String::from_utf8_lossy(&text);
+            let painted = screen.paint(&screen.foreign(text.trim_end_matches('\n')), color);
+            return screen.print(&format!("{painted}{}", if line.partial { "" } else { "\n" }));
+        }
+        screen.print_log(&text, error, self.raw)
     }
 
     /// Ends a line that was left open.
     fn end(&mut self, screen: &mut Screen) -> Result<(), CliError> {
         match self.open.take() {
-            Some((_, stream)) if stream == "stderr" => screen.print_foreign_error("\n"),
-            Some(_) => screen.print("\n"),
+            Some((_, stream)) => screen.print_log(b"\n", stream == "stderr", self.raw),
             None => Ok(()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn since_takes_times_and_spans() {
-        let now = "2026-01-31T12:00:00Z".parse().unwrap();
-        let at = |text: &str| since(text, now).map(|time| time.to_string());
-        assert_eq!(at("10min").as_deref(), Some("2026-01-31T11:50:00Z"));
-        assert_eq!(at("2026-01-30T00:00:00+01:00").as_deref(), Some("2026-01-29T23:00:00Z"));
-        assert_eq!([at("yesterday"), at("infinity"), at("6000000d")], [None, None, None]);
     }
 }

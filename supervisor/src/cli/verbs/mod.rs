@@ -6,6 +6,7 @@ pub(super) mod logs;
 pub(super) mod ps;
 pub(super) mod status;
 pub(super) mod system;
+mod when;
 
 use crate::{
     api::types::{ActiveState, Health, UnitStatus},

@@ -1,34 +1,39 @@
-//! A unit's log files: `current`, then `.1`, `.2`, … the older the higher; bounded in size and number. A disk that takes
-//! nothing costs records, which are counted and told once it takes some again; memory never grows.
+//! One log's files: `current`, then `.1`, `.2`, … the older the higher; bounded in size and number. Each begins with the boot that
+//! its records are of, and says so again where another one begins. A disk that takes nothing costs records, which are counted and
+//! told once it takes some again; memory never grows.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
+    caps::Caps,
     record::{self, Stream},
     spool::Mark,
 };
 use crate::daemon::clock;
 
-pub(crate) const MAX_FILE_BYTES: u64 = 10 << 20;
-/// `current` included.
-pub(crate) const MAX_FILES: u32 = 3;
-/// Room for the record that says what was lost.
-const EXPLANATION_BYTES: usize = 256;
+/// Room for the boot's mark and the record that says what was lost.
+const EXTRA_BYTES: usize = 320;
 
 #[derive(Debug)]
 pub(crate) struct LogFile {
     folder: PathBuf,
-    max_bytes: u64,
+    caps: Caps,
+    boot: Arc<str>,
     file: Option<File>,
     size: u64,
+    /// The newest file says that its last records are of this boot.
+    marked: bool,
     lost_records: u64,
     /// The disk's last word.
     error: String,
+    /// The time of the last record.
+    pub(crate) last_us: i64,
 }
 
 /// The n-th file of a folder, 0 being the newest.
@@ -36,17 +41,57 @@ pub(crate) fn path(folder: &Path, index: u32) -> PathBuf {
     if index == 0 { folder.join("current") } else { folder.join(format!("current.{index}")) }
 }
 
+/// The files there are, the oldest first.
+pub(crate) fn indices(folder: &Path) -> Vec<u32> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<u32> = entries
+        .filter_map(|entry| match entry.file_name().to_str()? {
+            "current" => Some(0),
+            name => name.strip_prefix("current.")?.parse().ok(),
+        })
+        .collect();
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found
+}
+
 impl LogFile {
-    pub(crate) fn new(folder: PathBuf, max_bytes: u64) -> Self {
-        Self { folder, max_bytes, file: None, size: 0, lost_records: 0, error: String::new() }
+    pub(crate) fn new(folder: PathBuf, caps: Caps, boot: Arc<str>) -> Self {
+        Self {
+            folder,
+            caps,
+            boot,
+            file: None,
+            size: 0,
+            marked: false,
+            lost_records: 0,
+            error: String::new(),
+            last_us: 0,
+        }
+    }
+
+    pub(crate) fn set_caps(&mut self, caps: Caps) {
+        self.caps = caps;
+    }
+
+    /// The one that is written.
+    pub(crate) fn path(&self) -> PathBuf {
+        path(&self.folder, 0)
     }
 
     /// What the newest file is before so many bytes are appended to it. `None`: the disk does not let us.
     pub(crate) fn prepare(&mut self, length: usize) -> Option<Mark> {
-        if self.file.is_some() && self.size > 0 && self.size + (length + EXPLANATION_BYTES) as u64 > self.max_bytes {
+        self.open().ok()?;
+        if self.size > 0 && self.size + (length + EXTRA_BYTES) as u64 > self.caps.max_bytes {
             self.rotate().ok()?;
         }
         let inode = self.open().and_then(|file| file.metadata()).ok()?.ino();
+        if !self.marked {
+            let mut mark = Vec::new();
+            let (time, boot) = (clock::rfc3339(clock::wall_us()), Arc::clone(&self.boot));
+            record::write(&mut mark, &time, Stream::Boot, false, boot.as_bytes());
+            self.try_append(&mark).ok()?;
+            self.marked = true;
+        }
         Some(Mark { inode, length: self.size })
     }
 
@@ -60,19 +105,20 @@ impl LogFile {
         Ok(())
     }
 
-    /// Appends a batch of whole records. An error is returned once, for the first of those that are lost.
-    pub(crate) fn append(&mut self, batch: &[u8], records: u64) -> Result<(), Option<io::Error>> {
-        self.prepare(batch.len());
+    /// Appends a batch of whole records that it was prepared for: the bytes written. An error is returned once, for the first of
+    /// those that are lost.
+    pub(crate) fn append(&mut self, batch: &[u8], records: u64) -> Result<u64, Option<io::Error>> {
         let mut told = Vec::new();
         if self.lost_records > 0 {
             let text = format!("{} records lost: {}", self.lost_records, self.error);
             record::write(&mut told, &clock::rfc3339(clock::wall_us()), Stream::Orlop, false, text.as_bytes());
             told.extend_from_slice(batch);
         }
-        match self.try_append(if told.is_empty() { batch } else { &told }) {
+        let bytes = if told.is_empty() { batch } else { &told };
+        match self.try_append(bytes) {
             Ok(()) => {
                 self.lost_records = 0;
-                Ok(())
+                Ok(bytes.len() as u64)
             }
             Err(error) => {
                 let first = self.lost_records == 0;
@@ -83,9 +129,9 @@ impl LogFile {
         }
     }
 
-    /// Records are lost and nobody was told yet.
-    pub(crate) fn owes_an_explanation(&self) -> bool {
-        self.lost_records > 0
+    /// Nobody writes to it for now. How many records it lost is not forgotten.
+    pub(crate) fn close(&mut self) {
+        self.file = None;
     }
 
     fn try_append(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -108,16 +154,22 @@ impl LogFile {
                 fs::create_dir_all(&self.folder)?;
                 let file = OpenOptions::new().append(true).create(true).open(path(&self.folder, 0))?;
                 self.size = file.metadata()?.len();
+                self.marked &= self.size > 0;
                 Ok(none.insert(file))
             }
         }
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        self.file = None;
-        self.size = 0;
-        for index in (0..MAX_FILES - 1).rev() {
-            match fs::rename(path(&self.folder, index), path(&self.folder, index + 1)) {
+        (self.file, self.size, self.marked) = (None, 0, false);
+        // From the oldest: what is beyond the number goes, everything else becomes one older.
+        for index in indices(&self.folder) {
+            let result = if index.saturating_add(1) >= self.caps.max_files {
+                fs::remove_file(path(&self.folder, index))
+            } else {
+                fs::rename(path(&self.folder, index), path(&self.folder, index + 1))
+            };
+            match result {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -130,6 +182,14 @@ impl LogFile {
 mod tests {
     use super::*;
 
+    const SMALL: Caps = Caps { max_bytes: 1000, max_files: 3, rate: None };
+
+    fn put(log: &mut LogFile, text: &str) -> Result<u64, Option<io::Error>> {
+        let batch = batch(text);
+        log.prepare(batch.len());
+        log.append(&batch, 1)
+    }
+
     fn batch(text: &str) -> Vec<u8> {
         let mut batch = Vec::new();
         record::write(&mut batch, "2026-01-31T12:00:00.000000Z", Stream::Out, false, text.as_bytes());
@@ -139,29 +199,42 @@ mod tests {
     #[test]
     fn files_are_rotated_by_size_and_bounded_in_number() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = LogFile::new(folder.path().join("web"), 1000);
+        let web = folder.path().join("web");
+        let mut log = LogFile::new(web.clone(), SMALL, "b1".into());
         for i in 0..200 {
-            log.append(&batch(&format!("line {i}")), 1).unwrap();
+            put(&mut log, &format!("line {i}")).unwrap();
         }
-        let files: Vec<PathBuf> = (0..MAX_FILES).map(|index| path(&folder.path().join("web"), index)).collect();
-        assert_eq!(fs::read_dir(folder.path().join("web")).unwrap().count(), files.len());
+        assert_eq!(indices(&web), [2, 1, 0]);
         let mut all = String::new();
-        for file in files.iter().rev() {
-            let text = fs::read_to_string(file).unwrap();
+        for index in indices(&web) {
+            let text = fs::read_to_string(path(&web, index)).unwrap();
             assert!(text.len() <= 1000 && text.ends_with('\n'));
-            all.push_str(&text);
+            let (mark, text) = text.split_once('\n').unwrap();
+            assert!(mark.ends_with(" boot F b1"), "{mark}");
+            all.push_str(text);
         }
         assert!(all.ends_with("line 199\n"));
         let first: usize = all.split("line ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
         assert_eq!(all.lines().count(), 200 - first, "what is kept has no gap");
+        // Fewer from now on.
+        log.set_caps(Caps { max_files: 1, ..SMALL });
+        for i in 0..200 {
+            put(&mut log, &format!("line {i}")).unwrap();
+        }
+        assert_eq!(indices(&web), [0]);
     }
 
     #[test]
     fn a_log_goes_on_where_an_earlier_supervisor_left_it() {
         let folder = tempfile::tempdir().unwrap();
-        LogFile::new(folder.path().into(), 1000).append(&batch("one"), 1).unwrap();
-        LogFile::new(folder.path().into(), 1000).append(&batch("two"), 1).unwrap();
-        assert_eq!(fs::read_to_string(path(folder.path(), 0)).unwrap().lines().count(), 2);
+        put(&mut LogFile::new(folder.path().into(), SMALL, "b1".into()), "one").unwrap();
+        let mut log = LogFile::new(folder.path().into(), SMALL, "b2".into());
+        put(&mut log, "two").unwrap();
+        log.close();
+        put(&mut log, "three").unwrap();
+        let text = fs::read_to_string(log.path()).unwrap();
+        let words: Vec<&str> = text.lines().filter_map(|line| line.rsplit(' ').next()).collect();
+        assert_eq!(words, ["b1", "one", "b2", "two", "three"]);
     }
 
     #[test]
@@ -170,13 +243,13 @@ mod tests {
         let place = folder.path().join("web");
         // Something in the way stands for a disk that takes nothing.
         fs::write(&place, "").unwrap();
-        let mut log = LogFile::new(place.clone(), 1000);
+        let mut log = LogFile::new(place.clone(), SMALL, "b1".into());
         for round in 0..7 {
-            let error = log.append(&batch("lost"), 1).unwrap_err();
+            let error = put(&mut log, "lost").unwrap_err();
             assert_eq!(error.is_some(), round == 0, "said once");
         }
         fs::remove_file(&place).unwrap();
-        log.append(&batch("kept"), 1).unwrap();
+        put(&mut log, "kept").unwrap();
         let text = fs::read_to_string(path(&place, 0)).unwrap();
         assert!(text.contains(" orlop F 7 records lost: ") && text.ends_with(" stdout F kept\n"), "{text}");
     }

@@ -1,16 +1,25 @@
-//! Logs: one thread reads every container's pipes and writes every unit's files, so that a slow disk slows the writers (their
-//! pipes fill) and never the loop. What is read and not written yet lies in memory that outlives the supervisor, see `spool`: its
-//! death costs no byte and doubles none. A disk that takes nothing costs records, which are counted. Readers have a thread each,
-//! see `reader`.
+//! Logs: one thread takes what comes, from every container's pipes and from the kernel, into memory that outlives the supervisor
+//! (`intake`, `spool`): its death costs no byte and doubles none. Another makes records of it and writes every log's files
+//! (`writer`): a slow disk slows containers, one that stands still costs them lines, which are counted, and neither ever holds up
+//! the loop. Readers have a thread each, see `reader`.
 
+mod boots;
+mod caps;
+mod cursor;
+mod disk;
 mod file;
+mod forward;
+mod intake;
+mod kernel;
 mod reader;
 mod record;
+mod source;
 mod spool;
 mod writer;
 
 use std::{
     collections::BTreeMap,
+    fs,
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{
@@ -22,33 +31,21 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+pub(crate) use caps::Caps;
 pub(crate) use reader::{Reading, read};
 pub(crate) use record::Stream;
+pub(crate) use source::{Owner, PSEUDO};
 
-use super::mailbox;
-use crate::unit::UnitName;
+use intake::Command;
+use source::{Queue, SUPERVISOR, Source, Work, spool_path, tagged};
 
-/// Remarks wait in a queue of this length when the disk is slow; then they are dropped.
+use super::{clock, mailbox};
+use crate::unit::{Options, UnitName};
+
+/// Commands wait in a queue of this length; then they are dropped.
 const MAX_COMMANDS: usize = 1024;
-
-enum Command {
-    /// The read end of a container's pipe. `done` is called once it is at its end and all of it is written.
-    Follow {
-        unit: UnitName,
-        stream: Stream,
-        attempt: u64,
-        pipe: OwnedFd,
-        done: Box<dyn FnOnce() + Send>,
-    },
-    Remark {
-        unit: UnitName,
-        text: String,
-    },
-    /// All pipes there are were sent: what an earlier supervisor left of others is written.
-    AllFollowed,
-    /// Everything that is in the pipes now is written before the answer.
-    Flush(mpsc::Sender<()>),
-}
+/// Of one message of the supervisor, in bytes.
+const MAX_MESSAGE_BYTES: usize = 8 << 10;
 
 /// The loop's handle.
 #[derive(Clone)]
@@ -59,53 +56,110 @@ pub(crate) struct Logs {
     news: Arc<News>,
 }
 
-/// Tells readers that follow a log when there is more of it.
+/// Tells readers that follow logs when there is more of them.
 #[derive(Debug, Default)]
 pub(crate) struct News {
-    counts: Mutex<BTreeMap<UnitName, u64>>,
+    counts: Mutex<BTreeMap<Owner, u64>>,
     changed: Condvar,
 }
 
 impl News {
-    fn counts(&self) -> MutexGuard<'_, BTreeMap<UnitName, u64>> {
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<Owner, u64>> {
         // A counter is right at any moment, whoever panicked.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, unit: &UnitName) -> u64 {
-        self.counts().get(unit).copied().unwrap_or(0)
+    /// Of these logs together; of all without any.
+    fn count(&self, owners: &[Owner]) -> u64 {
+        count(&self.counts(), owners)
     }
 
-    fn tell(&self, unit: &UnitName) {
-        *self.counts().entry(unit.clone()).or_default() += 1;
+    fn tell(&self, owner: &Owner) {
+        *self.counts().entry(owner.clone()).or_default() += 1;
         self.changed.notify_all();
     }
 
-    fn wait(&self, unit: &UnitName, seen: u64, timeout: Duration) {
-        let counts = self.counts();
-        let same = |counts: &mut BTreeMap<UnitName, u64>| counts.get(unit).copied().unwrap_or(0) == seen;
-        drop(self.changed.wait_timeout_while(counts, timeout, same));
+    /// Lets everyone look whether they are still wanted.
+    fn wake(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Until there is more, or somebody is no longer wanted.
+    fn wait(&self, owners: &[Owner], seen: u64, wanted: impl Fn() -> bool, timeout: Duration) {
+        let same = |counts: &mut BTreeMap<Owner, u64>| wanted() && count(counts, owners) == seen;
+        drop(self.changed.wait_timeout_while(self.counts(), timeout, same));
+    }
+}
+
+fn count(counts: &BTreeMap<Owner, u64>, owners: &[Owner]) -> u64 {
+    if owners.is_empty() { counts.values().sum() } else { owners.iter().filter_map(|owner| counts.get(owner)).sum() }
+}
+
+/// What the supervisor itself says: into a spool at once, whoever says it, and from there into its log.
+pub(crate) struct Own {
+    source: Arc<Source>,
+    queue: Arc<Queue>,
+}
+
+impl Own {
+    /// Before there are logs, so that it holds the first words too.
+    pub(crate) fn open(spools: &std::path::Path) -> std::io::Result<Self> {
+        fs::create_dir_all(spools)?;
+        let owner = Owner::pseudo(SUPERVISOR);
+        let spool = spool::Spool::open(spool_path(spools, &owner, "log", 0))?;
+        let source = Arc::new(Source::new(owner, None, Caps::of_the_machine(), spool, None));
+        Ok(Self { source, queue: Arc::default() })
+    }
+
+    /// Never waits: what finds no room, because the disk stands still, is lost.
+    pub(crate) fn say(&self, level: u8, text: &str) {
+        let time = clock::wall_us();
+        let mut lines = String::new();
+        for line in text.lines() {
+            lines.push_str(&tagged(level, time, 0, &line[..line.floor_char_boundary(MAX_MESSAGE_BYTES)]));
+        }
+        self.source.spool.append(lines.as_bytes());
+        self.queue.push(Work::Some(Arc::clone(&self.source)));
     }
 }
 
 impl Logs {
-    /// Starts the writer. `complain` is called from its thread when a disk begins to cost records.
+    /// Starts both threads. `complain` is called when a disk begins to cost records. `kernel` is the device of the kernel's messages,
+    /// where they are to be kept.
     pub(crate) fn start(
         folder: PathBuf,
         spools: PathBuf,
+        own: Option<&Own>,
+        kernel: Option<PathBuf>,
         complain: impl Fn(String) + Send + 'static,
     ) -> nix::Result<Self> {
+        if let Err(error) = fs::create_dir_all(&spools) {
+            log::error!("{}: {error}", spools.display());
+        }
         let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
-        let (commands, queue) = mpsc::sync_channel(MAX_COMMANDS);
+        let (commands, received) = mpsc::sync_channel(MAX_COMMANDS);
         let news = Arc::new(News::default());
-        let mut writer = writer::Writer::new(folder.clone(), spools, queue, Arc::clone(&bell), Arc::clone(&news))?;
-        writer.complain = Box::new(complain);
-        mailbox::spawn("logs", move || writer.run());
+        let queue = own.map(|own| Arc::clone(&own.queue)).unwrap_or_default();
+        let mut intake = intake::Intake::new(spools.clone(), received, Arc::clone(&bell), Arc::clone(&queue))?;
+        let writer = writer::Writer {
+            folder: folder.clone(),
+            spools,
+            queue,
+            bell: Arc::clone(&bell),
+            news: Arc::clone(&news),
+            complain: Box::new(complain),
+        };
+        mailbox::spawn("logs", move || {
+            if let Some(device) = kernel {
+                intake.open_kernel(&device);
+            }
+            intake.run();
+        });
+        mailbox::spawn("log writer", move || writer.run());
         Ok(Self { folder, commands, bell, news })
     }
 
     fn command(&self, command: Command) -> bool {
-        // Full: the disk stands still. A remark is not worth waiting for, and whoever sends a pipe takes a refusal.
         let sent = self.commands.try_send(command).is_ok();
         let _ = self.bell.write(1);
         sent
@@ -114,14 +168,14 @@ impl Logs {
     pub(crate) fn follow(
         &self,
         unit: &UnitName,
-        stream: Stream,
-        attempt: u64,
+        (stream, attempt): (Stream, u64),
+        caps: Caps,
         pipe: OwnedFd,
         done: impl FnOnce() + Send + 'static,
     ) {
-        let unit = unit.clone();
-        if !self.command(Command::Follow { unit: unit.clone(), stream, attempt, pipe, done: Box::new(done) }) {
-            log::error!("{unit}: the log writer does not answer, {} is not logged", stream.word());
+        let owner = Owner::from(unit);
+        if !self.command(Command::Follow { owner, stream, attempt, caps, pipe, done: Box::new(done) }) {
+            log::error!("{unit}: the thread of the logs does not answer, {} is not logged", stream.word());
         }
     }
 
@@ -130,7 +184,12 @@ impl Logs {
     }
 
     pub(crate) fn remark(&self, unit: &UnitName, text: &str) {
-        self.command(Command::Remark { unit: unit.clone(), text: text.to_owned() });
+        self.command(Command::Remark { owner: Owner::from(unit), text: text.to_owned() });
+    }
+
+    /// What the machine is told of all logs.
+    pub(crate) fn set_options(&self, options: &Options) {
+        self.command(Command::Options(options.clone()));
     }
 
     /// Before the machine ends: gives the writer this long to write what is there.
@@ -141,11 +200,8 @@ impl Logs {
         }
     }
 
-    pub(crate) fn folder(&self, unit: &UnitName) -> PathBuf {
-        self.folder.join(unit.as_str())
-    }
-
-    fn news(&self) -> &Arc<News> {
-        &self.news
+    /// Somebody wrote here once.
+    pub(crate) fn exists(&self, owner: &Owner) -> bool {
+        owner.is_pseudo() || self.folder.join(owner.as_str()).exists()
     }
 }

@@ -12,7 +12,14 @@ pub(crate) enum Stream {
     Err,
     /// The supervisor's own remarks.
     Orlop,
+    /// syslog(3)'s level of a message of the kernel, PID 1 or the supervisor, 0 to 7.
+    Level(u8),
+    /// No message: the records from here on are of the boot with this id.
+    Boot,
 }
+
+/// syslog(3)'s levels, in the words of journalctl.
+const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
 impl Stream {
     pub(crate) fn word(self) -> &'static str {
@@ -20,6 +27,8 @@ impl Stream {
             Self::Out => "stdout",
             Self::Err => "stderr",
             Self::Orlop => "orlop",
+            Self::Level(level) => LEVELS[usize::from(level & 7)],
+            Self::Boot => "boot",
         }
     }
 }
@@ -44,8 +53,10 @@ pub(crate) fn parse(unit: &str, line: &[u8]) -> Option<LogLine> {
         b"F" => false,
         _ => return None,
     };
-    let message = String::from_utf8_lossy(fields.next()?).into_owned();
-    Some(LogLine { time: time.to_owned(), unit: unit.to_owned(), stream: stream.to_owned(), message, partial })
+    let text = fields.next()?;
+    let message = String::from_utf8_lossy(text).into_owned();
+    let raw = std::str::from_utf8(text).is_err().then(|| text.to_vec());
+    Some(LogLine { time: time.to_owned(), unit: unit.to_owned(), stream: stream.to_owned(), message, partial, raw })
 }
 
 /// Cuts bytes into lines: calls `record(text, partial)` for every whole line, for what is too long for one record, and, when
@@ -60,8 +71,9 @@ pub(crate) fn cut(mut bytes: &[u8], ended: bool, mut record: impl FnMut(&[u8], b
                 bytes = &bytes[end + 1..];
             }
             None if window.len() > MAX_TEXT_BYTES => {
-                record(&bytes[..MAX_TEXT_BYTES], true);
-                bytes = &bytes[MAX_TEXT_BYTES..];
+                let (text, rest) = bytes.split_at(whole_characters(&window[..MAX_TEXT_BYTES]));
+                record(text, true);
+                bytes = rest;
             }
             None => break,
         }
@@ -71,6 +83,18 @@ pub(crate) fn cut(mut bytes: &[u8], ended: bool, mut record: impl FnMut(&[u8], b
         return 0;
     }
     bytes.len()
+}
+
+/// How much of it can be cut off without cutting a character of UTF-8 in two.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let continues = |byte: &u8| (byte & 0xc0) == 0x80;
+    // At most three bytes follow the first of a character; what has more is no UTF-8.
+    let lead = bytes.iter().rposition(|byte| !continues(byte)).unwrap_or(0);
+    let length = match bytes.get(lead).map_or(0, |byte| byte.leading_ones()) {
+        0 => 1,
+        ones => ones as usize,
+    };
+    if (2..=4).contains(&length) && lead > 0 && bytes.len() - lead < length { lead } else { bytes.len() }
 }
 
 #[cfg(test)]
@@ -103,6 +127,10 @@ mod tests {
         let mut random = Random::new(3);
         let exact = vec![b'x'; MAX_TEXT_BYTES];
         assert_eq!(cut_all(&[&exact, b"\n"]), [(exact.clone(), false)]);
+        // A character that would be cut in two goes into the next record as a whole.
+        let long = format!("{}\u{20ac}\n", "x".repeat(MAX_TEXT_BYTES - 2));
+        let cut = cut_all(&[long.as_bytes()]);
+        assert_eq!((cut[0].0.len(), cut[1].0.as_slice()), (MAX_TEXT_BYTES - 2, "\u{20ac}".as_bytes()));
         for _ in 0..50 {
             let text: Vec<u8> =
                 (0..random.below(100_000)).map(|_| if random.below(9000) == 0 { b'\n' } else { b'a' }).collect();
@@ -132,6 +160,7 @@ mod tests {
         let line = parse("web", file.strip_suffix(b"\n").unwrap()).unwrap();
         assert_eq!((line.stream.as_str(), line.partial, line.unit.as_str()), ("stderr", true, "web"));
         assert_eq!(line.message, "a  b \u{fffd} \0 \u{1b}[31m");
+        assert_eq!(line.raw.as_deref(), Some(&b"a  b \xff \0 \x1b[31m"[..]), "what is no UTF-8 is not lost");
         for garbage in [&b""[..], b"x", b"a b c d", b"2026 stdout"] {
             assert_eq!(parse("web", garbage), None);
         }

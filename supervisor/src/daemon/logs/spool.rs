@@ -1,25 +1,43 @@
 //! What was taken out of a container's pipe and is not in its log yet: a file below /run, that is in memory, so that the death of
-//! the supervisor at any instant loses no byte and writes none twice. Also the place where the unended part of a line waits.
+//! the supervisor at any instant loses no byte and writes none twice. Also the place where the unended part of a line waits, and
+//! all there is room for while the disk stands still.
 //!
 //! ```text
 //! take    pipe ──splice──▶ spool       killed: the bytes are in the pipe or here
 //! intend  head = the log's inode and length
 //!         records ──append──▶ log      killed: the next supervisor cuts the log back to that length and appends the records again
-//! commit  spool = the unended rest     one rename, or one truncation
+//! commit  head = where the rest begins one write, or one truncation
 //! ```
 //! splice(2) looks at SIGKILL between the pieces it moves, never within one (`generic_perform_write` in the kernel's mm/filemap.c),
 //! and a write of a few bytes is one such piece: neither is ever half done.
+//!
+//! One thread appends at the end while another reads from the start: they share no more than where the end is.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io,
     os::{fd::AsFd, unix::fs::FileExt},
     path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use nix::fcntl::{SpliceFFlags, splice};
+use nix::{
+    fcntl::{FallocateFlags, SpliceFFlags, fallocate, splice},
+    sys::memfd::{MFdFlags, memfd_create},
+};
 
-const HEAD_BYTES: u64 = 16;
+use crate::daemon::clock;
+
+const HEAD_BYTES: u64 = 32;
+const PAGE_BYTES: u64 = 4096;
+/// What one spool holds at most, in bytes.
+pub(super) const MAX_BYTES: u64 = 256 << 10;
+/// Times of arrival that are told apart while the disk stands still.
+const MAX_ARRIVALS: usize = 64;
 
 /// A log file as it was before records were appended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -32,31 +50,101 @@ pub(super) struct Mark {
 pub(super) struct Spool {
     path: PathBuf,
     file: File,
+    /// Moved by the reading thread alone.
+    start: AtomicU64,
+    tail: Mutex<Tail>,
+}
+
+#[derive(Debug)]
+struct Tail {
     end: u64,
+    /// Up to where it had come when, in µs since 1970.
+    arrivals: VecDeque<(u64, i64)>,
 }
 
 impl Spool {
-    /// Goes on with what an earlier supervisor left under this path.
+    /// Goes on with what an earlier supervisor left under this path. Where /run takes no file it lies in memory alone.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
-        let end = file.metadata()?.len().max(HEAD_BYTES);
-        Ok(Self { path, file, end })
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = opened.or_else(|error| {
+            log::error!("{}: {error}", path.display());
+            memfd_create(c"spool", MFdFlags::MFD_CLOEXEC).map(File::from)
+        })?;
+        let start = head(&file)[2].max(HEAD_BYTES);
+        let tail = Tail { end: file.metadata()?.len().max(start), arrivals: VecDeque::new() };
+        Ok(Self { path, file, start: AtomicU64::new(start), tail: Mutex::new(tail) })
     }
 
-    /// Moves bytes out of the pipe: how many; 0 at its end.
-    pub(super) fn take(&mut self, pipe: impl AsFd, max: usize) -> nix::Result<usize> {
-        let mut at = self.end.cast_signed();
-        let n = splice(pipe, None, &self.file, Some(&mut at), max, SpliceFFlags::SPLICE_F_NONBLOCK)?;
-        self.end += n as u64;
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        // Both fields are right at any moment, whoever panicked.
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self) -> u64 {
+        self.start.load(Ordering::Relaxed)
+    }
+
+    fn room(&self, tail: &Tail) -> u64 {
+        MAX_BYTES.saturating_sub(tail.end - self.start())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tail().end == self.start()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.room(&self.tail()) > 0
+    }
+
+    /// Moves bytes out of the pipe: how many; 0 at its end, ENOSPC without room.
+    pub(super) fn take(&self, pipe: impl AsFd, max: usize) -> nix::Result<usize> {
+        let mut tail = self.tail();
+        let room = usize::try_from(self.room(&tail)).unwrap_or(0);
+        if room == 0 {
+            return Err(nix::errno::Errno::ENOSPC);
+        }
+        let mut at = tail.end.cast_signed();
+        let n = splice(pipe, None, &self.file, Some(&mut at), max.min(room), SpliceFFlags::SPLICE_F_NONBLOCK)?;
+        tail.grow(n);
         Ok(n)
     }
 
+    /// Appends all of it, or nothing: false.
+    pub(super) fn append(&self, bytes: &[u8]) -> bool {
+        let mut tail = self.tail();
+        let fits = self.room(&tail) >= bytes.len() as u64 && self.file.write_all_at(bytes, tail.end).is_ok();
+        if fits {
+            tail.grow(bytes.len());
+        }
+        fits
+    }
+
+    /// Ends a line that will not go on, in whatever room there is. Whether there was one.
+    pub(super) fn end_line(&self) -> bool {
+        let mut tail = self.tail();
+        let mut last = *b"\n";
+        if tail.end > self.start() && self.file.read_exact_at(&mut last, tail.end - 1).is_ok() && last != *b"\n" {
+            let end = tail.end;
+            if self.file.write_all_at(b"\n", end).is_ok() {
+                tail.grow(1);
+            }
+            return true;
+        }
+        false
+    }
+
     /// Everything that is in no log yet.
-    pub(super) fn read(&mut self, into: &mut Vec<u8>) -> io::Result<()> {
-        into.clear();
-        self.file.seek(SeekFrom::Start(HEAD_BYTES))?;
-        self.file.read_to_end(into)?;
-        Ok(())
+    pub(super) fn read(&self, into: &mut Vec<u8>) -> io::Result<()> {
+        let length = self.tail().end - self.start();
+        into.resize(usize::try_from(length).unwrap_or(0), 0);
+        self.file.read_exact_at(into, self.start())
+    }
+
+    /// When the byte so far behind the start came, in µs since 1970.
+    pub(super) fn arrived(&self, offset: usize) -> i64 {
+        let at = self.start() + offset as u64;
+        let found = self.tail().arrivals.iter().find(|(end, _)| *end > at).map(|(_, time)| *time);
+        found.unwrap_or_else(clock::wall_us)
     }
 
     /// From here to the commit, the log is as it was at the mark, or longer. The empty mark takes the word back.
@@ -67,27 +155,35 @@ impl Spool {
 
     /// What an earlier supervisor was about to append when it died, if it was.
     pub(super) fn intended(&self) -> Option<Mark> {
-        let mut head = [[0; 8]; 2];
-        self.file.read_exact_at(head.as_flattened_mut(), 0).ok()?;
-        let [inode, length] = head.map(u64::from_ne_bytes);
+        let [inode, length, ..] = head(&self.file);
         (inode != 0).then_some(Mark { inode, length })
     }
 
-    /// All is in the log but this.
-    pub(super) fn commit(&mut self, rest: &[u8]) -> io::Result<()> {
-        if rest.is_empty() {
+    /// The number that the last commit left here; 0 without one.
+    pub(super) fn number(&self) -> u64 {
+        head(&self.file)[3]
+    }
+
+    /// So many bytes more are in the log, and all before this number.
+    pub(super) fn commit(&self, length: usize, number: u64) -> io::Result<()> {
+        let mut tail = self.tail();
+        let start = self.start() + length as u64;
+        if start == tail.end && number == 0 {
             self.file.set_len(0)?;
-            self.end = HEAD_BYTES;
+            *tail = Tail { end: HEAD_BYTES, arrivals: VecDeque::new() };
+            self.start.store(HEAD_BYTES, Ordering::Relaxed);
             return Ok(());
         }
-        // A name that no pipe has.
-        let unfinished = self.path.with_extension("new");
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&unfinished)?;
-        file.seek(SeekFrom::Start(HEAD_BYTES))?;
-        file.write_all(rest)?;
-        fs::rename(&unfinished, &self.path)?;
-        self.file = file;
-        self.end = HEAD_BYTES + rest.len() as u64;
+        let head = [0, 0, start, number].map(u64::to_ne_bytes);
+        self.file.write_all_at(head.as_flattened(), 0)?;
+        let before = self.start.swap(start, Ordering::Relaxed);
+        tail.arrivals.retain(|(end, _)| *end > start);
+        // Whole pages behind us are memory that nobody needs.
+        let (from, to) = (before.max(PAGE_BYTES) / PAGE_BYTES * PAGE_BYTES, start / PAGE_BYTES * PAGE_BYTES);
+        if to > from {
+            let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            fallocate(&self.file, flags, from.cast_signed(), (to - from).cast_signed())?;
+        }
         Ok(())
     }
 
@@ -96,25 +192,51 @@ impl Spool {
     }
 
     pub(super) fn remove(&self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("{}: {error}", self.path.display());
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                log::warn!("{}: {error}", self.path.display());
+            }
+            _ => {}
         }
     }
 }
 
+impl Tail {
+    fn grow(&mut self, length: usize) {
+        self.end += length as u64;
+        if length == 0 {
+            return;
+        }
+        if self.arrivals.len() < MAX_ARRIVALS {
+            self.arrivals.push_back((self.end, clock::wall_us()));
+        } else if let Some((end, _)) = self.arrivals.back_mut() {
+            *end = self.end;
+        }
+    }
+}
+
+/// Inode and length of the mark, start, number.
+fn head(file: &File) -> [u64; 4] {
+    let mut head = [[0; 8]; 4];
+    // A file that is shorter has none yet.
+    let _ = file.read_at(head.as_flattened_mut(), 0);
+    head.map(u64::from_ne_bytes)
+}
+
 /// The spools an earlier supervisor left.
 pub(super) fn left(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.extension().is_some_and(|extension| extension != "new")).collect()
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::OwnedFd;
+    use std::{io::Write, os::fd::OwnedFd};
+
+    use nix::errno::Errno;
 
     use super::*;
 
-    fn bytes(spool: &mut Spool) -> Vec<u8> {
+    fn bytes(spool: &Spool) -> Vec<u8> {
         let mut all = Vec::new();
         spool.read(&mut all).unwrap();
         all
@@ -123,30 +245,65 @@ mod tests {
     #[test]
     fn bytes_move_once_and_the_rest_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("web:out.1");
+        let path = folder.path().join("web:stdout.1");
         let (pipe, mut writer) = io::pipe().unwrap();
         let pipe: OwnedFd = pipe.into();
-        let mut spool = Spool::open(path.clone()).unwrap();
-        assert_eq!(spool.take(&pipe, 100), Err(nix::errno::Errno::EAGAIN));
+        let spool = Spool::open(path.clone()).unwrap();
+        assert_eq!(spool.take(&pipe, 100), Err(Errno::EAGAIN));
         writer.write_all(b"one\nhal").unwrap();
         assert_eq!(spool.take(&pipe, 100), Ok(7));
-        assert_eq!((bytes(&mut spool), spool.intended()), (b"one\nhal".to_vec(), None));
+        assert_eq!((bytes(&spool), spool.intended()), (b"one\nhal".to_vec(), None));
         let mark = Mark { inode: 7, length: 100 };
         spool.intend(mark).unwrap();
         // Killed here.
-        let mut spool = Spool::open(path.clone()).unwrap();
-        assert_eq!((bytes(&mut spool), spool.intended()), (b"one\nhal".to_vec(), Some(mark)));
-        spool.commit(b"hal").unwrap();
+        let spool = Spool::open(path.clone()).unwrap();
+        assert_eq!((bytes(&spool), spool.intended()), (b"one\nhal".to_vec(), Some(mark)));
+        spool.commit(4, 0).unwrap();
         assert_eq!(spool.intended(), None);
         writer.write_all(b"f\n").unwrap();
         drop(writer);
         assert_eq!((spool.take(&pipe, 100), spool.take(&pipe, 100)), (Ok(2), Ok(0)));
-        let mut spool = Spool::open(path.clone()).unwrap();
-        assert_eq!(bytes(&mut spool), b"half\n");
-        spool.commit(b"").unwrap();
-        assert_eq!(bytes(&mut Spool::open(path).unwrap()), b"");
+        let spool = Spool::open(path.clone()).unwrap();
+        assert_eq!(bytes(&spool), b"half\n");
+        spool.commit(5, 0).unwrap();
+        assert_eq!(bytes(&Spool::open(path).unwrap()), b"");
         assert_eq!(left(folder.path()).len(), 1);
         spool.remove();
         assert!(left(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_spool_is_bounded_and_gives_back_what_is_logged() {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = folder.path().join("web:stdout.1");
+        let spool = Spool::open(path.clone()).unwrap();
+        let line = [b'x'; 1000];
+        for round in 0..3000 {
+            assert!(spool.append(&line));
+            // Something is always left, and the number is kept with it.
+            spool.commit(if round == 0 { 999 } else { 1000 }, round + 1).unwrap();
+        }
+        assert_eq!((bytes(&spool), spool.number()), (b"x".to_vec(), 3000));
+        use std::os::unix::fs::MetadataExt;
+        assert!(fs::metadata(&path).unwrap().blocks() * 512 <= 4 * PAGE_BYTES);
+        while spool.append(&line) {}
+        assert!(bytes(&spool).len() as u64 > MAX_BYTES - 1000 && !spool.append(&line));
+        spool.end_line();
+        let spool = Spool::open(path).unwrap();
+        assert!(bytes(&spool).ends_with(b"x\n") && spool.number() == 3000);
+    }
+
+    #[test]
+    fn every_byte_has_the_time_of_its_arrival() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path().join("web:stdout.1")).unwrap();
+        let before = clock::wall_us();
+        for _ in 0..2 * MAX_ARRIVALS {
+            assert!(spool.append(b"x\n"));
+        }
+        let times: Vec<i64> = (0..4 * MAX_ARRIVALS).map(|offset| spool.arrived(offset)).collect();
+        assert!(times.is_sorted() && times[0] >= before && *times.last().unwrap() <= clock::wall_us());
+        spool.commit(2, 0).unwrap();
+        assert_eq!(spool.arrived(0), times[2]);
     }
 }

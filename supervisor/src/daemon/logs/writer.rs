@@ -1,285 +1,262 @@
-//! The thread that reads pipes and writes files.
+//! The thread that writes: what lies in spools becomes records, and records go to the disk. It alone waits for the disk.
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
-    sync::{Arc, mpsc::Receiver},
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use nix::{
-    errno::Errno,
-    sys::{
-        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
-        eventfd::EventFd,
-    },
-};
+use nix::sys::eventfd::EventFd;
 
 use super::{
-    Command, News, Stream,
-    file::{LogFile, MAX_FILE_BYTES},
+    News, Stream, boots,
+    caps::{Caps, Limiter},
+    disk::Disk,
+    file::LogFile,
+    forward::{self, Forward},
     record::{self, cut},
+    source::{Owner, Queue, Source, Work, owner_and_stream, untag},
     spool::{self, Mark, Spool},
 };
-use crate::{daemon::clock, unit::UnitName};
+use crate::daemon::clock;
 
-const BELL: u64 = 0;
-/// Read from one pipe before the others get their turn.
-const TURN_BYTES: usize = 64 << 10;
 /// Between two words on the console about a disk that takes no logs.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(600);
-
-struct Pipe {
-    unit: UnitName,
-    stream: Stream,
-    fd: OwnedFd,
-    /// `None`: it could not be made, /run is full. Then what comes is logged straight away.
-    spool: Option<Spool>,
-    done: Box<dyn FnOnce() + Send>,
-}
+/// Records of one log that come so much out of order get the time of the one before.
+const STREAMS_APART_US: i64 = 10_000_000;
 
 pub(super) struct Writer {
-    folder: PathBuf,
-    spools: PathBuf,
-    commands: Receiver<Command>,
-    bell: Arc<EventFd>,
-    news: Arc<News>,
-    epoll: Epoll,
-    pipes: BTreeMap<u64, Pipe>,
-    next: u64,
-    files: BTreeMap<UnitName, LogFile>,
-    buffer: Vec<u8>,
+    pub(super) folder: PathBuf,
+    pub(super) spools: PathBuf,
+    pub(super) queue: Arc<Queue>,
+    /// Wakes the thread that takes, when there is room again.
+    pub(super) bell: Arc<EventFd>,
+    pub(super) news: Arc<News>,
     pub(super) complain: Box<dyn Fn(String) + Send>,
+}
+
+struct Desk {
+    writer: Writer,
+    boot: Arc<str>,
+    /// Where this boot's own logs are.
+    boot_folder: PathBuf,
+    disk: Disk,
+    files: BTreeMap<Owner, LogFile>,
+    limiters: BTreeMap<Owner, Limiter>,
+    forward: Vec<Forward>,
+    buffer: Vec<u8>,
     silent_until: Option<Duration>,
 }
 
-/// `web:out.3`: an own name for every pipe, from which its unit can be read.
-fn spool_name(unit: &UnitName, stream: Stream, attempt: u64) -> String {
-    format!("{unit}:{}.{attempt}", stream.word())
-}
-
-fn unit_and_stream(path: &Path) -> Option<(UnitName, Stream)> {
-    let (unit, rest) = path.file_name()?.to_str()?.rsplit_once(':')?;
-    let word = rest.split_once('.')?.0;
-    let stream = [Stream::Out, Stream::Err].into_iter().find(|stream| stream.word() == word)?;
-    Some((UnitName::parse(unit).ok()?, stream))
-}
-
-impl Pipe {
-    /// All that is in no log yet, with more from the pipe. Whether the pipe is at its end, and whether the spool holds the bytes.
-    fn fill(&mut self, bytes: &mut Vec<u8>) -> (bool, bool) {
-        bytes.clear();
-        if let Some(spool) = &mut self.spool {
-            let taken = spool.take(&self.fd, TURN_BYTES);
-            if let Err(error) = spool.read(bytes) {
-                log::error!("{}: {}: {error}", self.unit, self.stream.word());
-            }
-            match taken {
-                Ok(n) => return (n == 0, true),
-                Err(Errno::EAGAIN | Errno::EINTR) => return (false, true),
-                Err(_) => {}
-            }
-        }
-        // Memory is short: straight from the pipe, so that at least the container goes on.
-        let start = bytes.len();
-        bytes.resize(start + TURN_BYTES, 0);
-        let read = nix::unistd::read(&self.fd, &mut bytes[start..]);
-        bytes.truncate(start + read.unwrap_or(0));
-        match read {
-            Ok(n) => (n == 0, false),
-            Err(Errno::EAGAIN | Errno::EINTR) => (false, false),
-            Err(errno) => {
-                log::error!("{}: {}: {errno}", self.unit, self.stream.word());
-                (true, false)
-            }
-        }
-    }
-}
-
 impl Writer {
-    pub(super) fn new(
-        folder: PathBuf,
-        spools: PathBuf,
-        commands: Receiver<Command>,
-        bell: Arc<EventFd>,
-        news: Arc<News>,
-    ) -> nix::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(bell.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
-        let (pipes, files, complain) = (BTreeMap::new(), BTreeMap::new(), Box::new(|_| {}));
-        let (next, buffer) = (BELL + 1, Vec::new());
-        Ok(Self {
-            folder,
-            spools,
-            commands,
-            bell,
-            news,
-            epoll,
-            pipes,
-            next,
-            files,
-            buffer,
-            complain,
+    pub(super) fn run(self) {
+        let id = boots::present_id();
+        let boot_folder = boots::enter(&self.folder, &id).unwrap_or_else(|error| {
+            log::error!("{}: {error}", self.folder.display());
+            self.folder.join("@boots").join(format!("0-{id}"))
+        });
+        let disk = Disk::new(self.folder.clone());
+        let mut desk = Desk {
+            boot: id.into(),
+            boot_folder,
+            disk,
+            files: BTreeMap::new(),
+            limiters: BTreeMap::new(),
+            forward: Vec::new(),
+            buffer: Vec::new(),
             silent_until: None,
-        })
-    }
-
-    pub(super) fn run(mut self) {
-        if let Err(error) = fs::create_dir_all(&self.spools) {
-            log::error!("{}: {error}", self.spools.display());
-        }
-        self.take_back();
-        let mut events = [EpollEvent::empty(); 32];
+            writer: self,
+        };
+        desk.take_back();
         loop {
-            let ready = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
-                Ok(ready) => ready,
-                Err(Errno::EINTR) => continue,
-                Err(errno) => return log::error!("logs: epoll: {errno}"),
-            };
-            for event in &events[..ready] {
-                match event.data() {
-                    BELL => {
-                        let _ = self.bell.read();
-                    }
-                    id => self.read(id),
+            let (work, lost) = desk.writer.queue.pop();
+            if lost > 0 {
+                log::warn!("{lost} remarks about units are lost: the disk did not take logs in time");
+            }
+            match work {
+                Work::Some(source) => desk.write(&source, false),
+                Work::Last(source) => {
+                    desk.write(&source, true);
+                    desk.close(&source.owner);
+                    source.end();
+                }
+                Work::Remark { owner, text } => {
+                    desk.remark(&owner, &text);
+                    desk.close(&owner);
+                }
+                Work::Flush(done) => {
+                    let _ = done.send(());
+                }
+                Work::Options(options) => {
+                    desk.disk.set_cap(options.max_log_bytes);
+                    desk.forward = options.forward.into_iter().map(Forward::start).collect();
                 }
             }
-            // Every time, not only for the bell: it is rung before or after the command lies there.
-            while let Ok(command) = self.commands.try_recv() {
-                self.obey(command);
-            }
         }
     }
+}
 
+/// What comes of bytes: records for the log and for whom they are forwarded to, how many, and the number of the last.
+struct Batch<'a> {
+    owner: &'a Owner,
+    forward: &'a [Forward],
+    bytes: Vec<u8>,
+    records: u64,
+    number: u64,
+    last_us: i64,
+}
+
+impl<'a> Batch<'a> {
+    fn new(owner: &'a Owner, forward: &'a [Forward], last_us: i64) -> Self {
+        Self { owner, forward, bytes: Vec::new(), records: 0, number: 0, last_us }
+    }
+
+    fn push(&mut self, time_us: i64, stream: Stream, partial: bool, text: &[u8]) {
+        // Two streams of one log are read one after the other; a clock that is set back is not made up for.
+        let time_us = if (0..STREAMS_APART_US).contains(&(self.last_us - time_us)) { self.last_us } else { time_us };
+        self.last_us = time_us;
+        record::write(&mut self.bytes, &clock::rfc3339(time_us), stream, partial, text);
+        self.records += 1;
+        if !self.forward.is_empty() {
+            let message = forward::message(time_us, self.owner, stream, text);
+            self.forward.iter().for_each(|forward| forward.send(&message));
+        }
+    }
+}
+
+impl Desk {
     /// What an earlier supervisor was appending when it died is taken out of the log: the spool has it still.
     fn take_back(&mut self) {
-        for path in spool::left(&self.spools) {
-            let Some((unit, _)) = unit_and_stream(&path) else { continue };
+        for path in spool::left(&self.writer.spools) {
+            let Some((owner, _)) = owner_and_stream(&path) else { continue };
+            // Where the other thread is at work already it appends; what is asked and answered here lies in the head.
             let result = Spool::open(path).and_then(|spool| {
                 let Some(mark) = spool.intended() else { return Ok(()) };
-                self.file(&unit).rewind(mark)?;
+                self.file(&owner).rewind(mark)?;
                 spool.intend(Mark::default())
             });
             if let Err(error) = result {
-                log::error!("{unit}: its log after the supervisor's death: {error}");
+                log::error!("{owner}: its log after the supervisor's death: {error}");
             }
-        }
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Follow { unit, stream, attempt, pipe, done } => {
-                let id = self.next;
-                self.next += 1;
-                if let Err(errno) = self.epoll.add(&pipe, EpollEvent::new(EpollFlags::EPOLLIN, id)) {
-                    log::error!("{unit}: {} is not logged: epoll: {errno}", stream.word());
-                    return done();
-                }
-                let spool = Spool::open(self.spools.join(spool_name(&unit, stream, attempt)));
-                let spool = spool.inspect_err(|error| log::error!("{}: {error}", self.spools.display())).ok();
-                self.pipes.insert(id, Pipe { unit, stream, fd: pipe, spool, done });
-                // What is in the spool waits for no event.
-                self.read(id);
-            }
-            Command::AllFollowed => {
-                for path in spool::left(&self.spools) {
-                    let is_its = |pipe: &Pipe| pipe.spool.as_ref().is_some_and(|spool| spool.path() == path);
-                    if !self.pipes.values().any(is_its)
-                        && let Some((unit, stream)) = unit_and_stream(&path)
-                        && let Ok(mut spool) = Spool::open(path)
-                    {
-                        let mut bytes = Vec::new();
-                        let _ = spool.read(&mut bytes);
-                        self.record(&unit, stream, &bytes, true, Some(&mut spool));
-                        spool.remove();
-                    }
-                }
-            }
-            Command::Remark { unit, text } => {
-                let text = text.replace('\n', " ") + "\n";
-                self.record(&unit, Stream::Orlop, text.as_bytes(), true, None);
-                self.close_file(&unit);
-            }
-            Command::Flush(done) => {
-                for id in self.pipes.keys().copied().collect::<Vec<_>>() {
-                    self.read(id);
-                }
-                let _ = done.send(());
-            }
-        }
-    }
-
-    fn read(&mut self, id: u64) {
-        let Some(mut pipe) = self.pipes.remove(&id) else { return };
-        let mut bytes = std::mem::take(&mut self.buffer);
-        let (ended, kept) = pipe.fill(&mut bytes);
-        let unit = pipe.unit.clone();
-        self.record(&unit, pipe.stream, &bytes, ended || !kept, pipe.spool.as_mut());
-        self.buffer = bytes;
-        if ended {
-            let _ = self.epoll.delete(&pipe.fd);
-            self.close_file(&unit);
-            if let Some(spool) = &pipe.spool {
-                spool.remove();
-            }
-            (pipe.done)();
-        } else {
-            self.pipes.insert(id, pipe);
         }
     }
 
     /// Appends what makes records; the rest stays in the spool.
-    fn record(&mut self, unit: &UnitName, stream: Stream, bytes: &[u8], all: bool, spool: Option<&mut Spool>) {
-        let time = clock::rfc3339(clock::wall_us());
-        let (mut batch, mut records) = (Vec::new(), 0);
-        let rest = cut(bytes, all, |text, partial| {
-            record::write(&mut batch, &time, stream, partial, text);
-            records += 1;
+    fn write(&mut self, source: &Source, last: bool) {
+        let mut bytes = std::mem::take(&mut self.buffer);
+        if let Err(error) = source.spool.read(&mut bytes) {
+            bytes.clear();
+            log::error!("{}: {error}", source.spool.path().display());
+        }
+        let mut batch = Batch::new(&source.owner, &self.forward, self.last_us(&source.owner));
+        let mut at = 0;
+        let mut limiter = self.limiters.remove(&source.owner).unwrap_or_default();
+        let rest = cut(&bytes, last, |text, partial| {
+            let Some(stream) = source.stream else {
+                if let Some((stream, time_us, number, text)) = untag(text) {
+                    batch.push(time_us, stream, false, text);
+                    batch.number = batch.number.max(number);
+                }
+                return;
+            };
+            let time_us = source.spool.arrived(at);
+            at += text.len() + usize::from(!partial);
+            let (kept, dropped) = source.caps.rate.map_or((true, 0), |rate| limiter.admit(rate, time_us));
+            if dropped > 0 {
+                batch.push(time_us, Stream::Orlop, false, suppressed(dropped).as_bytes());
+            }
+            if kept {
+                batch.push(time_us, stream, partial, text);
+            }
         });
-        if records == 0 {
-            return;
+        if last {
+            let dropped = limiter.take_dropped();
+            if dropped > 0 {
+                batch.push(clock::wall_us(), Stream::Orlop, false, suppressed(dropped).as_bytes());
+            }
+        } else if source.caps.rate.is_some() {
+            self.limiters.insert(source.owner.clone(), limiter);
         }
-        let file = self.file(unit);
-        let report = |error| log::error!("{unit}: keep what is not in its log yet: {error}");
-        if let Some(spool) = &spool
-            && let Some(mark) = file.prepare(batch.len())
-        {
-            spool.intend(mark).unwrap_or_else(report);
+        let length = bytes.len() - rest;
+        let Batch { bytes: records, records: count, number, last_us, .. } = batch;
+        self.buffer = bytes;
+        self.file(&source.owner).last_us = last_us;
+        if length > 0 || count > 0 {
+            self.append(source, &records, (count, number), length);
         }
-        let result = file.append(&batch, records);
-        if let Some(spool) = spool {
-            // Where there is no room for the rest of a line, it is the rest that is lost, and nothing is there twice.
-            let rest = spool.commit(&bytes[bytes.len() - rest..]).or_else(|error| spool.commit(b"").and(Err(error)));
-            rest.unwrap_or_else(report);
+        if source.waits.swap(false, Ordering::SeqCst) {
+            let _ = self.writer.bell.write(1);
         }
+    }
+
+    fn append(&mut self, source: &Source, records: &[u8], (count, number): (u64, u64), length: usize) {
+        let owner = &source.owner;
+        let file = self.file(owner);
+        file.set_caps(source.caps);
+        let report = |error| log::error!("{owner}: keep what is not in its log yet: {error}");
+        if let Some(mark) = file.prepare(records.len()) {
+            source.spool.intend(mark).unwrap_or_else(report);
+        }
+        let result = file.append(records, count);
+        source.spool.commit(length, number).unwrap_or_else(report);
+        self.appended(owner, result);
+    }
+
+    fn remark(&mut self, owner: &Owner, text: &str) {
+        let mut batch = Batch::new(owner, &self.forward, self.last_us(owner));
+        batch.push(clock::wall_us(), Stream::Orlop, false, text.replace('\n', " ").as_bytes());
+        let Batch { bytes, last_us, .. } = batch;
+        let file = self.file(owner);
+        file.last_us = last_us;
+        file.prepare(bytes.len());
+        let result = file.append(&bytes, 1);
+        self.appended(owner, result);
+    }
+
+    fn appended(&mut self, owner: &Owner, result: Result<u64, Option<std::io::Error>>) {
         match result {
             Err(Some(error)) => {
-                log::error!("{unit}: log: {error}");
+                log::error!("{owner}: log: {error}");
                 // A full disk is everybody's, and small records may still find room: one word about it is enough.
                 let now = clock::monotonic();
                 if self.silent_until.is_none_or(|until| until <= now) {
                     self.silent_until = Some(now + COMPLAIN_EVERY);
                     let text = "logs are dropped and counted until the disk takes them again";
-                    (self.complain)(format!("{:<9} {unit}: {error}; {text}", "logs"));
+                    (self.writer.complain)(format!("{:<9} {owner}: {error}; {text}", "logs"));
                 }
             }
             Err(None) => {}
-            Ok(()) => self.news.tell(unit),
+            Ok(bytes) => {
+                let Some(file) = self.files.get(owner) else { return };
+                let gone: BTreeSet<PathBuf> = self.disk.wrote(bytes, &file.path()).into_iter().collect();
+                for file in self.files.values_mut().filter(|file| gone.contains(&file.path())) {
+                    file.close();
+                }
+                self.writer.news.tell(owner);
+            }
         }
     }
 
-    /// A file nobody writes to is not kept open; but one that has lost records remembers how many.
-    fn close_file(&mut self, unit: &UnitName) {
-        let written = self.pipes.values().any(|other| other.unit == *unit);
-        if !written && self.files.get(unit).is_some_and(|file| !file.owes_an_explanation()) {
-            self.files.remove(unit);
+    /// A file nobody writes to is not kept open; one that is written again is opened again.
+    fn close(&mut self, owner: &Owner) {
+        if let Some(file) = self.files.get_mut(owner) {
+            file.close();
         }
     }
 
-    fn file(&mut self, unit: &UnitName) -> &mut LogFile {
-        let folder = self.folder.join(unit.as_str());
-        self.files.entry(unit.clone()).or_insert_with(|| LogFile::new(folder, MAX_FILE_BYTES))
+    fn last_us(&self, owner: &Owner) -> i64 {
+        self.files.get(owner).map_or(0, |file| file.last_us)
     }
+
+    fn file(&mut self, owner: &Owner) -> &mut LogFile {
+        let above = if owner.is_pseudo() { &self.boot_folder } else { &self.writer.folder };
+        let folder = above.join(owner.as_str());
+        let new = || LogFile::new(folder, Caps::default(), Arc::clone(&self.boot));
+        self.files.entry(owner.clone()).or_insert_with(new)
+    }
+}
+
+fn suppressed(records: u64) -> String {
+    format!("{records} lines suppressed: more than LogRateLimitBurst= within LogRateLimitIntervalSec=")
 }

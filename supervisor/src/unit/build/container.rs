@@ -83,7 +83,7 @@ pub(super) fn container(
         run_init: sheet.last("Container", "RunInit").is_some_and(|v| values::boolean(&v.text) == Ok(true)),
         seccomp: seccomp(sheet),
         auto_update: sheet.last("Container", "AutoUpdate").is_some(),
-        log_options: assignments(sheet, ("Container", "LogOpt"), Bare::Refused),
+        log: super::log::log(sheet),
         resources: resources::resources(sheet),
     }
 }

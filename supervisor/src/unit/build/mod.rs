@@ -7,6 +7,7 @@ mod container;
 mod health;
 mod identity;
 mod limits;
+mod log;
 pub(super) use limits::CAPABILITIES;
 mod declared;
 mod links;

@@ -63,10 +63,11 @@ pub(super) const CONTAINER: &[Rows] = &[
     ),
     // The supervisor keeps every container's output (`orlop logs`), whatever the file format Podman would use.
     only(
-        &["journald", "k8s-file", "json-file"],
+        &["journald", "k8s-file", "json-file", "none"],
         Value::Choice(&["journald", "k8s-file", "json-file", "none", "passthrough", "passthrough-tty"]),
         "LogDriver",
     ),
+    yes(Value::Own("max-size=size, max-file=number"), "LogOpt"),
     only(&["missing", "never"], PULL, "Pull"),
     only(NO, Value::Boolean, "RunInit EnvironmentHost"),
     yes(Value::Own("boolean, or healthy"), "Notify"),
@@ -76,7 +77,6 @@ pub(super) const CONTAINER: &[Rows] = &[
     later("", Value::Own("command line"), "ReloadCmd"),
     later("", Value::Own("signal"), "ReloadSignal"),
     later("", Value::Choice(&["registry", "local"]), "AutoUpdate"),
-    later("", Value::Own("name=value words"), "LogOpt"),
     later("", Value::Text, "AppArmor"),
     yes(Value::Own("command line, JSON list or none"), "HealthCmd HealthStartupCmd"),
     yes(Value::Own("time span, or disable"), "HealthInterval HealthStartupInterval"),

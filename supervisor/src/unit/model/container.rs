@@ -83,9 +83,20 @@ pub struct ContainerSpec {
     pub run_init: bool,
     pub seccomp: Seccomp,
     pub auto_update: bool,
-    pub log_options: BTreeMap<String, String>,
+    pub log: LogSpec,
     /// Of `[Service]`: limits of the container's cgroup and of its processes.
     pub resources: Resources,
+}
+
+/// `LogDriver=`, `LogOpt=`, `LogRateLimit…=`: what is kept of the container's output. `None`: the machine's own bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSpec {
+    /// False: nothing, `LogDriver=none`.
+    pub kept: bool,
+    pub max_file_bytes: Option<u64>,
+    pub max_files: Option<u32>,
+    /// So many lines in that time.
+    pub rate: Option<(u32, Duration)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

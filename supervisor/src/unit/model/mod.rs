@@ -8,8 +8,8 @@ mod limits;
 mod network;
 
 pub use container::{
-    Capabilities, ContainerSpec, Device, Propagation, Pull, Seccomp, Tmpfs, TmpfsKind, Ulimit, Unmask, User, Volume,
-    VolumeSource,
+    Capabilities, ContainerSpec, Device, LogSpec, Propagation, Pull, Seccomp, Tmpfs, TmpfsKind, Ulimit, Unmask, User,
+    Volume, VolumeSource,
 };
 pub use kinds::{
     Declared, ImageSpec, Listen, ListenAddress, ListenKind, NetworkSpec, PodSpec, SocketSpec, Subnet, TimerSpec,
@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Place, Problem, UnitName};
+use super::{Options, Place, Problem, UnitName};
 
 /// All units of a machine, and all that is wrong with the files. A unit with a mistake is not in `units`.
 #[derive(Debug, Default)]
@@ -45,6 +45,8 @@ pub struct UnitSet {
     pub broken: BTreeSet<UnitName>,
     /// Units hidden by a link to /dev/null (or by an empty file, as systemd has it).
     pub masked: BTreeSet<UnitName>,
+    /// Of the machine as a whole.
+    pub options: Options,
     /// In the order of files and lines.
     pub problems: Vec<Problem>,
 }

@@ -1,0 +1,86 @@
+//! What one log may grow to and how fast. Pure.
+
+use std::time::Duration;
+
+use crate::unit::Unit;
+
+/// Whose records outlive the rotation of units: some thousand lines of each boot, in two files.
+const PSEUDO_BYTES: u64 = 2 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Caps {
+    /// Of one file.
+    pub(super) max_bytes: u64,
+    /// The one that is written included.
+    pub(super) max_files: u32,
+    /// So many records in that time.
+    pub(super) rate: Option<(u32, Duration)>,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { max_bytes: 10 << 20, max_files: 3, rate: None }
+    }
+}
+
+impl Caps {
+    pub(crate) fn of(unit: &Unit) -> Self {
+        let (log, usual) = (&unit.container.log, Self::default());
+        Self {
+            max_bytes: log.max_file_bytes.unwrap_or(usual.max_bytes),
+            max_files: log.max_files.unwrap_or(usual.max_files),
+            rate: log.rate,
+        }
+    }
+
+    pub(super) fn of_the_machine() -> Self {
+        Self { max_bytes: PSEUDO_BYTES, max_files: 2, rate: None }
+    }
+}
+
+/// journald's rate limit: what exceeds the burst within an interval is dropped until its end, and then counted in the log.
+#[derive(Debug, Default)]
+pub(super) struct Limiter {
+    /// µs since 1970.
+    began_us: i64,
+    count: u32,
+    dropped: u64,
+}
+
+impl Limiter {
+    /// Whether a record of this time is kept; and how many before it were not, once nothing of them is dropped any more.
+    pub(super) fn admit(&mut self, (burst, interval): (u32, Duration), time_us: i64) -> (bool, u64) {
+        let end = self.began_us.saturating_add(i64::try_from(interval.as_micros()).unwrap_or(i64::MAX));
+        let mut dropped = 0;
+        // A clock that was set back begins a new interval too.
+        if !(self.began_us..end).contains(&time_us) {
+            dropped = self.take_dropped();
+            (self.began_us, self.count) = (time_us, 0);
+        }
+        self.count = self.count.saturating_add(1);
+        let kept = self.count <= burst;
+        self.dropped += u64::from(!kept);
+        (kept, dropped)
+    }
+
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_exceeds_the_burst_is_dropped_and_counted() {
+        let rate = (2, Duration::from_secs(30));
+        let second = |s: i64| 1_700_000_000_000_000 + s * 1_000_000;
+        let mut limiter = Limiter::default();
+        let seen: Vec<_> = [0, 1, 2, 29, 30, 31, 59].map(|s| limiter.admit(rate, second(s))).into();
+        let expected = [(true, 0), (true, 0), (false, 0), (false, 0), (true, 2), (true, 0), (false, 0)];
+        assert_eq!(seen, expected);
+        assert_eq!(limiter.admit(rate, second(-500)), (true, 1), "a clock that was set back drops nothing");
+        assert_eq!(limiter.take_dropped(), 0);
+    }
+}

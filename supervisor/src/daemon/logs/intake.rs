@@ -1,0 +1,330 @@
+//! The thread that takes: containers' pipes and the kernel's messages, into spools. It never touches a disk, so that no disk makes a
+//! container wait for ever: one that stands still fills the spools, then the pipes, and after some patience what comes is dropped
+//! and counted.
+//!
+//! ```text
+//!               spool full              no room for PATIENCE
+//!   Flowing ────────────────► Waiting ────────────────────► Dropping
+//!      ▲         room            │       room: how many lines    │
+//!      └─────────────────────────┴───────────────────────────────┘
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, Sender},
+    },
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        eventfd::EventFd,
+    },
+};
+
+use super::{
+    Stream,
+    caps::Caps,
+    kernel::{Kernel, Taken},
+    source::{Done, Owner, Queue, Source, Work, owner_and_stream, spool_path},
+    spool::{self, Spool},
+};
+use crate::{daemon::clock, unit::Options};
+
+const BELL: u64 = 0;
+const KERNEL: u64 = 1;
+/// Read from one pipe before the others get their turn.
+const TURN_BYTES: usize = 64 << 10;
+/// How long a container waits for a disk that takes nothing.
+const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
+
+pub(super) enum Command {
+    /// The read end of a container's pipe. `done` is called once it is at its end and all of it is written.
+    Follow {
+        owner: Owner,
+        stream: Stream,
+        attempt: u64,
+        caps: Caps,
+        pipe: OwnedFd,
+        done: Done,
+    },
+    Remark {
+        owner: Owner,
+        text: String,
+    },
+    Options(Options),
+    /// All pipes there are were sent: what an earlier supervisor left of others is written.
+    AllFollowed,
+    /// Everything that is in the pipes now is written before the answer.
+    Flush(Sender<()>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Flowing,
+    Waiting {
+        until: Duration,
+    },
+    /// How many lines, and whether the last byte was within one.
+    Dropping {
+        lines: u64,
+        within: bool,
+    },
+}
+
+struct Pipe {
+    fd: OwnedFd,
+    source: Arc<Source>,
+    flow: Flow,
+}
+
+pub(super) struct Intake {
+    spools: PathBuf,
+    commands: Receiver<Command>,
+    bell: Arc<EventFd>,
+    queue: Arc<Queue>,
+    epoll: Epoll,
+    pipes: BTreeMap<u64, Pipe>,
+    next: u64,
+    kernel: Option<Kernel>,
+    scratch: Vec<u8>,
+}
+
+impl Intake {
+    pub(super) fn new(
+        spools: PathBuf,
+        commands: Receiver<Command>,
+        bell: Arc<EventFd>,
+        queue: Arc<Queue>,
+    ) -> nix::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(bell.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
+        let (pipes, next) = (BTreeMap::new(), KERNEL + 1);
+        Ok(Self { spools, commands, bell, queue, epoll, pipes, next, kernel: None, scratch: Vec::new() })
+    }
+
+    /// Keeps the kernel's messages too.
+    pub(super) fn open_kernel(&mut self, device: &Path) {
+        match Kernel::open(device, &self.spools) {
+            Ok(kernel) => {
+                if let Err(errno) = self.epoll.add(kernel.fd(), EpollEvent::new(EpollFlags::EPOLLIN, KERNEL)) {
+                    return log::error!("{}: epoll: {errno}", device.display());
+                }
+                for source in kernel.sources() {
+                    self.queue.push(Work::Some(Arc::clone(source)));
+                }
+                self.kernel = Some(kernel);
+            }
+            Err(error) => log::error!("{}: {error}", device.display()),
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = [EpollEvent::empty(); 32];
+        loop {
+            let ready = match self.epoll.wait(&mut events, self.timeout()) {
+                Ok(ready) => ready,
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return log::error!("logs: epoll: {errno}"),
+            };
+            for event in &events[..ready] {
+                match event.data() {
+                    BELL => {
+                        let _ = self.bell.read();
+                        self.wake_those_who_wait();
+                    }
+                    KERNEL => self.read_kernel(),
+                    id => self.read(id),
+                }
+            }
+            // Every time, not only for the bell: it is rung before or after the command lies there.
+            while let Ok(command) = self.commands.try_recv() {
+                self.obey(command);
+            }
+            self.lose_patience();
+        }
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        let until = self.pipes.values().filter_map(|pipe| match pipe.flow {
+            Flow::Waiting { until } => Some(until),
+            _ => None,
+        });
+        let Some(until) = until.min() else { return EpollTimeout::NONE };
+        let ms = until.saturating_sub(clock::monotonic()).as_millis() + 1;
+        EpollTimeout::try_from(u32::try_from(ms).unwrap_or(0)).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Follow { owner, stream, attempt, caps, pipe, done } => {
+                let id = self.next;
+                self.next += 1;
+                let spool = Spool::open(spool_path(&self.spools, &owner, stream.word(), attempt));
+                let added = self.epoll.add(&pipe, EpollEvent::new(EpollFlags::EPOLLIN, id));
+                match spool.and_then(|spool| Ok(added.map(|()| spool)?)) {
+                    Ok(spool) => {
+                        let source = Source::new(owner, Some(stream), caps, spool, Some(done));
+                        let pipe = Pipe { fd: pipe, source: Arc::new(source), flow: Flow::Flowing };
+                        // What is in the spool waits for no event.
+                        self.queue.push(Work::Some(Arc::clone(&pipe.source)));
+                        self.pipes.insert(id, pipe);
+                        self.read(id);
+                    }
+                    Err(error) => {
+                        log::error!("{owner}: {} is not logged: {error}", stream.word());
+                        done();
+                    }
+                }
+            }
+            Command::AllFollowed => {
+                for path in spool::left(&self.spools) {
+                    let is_its = |pipe: &Pipe| pipe.source.spool.path() == path;
+                    if !self.pipes.values().any(is_its)
+                        && let Some((owner, stream @ Some(_))) = owner_and_stream(&path)
+                        && let Ok(spool) = Spool::open(path)
+                    {
+                        let source = Source::new(owner, stream, Caps::default(), spool, None);
+                        self.queue.push(Work::Last(Arc::new(source)));
+                    }
+                }
+            }
+            Command::Options(options) => self.queue.push(Work::Options(options)),
+            Command::Remark { owner, text } => self.queue.push(Work::Remark { owner, text }),
+            Command::Flush(done) => {
+                for id in self.pipes.keys().copied().collect::<Vec<_>>() {
+                    self.read(id);
+                }
+                self.queue.push(Work::Flush(done));
+            }
+        }
+    }
+
+    fn read_kernel(&mut self) {
+        let Some(kernel) = &mut self.kernel else { return };
+        match kernel.read(&self.queue) {
+            Taken::Nothing => {}
+            // The kernel keeps what is not read, as much as it has room for.
+            Taken::Full => {
+                let _ = self.epoll.delete(kernel.fd());
+                kernel.sources().iter().for_each(|source| source.waits.store(true, Ordering::SeqCst));
+                if kernel.has_room() {
+                    self.wake_those_who_wait();
+                }
+            }
+            Taken::Broken => {
+                let _ = self.epoll.delete(kernel.fd());
+                self.kernel = None;
+            }
+        }
+    }
+
+    /// A spool has room again.
+    fn wake_those_who_wait(&mut self) {
+        if let Some(kernel) = &self.kernel
+            && kernel.has_room()
+        {
+            // Already there, as a rule.
+            let _ = self.epoll.add(kernel.fd(), EpollEvent::new(EpollFlags::EPOLLIN, KERNEL));
+        }
+        let waiting = |(id, pipe): (&u64, &Pipe)| (pipe.flow != Flow::Flowing).then_some(*id);
+        for id in self.pipes.iter().filter_map(waiting).collect::<Vec<_>>() {
+            self.read(id);
+        }
+    }
+
+    fn lose_patience(&mut self) {
+        let now = clock::monotonic();
+        let late = |(id, pipe): (&u64, &Pipe)| match pipe.flow {
+            Flow::Waiting { until } if until <= now => Some(*id),
+            _ => None,
+        };
+        for id in self.pipes.iter().filter_map(late).collect::<Vec<_>>() {
+            if let Some(pipe) = self.pipes.get_mut(&id) {
+                log::warn!("{}: the disk takes no logs, what it writes is dropped and counted", pipe.source.owner);
+                pipe.flow = Flow::Dropping { lines: 0, within: pipe.source.spool.end_line() };
+                let _ = self.epoll.add(&pipe.fd, EpollEvent::new(EpollFlags::EPOLLIN, id));
+            }
+        }
+    }
+
+    fn read(&mut self, id: u64) {
+        let Some(pipe) = self.pipes.get_mut(&id) else { return };
+        let taken = match pipe.flow {
+            Flow::Dropping { lines, within } => pipe.drop_some(lines, within, &mut self.scratch, &self.queue),
+            _ => pipe.source.spool.take(&pipe.fd, TURN_BYTES),
+        };
+        let waited = matches!(pipe.flow, Flow::Waiting { .. });
+        match taken {
+            Ok(0) => {
+                let _ = self.epoll.delete(&pipe.fd);
+                if let Some(pipe) = self.pipes.remove(&id) {
+                    pipe.tell_what_was_dropped(&self.queue);
+                    self.queue.push(Work::Last(pipe.source));
+                }
+                return;
+            }
+            Ok(_) => self.queue.push(Work::Some(Arc::clone(&pipe.source))),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(Errno::ENOSPC) => {
+                if !waited {
+                    pipe.flow = Flow::Waiting { until: clock::monotonic() + PATIENCE };
+                    // An end of the other side would be told without pause, whatever one asks for.
+                    let _ = self.epoll.delete(&pipe.fd);
+                }
+                // Said before it is looked at once more: whoever makes room now sees it.
+                pipe.source.waits.store(true, Ordering::SeqCst);
+                if pipe.source.spool.has_room() {
+                    let _ = self.bell.write(1);
+                }
+                return;
+            }
+            Err(errno) => {
+                log::error!("{}: {errno}", pipe.source.spool.path().display());
+                pipe.flow = Flow::Dropping { lines: 0, within: pipe.source.spool.end_line() };
+            }
+        }
+        if waited {
+            pipe.flow = Flow::Flowing;
+            let _ = self.epoll.add(&pipe.fd, EpollEvent::new(EpollFlags::EPOLLIN, id));
+        }
+    }
+}
+
+impl Pipe {
+    /// Takes from the pipe what nobody can keep. With room again, what follows the next end of a line is kept.
+    fn drop_some(&mut self, lines: u64, within: bool, scratch: &mut Vec<u8>, queue: &Queue) -> nix::Result<usize> {
+        scratch.resize(TURN_BYTES, 0);
+        let n = nix::unistd::read(&self.fd, scratch)?;
+        let bytes = &scratch[..n];
+        let end = if within { bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1) } else { Some(0) };
+        // Room for all that was read, or none of it is kept: half of a line is no line.
+        if let Some(end) = end
+            && self.source.spool.is_empty()
+        {
+            self.flow = Flow::Dropping { lines: lines + u64::from(within), within: false };
+            self.tell_what_was_dropped(queue);
+            self.source.spool.append(&bytes[end..]);
+            self.flow = Flow::Flowing;
+        } else {
+            let count = bytes.iter().filter(|byte| **byte == b'\n').count();
+            let within = bytes.last().map_or(within, |last| *last != b'\n');
+            self.flow = Flow::Dropping { lines: lines + count as u64, within };
+        }
+        Ok(n)
+    }
+
+    fn tell_what_was_dropped(&self, queue: &Queue) {
+        if let Flow::Dropping { lines, within } = self.flow {
+            let text = format!("{} lines lost: the disk did not take them in time", lines + u64::from(within));
+            queue.push(Work::Remark { owner: self.source.owner.clone(), text });
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What both threads of the logs share: the sources of records, and the work that one hands to the other.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+};
+
+use super::{Stream, caps::Caps, spool::Spool};
+use crate::unit::{Options, UnitName};
+
+/// Whose log it is: a unit's, or one of those that the machine itself has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Owner(Arc<str>);
+
+pub(crate) const KERNEL: &str = "@kernel";
+pub(crate) const INIT: &str = "@init";
+pub(crate) const SUPERVISOR: &str = "@supervisor";
+pub(crate) const PSEUDO: [&str; 3] = [KERNEL, INIT, SUPERVISOR];
+
+impl Owner {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if PSEUDO.contains(&text) {
+            return Ok(Self(text.into()));
+        }
+        if text.starts_with('@') {
+            return Err(format!("{text}: there is no such log; the machine's own are {}", PSEUDO.join(", ")));
+        }
+        UnitName::parse(text).map(|unit| Self::from(&unit)).map_err(|error| format!("{text}: {error}"))
+    }
+
+    pub(super) fn pseudo(name: &'static str) -> Self {
+        Self(name.into())
+    }
+
+    /// The kernel's, PID 1's or the supervisor's: no unit can be called so.
+    pub(crate) fn is_pseudo(&self) -> bool {
+        self.0.starts_with('@')
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&UnitName> for Owner {
+    fn from(unit: &UnitName) -> Self {
+        Self(unit.as_str().into())
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+pub(super) type Done = Box<dyn FnOnce() + Send>;
+
+/// One stream of bytes on its way to a log.
+pub(super) struct Source {
+    pub(super) owner: Owner,
+    /// `None`: every line says itself, see `tagged`.
+    pub(super) stream: Option<Stream>,
+    pub(super) caps: Caps,
+    pub(super) spool: Spool,
+    /// Lies in the queue.
+    queued: AtomicBool,
+    /// Whoever fills it waits for room.
+    pub(super) waits: AtomicBool,
+    done: Mutex<Option<Done>>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("owner", &self.owner).field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    pub(super) fn new(owner: Owner, stream: Option<Stream>, caps: Caps, spool: Spool, done: Option<Done>) -> Self {
+        let (queued, waits) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { owner, stream, caps, spool, queued, waits, done: Mutex::new(done) }
+    }
+
+    /// All of it is in the log.
+    pub(super) fn end(&self) {
+        self.spool.remove();
+        if let Some(done) = self.done.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            done();
+        }
+    }
+}
+
+/// `web:stdout.3`: an own name for every pipe, from which its unit can be read.
+pub(super) fn spool_path(folder: &Path, owner: &Owner, word: &str, attempt: u64) -> PathBuf {
+    folder.join(format!("{owner}:{word}.{attempt}"))
+}
+
+pub(super) fn owner_and_stream(path: &Path) -> Option<(Owner, Option<Stream>)> {
+    let (owner, rest) = path.file_name()?.to_str()?.rsplit_once(':')?;
+    let word = rest.split_once('.')?.0;
+    let stream = [Stream::Out, Stream::Err].into_iter().find(|stream| stream.word() == word);
+    Some((Owner::parse(owner).ok()?, stream))
+}
+
+/// A line that says of itself what it is: `6 1700000000000000 339 text`, level, time, number.
+pub(super) fn tagged(level: u8, time_us: i64, number: u64, text: &str) -> String {
+    format!("{level} {time_us} {number} {text}\n")
+}
+
+pub(super) fn untag(line: &[u8]) -> Option<(Stream, i64, u64, &[u8])> {
+    let mut words = line.splitn(4, |byte| *byte == b' ');
+    let mut number = || std::str::from_utf8(words.next()?).ok()?.parse::<u64>().ok();
+    let (level, time, count) = (number()?, number()?, number()?);
+    Some((Stream::Level(u8::try_from(level).ok()? & 7), i64::try_from(time).ok()?, count, words.next()?))
+}
+
+pub(super) enum Work {
+    /// Something lies in its spool.
+    Some(Arc<Source>),
+    /// The last of it does.
+    Last(Arc<Source>),
+    Remark {
+        owner: Owner,
+        text: String,
+    },
+    /// Answer when all before this is done.
+    Flush(mpsc::Sender<()>),
+    /// What the machine is told of all logs.
+    Options(Options),
+}
+
+/// Remarks wait in a queue of this length when the disk stands still; then they are dropped and counted.
+const MAX_WORK: usize = 1024;
+
+/// Work for the thread that writes. A source lies here once at most.
+#[derive(Default)]
+pub(super) struct Queue {
+    work: Mutex<(VecDeque<Work>, u64)>,
+    bell: Condvar,
+}
+
+impl Queue {
+    fn work(&self) -> MutexGuard<'_, (VecDeque<Work>, u64)> {
+        // A queue is whole at any moment, whoever panicked.
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn push(&self, work: Work) {
+        if let Work::Some(source) = &work
+            && source.queued.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        let mut queue = self.work();
+        if matches!(work, Work::Remark { .. }) && queue.0.len() >= MAX_WORK {
+            queue.1 += 1;
+            return;
+        }
+        queue.0.push_back(work);
+        self.bell.notify_one();
+    }
+
+    /// The next, with the number of remarks that found no room.
+    pub(super) fn pop(&self) -> (Work, u64) {
+        let mut queue = self.work();
+        loop {
+            if let Some(work) = queue.0.pop_front() {
+                if let Work::Some(source) = &work {
+                    source.queued.store(false, Ordering::Release);
+                }
+                return (work, std::mem::take(&mut queue.1));
+            }
+            queue = self.bell.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_spools_and_tags_read_back() {
+        let web = Owner::parse("web@blue").unwrap();
+        let path = spool_path(Path::new("/run"), &web, Stream::Err.word(), 7);
+        assert_eq!(owner_and_stream(&path), Some((web, Some(Stream::Err))));
+        let kernel = Owner::parse(KERNEL).unwrap();
+        assert_eq!(owner_and_stream(&spool_path(Path::new("/"), &kernel, "log", 0)), Some((kernel, None)));
+        assert!(Owner::parse("@nobody").unwrap_err().contains("@kernel, @init, @supervisor"));
+        let line = tagged(4, 17, 3, "two words");
+        assert_eq!(untag(line.trim_end().as_bytes()), Some((Stream::Level(4), 17, 3, &b"two words"[..])));
+        assert_eq!(untag(b"4 x"), None);
+    }
+}

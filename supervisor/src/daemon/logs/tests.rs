@@ -1,0 +1,262 @@
+//! All of it together: what goes into pipes comes back from files, whatever the disk does.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::OwnedFd,
+    path::Path,
+    sync::mpsc::channel,
+    time::Instant,
+};
+
+use super::{
+    super::{Caps, Own, Stream, file::LogFile, record},
+    *,
+};
+use crate::{api::types::LogLine, daemon::clock, unit::UnitName};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn name(text: &str) -> UnitName {
+    UnitName::parse(text).unwrap()
+}
+
+fn owners(names: &[&str]) -> Vec<Owner> {
+    names.iter().map(|name| Owner::parse(name).unwrap()).collect()
+}
+
+fn of(names: &[&str]) -> LogQuery {
+    LogQuery { owners: owners(names), ..LogQuery::default() }
+}
+
+fn logs(folder: &Path) -> Logs {
+    Logs::start(folder.into(), folder.join("spools"), None, None, |text| panic!("{text}")).unwrap()
+}
+
+fn lines(chunk: &[u8]) -> Vec<LogLine> {
+    chunk.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect()
+}
+
+fn all_lines(logs: &Logs, query: LogQuery) -> Vec<LogLine> {
+    let reading = read(logs, query, || {}).unwrap().unwrap();
+    lines(&reading.chunks.iter().flatten().collect::<Vec<u8>>())
+}
+
+fn messages(logs: &Logs, query: LogQuery) -> Vec<String> {
+    all_lines(logs, query).into_iter().map(|line| line.message).collect()
+}
+
+fn until(reading: &Reading, count: usize) -> Vec<LogLine> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut found = Vec::new();
+    while found.len() < count {
+        found.extend(lines(&reading.chunks.recv_timeout(deadline - Instant::now()).unwrap()));
+    }
+    found
+}
+
+fn put(log: &mut LogFile, second: i64, text: &str) {
+    let mut batch = Vec::new();
+    record::write(&mut batch, &clock::rfc3339(second * 1_000_000), Stream::Out, false, text.as_bytes());
+    log.prepare(batch.len());
+    log.append(&batch, 1).unwrap();
+}
+
+fn small(folder: &Path, max_bytes: u64) -> LogFile {
+    LogFile::new(folder.into(), Caps { max_bytes, max_files: 3, rate: None }, "b1".into())
+}
+
+/// A pipe as containers have it, whose end is told.
+fn follow(logs: &Logs, unit: &str, stream: Stream, caps: Caps) -> (io::PipeWriter, Receiver<()>) {
+    let (pipe, writer) = io::pipe().unwrap();
+    let pipe: OwnedFd = pipe.into();
+    nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+    let (done, ended) = channel();
+    logs.follow(&name(unit), (stream, 1), caps, pipe, move || done.send(()).unwrap());
+    (writer, ended)
+}
+
+#[test]
+fn tails_of_any_length_cross_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = small(&folder.path().join("web"), 1000);
+    for i in 0..60 {
+        put(&mut file, i, &i.to_string());
+    }
+    let logs = logs(folder.path());
+    let everything = messages(&logs, of(&["web"]));
+    assert_eq!(everything.last().unwrap(), "59");
+    for tail in 0..=everything.len() + 3 {
+        let expected = &everything[everything.len().saturating_sub(tail)..];
+        assert_eq!(messages(&logs, LogQuery { tail: Some(tail), ..of(&["web"]) }), expected, "tail {tail}");
+    }
+    let since = LogQuery { since_us: Some(57_500_000), ..of(&["web"]) };
+    assert_eq!(messages(&logs, since), ["58", "59"]);
+    let between = LogQuery { since_us: Some(50_000_000), until_us: Some(52_000_000), ..of(&["web"]) };
+    assert_eq!(messages(&logs, between), ["50", "51", "52"]);
+    assert_eq!(messages(&logs, LogQuery { tail: Some(2), grep: Some("^4".into()), ..of(&["web"]) }), ["48", "49"]);
+    assert!(messages(&logs, of(&["nothing"])).is_empty());
+    let wrong = LogQuery { grep: Some("(".into()), ..of(&["web"]) };
+    assert!(read(&logs, wrong, || {}).is_err_and(|text| text.contains("not a pattern")));
+}
+
+#[test]
+fn several_logs_are_merged_in_the_order_of_time() {
+    let folder = tempfile::tempdir().unwrap();
+    for (unit, from) in [("web", 0), ("db", 1), ("app", 2)] {
+        let mut file = small(&folder.path().join(unit), 100_000);
+        for i in 0..20 {
+            put(&mut file, i * 3 + from, &format!("{unit} {}", i * 3 + from));
+        }
+    }
+    let logs = logs(folder.path());
+    let number = |line: &String| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap();
+    let merged = messages(&logs, LogQuery::default());
+    assert_eq!(merged.iter().map(number).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
+    let two = LogQuery { tail: Some(3), ..of(&["web", "db"]) };
+    assert_eq!(messages(&logs, two), ["db 55", "web 57", "db 58"]);
+    let grep = LogQuery { tail: Some(1), grep: Some("WEB".into()), ..LogQuery::default() };
+    assert!(messages(&logs, grep).is_empty(), "capitals are meant");
+    let grep = LogQuery { tail: Some(1), grep: Some("web|app".into()), ..LogQuery::default() };
+    assert_eq!(messages(&logs, grep), ["app 59"]);
+}
+
+#[test]
+fn logs_are_read_by_boot() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut own = Vec::new();
+    for (boot, second) in [("a", 10), ("b", 20), ("c", 30)] {
+        own.push(boots::enter(folder.path(), boot).unwrap());
+        let folders = [own.last().unwrap().join("@kernel"), folder.path().join("web")];
+        for folder in folders {
+            let mut file = LogFile::new(folder, Caps::default(), boot.into());
+            put(&mut file, second, &format!("one of {boot}"));
+            put(&mut file, second + 1, &format!("two of {boot}"));
+        }
+    }
+    // The order that boots are listed in is theirs, whatever the clock said; this test's own boot comes last.
+    let logs = logs(folder.path());
+    logs.flush(PATIENCE);
+    let of_boot = |boot: &str, names: &[&str]| messages(&logs, LogQuery { boot: Some(boot.into()), ..of(names) });
+    assert_eq!(of_boot("b", &["web"]), ["one of b", "two of b"]);
+    assert_eq!(of_boot("-1", &["@kernel"]), ["one of c", "two of c"]);
+    assert_eq!(of_boot("1", &["@kernel", "web"]), ["one of a", "one of a", "two of a", "two of a"]);
+    let tail = LogQuery { boot: Some("-2".into()), tail: Some(1), ..of(&["web"]) };
+    assert_eq!(messages(&logs, tail), ["two of b"]);
+    assert_eq!(messages(&logs, of(&["@kernel"])).len(), 6, "over all boots");
+    let tail = LogQuery { tail: Some(3), ..of(&["@kernel"]) };
+    assert_eq!(messages(&logs, tail), ["two of b", "one of c", "two of c"]);
+    let wrong = LogQuery { boot: Some("-7".into()), ..of(&["web"]) };
+    assert!(read(&logs, wrong, || {}).is_err_and(|text| text.contains("-1 to -3")));
+}
+
+#[test]
+fn a_follower_of_all_sees_every_log_and_new_ones_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = logs(folder.path());
+    let reading = read(&logs, LogQuery { follow: true, ..LogQuery::default() }, || {}).unwrap().unwrap();
+    let (mut writer, ended) = follow(&logs, "web", Stream::Err, Caps::default());
+    writer.write_all(b"hello\nhalf").unwrap();
+    drop(writer);
+    ended.recv_timeout(PATIENCE).unwrap();
+    logs.remark(&name("web"), "exited with status 0");
+    let seen = until(&reading, 3);
+    let seen: Vec<_> = seen.iter().map(|l| (l.stream.as_str(), l.message.as_str(), l.partial)).collect();
+    let expected = [("stderr", "hello", false), ("stderr", "half", true), ("orlop", "exited with status 0", false)];
+    assert_eq!(seen, expected);
+    let (mut writer, _ended) = follow(&logs, "db", Stream::Out, Caps::default());
+    writer.write_all(b"\0\xff\x1b[31m\n").unwrap();
+    let line = until(&reading, 1).remove(0);
+    assert_eq!((line.unit.as_str(), line.raw.as_deref()), ("db", Some(&b"\0\xff\x1b[31m"[..])));
+}
+
+#[test]
+fn a_line_of_a_mebibyte_comes_back_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = logs(folder.path());
+    let (mut writer, ended) = follow(&logs, "web", Stream::Out, Caps::default());
+    let long: String = (0..1 << 17).map(|i| format!("{i:07x}\u{e4}")).collect();
+    writer.write_all(format!("short\n{long}\nlast\n").as_bytes()).unwrap();
+    drop(writer);
+    ended.recv_timeout(PATIENCE).unwrap();
+    let lines = all_lines(&logs, of(&["web"]));
+    assert!(lines.iter().all(|line| line.raw.is_none()), "no character is cut in two");
+    let text: String = lines.iter().map(|line| line.message.clone() + if line.partial { "" } else { "\n" }).collect();
+    assert!(text == format!("short\n{long}\nlast\n"), "{} bytes", text.len());
+}
+
+#[test]
+fn what_exceeds_a_units_rate_is_counted_in_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = logs(folder.path());
+    let caps = Caps { rate: Some((10, Duration::from_secs(3600))), ..Caps::default() };
+    let (mut writer, ended) = follow(&logs, "web", Stream::Out, caps);
+    for i in 0..1000 {
+        writeln!(writer, "{i}").unwrap();
+    }
+    drop(writer);
+    ended.recv_timeout(PATIENCE).unwrap();
+    let messages = messages(&logs, of(&["web"]));
+    assert_eq!(messages.len(), 11);
+    assert!(messages[9] == "9" && messages[10].starts_with("990 lines suppressed"), "{messages:?}");
+}
+
+/// A FIFO that nobody reads stands for a disk that does not answer: opening it for writing waits.
+#[test]
+fn a_disk_that_stands_still_costs_lines_and_holds_up_nobody() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    fs::create_dir(folder.path().join("web")).unwrap();
+    let current = folder.path().join("web/current");
+    nix::unistd::mkfifo(&current, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let spools = folder.path().join("spools");
+    let own = Own::open(&spools).unwrap();
+    let logs = Logs::start(folder.path().into(), spools.clone(), Some(&own), None, |text| panic!("{text}")).unwrap();
+    let (mut writer, ended) = follow(&logs, "web", Stream::Out, Caps { max_bytes: u64::MAX, ..Caps::default() });
+    // 4 MB: it ends though not one line is written.
+    let numbers = 0..600_000;
+    for i in numbers.clone() {
+        writeln!(writer, "{i}").unwrap();
+    }
+    // Nor does the loop wait, however much it has to say.
+    for _ in 0..100_000 {
+        logs.remark(&name("web"), "remark");
+        own.say(6, "said");
+    }
+    let kept: u64 = fs::read_dir(&spools).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(kept <= 2 * 256 * 1024 + 100, "{kept} bytes are held in memory");
+    // The disk is back.
+    let (done, text) = channel();
+    std::thread::spawn(move || {
+        // For writing too: then it has no end between two writers.
+        let mut file = File::options().read(true).write(true).open(current).unwrap();
+        let (mut text, mut buffer) = (Vec::new(), [0; 65536]);
+        while !text.ends_with(b" stdout F back\n") {
+            let n = file.read(&mut buffer).unwrap();
+            text.extend_from_slice(&buffer[..n]);
+        }
+        done.send(String::from_utf8(text).unwrap()).unwrap();
+    });
+    let deadline = Instant::now() + PATIENCE;
+    // What is said before all is written that was kept is dropped too.
+    let (text, said) = (0..)
+        .find_map(|said| {
+            assert!(Instant::now() < deadline, "what is said now is not logged");
+            writeln!(writer, "back").unwrap();
+            Some((text.recv_timeout(Duration::from_millis(20)).ok()?, said))
+        })
+        .unwrap();
+    drop(writer);
+    ended.recv_timeout(PATIENCE).unwrap();
+    let lines: Vec<&str> =
+        text.lines().filter_map(|line| line.split_once(" stdout F ")).map(|(_, text)| text).collect();
+    let (last, before) = lines.split_last().unwrap();
+    let lost: usize = text
+        .lines()
+        .filter_map(|line| line.split_once(" lines lost: ")?.0.rsplit(' ').next()?.parse::<usize>().ok())
+        .sum::<usize>();
+    let whole = before.iter().filter_map(|line| line.parse::<usize>().ok()).filter(|n| numbers.contains(n)).count();
+    // At the place where the dropping begins one line is cut short; it counts as lost and stands there.
+    assert!(lost > 1000 && *last == "back", "{lost}, {last}");
+    let count = lost + whole;
+    assert!((numbers.len()..=numbers.len() + 1 + said).contains(&count), "{lost} + {whole}");
+}
