@@ -55,6 +55,7 @@ impl Daemon {
                     self.cleaned(unit, attempt);
                 }
             }
+            Action::EndMachine(action) => self.end_by(unit, action),
             Action::Remark(text) => {
                 log::info!("{unit}: {text}");
                 self.logs.remark(unit, &text);

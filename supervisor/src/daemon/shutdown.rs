@@ -11,6 +11,7 @@ use super::{
     machine::{Now, State},
     paths::Paths,
 };
+use crate::unit::{MachineAction, MachineEnd, UnitName};
 
 /// For all units together.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -75,6 +76,23 @@ impl Daemon {
         self.tell(&ToInit::Stopping { within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX) });
         self.say(format!("{:<9} stopping all units", word(kind)));
         self.engine.shut_down(now);
+    }
+
+    /// `StartLimitAction=` and its like.
+    pub(crate) fn end_by(&mut self, unit: &UnitName, MachineAction { end, force }: MachineAction) {
+        let kind = match end {
+            MachineEnd::Reboot => ShutdownKind::Reboot,
+            MachineEnd::PowerOff => ShutdownKind::PowerOff,
+            MachineEnd::Halt => ShutdownKind::Halt,
+        };
+        // Not over a shutdown that somebody asked for.
+        if self.shutdown.is_none() {
+            self.say(format!("{unit:<9} its unit file asks for {} now", word(kind)));
+            self.begin_shutdown(kind);
+        }
+        if let Some(shutdown) = self.shutdown.as_mut().filter(|_| force) {
+            shutdown.kill_at = clock::monotonic();
+        }
     }
 
     pub(crate) fn tick_shutdown(&mut self, now: Now) {

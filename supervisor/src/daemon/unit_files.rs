@@ -119,7 +119,8 @@ fn container_of(path: &Path) -> Option<UnitName> {
 
 fn plan(unit: &Unit, state: StateStore, all: &BTreeMap<UnitName, Arc<Unit>>) -> Plan {
     // A name nobody has is the unit's own mistake and never gets here: what is missing has mistakes itself, or is masked.
-    let missing = unit.requires.iter().find(|other| !all.contains_key(*other));
+    let needed = unit.requires.iter().chain(&unit.binds_to).chain(&unit.requisite);
+    let missing = needed.into_iter().find(|other| !all.contains_key(*other));
     let incomplete = missing.map(|other| format!("requires {other}, whose unit file has mistakes or is masked"));
     let stored = unit.container.volumes.iter().find_map(|volume| match &volume.source {
         VolumeSource::Named(name) => Some(name),

@@ -46,10 +46,10 @@ use kind::Kind;
 pub use model::{
     Addresses, Amount, Attachment, Capabilities, Condition, ContainerSpec, CpuPolicy, CpuQuota, CpuWeight, Declared,
     Device, Dns, ExitStatuses, Health, HealthAction, IdMap, ImageSpec, IoPriority, Listen, ListenAddress, ListenKind,
-    LogSpec, Network, NetworkSpec, Notify, OomPolicy, Origin, PodSpec, Port, Propagation, Protocol, Pull, Reload,
-    Resources, Restart, Scheduling, Seccomp, Secret, SecretTarget, ServiceSpec, ServiceType, SocketSpec, Subnet,
-    TimerSpec, Tmpfs, TmpfsKind, Trigger, Ulimit, Unit, UnitSet, Unmask, User, UserNamespace, Volume, VolumeSource,
-    VolumeSpec,
+    LogSpec, MachineAction, MachineActions, MachineEnd, Network, NetworkSpec, Notify, OomPolicy, Origin, PodSpec, Port,
+    Propagation, Protocol, Pull, Reload, Resources, Restart, Scheduling, Seccomp, Secret, SecretTarget, ServiceSpec,
+    ServiceType, SocketSpec, Subnet, TimerSpec, Tmpfs, TmpfsKind, Trigger, Ulimit, Unit, UnitSet, Unmask, User,
+    UserNamespace, Volume, VolumeSource, VolumeSpec,
 };
 pub use name::{NameError, UnitName};
 pub use options::{Endpoint, Options};

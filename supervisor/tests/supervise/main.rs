@@ -311,6 +311,27 @@ fn health_checks_run_in_the_container_and_outlive_the_supervisor() {
 }
 
 #[test]
+fn the_end_of_a_unit_reaches_those_that_say_so_and_the_machine() {
+    place::inside("the_end_of_a_unit_reaches_those_that_say_so_and_the_machine", |place| {
+        let enabled = "[Install]\nWantedBy=default.target";
+        place.unit("db", COUNT, "", &format!("[Unit]\nOnFailure=alarm.service\n{enabled}"));
+        place.unit("app", COUNT, "", &format!("[Unit]\nBindsTo=db.service\nAfter=db.service\n{enabled}"));
+        place.unit("alarm", COUNT, "", "");
+        let once = "[Unit]\nStartLimitBurst=1\nStartLimitAction=reboot\n[Service]\nRestart=always";
+        place.unit("vital", "exit 1", "", once);
+        let machine = Pid1::boot(place);
+        let (db, _) = (machine.until_active("db"), machine.until_active("app"));
+        machine.kill(&db["pid"], libc::SIGKILL);
+        machine.until_active("alarm");
+        machine.wait("the bound unit's end", |machine| machine.unit("app")["state"] == "inactive");
+        assert_eq!(machine.unit("db")["state"], "failed");
+        machine.try_post("/v1/units/vital/start?no_block=true");
+        machine.wait("the end", |machine| machine.shutdown_asked() == Some(ShutdownKind::Reboot));
+        assert_eq!(place.live_containers("alarm"), 0);
+    });
+}
+
+#[test]
 fn failures_are_told_apart_and_units_are_read_again() {
     place::inside("failures_are_told_apart_and_units_are_read_again", |place| {
         place.unit("code", "exit 3", "", "");

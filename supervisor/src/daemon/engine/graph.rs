@@ -13,6 +13,14 @@ pub(crate) struct Links {
     pub(crate) before: BTreeSet<UnitName>,
     pub(crate) requires: BTreeSet<UnitName>,
     pub(crate) wants: BTreeSet<UnitName>,
+    pub(crate) binds_to: BTreeSet<UnitName>,
+    pub(crate) requisite: BTreeSet<UnitName>,
+    pub(crate) part_of: BTreeSet<UnitName>,
+    pub(crate) upholds: BTreeSet<UnitName>,
+    pub(crate) conflicts: BTreeSet<UnitName>,
+    pub(crate) propagates_stop_to: BTreeSet<UnitName>,
+    pub(crate) on_failure: BTreeSet<UnitName>,
+    pub(crate) on_success: BTreeSet<UnitName>,
 }
 
 impl Links {
@@ -22,24 +30,44 @@ impl Links {
             before: unit.before.clone(),
             requires: unit.requires.clone(),
             wants: unit.wants.clone(),
+            binds_to: unit.binds_to.clone(),
+            requisite: unit.requisite.clone(),
+            part_of: unit.part_of.clone(),
+            upholds: unit.upholds.clone(),
+            conflicts: unit.conflicts.clone(),
+            propagates_stop_to: unit.propagates_stop_to.clone(),
+            on_failure: unit.on_failure.clone(),
+            on_success: unit.on_success.clone(),
         }
     }
 }
 
+/// The tables of systemd.unit(5), each link from the side that needs it.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
     /// Both `After=` and the reverse of `Before=`.
     after: Edges,
     /// The reverse of `after`.
     before: Edges,
+    /// What has to be up: `Requires=`, `BindsTo=`, `Requisite=`.
     requires: Edges,
-    required_by: Edges,
-    wants: Edges,
+    /// What comes along: the same without `Requisite=`, and `Wants=`, `Upholds=`.
+    pulls: Edges,
+    /// Who goes down with it: the reverse of `requires` and of `PartOf=`, and `PropagatesStopTo=`.
+    stops: Edges,
+    bound_by: Edges,
+    upheld_by: Edges,
+    /// In both directions.
+    conflicts: Edges,
     /// Units on a cycle of the ordering, each with the path as a sentence.
     cycles: BTreeMap<UnitName, String>,
 }
 
 static NONE: BTreeSet<UnitName> = BTreeSet::new();
+
+fn link(edges: &mut Edges, from: &UnitName, to: &UnitName) {
+    edges.entry(from.clone()).or_default().insert(to.clone());
+}
 
 impl Graph {
     /// Links to units that are not there are left out: they order nothing.
@@ -53,12 +81,29 @@ impl Graph {
             for other in links.before.iter().filter(known) {
                 graph.order(name, other);
             }
-            for other in links.requires.iter().filter(known) {
-                graph.requires.entry(name.clone()).or_default().insert(other.clone());
-                graph.required_by.entry(other.clone()).or_default().insert(name.clone());
+            for other in links.requires.iter().chain(&links.binds_to).chain(&links.requisite).filter(known) {
+                link(&mut graph.requires, name, other);
+                link(&mut graph.stops, other, name);
             }
-            for other in links.wants.iter().filter(known) {
-                graph.wants.entry(name.clone()).or_default().insert(other.clone());
+            let pulled = [&links.requires, &links.binds_to, &links.wants, &links.upholds];
+            for other in pulled.into_iter().flatten().filter(known) {
+                link(&mut graph.pulls, name, other);
+            }
+            for other in links.part_of.iter().filter(known) {
+                link(&mut graph.stops, other, name);
+            }
+            for other in links.propagates_stop_to.iter().filter(known) {
+                link(&mut graph.stops, name, other);
+            }
+            for other in links.binds_to.iter().filter(known) {
+                link(&mut graph.bound_by, other, name);
+            }
+            for other in links.upholds.iter().filter(known) {
+                link(&mut graph.upheld_by, other, name);
+            }
+            for other in links.conflicts.iter().filter(known).filter(|other| *other != name) {
+                link(&mut graph.conflicts, name, other);
+                link(&mut graph.conflicts, other, name);
             }
         }
         graph.find_cycles();
@@ -67,8 +112,8 @@ impl Graph {
 
     fn order(&mut self, first: &UnitName, then: &UnitName) {
         if first != then {
-            self.after.entry(then.clone()).or_default().insert(first.clone());
-            self.before.entry(first.clone()).or_default().insert(then.clone());
+            link(&mut self.after, then, first);
+            link(&mut self.before, first, then);
         }
     }
 
@@ -84,6 +129,18 @@ impl Graph {
         self.requires.get(name).unwrap_or(&NONE)
     }
 
+    pub(crate) fn bound_by(&self, name: &UnitName) -> &BTreeSet<UnitName> {
+        self.bound_by.get(name).unwrap_or(&NONE)
+    }
+
+    pub(crate) fn upheld_by(&self, name: &UnitName) -> &BTreeSet<UnitName> {
+        self.upheld_by.get(name).unwrap_or(&NONE)
+    }
+
+    pub(crate) fn conflicts(&self, name: &UnitName) -> &BTreeSet<UnitName> {
+        self.conflicts.get(name).unwrap_or(&NONE)
+    }
+
     /// `ordering cycle: a after b after a`, for a unit on one.
     pub(crate) fn cycle(&self, name: &UnitName) -> Option<&str> {
         self.cycles.get(name).map(String::as_str)
@@ -91,12 +148,12 @@ impl Graph {
 
     /// The unit and everything that comes along with it.
     pub(crate) fn pulled_in(&self, name: &UnitName) -> BTreeSet<UnitName> {
-        closure(name, &[&self.requires, &self.wants])
+        closure(name, &self.pulls)
     }
 
-    /// The unit and everything that cannot be without it.
+    /// The unit and everything that goes down with it.
     pub(crate) fn depending(&self, name: &UnitName) -> BTreeSet<UnitName> {
-        closure(name, &[&self.required_by])
+        closure(name, &self.stops)
     }
 
     /// For each unit the shortest way back to itself, if there is one. Breadth first, without recursion: a hostile set of
@@ -130,11 +187,11 @@ impl Graph {
     }
 }
 
-fn closure(name: &UnitName, edges: &[&Edges]) -> BTreeSet<UnitName> {
+fn closure(name: &UnitName, edges: &Edges) -> BTreeSet<UnitName> {
     let mut found = BTreeSet::from([name.clone()]);
     let mut queue = vec![name];
     while let Some(at) = queue.pop() {
-        for next in edges.iter().filter_map(|edges| edges.get(at)).flatten() {
+        for next in edges.get(at).into_iter().flatten() {
             if found.insert(next.clone()) {
                 queue.push(next);
             }

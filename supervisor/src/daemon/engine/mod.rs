@@ -1,6 +1,7 @@
 //! All units together: jobs, order, requirement, and how many start at once. Pure as the machine of one unit is: requests and
 //! events go in, effects come out, and the loop performs them.
 
+mod follow;
 mod graph;
 mod job;
 mod schedule;
@@ -14,6 +15,8 @@ use std::{
 
 pub(crate) use graph::{Graph, Links};
 pub(crate) use job::{Job, JobId, JobKind};
+
+use follow::Wanted;
 
 use super::machine::{Action, Event, Now, Outcome, Policy, Process, Record, State, step};
 use crate::{
@@ -83,6 +86,12 @@ pub(crate) struct Engine {
     pending: BTreeSet<UnitName>,
     effects: Vec<Effect>,
     next_job: JobId,
+    /// To be started because of what became of others, and when that was done last.
+    wanted: BTreeMap<UnitName, Wanted>,
+    fated: BTreeMap<UnitName, Duration>,
+    /// How many are starting, and how many of these are suspected to kill supervisors.
+    starting: usize,
+    suspects: usize,
     /// network-online.target is reached, and stays so whatever the cable does.
     network_online: bool,
     shutting_down: bool,
@@ -147,6 +156,8 @@ impl Engine {
         if let Some(entry) = self.units.get_mut(&name) {
             entry.changed = true;
         }
+        let counts = self.units.values().map(Entry::places);
+        (self.starting, self.suspects) = counts.fold((0, 0), |sum, (place, suspect)| (sum.0 + place, sum.1 + suspect));
         if let Some(kind) = job {
             self.put_job(&name, kind);
         }
@@ -155,6 +166,9 @@ impl Engine {
 
     /// After the restores: what waited goes on.
     pub(crate) fn resume(&mut self, now: Now) {
+        let is_up = |entry: &Entry| entry.record.state.active(&entry.plan.policy) == ActiveState::Active;
+        let up: Vec<UnitName> = self.units.iter().filter(|(_, e)| is_up(e)).map(|(name, _)| name.clone()).collect();
+        up.iter().for_each(|name| self.uphold(name, now));
         self.schedule(now);
     }
 
@@ -199,7 +213,11 @@ impl Engine {
         let health = said(&entry.record);
         let (record, actions) = step(policy, entry.record.clone(), event, now);
         entry.changed |= record != entry.record;
+        let before = entry.places();
         entry.record = record;
+        let after = entry.places();
+        self.starting = self.starting + after.0 - before.0;
+        self.suspects = self.suspects + after.1 - before.1;
         let to = entry.record.state.active(policy);
         if entry.record.state == State::Waiting {
             self.pending.insert(name.clone());
@@ -214,13 +232,15 @@ impl Engine {
         if from != to {
             let reason = entry.record.last.as_ref().map(ToString::to_string).unwrap_or_default();
             self.effects.push(Effect::Changed { unit: name.clone(), from, to, reason });
+            self.follow(name, from, to, now);
         }
     }
 
     /// The earliest deadline of any unit.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let deadlines = |entry: &Entry| [entry.record.state.deadline(), entry.record.check_deadline()];
-        self.units.values().flat_map(deadlines).flatten().min()
+        let wanted = self.wanted.values().map(|wanted| wanted.at);
+        self.units.values().flat_map(deadlines).flatten().chain(wanted).min()
     }
 
     /// Deadlines that have passed by now.
@@ -231,7 +251,7 @@ impl Engine {
             due.extend(past(entry.record.state.deadline()).then(|| (name.clone(), Event::Deadline)));
             due.extend(past(entry.record.check_deadline()).then(|| (name.clone(), Event::CheckDue)));
         }
-        if due.is_empty() {
+        if due.is_empty() && !self.is_wanted_by(now) {
             return;
         }
         for (name, event) in due {
@@ -335,16 +355,27 @@ impl Engine {
                 }
             }
         }
+        let requisite = self.units.get(name).into_iter().flat_map(|entry| &entry.plan.links.requisite);
+        for other in requisite.filter(|_| by_job) {
+            if self.units.get(other).is_none_or(|entry| entry.job.is_none() && !entry.is_up(&entry.record.state)) {
+                let text = format!("{other} has to be active already, and is not");
+                return Some(Err(Outcome::Refused { text }));
+            }
+        }
         // What may have killed a supervisor starts alone, so that no other is blamed for it, or held back with it.
-        let suspect = |entry: &Entry| entry.record.deaths > 0;
-        let starting = || self.units.values().filter(|entry| entry.record.state.is_starting());
-        let places =
-            if self.units.get(name).is_some_and(suspect) || starting().any(suspect) { 1 } else { STARTING_AT_ONCE };
-        (wait || starting().count() >= places).then_some(Ok(()))
+        let suspect = self.units.get(name).is_some_and(|entry| entry.record.deaths > 0);
+        let places = if suspect || self.suspects > 0 { 1 } else { STARTING_AT_ONCE };
+        (wait || self.starting >= places).then_some(Ok(()))
     }
 }
 
 impl Entry {
+    /// Whether it takes one of the places for those that start, and whether it is a suspect that does: 0 or 1.
+    fn places(&self) -> (usize, usize) {
+        let starting = self.record.state.is_starting();
+        (usize::from(starting), usize::from(starting && self.record.deaths > 0))
+    }
+
     /// The health check whose turn it is.
     pub(crate) fn check(&self) -> Option<&unit::Health> {
         self.plan.policy.check(self.record.checks.as_ref())

@@ -1,6 +1,6 @@
 //! Who may go now. Stops before starts where both touch; starts in the order, stops in its reverse.
 
-use super::{Effect, Engine, Job, JobId, JobKind};
+use super::{Effect, Engine, Entry, Job, JobId, JobKind};
 use crate::{
     api::types::ActiveState,
     daemon::machine::{Event, Now, Outcome, State},
@@ -13,19 +13,39 @@ impl Engine {
         if self.shutting_down || !self.units.contains_key(name) {
             return None;
         }
-        let mut id = None;
-        for each in self.graph.pulled_in(name) {
-            let given = self.start_job(&each);
-            if each == *name {
-                id = given;
-            }
-        }
+        let id = self.start_with_all(name);
         self.schedule(now);
         id
     }
 
-    /// Stops a unit and those that require it.
+    /// Stops a unit and those that go down with it.
     pub(crate) fn stop(&mut self, name: &UnitName, now: Now) -> Option<JobId> {
+        let id = self.stop_with_all(name);
+        self.schedule(now);
+        id
+    }
+
+    pub(super) fn start_with_all(&mut self, name: &UnitName) -> Option<JobId> {
+        let mut id = None;
+        let all = self.graph.pulled_in(name);
+        for each in &all {
+            for other in self.graph.conflicts(each).clone() {
+                let idle = |entry: &Entry| entry.record.state.at_rest() && entry.job.is_none();
+                if !all.contains(&other) && !self.units.get(&other).is_none_or(idle) {
+                    self.stop_with_all(&other);
+                }
+            }
+        }
+        for each in &all {
+            let given = self.start_job(each);
+            if each == name {
+                id = given;
+            }
+        }
+        id
+    }
+
+    pub(super) fn stop_with_all(&mut self, name: &UnitName) -> Option<JobId> {
         let mut id = None;
         for each in self.graph.depending(name) {
             let given = self.stop_job(&each);
@@ -33,7 +53,6 @@ impl Engine {
                 id = given;
             }
         }
-        self.schedule(now);
         id
     }
 
@@ -102,7 +121,7 @@ impl Engine {
             for name in self.pending.clone() {
                 moved |= self.advance(&name, now);
             }
-            if !moved {
+            if !moved && !self.start_wanted(now) {
                 break;
             }
         }

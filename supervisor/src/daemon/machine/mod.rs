@@ -20,7 +20,10 @@ pub(crate) use policy::Policy;
 pub(crate) use policy::RestartOn;
 pub(crate) use step::step;
 
-use crate::api::types::{ActiveState, Health};
+use crate::{
+    api::types::{ActiveState, Health},
+    unit::MachineAction,
+};
 
 /// A container that ended with the supervisor and had not run longer than this may be what killed it.
 const JUST_STARTED: Duration = Duration::from_secs(10);
@@ -369,6 +372,7 @@ pub(crate) enum Action {
     Clean {
         attempt: u64,
     },
+    EndMachine(MachineAction),
     /// For the unit's log.
     Remark(String),
 }

@@ -9,7 +9,7 @@ use super::{
     Checks,
     outcome::{Class, Outcome},
 };
-use crate::unit::{ExitStatuses, Health, Notify, Restart, ServiceType, Unit};
+use crate::unit::{ExitStatuses, Health, MachineActions, Notify, Restart, ServiceType, Unit};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Policy {
@@ -35,6 +35,9 @@ pub(crate) struct Policy {
     /// In so many steps the delay grows to this one.
     #[serde(default)]
     pub(crate) restart_growth: Option<(u32, Duration)>,
+    /// Up to so much is added, as chance will have it.
+    #[serde(default)]
+    pub(crate) restart_spread: Duration,
     /// Ends that are clean beside the usual ones; that forbid a restart; that force one.
     #[serde(default)]
     pub(crate) success: ExitStatuses,
@@ -48,6 +51,8 @@ pub(crate) struct Policy {
     pub(crate) start_limit_burst: u32,
     /// Zero: no limit.
     pub(crate) start_limit_interval: Duration,
+    #[serde(default)]
+    pub(crate) actions: MachineActions,
 }
 
 /// The rows of systemd.service(5)'s table as the record on disk keeps them.
@@ -92,6 +97,7 @@ impl Policy {
             },
             restart_delay: service.restart_delay,
             restart_growth: service.restart_growth,
+            restart_spread: service.restart_spread,
             success: service.success.clone(),
             restart_prevent: service.restart_prevent.clone(),
             restart_force: service.restart_force.clone(),
@@ -100,6 +106,7 @@ impl Policy {
             stop_signal: unit.container.stop_signal.unwrap_or(libc::SIGTERM),
             start_limit_burst: unit.start_limit_burst,
             start_limit_interval: unit.start_limit_interval,
+            actions: unit.actions,
         }
     }
 
@@ -164,10 +171,33 @@ impl Policy {
             let ratio = longest.as_secs_f64() / first.as_secs_f64();
             return first.mul_f64(ratio.powf(f64::from(step) / f64::from(steps)));
         }
-        let doublings = restarts_in_a_row.saturating_sub(FREE_RESTARTS).min(16);
+        let doublings = doublings(restarts_in_a_row);
         let delay = first.max(Duration::from_millis(if doublings > 0 { 100 } else { 0 }));
         (delay * 2u32.pow(doublings)).min(MAX_BACK_OFF.max(first))
     }
+}
+
+impl Policy {
+    /// How much longer at most a restart may wait, so that units which failed together do not come back together:
+    /// `RestartRandomizedDelaySec=`, and a quarter of the back-off that is ours.
+    pub(crate) fn restart_spread(&self, restarts_in_a_row: u32) -> Duration {
+        let own = self.restart_growth.is_none() && doublings(restarts_in_a_row) > 0;
+        self.restart_spread + if own { self.restart_delay(restarts_in_a_row) / 4 } else { Duration::ZERO }
+    }
+}
+
+fn doublings(restarts_in_a_row: u32) -> u32 {
+    restarts_in_a_row.saturating_sub(FREE_RESTARTS).min(16)
+}
+
+/// A part of `most` that differs as seeds do, evenly spread (splitmix64's last step).
+pub(crate) fn part_of(most: Duration, seed: u64) -> Duration {
+    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    let nanos = (u128::from(mixed) * most.as_nanos()) >> 64;
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 fn lists(statuses: &ExitStatuses, outcome: &Outcome) -> bool {
@@ -193,6 +223,7 @@ impl Policy {
             restart: RestartOn::No,
             restart_delay: Duration::from_millis(100),
             restart_growth: None,
+            restart_spread: Duration::ZERO,
             success: ExitStatuses::default(),
             restart_prevent: ExitStatuses::default(),
             restart_force: ExitStatuses::default(),
@@ -201,6 +232,7 @@ impl Policy {
             stop_signal: libc::SIGTERM,
             start_limit_burst: 5,
             start_limit_interval: Duration::from_secs(10),
+            actions: MachineActions::default(),
         }
     }
 }
@@ -260,6 +292,20 @@ mod tests {
         assert_eq!(restarts, [true, true, false, false, false, false, true]);
         assert!(policy.is_clean(&exit(75), false) && !policy.is_clean(&exit(1), false));
         assert!(policy.is_clean(&exit(143), true) && !policy.is_clean(&exit(143), false));
+    }
+
+    #[test]
+    fn chance_adds_what_the_file_allows_and_no_more() {
+        let policy = Policy { restart_spread: Duration::from_secs(8), ..Policy::plain() };
+        assert_eq!(policy.restart_spread(1), Duration::from_secs(8));
+        let parts: Vec<u64> = (0..4000).map(|seed| part_of(policy.restart_spread, seed).as_secs()).collect();
+        for second in 0..8 {
+            let count = parts.iter().filter(|part| **part == second).count();
+            assert!((400..600).contains(&count), "{second}: {count}");
+        }
+        assert_eq!(part_of(Duration::ZERO, 7), Duration::ZERO);
+        assert_eq!(Policy::plain().restart_spread(5), Duration::ZERO);
+        assert_eq!(Policy::plain().restart_spread(6), Duration::from_millis(50), "of the back-off that is ours");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::notified::Run;
-use super::policy::{Policy, STABLE_RUN};
+use super::policy::{Policy, STABLE_RUN, part_of};
 use super::{Action, Ending, Event, Found, MAX_PAST, Now, Outcome, Past, Phase, Process, Record, State};
 
 /// Between two attempts to kill what is left in the cgroup.
@@ -146,6 +146,9 @@ impl Machine<'_> {
         starts.retain(|at| now.saturating_sub(*at) < interval);
         if !interval.is_zero() && burst > 0 && starts.len() >= burst as usize {
             let last = self.record.last.as_ref().map(ToString::to_string);
+            if let Some(action) = self.policy.actions.start_limit {
+                self.act(Action::EndMachine(action));
+            }
             return self.fail(Outcome::StartLimit { burst, interval, last });
         }
         if !interval.is_zero() {
@@ -442,8 +445,11 @@ impl Machine<'_> {
         self.record.last = Some(outcome);
         if again {
             self.record.in_a_row = self.record.in_a_row.saturating_add(1);
-            let delay = policy.restart_delay(self.record.in_a_row);
-            self.goto(State::AutoRestart { at: self.now.mono + delay });
+            let (row, now) = (self.record.in_a_row, self.now);
+            let chance = u64::from(now.mono.subsec_nanos()) ^ (self.record.attempt << 48);
+            let seed = chance ^ self.record.began_us.unsigned_abs();
+            let delay = policy.restart_delay(row) + part_of(policy.restart_spread(row), seed);
+            self.goto(State::AutoRestart { at: now.mono + delay });
         } else if !clean {
             self.goto(State::Failed);
         } else if policy.oneshot && policy.remain_after_exit && !by_request {

@@ -167,6 +167,7 @@ fn unit(
         after_network_online: by_default || links::after_network_online(links),
         start_limit_burst: limit.burst,
         start_limit_interval: limit.interval,
+        actions: limit.actions,
         service: super::ServiceSpec {
             // Quadlet's podman kills after StopTimeout=, systemd after TimeoutStopSec=: whichever is first.
             stop_timeout: [service.stop_timeout, container::stop_timeout(sheet)].into_iter().flatten().min(),

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use super::health::number;
-use crate::unit::{ExitStatuses, Restart, ServiceSpec, ServiceType, kind::Kind, sheet::Sheet, values};
+use crate::unit::{
+    ExitStatuses, MachineAction, MachineActions, MachineEnd, Restart, ServiceSpec, ServiceType, kind::Kind,
+    sheet::Sheet, values,
+};
 
 pub(super) struct StartLimit {
     pub(super) burst: u32,
     pub(super) interval: Duration,
+    pub(super) actions: MachineActions,
 }
 
 /// DefaultTimeoutStartSec=, DefaultTimeoutStopSec= of systemd-system.conf(5).
@@ -38,6 +42,7 @@ pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
         restart,
         restart_delay: sheet.read("Service", "RestartSec", values::finite).unwrap_or(Duration::from_millis(100)),
         restart_growth: steps.zip(longest),
+        restart_spread: sheet.read("Service", "RestartRandomizedDelaySec", values::finite).unwrap_or_default(),
         success: statuses(sheet, "SuccessExitStatus"),
         restart_prevent: statuses(sheet, "RestartPreventExitStatus"),
         restart_force: statuses(sheet, "RestartForceExitStatus"),
@@ -61,22 +66,32 @@ fn watchdog(sheet: &mut Sheet<'_>) -> Option<Duration> {
 }
 
 pub(super) fn start_limit(sheet: &mut Sheet<'_>) -> StartLimit {
-    const ACTIONS: &str = "expected none, reboot, reboot-force, reboot-immediate, poweroff, poweroff-force, \
-                           poweroff-immediate, exit, exit-force, soft-reboot, kexec or halt";
-    for key in ["StartLimitAction", "FailureAction", "SuccessAction"] {
-        sheet.read("Unit", key, |text| {
-            let word = text.strip_suffix("-force").or_else(|| text.strip_suffix("-immediate")).unwrap_or(text);
-            match word {
-                "none" if word != text => Err(ACTIONS),
-                "none" | "reboot" | "poweroff" | "exit" | "soft-reboot" | "kexec" | "halt" => Ok(()),
-                _ => Err(ACTIONS),
-            }
-        });
-    }
     StartLimit {
+        actions: MachineActions {
+            start_limit: sheet.read("Unit", "StartLimitAction", action).flatten(),
+            failure: sheet.read("Unit", "FailureAction", action).flatten(),
+            success: sheet.read("Unit", "SuccessAction", action).flatten(),
+        },
         burst: sheet.read("Unit", "StartLimitBurst", number).unwrap_or(5),
         interval: sheet.read("Unit", "StartLimitIntervalSec", values::finite).unwrap_or(Duration::from_secs(10)),
     }
+}
+
+/// What is right and not built is the table's business.
+fn action(text: &str) -> Result<Option<MachineAction>, &'static str> {
+    const FORM: &str = "expected none, reboot, reboot-force, reboot-immediate, poweroff, poweroff-force, \
+                        poweroff-immediate, exit, exit-force, soft-reboot, kexec or halt";
+    let word = text.strip_suffix("-force").or_else(|| text.strip_suffix("-immediate")).unwrap_or(text);
+    let force = word != text;
+    let end = match word {
+        "none" if force => return Err(FORM),
+        "reboot" => MachineEnd::Reboot,
+        "poweroff" => MachineEnd::PowerOff,
+        "halt" => MachineEnd::Halt,
+        "none" | "exit" | "soft-reboot" | "kexec" => return Ok(None),
+        _ => return Err(FORM),
+    };
+    Ok(Some(MachineAction { end, force }))
 }
 
 /// Exit codes by number or name, signals by name; several on a line, several lines.

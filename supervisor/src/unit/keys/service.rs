@@ -6,7 +6,8 @@ pub(super) const SERVICE: &[Rows] = &[
     yes(Value::Own("notify, oneshot"), "Type"),
     yes(Value::Own("boolean"), "RemainAfterExit"),
     yes(Value::Own("no, on-success, on-failure, on-abnormal, on-watchdog, on-abort, always"), "Restart"),
-    yes(Value::Own("time span"), "RestartSec"),
+    // The second one: systemd 262.
+    yes(Value::Own("time span"), "RestartSec RestartRandomizedDelaySec"),
     yes(Value::Own("time span or infinity"), "TimeoutStartSec TimeoutStopSec TimeoutSec"),
     yes(Value::Own("-1000 … 1000"), "OOMScoreAdjust"),
     yes(Value::Own("number"), "RestartSteps"),

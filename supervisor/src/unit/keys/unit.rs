@@ -38,13 +38,16 @@ pub(super) const UNIT: &[Rows] = &[
     yes(Value::Own("units"), "After Before Requires Wants"),
     yes(Value::Own("number"), "StartLimitBurst"),
     yes(Value::Own("time span"), "StartLimitIntervalSec"),
-    later("", Value::Own("units"), "BindsTo PartOf Conflicts Upholds Requisite OnFailure OnSuccess"),
+    yes(
+        Value::Own("units"),
+        "BindsTo PartOf Conflicts Upholds Requisite OnFailure OnSuccess PropagatesStopTo StopPropagatedFrom",
+    ),
     only(
-        &["none"],
+        &["none", "reboot", "reboot-force", "poweroff", "poweroff-force", "halt", "halt-force"],
         Value::Own("none, reboot, poweroff, … (systemd.unit(5))"),
         "StartLimitAction FailureAction SuccessAction",
     ),
-    later("", Value::Own("units"), "PropagatesReloadTo ReloadPropagatedFrom PropagatesStopTo StopPropagatedFrom"),
+    later("", Value::Own("units"), "PropagatesReloadTo ReloadPropagatedFrom"),
     later("", Value::Units, "JoinsNamespaceOf"),
     later("", JOB_MODE, "OnFailureJobMode OnSuccessJobMode"),
     later("", Value::Boolean, "StopWhenUnneeded RefuseManualStart RefuseManualStop SurviveFinalKillSignal"),
@@ -107,8 +110,7 @@ pub(super) const CONDITIONS: &[Rows] = &[
 ];
 
 pub(super) const INSTALL: &[Rows] = &[
-    yes(Value::Own("units"), "WantedBy RequiredBy"),
-    later("", Value::Own("units"), "UpheldBy"),
+    yes(Value::Own("units"), "WantedBy RequiredBy UpheldBy"),
     later("", Value::Own("unit names"), "Alias"),
     yes(Value::Own("instance"), "DefaultInstance"),
     // As Quadlet, which applies Alias=, WantedBy=, RequiredBy= and UpheldBy= only.

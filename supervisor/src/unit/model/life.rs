@@ -74,6 +74,29 @@ pub struct ExitStatuses {
     pub signals: BTreeSet<i32>,
 }
 
+/// What becomes of the machine: `StartLimitAction=`, `FailureAction=`, `SuccessAction=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MachineActions {
+    pub start_limit: Option<MachineAction>,
+    pub failure: Option<MachineAction>,
+    pub success: Option<MachineAction>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineAction {
+    pub end: MachineEnd,
+    /// `-force`: units are killed, not stopped.
+    pub force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MachineEnd {
+    Reboot,
+    PowerOff,
+    Halt,
+}
+
 /// Where a key was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {

@@ -15,7 +15,9 @@ pub use kinds::{
     Declared, ImageSpec, Listen, ListenAddress, ListenKind, NetworkSpec, PodSpec, SocketSpec, Subnet, TimerSpec,
     Trigger, VolumeSpec,
 };
-pub use life::{Condition, ExitStatuses, Health, HealthAction, Notify, Origin, Reload};
+pub use life::{
+    Condition, ExitStatuses, Health, HealthAction, MachineAction, MachineActions, MachineEnd, Notify, Origin, Reload,
+};
 pub use limits::{Amount, CpuPolicy, CpuQuota, CpuWeight, IoPriority, OomPolicy, Resources, Scheduling};
 pub use network::{Addresses, Attachment, Dns, IdMap, Network, Port, Protocol, Secret, SecretTarget, UserNamespace};
 
@@ -99,6 +101,7 @@ pub struct Unit {
     pub start_limit_burst: u32,
     /// Zero: no limit on starts.
     pub start_limit_interval: Duration,
+    pub actions: MachineActions,
     pub service: ServiceSpec,
     /// `WantedBy=` (or `RequiredBy=`) default.target or multi-user.target: started at boot.
     pub enabled: bool,
@@ -116,6 +119,8 @@ pub struct ServiceSpec {
     pub restart_delay: Duration,
     /// `RestartSteps=` and `RestartMaxDelaySec=`: in so many steps the delay grows to this one.
     pub restart_growth: Option<(u32, Duration)>,
+    /// `RestartRandomizedDelaySec=`: up to so much is added to each.
+    pub restart_spread: Duration,
     /// Beside 0, SIGHUP, SIGINT, SIGTERM and SIGPIPE.
     pub success: ExitStatuses,
     pub restart_prevent: ExitStatuses,

@@ -1,0 +1,104 @@
+//! What the fate of one unit means for others, as systemd.unit(5) has it: `BindsTo=`, `Upholds=`, `OnFailure=`, `OnSuccess=`, and for
+//! the machine `FailureAction=` and `SuccessAction=`. A unit that is to be restarted has not failed: all this comes when it rests.
+
+use std::time::Duration;
+
+use super::{Effect, Engine};
+use crate::{
+    api::types::ActiveState,
+    daemon::machine::{Action, Now, State},
+    unit::UnitName,
+};
+
+/// Between two starts of a unit by another's fate: those that fail at once would otherwise start each other without an end.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// To be started, not before `at`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) at: Duration,
+    /// As long as a unit that is up upholds it.
+    upheld: bool,
+}
+
+impl Engine {
+    /// After every change of an active state.
+    pub(super) fn follow(&mut self, name: &UnitName, from: ActiveState, to: ActiveState, now: Now) {
+        use ActiveState::{Active, Deactivating, Failed, Inactive};
+        let Some(entry) = self.units.get(name) else { return };
+        let rests = matches!(to, Inactive | Failed);
+        let asked = entry.job.as_ref().is_some_and(super::Job::is_stopping);
+        if !asked && !entry.finished_well() && (rests || (from == Active && to == Deactivating)) {
+            for bound in self.graph.bound_by(name).clone() {
+                let up = |state: &State| !state.at_rest() && *state != State::Waiting;
+                if self.units.get(&bound).is_some_and(|entry| up(&entry.record.state)) {
+                    self.stop_with_all(&bound);
+                }
+            }
+        }
+        let Some(entry) = self.units.get(name) else { return };
+        let (links, actions) = (&entry.plan.links, entry.plan.policy.actions);
+        let (then, action) = match (from, to) {
+            (Inactive | Failed, _) => (None, None),
+            (_, Failed) => (Some(links.on_failure.clone()), actions.failure),
+            (_, Inactive) => (Some(links.on_success.clone()), actions.success),
+            _ => (None, None),
+        };
+        if let Some(action) = action {
+            self.effects.push(Effect::Act { unit: name.clone(), action: Action::EndMachine(action) });
+        }
+        for other in then.into_iter().flatten() {
+            self.want(&other, false, now);
+        }
+        if rests && self.is_upheld(name) {
+            self.want(name, true, now);
+        }
+        if to == Active {
+            self.uphold(name, now);
+        }
+    }
+
+    /// What this unit, which is up, upholds.
+    pub(super) fn uphold(&mut self, name: &UnitName, now: Now) {
+        let Some(entry) = self.units.get(name) else { return };
+        for other in entry.plan.links.upholds.clone() {
+            if self.units.get(&other).is_some_and(|entry| entry.record.state.at_rest() && entry.job.is_none()) {
+                self.want(&other, true, now);
+            }
+        }
+    }
+
+    fn is_upheld(&self, name: &UnitName) -> bool {
+        self.graph.upheld_by(name).iter().any(|upholder| {
+            self.units
+                .get(upholder)
+                .is_some_and(|entry| entry.record.state.active(&entry.plan.policy) == ActiveState::Active)
+        })
+    }
+
+    fn want(&mut self, name: &UnitName, upheld: bool, now: Now) {
+        if self.shutting_down || !self.units.contains_key(name) {
+            return;
+        }
+        let at = self.fated.get(name).map_or(now.mono, |last| now.mono.max(*last + AGAIN));
+        self.wanted.entry(name.clone()).or_insert(Wanted { at, upheld });
+    }
+
+    pub(super) fn is_wanted_by(&self, now: Now) -> bool {
+        self.wanted.values().any(|wanted| wanted.at <= now.mono)
+    }
+
+    /// Jobs for what is wanted by now; true if there were any.
+    pub(super) fn start_wanted(&mut self, now: Now) -> bool {
+        let due: Vec<(UnitName, Wanted)> =
+            self.wanted.extract_if(.., |_, wanted| wanted.at <= now.mono || self.shutting_down).collect();
+        for (name, Wanted { upheld, .. }) in &due {
+            let job = self.units.get(name).is_none_or(|entry| entry.job.is_some());
+            if !self.shutting_down && !job && (!upheld || self.is_upheld(name)) {
+                self.fated.insert(name.clone(), now.mono);
+                self.start_with_all(name);
+            }
+        }
+        !due.is_empty()
+    }
+}

@@ -1,0 +1,213 @@
+//! The links of systemd.unit(5) beside order and requirement.
+
+use super::*;
+use crate::unit::{MachineAction, MachineActions, MachineEnd};
+
+fn linked(change: impl FnOnce(&mut Links)) -> Plan {
+    let mut plan = plan();
+    change(&mut plan.links);
+    plan
+}
+
+impl World {
+    /// Its process ends by itself.
+    fn ends(&mut self, unit: &str, wait_status: i32) {
+        let process = self.live.remove(&name(unit)).expect("it lives");
+        self.engine.event(&name(unit), Event::Exited { process, wait_status, out_of_memory: false }, self.now);
+        self.run();
+    }
+
+    fn all_up(&mut self, units: &[&str]) {
+        for unit in units {
+            self.start(unit);
+        }
+        self.run();
+        self.diary.clear();
+    }
+
+    fn stop(&mut self, unit: &str) {
+        self.engine.stop(&name(unit), self.now);
+        self.run();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.mono += time;
+        self.engine.tick(self.now);
+        self.run();
+    }
+}
+
+const FAILED: i32 = 1 << 8;
+
+#[test]
+fn binds_to_brings_along_and_goes_down_with_whatever_ends() {
+    let bound = linked(|links| {
+        links.binds_to = names(&["db"]);
+        links.after = names(&["db"]);
+    });
+    let requires = requires(&["db"]);
+    let mut world = World::new(&[("app", bound), ("other", requires), ("db", plan())]);
+    world.start("app");
+    world.start("other");
+    world.run();
+    assert_eq!(world.diary[0], "db up");
+    world.diary.clear();
+    world.ends("db", FAILED);
+    assert_eq!(world.diary, ["db failed", "app down"], "Requires= alone follows stops that were asked for only");
+    assert_eq!(world.state("other"), "running");
+}
+
+#[test]
+fn part_of_follows_stops_and_restarts_and_nothing_else() {
+    let part = linked(|links| links.part_of = names(&["db"]));
+    let mut world = World::new(&[("app", part), ("db", plan())]);
+    world.start("app");
+    world.run();
+    assert_eq!(world.diary, ["app up"], "it brings nothing along");
+    world.all_up(&["db"]);
+    world.ends("db", FAILED);
+    assert_eq!((world.state("db"), world.state("app")), ("failed", "running"));
+    world.all_up(&["db"]);
+    world.engine.restart(&name("db"), world.now);
+    world.run();
+    world.diary.sort();
+    assert_eq!(world.diary, ["app down", "app up", "db down", "db up"]);
+    world.stop("db");
+    assert_eq!((world.state("db"), world.state("app")), ("dead", "dead"));
+}
+
+#[test]
+fn a_stop_is_propagated_to_whom_the_unit_names() {
+    let plans = [("db", linked(|links| links.propagates_stop_to = names(&["cache"]))), ("cache", plan())];
+    let mut world = World::new(&plans);
+    world.all_up(&["db", "cache"]);
+    world.stop("cache");
+    assert_eq!(world.state("db"), "running");
+    world.all_up(&["cache"]);
+    world.stop("db");
+    assert_eq!(world.state("cache"), "dead");
+}
+
+#[test]
+fn of_conflicting_units_the_one_asked_for_last_runs() {
+    let mut old_after = linked(|links| links.conflicts = names(&["new"]));
+    old_after.links.after = names(&["new"]);
+    let mut world = World::new(&[("old", old_after), ("new", plan())]);
+    world.all_up(&["old"]);
+    world.start("new");
+    world.run();
+    assert_eq!(world.diary, ["old down", "new up"], "in this order, because there is one between them");
+    world.diary.clear();
+    world.start("old");
+    world.run();
+    assert_eq!(world.diary, ["new down", "old up"]);
+}
+
+#[test]
+fn what_is_upheld_comes_back_and_not_without_a_pause() {
+    let mut world = World::new(&[("app", linked(|links| links.upholds = names(&["helper"]))), ("helper", plan())]);
+    world.all_up(&["app"]);
+    assert_eq!(world.state("helper"), "running", "it comes along");
+    world.ends("helper", FAILED);
+    assert_eq!(world.state("helper"), "running");
+    world.ends("helper", 0);
+    assert_eq!(world.state("helper"), "dead", "not twice in a moment");
+    let at = world.engine.next_deadline().unwrap();
+    world.pass(at - world.now.mono);
+    assert_eq!(world.state("helper"), "running");
+    world.stop("helper");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.state("helper"), "running", "a stop by request is no exception, as with systemd");
+    // A supervisor that takes over looks again.
+    world.ends("helper", 0);
+    take_over(&mut world);
+    world.engine.resume(world.now);
+    world.run();
+    assert_eq!(world.state("helper"), "running");
+    world.stop("app");
+    world.ends("helper", 0);
+    world.pass(Duration::from_secs(9));
+    assert_eq!(world.state("helper"), "dead", "nobody upholds it any more");
+}
+
+#[test]
+fn what_cannot_start_is_upheld_without_an_end_and_without_a_storm() {
+    let mut world = World::new(&[("app", linked(|links| links.upholds = names(&["helper"]))), ("helper", plan())]);
+    world.broken.insert(name("helper"));
+    world.all_up(&["app"]);
+    for _ in 0..5 {
+        world.diary.clear();
+        world.pass(Duration::from_secs(2));
+        assert_eq!(world.diary, ["helper failed"]);
+    }
+}
+
+#[test]
+fn requisite_starts_nothing() {
+    let mut world = World::new(&[("app", linked(|links| links.requisite = names(&["db"]))), ("db", plan())]);
+    let job = world.start("app");
+    world.run();
+    assert_eq!(world.done[&job], Err("app: db has to be active already, and is not".into()));
+    world.all_up(&["db", "app"]);
+    assert_eq!(world.state("app"), "running");
+    world.stop("db");
+    assert_eq!(world.state("app"), "dead");
+}
+
+#[test]
+fn the_end_of_a_unit_starts_others_when_no_restart_follows() {
+    let mut job = linked(|links| {
+        links.on_failure = names(&["alarm"]);
+        links.on_success = names(&["report"]);
+    });
+    job.policy.restart = RestartOn::OnFailure;
+    job.policy.start_limit_burst = 2;
+    let mut world = World::new(&[("job", job), ("alarm", plan()), ("report", plan())]);
+    world.all_up(&["job"]);
+    world.ends("job", FAILED);
+    assert_eq!((world.state("job"), world.state("alarm")), ("auto-restart", "dead"));
+    world.pass(Duration::from_millis(100));
+    world.ends("job", FAILED);
+    world.pass(Duration::from_millis(100));
+    assert_eq!((world.state("job"), world.state("alarm")), ("failed", "running"));
+    world.all_up(&["job"]);
+    world.ends("job", 0);
+    assert_eq!((world.state("job"), world.state("report")), ("dead", "running"));
+}
+
+#[test]
+fn units_that_fail_into_each_other_do_not_stop_the_world() {
+    let fails_into = |other: &str| {
+        let mut plan = linked(|links| links.on_failure = names(&[other]));
+        plan.links.requires = names(&["gone"]);
+        plan.links.after = names(&["gone"]);
+        plan
+    };
+    let mut world = World::new(&[("a", fails_into("b")), ("b", fails_into("a")), ("gone", plan())]);
+    world.broken.insert(name("gone"));
+    world.start("a");
+    world.run();
+    assert!(world.diary.len() < 10, "{:?}", world.diary);
+    world.engine.shut_down(world.now);
+    world.run();
+    assert!(world.engine.quiet());
+}
+
+#[test]
+fn the_machine_ends_when_the_unit_says_so() {
+    let reboot = Some(MachineAction { end: MachineEnd::Reboot, force: false });
+    let mut fragile = plan();
+    fragile.policy.actions = MachineActions { failure: reboot, ..MachineActions::default() };
+    let mut limited = plan();
+    limited.policy.restart = RestartOn::Always;
+    limited.policy.start_limit_burst = 1;
+    limited.policy.actions = MachineActions { start_limit: reboot, ..MachineActions::default() };
+    let mut world = World::new(&[("fragile", fragile), ("limited", limited)]);
+    world.all_up(&["fragile", "limited"]);
+    world.ends("fragile", FAILED);
+    assert_eq!(world.diary, ["reboot", "fragile failed"].map(str::to_owned).into_iter().rev().collect::<Vec<_>>());
+    world.diary.clear();
+    world.ends("limited", 0);
+    world.pass(Duration::from_millis(100));
+    assert_eq!(world.diary, ["limited failed", "reboot"]);
+}
