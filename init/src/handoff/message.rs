@@ -3,20 +3,20 @@
 use super::codec::{Reader, WireError, Writer};
 use super::{MAX_NAME_BYTES, MAX_TEXT_BYTES};
 
-/// How the machine ends.
+/// How the machine ends. The numbers are the wire's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShutdownKind {
-    PowerOff,
+    PowerOff = 0,
     Reboot,
     Halt,
     Kexec,
 }
 
-/// Where `/var` lies.
+/// Where `/var` lies. The numbers are the wire's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateStore {
     /// The state partition.
-    Persistent,
+    Persistent = 0,
     /// A tmpfs, because the machine has no state partition.
     Volatile,
     /// A tmpfs, because the state partition is there and could not be mounted: units that need stored data must
@@ -125,42 +125,16 @@ pub enum ToInit {
 }
 
 impl ShutdownKind {
-    fn to_wire(self) -> u8 {
-        match self {
-            Self::PowerOff => 0,
-            Self::Reboot => 1,
-            Self::Halt => 2,
-            Self::Kexec => 3,
-        }
-    }
-
     fn from_wire(value: u8) -> Result<Self, WireError> {
-        Ok(match value {
-            0 => Self::PowerOff,
-            1 => Self::Reboot,
-            2 => Self::Halt,
-            3 => Self::Kexec,
-            _ => return Err(WireError::Value),
-        })
+        let all = [Self::PowerOff, Self::Reboot, Self::Halt, Self::Kexec];
+        all.into_iter().find(|kind| *kind as u8 == value).ok_or(WireError::Value)
     }
 }
 
 impl StateStore {
-    fn to_wire(self) -> u8 {
-        match self {
-            Self::Persistent => 0,
-            Self::Volatile => 1,
-            Self::Degraded => 2,
-        }
-    }
-
     fn from_wire(value: u8) -> Result<Self, WireError> {
-        Ok(match value {
-            0 => Self::Persistent,
-            1 => Self::Volatile,
-            2 => Self::Degraded,
-            _ => return Err(WireError::Value),
-        })
+        let all = [Self::Persistent, Self::Volatile, Self::Degraded];
+        all.into_iter().find(|store| *store as u8 == value).ok_or(WireError::Value)
     }
 }
 
@@ -171,7 +145,7 @@ impl ToSupervisor {
         match self {
             Self::Hello(hello) => {
                 w = Writer::new(1);
-                w.u32(hello.generation).u32(hello.queued_exits).u64(hello.dropped_exits).u8(hello.state.to_wire());
+                w.u32(hello.generation).u32(hello.queued_exits).u64(hello.dropped_exits).u8(hello.state as u8);
             }
             Self::Exit(exit) => {
                 w = Writer::new(2);
@@ -197,7 +171,7 @@ impl ToSupervisor {
             }
             Self::ShutdownRequest { kind } => {
                 w = Writer::new(8);
-                w.u8(kind.to_wire());
+                w.u8(*kind as u8);
             }
             Self::Failed { request, errno, name } => {
                 w = Writer::new(9);
@@ -264,7 +238,7 @@ impl ToInit {
             Self::ExitsHandled { seq } => w.u64(*seq),
             Self::PutFd { name } | Self::TakeFd { name } | Self::DropFd { name } => w.text(name, MAX_NAME_BYTES),
             Self::ListFds => &mut w,
-            Self::Shutdown { kind } => w.u8(kind.to_wire()),
+            Self::Shutdown { kind } => w.u8(*kind as u8),
             Self::Say { text } => w.text(text, MAX_TEXT_BYTES),
             Self::Stopping { within_ms } => w.u64(*within_ms),
         };

@@ -208,7 +208,8 @@ impl Machine {
         }
     }
 
-    /// The watchdog stays armed: if the kernel hangs on its way out, it ends the machine. A halted one is left alone.
+    /// The watchdog stays armed: if the kernel hangs on its way out, it ends the machine, unless its driver stops it in reboot(2).
+    /// A halted machine is left alone.
     fn end(&mut self, kind: handoff::ShutdownKind) {
         story::say("shutdown", format_args!("done: {}", processes::word(kind)));
         story::flush();

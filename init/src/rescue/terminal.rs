@@ -69,7 +69,7 @@ impl Terminal {
     pub(crate) fn read<'a>(&mut self, keys: &'a mut [u8]) -> &'a [u8] {
         match self.console.fd().map(|fd| nix::unistd::read(fd, keys)) {
             Some(Ok(n)) if n > 0 => &keys[..n],
-            // End of file or EIO: it hung up. It is closed, or epoll would report it for ever.
+            // End of file or EIO: it hung up. It is closed, or poll would report it for ever.
             Some(Ok(_) | Err(nix::Error::EIO | nix::Error::ENXIO)) => {
                 self.console.detach();
                 &[]

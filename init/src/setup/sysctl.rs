@@ -53,14 +53,10 @@ fn parse(line: &str) -> Result<Option<Setting<'_>>, ()> {
         // (`net.ipv4.conf.eth0/1.forwarding`).
         Some(at) if key.as_bytes()[at] == b'.' => key
             .chars()
-            .map(|c| {
-                if c == '.' {
-                    '/'
-                } else if c == '/' {
-                    '.'
-                } else {
-                    c
-                }
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
             })
             .collect(),
         _ => key.to_owned(),

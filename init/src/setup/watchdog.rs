@@ -2,7 +2,6 @@
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::cmdline::Cmdline;
@@ -72,8 +71,7 @@ pub(super) fn from_stage_1() -> Option<OwnedFd> {
 }
 
 fn open_for(seconds: u16, open: Option<OwnedFd>, say: bool) {
-    // O_NONBLOCK guards against nothing here, O_CLOEXEC against a supervisor that would keep the machine alive.
-    let opened = || OpenOptions::new().write(true).custom_flags(libc::O_CLOEXEC).open(DEVICE).map(OwnedFd::from);
+    let opened = || OpenOptions::new().write(true).open(DEVICE).map(OwnedFd::from);
     let device = match open.map_or_else(opened, Ok) {
         Ok(device) => device,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -101,16 +101,15 @@ pub(crate) fn run() -> ! {
         };
         match rescue::run(&failure.to_string(), choices) {
             Choice::Retry | Choice::StateReset => {}
-            Choice::Reboot => end(RebootMode::RB_AUTOBOOT),
-            Choice::PowerOff => end(RebootMode::RB_POWER_OFF),
+            choice => end(choice),
         }
     }
 }
 
-fn end(mode: RebootMode) {
+/// Powers off or reboots. Only a machine that cannot comes back from it: then the screen is shown again.
+fn end(choice: Choice) {
     nix::unistd::sync();
-    // Only a machine that cannot comes back from it: then the screen is shown again.
-    let _ = reboot(mode);
+    let _ = reboot(if choice == Choice::PowerOff { RebootMode::RB_POWER_OFF } else { RebootMode::RB_AUTOBOOT });
 }
 
 fn attempt() -> Result<Infallible, Failure> {

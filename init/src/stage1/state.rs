@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount, umount};
-use nix::sys::reboot::RebootMode;
 
 use super::devices::{self, BlockDevice};
 use super::seed::{self, HEADER_BYTES, Seed};
@@ -178,12 +177,8 @@ fn open_or_ask(device: &BlockDevice, modules: &mut Modules, cmdline: &Cmdline) -
         result = match rescue::run(&error.to_string(), choices) {
             Choice::StateReset => open(device, true),
             Choice::Retry => open(device, false),
-            Choice::Reboot => {
-                super::end(RebootMode::RB_AUTOBOOT);
-                Err(error)
-            }
-            Choice::PowerOff => {
-                super::end(RebootMode::RB_POWER_OFF);
+            choice @ (Choice::Reboot | Choice::PowerOff) => {
+                super::end(choice);
                 Err(error)
             }
         };

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
 
 use nix::sys::signal::{SigSet, Signal};
 
-use super::super::fdstore::{ENTRY_BYTES, MAX_FDS};
+use crate::fdstore::{ENTRY_BYTES, MAX_FDS};
 
 const MAX_LIVES: u8 = 3;
 /// What a program that is broken gets; never blocked, or the kernel would end PID 1 without asking.

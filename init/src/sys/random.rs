@@ -20,25 +20,17 @@ struct PoolInfo {
     buf: [u8; SEED_BYTES],
 }
 
-/// Fills `out`, waiting until the generator is initialised (a second at most: the kernel makes jitter entropy for
-/// who waits). Not for more than 256 bytes at a time: up to there a call is never cut short.
-fn fill(out: &mut [u8]) -> Result<(), Errno> {
-    for part in out.chunks_mut(256) {
-        draw(part, 0)?;
-    }
-    Ok(())
-}
-
-/// A new UUID, version 4 (RFC 9562, 5.4).
+/// A new UUID, version 4 (RFC 9562, 5.4). Waits until the generator is initialised: a second at most, as the kernel makes
+/// jitter entropy for who waits.
 pub(crate) fn uuid() -> Result<[u8; 16], Errno> {
     let mut uuid = [0; 16];
-    fill(&mut uuid)?;
+    draw(&mut uuid, 0)?;
     uuid[6] = uuid[6] & 0x0f | 0x40;
     uuid[8] = uuid[8] & 0x3f | 0x80;
     Ok(uuid)
 }
 
-/// As [`fill`], but EAGAIN instead of waiting.
+/// Fills `out`; EAGAIN instead of waiting. By 256 bytes: up to there a call is never cut short.
 pub(crate) fn try_fill(out: &mut [u8]) -> Result<(), Errno> {
     for part in out.chunks_mut(256) {
         draw(part, libc::GRND_NONBLOCK)?;
