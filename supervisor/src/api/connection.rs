@@ -75,6 +75,19 @@ impl Connection {
         }
     }
 
+    /// One whose request an earlier supervisor took and did not answer.
+    pub(crate) fn adopt(fd: OwnedFd, now: Duration) -> Self {
+        let head = Head {
+            method: String::new(),
+            target: String::new(),
+            keep_alive: false,
+            chunks: true,
+            body_bytes: 0,
+            expects_continue: false,
+        };
+        Self { phase: Phase::Answering(head), used: true, ..Self::new(fd, now) }
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

@@ -11,13 +11,22 @@ pub(crate) enum Call {
     Ping,
     Units,
     Unit(UnitName),
-    Job { unit: UnitName, verb: Verb, no_block: bool },
-    Kill { unit: UnitName, signal: i32 },
+    Job {
+        unit: UnitName,
+        verb: Verb,
+        no_block: bool,
+    },
+    Kill {
+        unit: UnitName,
+        signal: i32,
+    },
     Logs(LogQuery),
     System,
     Settled,
     Timing,
     Shutdown(ShutdownKind),
+    /// Another supervisor in place of this one.
+    Reexec,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +34,16 @@ pub(crate) enum Verb {
     Start,
     Stop,
     Restart,
+}
+
+impl Verb {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,6 +102,7 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
         ("POST", ["system", "poweroff"]) => Call::Shutdown(ShutdownKind::PowerOff),
         ("POST", ["system", "reboot"]) => Call::Shutdown(ShutdownKind::Reboot),
         ("POST", ["system", "halt"]) => Call::Shutdown(ShutdownKind::Halt),
+        ("POST", ["system", "reexec"]) => Call::Reexec,
         ("POST", ["system", "kexec"]) => Call::Shutdown(ShutdownKind::Kexec),
         (
             _,
@@ -90,7 +110,7 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
             | ["units", _]
             | ["units", _, "kill" | "start" | "stop" | "restart" | "logs"]
             | ["system"]
-            | ["system", "settled" | "timing" | "poweroff" | "reboot" | "halt" | "kexec"],
+            | ["system", "settled" | "timing" | "poweroff" | "reboot" | "halt" | "kexec" | "reexec"],
         ) => return Err(Answer::problem(405, format!("{path} is not for {method}"))),
         _ => return Err(Answer::problem(404, format!("{path}: there is no such thing in version 1"))),
     };

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::ErrorKind,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{
             fs::{OpenOptionsExt, PermissionsExt},
             net::UnixListener,
@@ -35,6 +35,12 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A connection; never used twice, so that a late answer finds nobody instead of somebody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId(u32);
+
+impl std::fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 const LISTENER: u32 = 0;
 
@@ -128,12 +134,26 @@ impl Server {
     }
 
     fn add(&mut self, epoll: &Epoll, fd: OwnedFd, port: Option<PathBuf>, now: Duration) -> std::io::Result<()> {
+        self.keep(epoll, Connection::new(fd, now), port).map(drop)
+    }
+
+    fn keep(&mut self, epoll: &Epoll, connection: Connection, port: Option<PathBuf>) -> std::io::Result<ConnectionId> {
         let id = ConnectionId(self.next);
         self.next = self.next.checked_add(1).unwrap_or(LISTENER + 1);
         let edges = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        epoll.add(&fd, EpollEvent::new(edges, self.token_class | u64::from(id.0)))?;
-        self.slots.insert(id, Slot { connection: Connection::new(fd, now), port });
-        Ok(())
+        epoll.add(connection.fd(), EpollEvent::new(edges, self.token_class | u64::from(id.0)))?;
+        self.slots.insert(id, Slot { connection, port });
+        Ok(id)
+    }
+
+    /// A client that an earlier supervisor owes an answer.
+    pub(crate) fn adopt(&mut self, epoll: &Epoll, fd: OwnedFd, now: Duration) -> std::io::Result<ConnectionId> {
+        self.keep(epoll, Connection::adopt(fd, now), None)
+    }
+
+    /// The socket of a client, which another supervisor can answer; a serial port is opened anew by each.
+    pub(crate) fn client(&self, id: ConnectionId) -> Option<BorrowedFd<'_>> {
+        self.slots.get(&id).filter(|slot| slot.port.is_none()).map(|slot| slot.connection.fd())
     }
 
     fn accept(&mut self, epoll: &Epoll, now: Duration) {

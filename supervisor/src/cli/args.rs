@@ -85,6 +85,10 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  orlop info --json")]
     Info,
 
+    /// What concerns the machine's own programs
+    #[command(after_help = "Example:\n  orlop system reexec")]
+    System(SystemArgs),
+
     /// Stop all units and turn the machine off
     #[command(after_help = "Example:\n  orlop poweroff")]
     Poweroff,
@@ -180,6 +184,19 @@ pub(super) struct JobArgs {
     /// Ask for it, and do not wait until it is done
     #[arg(long)]
     pub(super) no_block: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SystemArgs {
+    #[command(subcommand)]
+    pub(super) verb: SystemVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SystemVerb {
+    /// Replace the supervisor by a new one, of the program that lies there now; containers run on
+    #[command(after_help = "Example:\n  orlop system reexec")]
+    Reexec,
 }
 
 #[derive(Debug, Args)]

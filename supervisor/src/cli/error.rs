@@ -30,6 +30,8 @@ pub(super) enum CliError {
         option: &'static str,
         text: String,
     },
+    /// The old supervisor is still there.
+    NotReplaced,
     Output(io::Error),
 }
 
@@ -48,7 +50,7 @@ impl std::error::Error for CliError {
         match self {
             Self::Connect { source, .. } | Self::Exchange { source, .. } | Self::Output(source) => Some(source),
             Self::Answer { source, .. } => Some(source),
-            Self::Address(_) | Self::Refused(_) | Self::NoSuchUnit(_) | Self::Time { .. } => None,
+            Self::Address(_) | Self::Refused(_) | Self::NoSuchUnit(_) | Self::Time { .. } | Self::NotReplaced => None,
         }
     }
 }
@@ -68,6 +70,7 @@ impl fmt::Display for CliError {
                 f,
                 "--{option} {text}: write a time such as '2026-01-31 12:00:00' (UTC) or yesterday, or a span before now such as 10min"
             ),
+            Self::NotReplaced => write!(f, "no new supervisor answers within 30 s; `orlop logs @init` says why"),
             Self::Output(source) => write!(f, "write the output: {source}"),
         }
     }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Topic, Verb};
+use args::{Cli, SystemVerb, Topic, Verb};
 use client::Client;
 use error::CliError;
 use screen::Screen;
@@ -62,6 +62,9 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> Result<u8, CliError> {
             Topic::Units => screen.print(&crate::unit::reference()).map(|()| 0),
         },
         Verb::Info => verbs::system::info(&client, json, screen),
+        Verb::System(args) => match args.verb {
+            SystemVerb::Reexec => verbs::system::reexec(&client, json, screen),
+        },
         Verb::Poweroff => verbs::system::shutdown(&client, "poweroff", json, screen),
         Verb::Reboot => verbs::system::shutdown(&client, "reboot", json, screen),
         Verb::Halt => verbs::system::shutdown(&client, "halt", json, screen),

@@ -90,6 +90,8 @@ pub(crate) struct Waiter {
     pub(crate) connection: ConnectionId,
     pub(crate) job: JobId,
     pub(crate) unit: UnitName,
+    /// What PID 1 keeps its connection as.
+    pub(crate) stored: Option<String>,
 }
 
 pub(crate) struct Daemon {
@@ -217,6 +219,7 @@ impl Daemon {
             self.tick();
             self.settle();
         }
+        self.hand_over();
     }
 
     fn timeout(&self) -> EpollTimeout {

@@ -28,6 +28,7 @@ mod paths;
 mod perform;
 mod process;
 mod recover;
+mod replies;
 mod requests;
 mod runtime;
 mod shutdown;

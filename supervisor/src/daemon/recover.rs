@@ -19,9 +19,9 @@ use super::{
     core::Daemon,
     engine::Plan,
     logs::Stream,
-    machine::{Event, Process, State},
+    machine::{Event, Process, Record, State},
     notify::Gone,
-    process, shutdown, store,
+    process, replies, shutdown, store,
 };
 use crate::{api::server::Server, unit::UnitName};
 
@@ -122,10 +122,15 @@ impl Daemon {
         let taken_over = self.paths.booted().exists() || self.generation > 1;
         if taken_over {
             self.kill_old_operations();
-            for (unit, mut stored) in store::load(&self.paths) {
-                let survived = stored.record.state.process().is_some_and(process::is_alive);
-                stored.record.count_death(survived, clock::now());
-                self.engine.restore(unit, stored.policy, stored.record, stored.job);
+            for (unit, kept) in store::load(&self.paths) {
+                match kept {
+                    store::Kept::Whole(mut stored) => {
+                        let survived = stored.record.state.process().is_some_and(process::is_alive);
+                        stored.record.count_death(survived, clock::now());
+                        self.engine.restore(unit, stored.policy, stored.record, stored.job);
+                    }
+                    store::Kept::Attempt(attempt) => self.adopt_unread(unit, attempt),
+                }
             }
         }
         for (name, fd) in std::mem::take(&mut self.stored) {
@@ -143,6 +148,21 @@ impl Daemon {
             }
         }
         taken_over
+    }
+
+    /// A container whose state cannot be read runs on: the runtime knows its first process and whether it was started. What it was
+    /// before is forgotten.
+    fn adopt_unread(&mut self, unit: UnitName, attempt: Option<u64>) {
+        let Some(policy) = self.engine.get(&unit).map(|entry| entry.plan.policy.clone()) else { return };
+        let its = cgroup::processes(&self.paths.cgroup(&unit));
+        let pid = self.runtime.container_pid(&unit).filter(|pid| its.contains(pid));
+        let Some(process) = pid.and_then(process::identify) else { return };
+        log::warn!("{unit}: its state is not readable; the container runs on, its history is lost");
+        let mut record = Record::new(clock::now());
+        // Greater than any that was, so that nothing late is taken for this one's.
+        record.attempt = attempt.unwrap_or(u32::MAX.into());
+        record.state = State::Starting { process, deadline: None, stop: false, ready: true };
+        self.engine.restore(unit, policy, record, None);
     }
 
     fn adopt_units(&mut self) {
@@ -211,6 +231,9 @@ impl Daemon {
                 log::error!("control socket from the store: {error}");
             }
             return;
+        }
+        if name.starts_with(replies::PREFIX) {
+            return self.adopt_client(name, fd);
         }
         let found = name.rsplit_once('.').and_then(|(_, attempt)| {
             let attempt = attempt.parse().ok()?;

@@ -59,6 +59,7 @@ impl Daemon {
                 409,
                 "no kernel is loaded to execute: a program with CAP_SYS_BOOT loads one by kexec_file_load(2)",
             ),
+            Call::Reexec => self.reexec(),
             Call::Shutdown(kind) => {
                 let answer = Answer::json(202, &json!({ "accepted": true }));
                 self.server.answer(&self.epoll, connection, &answer, clock::monotonic());
@@ -68,14 +69,14 @@ impl Daemon {
         })
     }
 
-    fn answer_unit(&self, status: u16, unit: &UnitName) -> Answer {
+    pub(crate) fn answer_unit(&self, status: u16, unit: &UnitName) -> Answer {
         match self.engine.get(unit) {
             Some(entry) => Answer::json(status, &self.unit_status(unit, entry)),
             None => self.no_such_unit(unit),
         }
     }
 
-    fn no_such_unit(&self, unit: &UnitName) -> Answer {
+    pub(crate) fn no_such_unit(&self, unit: &UnitName) -> Answer {
         let problems = self.files.problems_of(unit);
         if problems.is_empty() {
             Answer::problem(404, format!("{unit}: there is no such unit"))
@@ -100,7 +101,8 @@ impl Daemon {
         if no_block {
             return Some(self.answer_unit(202, &unit));
         }
-        self.waiters.push(Waiter { connection, job, unit });
+        let stored = self.keep_client(verb, connection, &unit);
+        self.waiters.push(Waiter { connection, job, unit, stored });
         None
     }
 
@@ -109,13 +111,13 @@ impl Daemon {
             log::warn!("{text}");
         }
         let done: Vec<Waiter> = self.waiters.extract_if(.., |waiter| waiter.job == id).collect();
-        for Waiter { connection, unit: asked, .. } in done {
+        for Waiter { connection, unit: asked, stored, .. } in done {
             debug_assert_eq!(asked, *unit);
             let answer = match result {
                 Ok(()) => self.answer_unit(200, &asked),
                 Err(text) => Answer::problem(409, text.clone()),
             };
-            self.server.answer(&self.epoll, connection, &answer, clock::monotonic());
+            self.reply(connection, &answer, stored);
         }
     }
 

@@ -12,20 +12,33 @@ use super::{
 };
 use crate::unit::UnitName;
 
-/// Counts up when an older supervisor could not read what a newer one writes.
+/// Of what this supervisor writes. A field that is added needs no new one: it has a default for those who do not find it, and is
+/// passed over by those who do not know it.
 const VERSION: u32 = 1;
+/// The oldest supervisor that understands what this one writes. Counts up when a meaning changes.
+const READABLE_FROM: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stored {
     version: u32,
+    #[serde(default)]
+    readable_from: u32,
     pub(crate) policy: Policy,
     pub(crate) record: Record,
     pub(crate) job: Option<JobKind>,
 }
 
+/// What an earlier supervisor of this boot kept of a unit.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Whole(Box<Stored>),
+    /// Written by a newer supervisor in a way that this one cannot read, or broken: only the number of its last container, if even that.
+    Attempt(Option<u64>),
+}
+
 impl Stored {
     pub(crate) fn new(policy: Policy, record: Record, job: Option<JobKind>) -> Self {
-        Self { version: VERSION, policy, record, job }
+        Self { version: VERSION, readable_from: READABLE_FROM, policy, record, job }
     }
 }
 
@@ -56,22 +69,35 @@ pub(crate) fn replace_durably(path: &Path, text: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
 }
 
-/// All units an earlier supervisor of this boot knew. What cannot be read is reported and left out; recovery then takes the
-/// unit's cgroup for a leftover.
-pub(crate) fn load(paths: &Paths) -> Vec<(UnitName, Stored)> {
+/// All units an earlier supervisor of this boot knew.
+pub(crate) fn load(paths: &Paths) -> Vec<(UnitName, Kept)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(paths.units()).into_iter().flatten().flatten() {
         let Some(name) = entry.file_name().to_str().and_then(|name| UnitName::parse(name).ok()) else { continue };
         let path = paths.state(&name);
-        match fs::read(&path).map(|text| serde_json::from_slice::<Stored>(&text)) {
-            Ok(Ok(stored)) if stored.version <= VERSION => found.push((name, stored)),
-            Ok(Ok(stored)) => log::error!("{name}: its state has version {}, not read", stored.version),
-            Ok(Err(error)) => log::error!("{}: {error}", path.display()),
+        match fs::read(&path) {
+            Ok(text) => found.push((name, read(&path, &text))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => log::error!("{}: {error}", path.display()),
         }
     }
     found
+}
+
+fn read(path: &Path, text: &[u8]) -> Kept {
+    let value: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
+    let attempt = value.pointer("/record/attempt").and_then(serde_json::Value::as_u64);
+    if value.get("readable_from").and_then(serde_json::Value::as_u64).is_some_and(|from| from > VERSION.into()) {
+        log::error!("{}: written by a newer supervisor, version {} cannot read it", path.display(), VERSION);
+        return Kept::Attempt(attempt);
+    }
+    match serde_json::from_value(value) {
+        Ok(stored) => Kept::Whole(Box::new(stored)),
+        Err(error) => {
+            log::error!("{}: {error}", path.display());
+            Kept::Attempt(attempt)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -91,6 +117,28 @@ mod tests {
         save(&paths, &web, &stored).unwrap();
         save(&paths, &bad, &stored).unwrap();
         fs::write(paths.state(&bad), "{").unwrap();
-        assert_eq!(load(&paths), [(web, stored)]);
+        let mut loaded = load(&paths);
+        loaded.sort_by_key(|(name, _)| name.clone());
+        assert_eq!(loaded, [(bad, Kept::Attempt(None)), (web, Kept::Whole(Box::new(stored)))]);
+    }
+    /// Byte for byte what a supervisor of version 1 wrote, before some of today's fields were there.
+    const OLD: &str = include_str!("store_version_1.json");
+
+    #[test]
+    fn what_an_older_supervisor_wrote_is_read_and_a_newer_one_says_whether_it_can_be() {
+        let path = Path::new("state.json");
+        let Kept::Whole(old) = read(path, OLD.as_bytes()) else { panic!("version 1 is not readable any more") };
+        assert_eq!(old.record.attempt, 7);
+        assert!(matches!(old.record.state, State::Running { .. }));
+        // A newer one that only added something.
+        let mut newer: serde_json::Value = serde_json::from_str(OLD).unwrap();
+        newer["version"] = 9.into();
+        newer["readable_from"] = VERSION.into();
+        newer["record"]["of_the_future"] = 1.into();
+        assert!(matches!(read(path, newer.to_string().as_bytes()), Kept::Whole(_)));
+        // A newer one that means something else: its container is found another way, under its number.
+        newer["readable_from"] = 9.into();
+        newer["record"]["state"] = "dreaming".into();
+        assert_eq!(read(path, newer.to_string().as_bytes()), Kept::Attempt(Some(7)));
     }
 }

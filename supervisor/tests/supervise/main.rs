@@ -399,3 +399,57 @@ fn the_machines_own_logs_lose_no_line_and_are_merged_with_the_units() {
         assert!(problem["detail"].as_str().unwrap().contains("no logs are kept of such a boot"), "{problem}");
     });
 }
+
+#[test]
+fn a_supervisor_is_replaced_on_purpose_and_whoever_waits_is_answered() {
+    place::inside("a_supervisor_is_replaced_on_purpose_and_whoever_waits_is_answered", |place| {
+        place.unit("web", COUNT, "", "[Service]\nRestart=always\n[Install]\nWantedBy=default.target");
+        place.unit("deaf", DEAF, "StopTimeout=3", "[Install]\nWantedBy=default.target");
+        let mut machine = Pid1::boot(place);
+        let (web, _) = (machine.until_active("web"), machine.until_active("deaf"));
+        // Somebody waits for a stop that takes its time.
+        let client = std::thread::spawn(|| http::ask("POST", "/v1/units/deaf/stop"));
+        machine.wait("the stop", |machine| machine.unit("deaf")["state"] == "deactivating");
+        for round in 0..3 {
+            assert_eq!(machine.post("/v1/system/reexec")["accepted"], true);
+            machine.renew_supervisor();
+            assert_eq!(machine.get("/v1/system")["supervisor_generation"], round + 2);
+        }
+        let (status, body) = client.join().unwrap().expect("an answer");
+        let unit: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status, &unit["reason"]), (200, &"did not end within 3 s of SIGTERM, killed".into()), "{unit}");
+        machine
+            .wait("nobody to be answered", |machine| !machine.stored().iter().any(|name| name.starts_with("reply:")));
+        assert_eq!(machine.until_active("web")["pid"], web["pid"]);
+        assert_eq!(machine.unit("web")["restarts"], 0);
+    });
+}
+
+#[test]
+fn a_state_that_cannot_be_read_costs_history_and_no_container() {
+    place::inside("a_state_that_cannot_be_read_costs_history_and_no_container", |place| {
+        place.unit("web", COUNT, "", "[Service]\nRestart=always\n[Install]\nWantedBy=default.target");
+        let mut machine = Pid1::boot(place);
+        let web = machine.until_active("web");
+        machine.wait("some lines", |machine| numbers(machine, "web").len() > 3);
+        let path = "/run/orlop/units/web/state.json";
+        for change in ["newer", "broken"] {
+            machine.kill_supervisor();
+            let mut state: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+            state["version"] = 1000.into();
+            state["readable_from"] = 1000.into();
+            state["record"]["state"] = "of the future".into();
+            fs::write(path, if change == "newer" { state.to_string() } else { "{".to_owned() }).unwrap();
+            machine.start_supervisor();
+            let now = machine.until_active("web");
+            assert_eq!((&now["pid"], &now["restarts"]), (&web["pid"], &0.into()), "{change}");
+            let lines = numbers(&machine, "web").len();
+            machine.wait("more lines", |machine| numbers(machine, "web").len() > lines + 3);
+        }
+        let counted = numbers(&machine, "web");
+        assert_eq!(counted, (0..counted.len() as u64).collect::<Vec<_>>(), "no line is lost");
+        assert_eq!(place.live_containers("web"), 1);
+        machine.kill(&web["pid"], libc::SIGKILL);
+        machine.wait("the restart", |machine| machine.unit("web")["restarts"] == 1);
+    });
+}

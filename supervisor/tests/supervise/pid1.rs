@@ -6,7 +6,10 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     path::PathBuf,
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +19,7 @@ use nix::{
     cmsg_space,
     fcntl::{FcntlArg, FdFlag, fcntl},
     sys::{
-        signal::{Signal, kill},
+        signal::{SigHandler, Signal, kill, signal},
         socket::{
             AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
             socketpair,
@@ -29,6 +32,8 @@ use serde_json::Value;
 
 use crate::{http, place::Place};
 
+/// SIGTERM came: another supervisor, please.
+static RENEWAL_ASKED: AtomicBool = AtomicBool::new(false);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
@@ -53,6 +58,7 @@ pub(crate) struct Pid1 {
 impl Pid1 {
     pub(crate) fn boot(place: &Place) -> Self {
         assert_eq!(std::process::id(), 1, "this is the PID 1 of its namespace");
+        catch_sigterm();
         let shared = Arc::new(Mutex::new(Shared::default()));
         let reaper = Arc::clone(&shared);
         thread::spawn(move || reap(&reaper));
@@ -94,6 +100,20 @@ impl Pid1 {
         let state = Arc::clone(&self.shared);
         thread::spawn(move || serve(&state, &ours));
         self.wait("the supervisor's first answer", |_| http::ask("GET", "/v1/ping").is_some_and(|(s, _)| s == 200));
+    }
+
+    /// SIGTERM to PID 1 asks for another supervisor: this one is told to end, and the program starts anew.
+    pub(crate) fn renew_supervisor(&mut self) {
+        self.wait("SIGTERM", |_| RENEWAL_ASKED.swap(false, Ordering::SeqCst));
+        let pid = self.supervisor.take().expect("a supervisor");
+        kill(pid, Signal::SIGTERM).unwrap();
+        self.wait("the supervisor's end", |machine| machine.shared.lock().unwrap().supervisor != Some(pid));
+        self.start_supervisor();
+    }
+
+    /// What is kept for the next supervisor.
+    pub(crate) fn stored(&self) -> Vec<String> {
+        self.shared.lock().unwrap().fds.keys().cloned().collect()
     }
 
     pub(crate) fn kill_supervisor(&mut self) {
@@ -263,6 +283,16 @@ fn serve(shared: &Mutex<Shared>, socket: &OwnedFd) {
             ToInit::Pong { .. } | ToInit::Stopping { .. } => {}
         }
     }
+}
+
+/// The kernel drops what the first process of a namespace does not catch.
+#[allow(unsafe_code)]
+fn catch_sigterm() {
+    extern "C" fn on_sigterm(_: i32) {
+        RENEWAL_ASKED.store(true, Ordering::SeqCst);
+    }
+    // SAFETY: the handler only stores into an atomic.
+    unsafe { signal(Signal::SIGTERM, SigHandler::Handler(on_sigterm)) }.unwrap();
 }
 
 #[allow(unsafe_code)]

@@ -92,3 +92,32 @@ pub(in crate::cli) fn shutdown(client: &Client, kind: &str, json: bool, screen: 
     }
     Ok(0)
 }
+
+/// How often and how long it is looked for the next supervisor.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
+const LOOKS: usize = 600;
+
+/// Returns once another supervisor answers.
+pub(in crate::cli) fn reexec(client: &Client, json: bool, screen: &mut Screen) -> Result<u8, CliError> {
+    let before: SystemStatus = client.get("/v1/system")?;
+    client.call("POST", "/v1/system/reexec")?;
+    let mut looks = 0..LOOKS;
+    let after = loop {
+        match client.get::<SystemStatus>("/v1/system") {
+            Ok(now) if now.supervisor_generation > before.supervisor_generation => break now,
+            // The old one, or neither of them.
+            Ok(_) | Err(CliError::Connect { .. } | CliError::Exchange { .. }) if looks.next().is_some() => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            Ok(_) => return Err(CliError::NotReplaced),
+            Err(error) => return Err(error),
+        }
+    };
+    if json {
+        screen.print_json(&after)?;
+    } else {
+        let SystemStatus { supervisor_pid: pid, supervisor_generation: number, version, .. } = after;
+        screen.print(&format!("supervisor {number} of this boot, PID {pid}, version {version}\n"))?;
+    }
+    Ok(0)
+}
