@@ -1,21 +1,10 @@
-//! The machine's kernel: its log, and another one to execute in its place. Both take a capability.
+//! Another kernel to execute in place of the machine's. Needs CAP_SYS_BOOT.
 
 use crate::sys;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 
-/// Needs CAP_SYSLOG.
-pub(crate) fn log(text: &str) -> io::Result<()> {
-    let log = sys::kernel_log()?;
-    for line in String::from_utf8_lossy(&log).lines().filter(|line| line.contains(text)) {
-        println!("{line}");
-    }
-    println!("end of the log");
-    Ok(())
-}
-
-/// Needs CAP_SYS_BOOT.
 pub(crate) fn load(image: &str, initramfs: &str, words: &str) -> io::Result<()> {
     let words = format!("{} {words}", fs::read_to_string("/proc/cmdline")?.trim());
     sys::kexec_file_load(&File::open(image)?, &File::open(initramfs)?, &CString::new(words)?)?;

@@ -29,7 +29,6 @@ probe keep-killing CGROUP [TIMES] kill everything in the cgroup whenever there i
 probe keep-freezing CGROUP       freeze the cgroup whenever it is not frozen
 probe freeze SECONDS CGROUP...   freeze the cgroups, thaw them after SECONDS
 probe stack PROC FOLDER IMAGE... file systems over loop and device mapper, one in another, on the host of this procfs
-probe kernel-log TEXT            print the lines of the kernel's log with this text
 probe load-kernel IMAGE INITRAMFS WORDS... have one ready for a kexec, its command line this one's and these words
 probe on-request PORT COMMAND... wait for a connection, then do that
 probe exit CODE                  print `exiting` and exit
@@ -73,7 +72,6 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["keep-killing", cgroup] => cgroups::keep_killing(cgroup, u32::MAX),
         ["keep-killing", cgroup, times] => with_number(times, |times| cgroups::keep_killing(cgroup, times)),
         ["keep-freezing", cgroup] => cgroups::keep_freezing(cgroup),
-        ["kernel-log", text] => kernel::log(text),
         ["load-kernel", image, initramfs, words @ ..] => kernel::load(image, initramfs, &words.join(" ")),
         ["freeze", seconds, cgroups @ ..] => with_number(seconds, |seconds| cgroups::freeze(seconds, cgroups)),
         ["stack", proc, folder, images @ ..] => stack::stack(proc, folder, images),

@@ -64,16 +64,6 @@ pub(crate) fn ioctl(device: &File, request: u32, argument: usize) -> io::Result<
     check(unsafe { libc::ioctl(device.as_raw_fd(), request as libc::Ioctl, argument) })
 }
 
-/// The kernel's log as far as it is kept (syslog(2), SYSLOG_ACTION_READ_ALL).
-pub(crate) fn kernel_log() -> io::Result<Vec<u8>> {
-    let mut log = vec![0; 1 << 20];
-    let len = libc::c_int::try_from(log.len()).unwrap_or(libc::c_int::MAX);
-    // SAFETY: the kernel writes at most `len` bytes, which are there.
-    let count = check(unsafe { libc::klogctl(3, log.as_mut_ptr().cast(), len) })?;
-    log.truncate(usize::try_from(count).unwrap_or(0));
-    Ok(log)
-}
-
 /// kexec_file_load(2).
 pub(crate) fn kexec_file_load(image: &File, initramfs: &File, words: &CStr) -> io::Result<()> {
     let (image, initramfs, len) = (image.as_raw_fd(), initramfs.as_raw_fd(), words.to_bytes_with_nul().len());
