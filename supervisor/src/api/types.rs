@@ -24,6 +24,9 @@ pub enum Health {
     Unhealthy,
 }
 
+/// The `sub_state` of a unit whose file has mistakes, in systemd's word.
+pub const BAD_SETTING: &str = "bad-setting";
+
 /// One unit, as `ps --json` and `GET /v1/units` list it and `status --json` and `GET /v1/units/{name}` show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitStatus {
@@ -32,7 +35,7 @@ pub struct UnitStatus {
     pub description: String,
     pub state: ActiveState,
     /// `dead`, `waiting` (for dependencies), `preparing` (image), `running`, `exited`, `stopping`, `killing`, `auto-restart`, `failed`,
-    /// `bad-setting` (its file has mistakes).
+    /// [`BAD_SETTING`].
     pub sub_state: String,
     pub health: Health,
     /// The last health checks of the present container, the newest first.

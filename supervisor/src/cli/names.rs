@@ -1,7 +1,10 @@
 //! Names and patterns on the command line, and the units they mean.
 
 use super::{client::Client, error::CliError};
-use crate::{api::types::UnitStatus, unit::glob};
+use crate::{
+    api::types::{BAD_SETTING, UnitStatus},
+    unit::glob,
+};
 
 fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?'])
@@ -13,8 +16,22 @@ fn stem(text: &str) -> &str {
 
 /// The names, in the order of the words and each once. Only patterns ask the machine; a pattern nothing matches is an error.
 pub(super) fn expand(client: &Client, words: &[String]) -> Result<Vec<String>, CliError> {
-    let known: Vec<UnitStatus> =
+    expand_those(client, words, |_| true)
+}
+
+/// The same for what is to be started or stopped: a pattern does not mean units whose files have mistakes.
+pub(super) fn expand_loaded(client: &Client, words: &[String]) -> Result<Vec<String>, CliError> {
+    expand_those(client, words, |unit| unit.sub_state != BAD_SETTING)
+}
+
+fn expand_those(
+    client: &Client,
+    words: &[String],
+    meant: impl Fn(&UnitStatus) -> bool,
+) -> Result<Vec<String>, CliError> {
+    let mut known: Vec<UnitStatus> =
         if words.iter().any(|word| is_pattern(word)) { client.get("/v1/units")? } else { Vec::new() };
+    known.retain(meant);
     let mut names: Vec<String> = Vec::new();
     for word in words {
         let found: Vec<&str> = if is_pattern(word) {

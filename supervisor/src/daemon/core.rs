@@ -53,7 +53,6 @@ pub(crate) mod class {
     pub(super) const CGROUPS: u32 = 4;
     pub(super) const UNIT_FILES: u32 = 5;
     pub(super) const API: u32 = 6;
-    pub(super) const ADOPTED: u32 = 7;
     pub(crate) const NOTIFY: u32 = 8;
     pub(crate) const CHECKS: u32 = 9;
 }
@@ -99,7 +98,7 @@ pub(crate) struct Daemon {
     pub(crate) epoll: Epoll,
     pub(crate) signals: SignalFd,
     pub(crate) mail: Mailbox<Mail>,
-    pub(crate) handoff: Option<Handoff>,
+    pub(crate) handoff: Handoff,
     pub(crate) generation: u32,
     pub(crate) state_store: StateStore,
     pub(crate) engine: Engine,
@@ -121,8 +120,6 @@ pub(crate) struct Daemon {
     /// The last exit that PID 1 told us, and the last that we acknowledged.
     pub(crate) exit_seq: u64,
     pub(crate) acknowledged: u64,
-    /// Without PID 1: processes that are not our children, watched by pidfd.
-    pub(crate) adopted: BTreeMap<u32, (OwnedFd, Process)>,
     /// What PID 1 kept, until units are known.
     pub(crate) stored: BTreeMap<String, OwnedFd>,
     /// Events that came of performing an action.
@@ -139,9 +136,9 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn new(paths: Paths, handoff: Option<Handoff>, own: Option<&Own>) -> nix::Result<Self> {
+    pub(crate) fn new(paths: Paths, handoff: Handoff, own: Option<&Own>) -> nix::Result<Self> {
         let mut mask = SigSet::empty();
-        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP] {
             mask.add(signal);
         }
         // Threads started from here on inherit the mask; children get an empty one from std.
@@ -158,14 +155,12 @@ impl Daemon {
         readable(mail.bell(), class::MAIL)?;
         readable(cgroup_watch.as_fd(), class::CGROUPS)?;
         readable(files.watch(), class::UNIT_FILES)?;
-        if let Some(handoff) = &handoff {
-            readable(handoff.fd(), class::HANDOFF)?;
-        }
+        readable(handoff.fd(), class::HANDOFF)?;
         let sender = mail.sender();
         let complain = move |text| sender.send(Mail::Console(text));
         Ok(Self {
             // Only on a machine of ours: in development the kernel is somebody else's.
-            logs: Logs::start(paths.logs(), paths.spools(), own, handoff.is_some().then(|| paths.kmsg()), complain)?,
+            logs: Logs::start(paths.logs(), paths.spools(), own, Some(paths.kmsg()), complain)?,
             runtime: Runtime::new(paths.clone()),
             server: Server::new(class::API, nix::unistd::geteuid().as_raw()),
             paths,
@@ -188,7 +183,6 @@ impl Daemon {
             unclaimed: VecDeque::new(),
             exit_seq: 0,
             acknowledged: 0,
-            adopted: BTreeMap::new(),
             stored: BTreeMap::new(),
             follow_ups: VecDeque::new(),
             network: Network::default(),
@@ -246,7 +240,6 @@ impl Daemon {
             class::CGROUPS => self.on_cgroup_events(),
             class::UNIT_FILES => self.files.changed(),
             class::API => self.server.ready(&self.epoll, low, event.events(), clock::monotonic()),
-            class::ADOPTED => self.on_adopted_end(low),
             class::CHECKS => self.on_check_output(low),
             class::NOTIFY => self.on_notify(low, Gone::Ignored),
             other => log::error!("an event of class {other}"),
@@ -307,19 +300,15 @@ impl Daemon {
         }
     }
 
-    /// To PID 1, if there is one.
+    /// To PID 1.
     pub(crate) fn tell(&mut self, message: &ToInit) {
-        if let Some(handoff) = &mut self.handoff {
-            handoff.send(message, None);
-        }
+        self.handoff.send(message, None);
     }
 
     pub(crate) fn store_fd(&mut self, name: String, fd: BorrowedFd<'_>) {
-        if let Some(handoff) = &mut self.handoff {
-            match fd.try_clone_to_owned() {
-                Ok(fd) => handoff.send(&ToInit::PutFd { name }, Some(fd)),
-                Err(error) => log::error!("store the descriptor {name}: {error}"),
-            }
+        match fd.try_clone_to_owned() {
+            Ok(fd) => self.handoff.send(&ToInit::PutFd { name }, Some(fd)),
+            Err(error) => log::error!("store the descriptor {name}: {error}"),
         }
     }
 
@@ -336,39 +325,16 @@ impl Daemon {
     }
 
     fn want_handoff_writable(&mut self) {
-        let Some(handoff) = &self.handoff else { return };
         let token = u64::from(class::HANDOFF) << 32;
-        if handoff.is_closed() {
-            let _ = self.epoll.delete(handoff.fd());
-            log::error!("PID 1 closed the handoff socket");
-            self.handoff = None;
+        if self.handoff.is_closed() {
+            // Without it no exit and no shutdown would ever be told: whoever PID 1 starts next does better.
+            log::error!("PID 1 closed the handoff socket: ends");
+            self.ended = true;
             return;
         }
-        let flags = if handoff.is_full() { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
-        let _ = self.epoll.modify(handoff.fd(), &mut EpollEvent::new(flags, token));
-    }
-
-    /// Without PID 1 there is nobody to tell the end of a process that is not our child.
-    pub(crate) fn watch_adopted(&mut self, process: Process) {
-        match super::sys::pidfd_open(process.pid) {
-            Ok(fd) => {
-                let token = (u64::from(class::ADOPTED) << 32) | u64::from(process.pid);
-                if let Err(errno) = self.epoll.add(&fd, EpollEvent::new(EpollFlags::EPOLLIN, token)) {
-                    log::error!("watch pid {}: {errno}", process.pid);
-                }
-                self.adopted.insert(process.pid, (fd, process));
-            }
-            Err(error) => log::warn!("watch pid {}: {error}", process.pid),
-        }
-    }
-
-    fn on_adopted_end(&mut self, pid: u32) {
-        if let Some((fd, process)) = self.adopted.remove(&pid) {
-            let _ = self.epoll.delete(&fd);
-            if let Some(unit) = self.engine.unit_of(process) {
-                self.engine.event(&unit, Event::Lost { process }, clock::now());
-            }
-        }
+        let flags =
+            if self.handoff.is_full() { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
+        let _ = self.epoll.modify(self.handoff.fd(), &mut EpollEvent::new(flags, token));
     }
 
     pub(crate) fn stage(&mut self, name: String) {

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use ::handoff::{Exit, ShutdownKind, ToInit, ToSupervisor};
+use ::handoff::{Exit, ToInit, ToSupervisor};
 use nix::sys::inotify::AddWatchFlags;
 
 use super::{
@@ -33,8 +33,6 @@ impl Daemon {
                     log::info!("ends on SIGTERM; containers run on");
                     self.ended = true;
                 }
-                // Of a person at a terminal, in development.
-                libc::SIGINT => self.begin_shutdown(ShutdownKind::PowerOff),
                 other => log::warn!("signal {other} is not expected"),
             }
         }
@@ -136,9 +134,8 @@ impl Daemon {
 
     pub(crate) fn on_handoff(&mut self) {
         loop {
-            let Some(handoff) = &mut self.handoff else { return };
-            handoff.flush();
-            let Some((message, fd)) = handoff.receive() else { return };
+            self.handoff.flush();
+            let Some((message, fd)) = self.handoff.receive() else { return };
             match message {
                 ToSupervisor::Fd { name } => match fd {
                     Some(fd) => self.take_stored(&name, fd),

@@ -47,31 +47,27 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 pub(crate) use self::logs::Owner;
 use self::{core::Daemon, handoff::Handoff, paths::Paths};
 
-/// Names the descriptor of the handoff socket. Without it there is no PID 1 of ours: the daemon reaps its containers itself.
+/// Names the descriptor of the handoff socket.
 const HANDOFF_VARIABLE: &str = "ORLOP_HANDOFF";
 
 /// Supervises until it is told to end.
 pub fn run() -> ExitCode {
     let paths = Paths::new(Path::new("/"));
-    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let own = logger::start(&paths.spools(), cmdline.split_ascii_whitespace().any(|word| word == "orlop.debug"));
+    // Before anything is made or opened: this may be a person's shell on a host of another kind.
     let handoff = match take_handoff() {
         Ok(handoff) => handoff,
         Err(error) => {
-            log::error!("{HANDOFF_VARIABLE}: {error}");
+            eprintln!("orlop supervise: {error}; Orlop's PID 1 starts it: boot a machine with `cargo boot`");
             return ExitCode::FAILURE;
         }
     };
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let own = logger::start(&paths.spools(), cmdline.split_ascii_whitespace().any(|word| word == "orlop.debug"));
     // Two pipes and a file for each of some hundred units are more than the usual soft limit; containers get limits of their own.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
         log::warn!("raise the limit of open files to {hard}: {errno}");
-    }
-    if handoff.is_none()
-        && let Err(errno) = nix::sys::prctl::set_child_subreaper(true)
-    {
-        log::error!("become the parent of orphans: {errno}");
     }
     match Daemon::new(paths, handoff, own) {
         Ok(mut daemon) => {
@@ -86,8 +82,9 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn take_handoff() -> std::io::Result<Option<Handoff>> {
-    let Some(number) = env::var_os(HANDOFF_VARIABLE) else { return Ok(None) };
-    let number = number.to_str().and_then(|text| text.parse().ok()).ok_or(std::io::ErrorKind::InvalidInput)?;
-    Ok(Some(Handoff::new(sys::adopt_fd(number)?)?))
+fn take_handoff() -> Result<Handoff, String> {
+    let number = env::var(HANDOFF_VARIABLE).map_err(|_| format!("there is no {HANDOFF_VARIABLE}"))?;
+    let of = |error: &dyn std::fmt::Display| format!("{HANDOFF_VARIABLE}={number}: {error}");
+    let fd = sys::adopt_fd(number.parse().map_err(|error: std::num::ParseIntError| of(&error))?);
+    fd.and_then(|fd| Ok(Handoff::new(fd)?)).map_err(|error| of(&error))
 }

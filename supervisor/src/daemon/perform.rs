@@ -171,6 +171,9 @@ impl Daemon {
         let Some(entry) = self.engine.get(unit) else { return };
         let restarts = entry.record.restarts;
         match to {
+            ActiveState::Activating if from == ActiveState::Activating => {
+                self.say(format!("{unit:<9} failed: {reason}; it is tried again"));
+            }
             ActiveState::Activating if from != ActiveState::Active => {
                 self.start_began.entry(unit.clone()).or_insert(now);
             }

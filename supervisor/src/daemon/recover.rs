@@ -64,14 +64,13 @@ impl Daemon {
     /// returned for after the adoption.
     pub(crate) fn greet(&mut self) -> Vec<(Process, i32)> {
         let mut exits = Vec::new();
-        let Some(handoff) = &mut self.handoff else { return exits };
-        handoff.send(&ToInit::ListFds, None);
+        self.handoff.send(&ToInit::ListFds, None);
         let deadline = clock::monotonic() + PATIENCE;
         let (mut hello, mut awaited_exits, mut listed) = (None, 0, false);
         let mut awaited_fds: Vec<String> = Vec::new();
         while hello.is_none() || exits.len() < awaited_exits || !listed || !awaited_fds.is_empty() {
             let left = deadline.saturating_sub(clock::monotonic());
-            let Some(handoff) = &mut self.handoff else { break };
+            let handoff = &mut self.handoff;
             if left.is_zero() || handoff.is_closed() {
                 log::error!("PID 1 did not say all it has to say; going on without it");
                 break;
@@ -173,11 +172,8 @@ impl Daemon {
                 log::info!("{unit}: taken over, {}", state.sub_state());
             }
             if let Some(found) = state.process() {
-                if process::is_alive(found) {
-                    if self.handoff.is_none() {
-                        self.watch_adopted(found);
-                    }
-                } else if process::identify(found.pid).is_none_or(|now| !now.is(&found)) {
+                let here = process::is_alive(found) || process::identify(found.pid).is_some_and(|now| now.is(&found));
+                if !here {
                     // Reaped, and its exit was not among those PID 1 kept.
                     self.engine.event(&unit, Event::Lost { process: found }, clock::now());
                 }
@@ -189,9 +185,6 @@ impl Daemon {
 
     /// Runtime processes of the supervisor before us: they work for nobody and would come in the way of ours.
     fn kill_old_operations(&self) {
-        if self.handoff.is_none() {
-            return;
-        }
         for pid in cgroup::processes(&self.paths.cgroups().join("orlop")) {
             if pid != std::process::id()
                 && let Some(found) = process::identify(pid)

@@ -10,7 +10,7 @@ use super::{
     core::{Daemon, Mail, Waiter},
     engine::JobId,
     logs, process, shutdown,
-    status::CONTRACT,
+    status::{CONTRACT, refused_status},
 };
 use crate::{
     api::{
@@ -72,7 +72,10 @@ impl Daemon {
     pub(crate) fn answer_unit(&self, status: u16, unit: &UnitName) -> Answer {
         match self.engine.get(unit) {
             Some(entry) => Answer::json(status, &self.unit_status(unit, entry)),
-            None => self.no_such_unit(unit),
+            None => match self.files.refused().get(unit) {
+                Some(problem) => Answer::json(status, &refused_status(unit, problem)),
+                None => self.no_such_unit(unit),
+            },
         }
     }
 

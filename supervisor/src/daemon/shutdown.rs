@@ -123,11 +123,7 @@ impl Daemon {
         }
         log::info!("units are stopped: {}", word(kind));
         self.logs.flush(FLUSH);
-        match &mut self.handoff {
-            Some(handoff) => handoff.send(&ToInit::Shutdown { kind }, None),
-            // In development there is no machine to end.
-            None => self.ended = true,
-        }
+        self.tell(&ToInit::Shutdown { kind });
     }
 
     fn say_who_is_left(&mut self, now: Now) {

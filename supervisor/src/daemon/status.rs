@@ -13,7 +13,7 @@ use super::{
     perform::hostname,
 };
 use crate::{
-    api::types::{ActiveState, Health, HealthResult, PastStart, SystemStatus, UnitStatus},
+    api::types::{ActiveState, BAD_SETTING, Health, HealthResult, PastStart, SystemStatus, UnitStatus},
     unit::{Problem, UnitName},
 };
 
@@ -118,15 +118,15 @@ fn past_start(past: &Past) -> PastStart {
     }
 }
 
-/// A unit whose file has mistakes, in systemd's word for it. Nobody can tell whether it is enabled.
-fn refused_status(name: &UnitName, problem: &Problem) -> UnitStatus {
+/// A unit whose file has mistakes. Nobody can tell whether it is enabled.
+pub(crate) fn refused_status(name: &UnitName, problem: &Problem) -> UnitStatus {
     let written = fs::metadata(&problem.path).and_then(|file| file.modified()).ok();
     let written = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
     UnitStatus {
         name: name.to_string(),
         description: name.to_string(),
         state: ActiveState::Failed,
-        sub_state: "bad-setting".to_owned(),
+        sub_state: BAD_SETTING.to_owned(),
         health: Health::None,
         health_log: Vec::new(),
         pid: None,

@@ -24,6 +24,14 @@ const PIECES: &str = r#"i=0; while true; do printf $$i; sleep 0.02; printf '\n';
 const DEAF: &str = r#"trap '' TERM; while true; do sleep 0.1; done"#;
 
 #[test]
+fn without_pid_1_it_says_so_and_makes_nothing() {
+    let orlop = std::process::Command::new(env!("CARGO_BIN_EXE_orlop")).arg("supervise").env_clear().output().unwrap();
+    assert_eq!(orlop.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&orlop.stderr);
+    assert!(said.contains("there is no ORLOP_HANDOFF") && said.contains("cargo boot"), "{said}");
+}
+
+#[test]
 fn a_container_lives_through_the_death_of_its_supervisor() {
     place::inside("a_container_lives_through_the_death_of_its_supervisor", |place| {
         place.unit("web", COUNT, "", "[Service]\nRestart=always\n[Install]\nWantedBy=default.target");

@@ -164,8 +164,11 @@ fn is_active_says_it_in_one_word() {
 
 #[test]
 fn jobs_ask_for_each_unit_and_tell_what_failed() {
+    // A pattern does not mean it: it is not there to be started or stopped.
+    let bad = web().replace("\"web\"", "\"bad\"").replace("\"running\"", "\"bad-setting\"");
+    assert!(bad.contains("bad-setting"));
     let stub = Stub::new(&[
-        ("GET /v1/units", json(&format!("[{},{}]", db(), web()))),
+        ("GET /v1/units", json(&format!("[{},{},{}]", bad, db(), web()))),
         ("POST /v1/units/web/restart", json(&web())),
         ("POST /v1/units/db/restart", problem(409, "db: exited with status 3")),
         ("POST /v1/units/web/stop?no_block=true", json(&web()).replace("200 OK", "202 Accepted")),

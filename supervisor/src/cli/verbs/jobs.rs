@@ -37,7 +37,7 @@ fn each(
 ) -> Result<u8, CliError> {
     let mut done: Vec<UnitStatus> = Vec::new();
     let mut code = 0;
-    for name in names::expand(client, words)? {
+    for name in names::expand_loaded(client, words)? {
         match client.post(&target(&name)) {
             Ok(unit) => done.push(unit),
             Err(CliError::Refused(problem)) => {

@@ -69,7 +69,8 @@ pub(crate) enum Effect {
         unit: UnitName,
         health: Health,
     },
-    /// `reason` is why it ended or failed: by the time of the telling the next start may have begun.
+    /// `reason` is why it ended or failed: by the time of the telling the next start may have begun. From activating to activating:
+    /// the first start of a row has failed and there will be another.
     Changed {
         unit: UnitName,
         from: ActiveState,
@@ -212,6 +213,7 @@ impl Engine {
         let said = |record: &Record| record.checks.as_ref().map_or(Health::None, |checks| checks.status);
         let health = said(&entry.record);
         let (record, actions) = step(policy, entry.record.clone(), event, now);
+        let failed_first = from == ActiveState::Activating && record.in_a_row == 1 && entry.record.in_a_row == 0;
         entry.changed |= record != entry.record;
         let before = entry.places();
         entry.record = record;
@@ -229,7 +231,7 @@ impl Engine {
         for action in actions {
             self.effects.push(Effect::Act { unit: name.clone(), action });
         }
-        if from != to {
+        if from != to || failed_first {
             let reason = entry.record.last.as_ref().map(ToString::to_string).unwrap_or_default();
             self.effects.push(Effect::Changed { unit: name.clone(), from, to, reason });
             self.follow(name, from, to, now);

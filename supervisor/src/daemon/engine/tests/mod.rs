@@ -91,10 +91,11 @@ impl World {
                     assert!(self.done.insert(id, result).is_none(), "job {id} ended twice");
                 }
                 Effect::Health { unit, health } => self.diary.push(format!("{unit} {health:?}").to_lowercase()),
-                Effect::Changed { unit, to, .. } => match to {
+                Effect::Changed { unit, from, to, reason } => match to {
                     ActiveState::Active => self.diary.push(format!("{unit} up")),
                     ActiveState::Inactive => self.diary.push(format!("{unit} down")),
                     ActiveState::Failed => self.diary.push(format!("{unit} failed")),
+                    ActiveState::Activating if from == to => self.diary.push(format!("{unit} again, {reason}")),
                     _ => {}
                 },
             }
@@ -185,6 +186,24 @@ fn a_bad_unit_fails_what_requires_it_and_nothing_else() {
     assert_eq!(world.done[&app], Err("app: requires db, which no such image".into()));
     assert_eq!((world.state("cron"), world.state("other")), ("running", "running"));
     assert!(world.engine.settled());
+}
+
+#[test]
+fn a_start_that_fails_is_told_once_though_it_is_tried_for_ever() {
+    let policy = Policy { restart: RestartOn::Always, ..Policy::plain() };
+    let mut world = World::new(&[("web", Plan { policy, ..plan() })]);
+    world.broken.insert(name("web"));
+    world.start("web");
+    for _ in 0..3 {
+        world.run();
+        assert_eq!(world.state("web"), "auto-restart");
+        world.now.mono += Duration::from_secs(60);
+        world.engine.tick(world.now);
+    }
+    assert_eq!(world.diary, ["web again, no such image"]);
+    world.broken.clear();
+    world.run();
+    assert_eq!(world.diary, ["web again, no such image", "web up"]);
 }
 
 #[test]
