@@ -80,10 +80,7 @@ impl Daemon {
     }
 
     /// Asks PID 1 for another supervisor in place of this one: SIGTERM is its word for that, and it counts no failure.
-    pub(crate) fn reexec(&self) -> Answer {
-        if self.handoff.is_none() {
-            return Answer::problem(409, "there is no PID 1 of ours that would start another supervisor");
-        }
+    pub(crate) fn reexec() -> Answer {
         match kill(Pid::from_raw(1), Signal::SIGTERM) {
             Ok(()) => Answer::json(202, &serde_json::json!({ "accepted": true })),
             Err(errno) => Answer::problem(500, format!("ask PID 1 for another supervisor: {errno}")),
@@ -93,14 +90,14 @@ impl Daemon {
     /// The last words before the end of this process: what waits for PID 1 reaches it.
     pub(crate) fn hand_over(&mut self) {
         let deadline = clock::monotonic() + PATIENCE;
-        while let Some(handoff) = self.handoff.as_mut().filter(|handoff| handoff.is_full()) {
+        while self.handoff.is_full() {
             let left = deadline.saturating_sub(clock::monotonic());
             if left.is_zero() {
                 return;
             }
-            let mut fds = [PollFd::new(handoff.fd(), PollFlags::POLLOUT)];
+            let mut fds = [PollFd::new(self.handoff.fd(), PollFlags::POLLOUT)];
             let _ = poll(&mut fds, PollTimeout::from(u16::try_from(left.as_millis()).unwrap_or(u16::MAX)));
-            handoff.flush();
+            self.handoff.flush();
         }
     }
 }

@@ -59,7 +59,7 @@ impl Daemon {
                 409,
                 "no kernel is loaded to execute: a program with CAP_SYS_BOOT loads one by kexec_file_load(2)",
             ),
-            Call::Reexec => self.reexec(),
+            Call::Reexec => Self::reexec(),
             Call::Shutdown(kind) => {
                 let answer = Answer::json(202, &json!({ "accepted": true }));
                 self.server.answer(&self.epoll, connection, &answer, clock::monotonic());
