@@ -41,6 +41,10 @@ impl Daemon {
             Err(error) => self.say(format!("{:<9} not used: {error}", "seed")),
         }
         self.start_network();
+        // Instances that an earlier supervisor made live on.
+        for (unit, _) in store::load(&self.paths) {
+            self.files.ask(&unit);
+        }
         self.read_files();
         let taken_over = self.adopt(exits);
         self.listen();

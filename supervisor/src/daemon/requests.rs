@@ -45,9 +45,11 @@ impl Daemon {
         Some(match call {
             Call::Ping => Answer::json(200, &json!({ "version": env!("CARGO_PKG_VERSION"), "contract": CONTRACT })),
             Call::Units => Answer::json(200, &self.all_units()),
-            Call::Unit(unit) => self.answer_unit(200, &unit),
-            Call::Job { unit, verb, no_block } => return self.on_job(connection, unit, verb, no_block),
-            Call::Kill { unit, signal } => self.on_kill(&unit, signal),
+            Call::Unit(unit) => self.answer_unit(200, &self.files.real(&unit)),
+            Call::Job { unit, verb, no_block } => {
+                return self.on_job(connection, self.files.real(&unit), verb, no_block);
+            }
+            Call::Kill { unit, signal } => self.on_kill(&self.files.real(&unit), signal),
             Call::Logs(query) => return self.on_logs(connection, query),
             Call::System => Answer::json(200, &self.system_status()),
             Call::Settled => {
@@ -89,7 +91,13 @@ impl Daemon {
     }
 
     fn on_job(&mut self, connection: ConnectionId, unit: UnitName, verb: Verb, no_block: bool) -> Option<Answer> {
+        if self.engine.get(&unit).is_none() && verb != Verb::Stop {
+            // Of a template: made when it is wanted, as systemd does.
+            self.files.ask(&unit);
+            self.reload_if_stale();
+        }
         if self.engine.get(&unit).is_none() {
+            self.files.forget(&unit);
             return Some(self.no_such_unit(&unit));
         }
         let now = clock::now();
@@ -136,12 +144,11 @@ impl Daemon {
     }
 
     /// Units at rest and gone ones have logs as well; only a name that never had one is not found.
-    fn on_logs(&mut self, connection: ConnectionId, query: LogQuery) -> Option<Answer> {
-        for owner in &query.owners {
-            if let Ok(unit) = UnitName::parse(owner.as_str())
-                && self.engine.get(&unit).is_none()
-                && !self.logs.exists(owner)
-            {
+    fn on_logs(&mut self, connection: ConnectionId, mut query: LogQuery) -> Option<Answer> {
+        for owner in &mut query.owners {
+            let Ok(unit) = UnitName::parse(owner.as_str()).map(|unit| self.files.real(&unit)) else { continue };
+            *owner = (&unit).into();
+            if self.engine.get(&unit).is_none() && !self.logs.exists(owner) {
                 return Some(self.no_such_unit(&unit));
             }
         }

@@ -2,7 +2,7 @@
 //! unit, not when they change: a person who edits three files wants none of them half-way.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd, BorrowedFd},
     path::Path,
     sync::Arc,
@@ -20,6 +20,8 @@ use crate::unit::{Options, Problem, Severity, Unit, UnitName, VolumeSource, load
 
 pub(crate) struct UnitFiles {
     units: BTreeMap<UnitName, Arc<Unit>>,
+    /// Instances of templates that somebody wanted started and that no file names.
+    asked: BTreeSet<UnitName>,
     problems: Vec<Problem>,
     pub(crate) options: Options,
     inotify: Inotify,
@@ -29,7 +31,8 @@ pub(crate) struct UnitFiles {
 impl UnitFiles {
     pub(crate) fn new() -> nix::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        Ok(Self { units: BTreeMap::new(), problems: Vec::new(), options: Options::default(), inotify, stale: true })
+        let (units, asked) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Self { units, asked, problems: Vec::new(), options: Options::default(), inotify, stale: true })
     }
 
     pub(crate) fn watch(&self) -> BorrowedFd<'_> {
@@ -50,8 +53,26 @@ impl UnitFiles {
         self.units.get(name)
     }
 
+    /// Who is meant: the unit of this name, or the one that has it by `Alias=`.
+    pub(crate) fn real(&self, name: &UnitName) -> UnitName {
+        let other = |unit: &&Arc<Unit>| !self.units.contains_key(name) && unit.aliases.contains(name);
+        self.units.values().find(other).map_or(name.clone(), |unit| unit.name.clone())
+    }
+
     pub(crate) fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Makes the instance of its template at the next reading.
+    pub(crate) fn ask(&mut self, name: &UnitName) {
+        if name.instance().is_some() && self.asked.insert(name.clone()) {
+            self.stale = true;
+        }
+    }
+
+    /// What was asked for and is not there is not asked for again.
+    pub(crate) fn forget(&mut self, name: &UnitName) {
+        self.asked.remove(name);
     }
 
     /// Mistakes in the file of this unit, which therefore is not there.
@@ -83,7 +104,7 @@ impl UnitFiles {
                 }
             }
         }
-        let set = load(&[&folders[0], &folders[1]]);
+        let set = load(&[&folders[0], &folders[1]], &self.asked);
         let fresh = set.problems.iter().filter(|problem| !self.problems.contains(problem)).map(ToString::to_string);
         let fresh = fresh.collect();
         self.units = set.units.into_iter().map(|(name, unit)| (name, Arc::new(unit))).collect();
@@ -151,7 +172,7 @@ mod tests {
         write("web.container", &format!("{good}[Unit]\nRequires=db.container\nWants=cache.container\n"));
         write("db.container", &format!("{good}Memroy=1G\n"));
         write("cache.container", "[Container]\n");
-        let set = load(&[folder.path()]);
+        let set = load(&[folder.path()], &BTreeSet::new());
         let units: BTreeMap<UnitName, Arc<Unit>> = set.units.into_iter().map(|(n, u)| (n, Arc::new(u))).collect();
         assert_eq!(units.len(), 1);
         let plan = plan(&units["web"], StateStore::Persistent, &units);

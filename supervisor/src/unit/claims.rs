@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     Port, Protocol, Severity, UnitName, UnitSet,
-    build::{Claim, Draft},
+    build::{ALIAS, Claim},
+    set::Drafts,
     source::whole,
 };
 
@@ -22,19 +23,25 @@ struct Taken {
 type Ports = BTreeMap<(Protocol, Option<IpAddr>), BTreeMap<u16, Taken>>;
 
 /// The unit that comes later by its name has the mistake; the earlier one is named.
-pub(super) fn refuse_doubles(drafts: &mut BTreeMap<UnitName, Draft>, set: &mut UnitSet) {
+pub(super) fn refuse_doubles(drafts: &mut Drafts, set: &mut UnitSet) {
+    let all = &drafts.names;
     let mut names: HashMap<(&'static str, String), (UnitName, String)> = HashMap::new();
     let mut ports = Ports::new();
-    drafts.retain(|unit, draft| {
+    drafts.good.retain(|unit, draft| {
         let mut good = true;
         for claim in &draft.claims {
             let problem = match claim {
                 Claim::Name { what, name, at } => {
                     let place = at.as_ref().map_or_else(|| draft.what.path().display().to_string(), |at| at.shown());
                     let key = (*what, name.clone());
-                    let Some((owner, other)) = names.get(&key) else {
-                        names.insert(key, (unit.clone(), place));
-                        continue;
+                    let own = if *what == ALIAS { all.get(name.as_str()) } else { None };
+                    let (owner, other) = match (own, names.get(&key)) {
+                        (Some(own), _) => (own.clone(), "by its file".to_owned()),
+                        (None, Some(taken)) => taken.clone(),
+                        (None, None) => {
+                            names.insert(key, (unit.clone(), place));
+                            continue;
+                        }
                     };
                     let text = format!("{owner} has this name of a {what} already, {name} ({other}); choose another");
                     match at {

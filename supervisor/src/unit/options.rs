@@ -107,7 +107,7 @@ mod tests {
     fn read_text(text: &str) -> (Options, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE), text).unwrap();
-        let set = crate::unit::load(&[folder.path()]);
+        let set = crate::unit::load(&[folder.path()], &Default::default());
         let base = format!("{}/", folder.path().display());
         (set.options, set.problems.iter().map(|problem| problem.to_string().replace(&base, "")).collect())
     }

@@ -22,11 +22,18 @@ use super::{
 };
 
 /// Reads every unit file of the folders. A file in a later folder replaces those of the same name; a link to /dev/null masks
-/// them; drop-ins of all folders apply. A folder that does not exist is empty.
-pub fn load(dirs: &[&Path]) -> UnitSet {
+/// them; drop-ins of all folders apply. A folder that does not exist is empty. `asked` are instances of templates that no file names.
+pub fn load(dirs: &[&Path], asked: &BTreeSet<UnitName>) -> UnitSet {
     let mut problems = Vec::new();
     let options = options::read(dirs, &mut problems);
-    let sources = source::find(dirs, &mut problems);
+    let mut sources = source::find(dirs, &mut problems);
+    for name in asked {
+        let stem = name.as_str();
+        if !sources.units.iter().any(|unit| unit.kind == Kind::Container && unit.stem == stem) {
+            let instance = sources.instance(Kind::Container, stem, &mut problems);
+            sources.units.extend(instance);
+        }
+    }
     UnitSet { options, ..assemble(sources, problems, &Machine::here(), true) }
 }
 
@@ -80,9 +87,9 @@ fn check(
     let mut queue: VecDeque<Source> = std::mem::take(&mut sources.units).into();
     let set = UnitSet { problems, ..UnitSet::default() };
     let mut all = Assembly { sources, machine, strict, keep, drafts: Drafts::default(), set, shared: HashSet::new() };
-    queue.extend(all.default_instances());
     let mut instances = 0;
     let mut known: HashSet<(Kind, String)> = queue.iter().map(|s| (s.kind, s.stem.clone())).collect();
+    queue.extend(all.default_instances().into_iter().filter(|s| known.insert((s.kind, s.stem.clone()))));
     while let Some(source) = queue.pop_front() {
         for (kind, stem) in all.add(&source) {
             if instances < MAX_INSTANCES && known.insert((kind, stem.clone())) {
@@ -96,7 +103,7 @@ fn check(
     let Assembly { mut drafts, mut set, .. } = all;
     judge::resolve(&mut drafts);
     judge::drop_unknown(&mut drafts, &mut set);
-    claims::refuse_doubles(&mut drafts.good, &mut set);
+    claims::refuse_doubles(&mut drafts, &mut set);
     for cycle in cycle::find(&drafts.good) {
         set.problems.push(cycle.problem);
         for name in cycle.members {

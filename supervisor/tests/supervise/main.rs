@@ -367,6 +367,34 @@ fn failures_are_told_apart_and_units_are_read_again() {
     });
 }
 
+#[test]
+fn an_instance_of_a_template_is_made_when_it_is_wanted_and_outlives_its_supervisor() {
+    place::inside("an_instance_of_a_template_is_made_when_it_is_wanted_and_outlives_its_supervisor", |place| {
+        let sections = "[Service]\nNice=7\n[Install]\nAlias=%p-%i-alias.service";
+        place.unit("web@", "echo I am $$NAME; sleep 1000", "Environment=NAME=%i", sections);
+        let mut machine = Pid1::boot(place);
+        assert_eq!(machine.unit("web@blue")["status"], 404);
+        machine.post("/v1/units/web@blue/start");
+        let first = machine.until_active("web@blue");
+        // proc(5): the nineteenth field, of which the second has no spaces here.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", first["pid"])).unwrap();
+        assert_eq!(stat.split(' ').nth(18), Some("7"), "{stat}");
+        machine.wait("its name", |machine| {
+            machine.logs("/v1/units/web-blue-alias/logs").iter().any(|line| line["message"] == "I am blue")
+        });
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        let unit = machine.until_active("web@blue");
+        assert_eq!((&unit["pid"], &unit["restarts"]), (&first["pid"], &0.into()));
+        machine.post("/v1/units/web-blue-alias/restart");
+        assert_ne!(machine.until_active("web@blue")["pid"], first["pid"]);
+        let problem = machine.try_post("/v1/units/nothing@blue/start").unwrap();
+        assert_eq!(problem["status"], 404);
+        machine.post("/v1/units/web@blue/stop");
+        assert_eq!(place.live_containers("web@blue"), 0);
+    });
+}
+
 fn crashes() -> u64 {
     std::env::var("ORLOP_CRASHES").map_or(40, |text| text.parse().unwrap())
 }

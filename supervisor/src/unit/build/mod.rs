@@ -69,6 +69,9 @@ pub(super) enum Claim {
     },
 }
 
+/// What `Alias=` claims; the units' own names are claimed by themselves.
+pub(super) const ALIAS: &str = "unit";
+
 /// Always makes a draft, so that all mistakes of all parts are found; it is of use only when the sheet has no errors.
 pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
     let kind = sheet.scope.kind;
@@ -80,7 +83,7 @@ pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
     sheet.last(kind.section(), "ServiceName");
     let mut links = links::links(sheet);
     let mut claims = Vec::new();
-    let aliases = aliases(sheet);
+    let aliases = aliases(sheet, &mut claims);
     let default_instance = sheet.last("Install", "DefaultInstance").map(|value| value.text.clone());
     let what = match kind {
         Kind::Container => What::Container(Box::new(unit(path, stem, sheet, &mut links, &mut claims, &aliases))),
@@ -179,11 +182,16 @@ fn unit(
     }
 }
 
-fn aliases(sheet: &mut Sheet<'_>) -> BTreeSet<UnitName> {
+fn aliases(sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> BTreeSet<UnitName> {
     let mut aliases = BTreeSet::new();
     for (value, word) in sheet.all_words("Install", "Alias") {
         match UnitName::parse(&word.text) {
+            // systemd.unit(5): of the same kind as the unit.
+            Ok(_) if !word.text.ends_with(".service") => {
+                sheet.error_at(&value, &word, format!("Alias={}: such a name ends in .service", word.text));
+            }
             Ok(name) => {
+                claims.push(Claim::Name { what: ALIAS, name: name.to_string(), at: Some(value) });
                 aliases.insert(name);
             }
             Err(error) => sheet.error_at(&value, &word, format!("Alias={}: {error}", word.text)),

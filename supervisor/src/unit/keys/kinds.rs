@@ -8,6 +8,8 @@ use super::{
 
 /// Of kinds that are not available as a whole each row says so too: one place to change when they are.
 const NET: &str = "containers have the machine's network or none until then";
+const FOLDER: &str =
+    "a volume is a folder of the state partition until then, with the owner that the container gives it";
 const STORE: &str = "images come from the machine's own store, nothing is pulled";
 
 pub(super) const POD: &[Rows] = &[
@@ -55,11 +57,11 @@ pub(super) const VOLUME: &[Rows] = &[
     yes(Value::Own("NAME=value words"), "Label"),
     yes(Value::Own("boolean"), "Copy"),
     only(&["local"], Value::Own("local, image"), "Driver"),
-    later("", Value::Own("image's full name, or x.image"), "Image"),
-    later("", Value::Own("path or device"), "Device"),
-    later("", Value::Own("file system"), "Type"),
-    later("", Value::Own("mount options"), "Options"),
-    later("", Value::Own("name or number"), "User Group"),
+    later(FOLDER, Value::Own("image's full name, or x.image"), "Image"),
+    later(FOLDER, Value::Own("path or device"), "Device"),
+    later(FOLDER, Value::Own("file system"), "Type"),
+    later(FOLDER, Value::Own("mount options"), "Options"),
+    later(FOLDER, Value::Own("name or number"), "User Group"),
     refused(PODMAN, "PodmanArgs GlobalArgs"),
     refused(MODULE, "ContainersConfModule"),
 ];

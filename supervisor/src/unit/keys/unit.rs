@@ -111,7 +111,7 @@ pub(super) const CONDITIONS: &[Rows] = &[
 
 pub(super) const INSTALL: &[Rows] = &[
     yes(Value::Own("units"), "WantedBy RequiredBy UpheldBy"),
-    later("", Value::Own("unit names"), "Alias"),
+    yes(Value::Own("unit names"), "Alias"),
     yes(Value::Own("instance"), "DefaultInstance"),
     // As Quadlet, which applies Alias=, WantedBy=, RequiredBy= and UpheldBy= only.
     refused("Quadlet does not apply it; write WantedBy= in the other unit too", "Also"),

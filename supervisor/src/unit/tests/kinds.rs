@@ -131,6 +131,10 @@ fn two_units_have_not_one_port_nor_one_name() {
     }
     assert!(problems("ContainerName=x", "ContainerName=x")[0].contains("a has this name of a container"));
     assert!(problems("ContainerName=systemd-b", "")[0].contains("systemd-b"));
+    let alias = |of: &str| shown(&units(&[("a", &minimal("", of)), ("b", &minimal("", "[Install]\nAlias=c.service"))]));
+    assert_eq!(alias("[Install]\nAlias=d.service e.service"), Vec::<String>::new());
+    assert!(alias("[Install]\nAlias=b.service")[0].starts_with("a.container:6:7: b has this name of a unit already"));
+    assert!(alias("[Install]\nAlias=c.service")[0].starts_with("b.container:6:7: a has this name of a unit already"));
     let same = units(&[("a", &minimal("ServiceName=b", "")), ("b", &minimal("", ""))]);
     assert!(shown(&same)[0].contains("makes the service b too"), "{:?}", shown(&same));
 }

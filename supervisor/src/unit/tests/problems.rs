@@ -140,7 +140,7 @@ fn each_wrong_value_is_told_what_it_should_be() {
         ("[Unit]\nAfter=data.volume", "there is no data.volume"),
         ("[Unit]\nAfter=web.service", "cannot name itself"),
         ("[Unit]\nAfter=x@.service", "names a template"),
-        ("[Install]\nAlias=x.service", "not available"),
+        ("[Install]\nAlias=x", "ends in .service"),
     ] {
         let shown = problem("", rest);
         assert!(shown.contains(words), "{rest}: {shown}");

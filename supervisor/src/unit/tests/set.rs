@@ -1,6 +1,6 @@
 //! Links between units, masks, drop-ins, and folders on disk.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{collections::BTreeSet, fs, os::unix::fs::symlink};
 
 use super::{minimal, path, shown, units};
 use crate::unit::{UnitName, load};
@@ -126,7 +126,7 @@ fn folders_replace_mask_and_extend() {
     fs::write(etc.join("x.contianer"), "").unwrap();
     fs::write(etc.join("app.env"), "A=1\n").unwrap();
 
-    let set = load(&[&lib, &etc, path("/nonexistent/folder")]);
+    let set = load(&[&lib, &etc, path("/nonexistent/folder")], &BTreeSet::new());
     assert_eq!(names(set.units.keys()), ["old"]);
     assert_eq!(names(&set.masked), ["demo"]);
     assert_eq!(names(&set.broken), ["web-front"]);
@@ -144,7 +144,7 @@ fn folders_replace_mask_and_extend() {
         ]
     );
     fs::remove_file(etc.join("web-front.container.d/70-typo.conf")).unwrap();
-    let set = load(&[&lib, &etc]);
+    let set = load(&[&lib, &etc], &BTreeSet::new());
     let environment = &set.units["web-front"].container.environment;
     let of = |key: &str| environment.get(key).map(String::as_str);
     // The file of the nearer folder replaces the one of the same name: container.d's B is gone, web-'s C stands.
@@ -162,9 +162,24 @@ fn odd_files_do_not_disturb() {
     fs::write(dir.path().join("huge.container"), vec![b'#'; (1 << 20) + 1]).unwrap();
     fs::write(dir.path().join(".hidden.container"), "x").unwrap();
     fs::write(dir.path().join("good.container"), minimal("", "")).unwrap();
-    let set = load(&[dir.path()]);
+    let set = load(&[dir.path()], &BTreeSet::new());
     assert_eq!(names(set.units.keys()), ["good"]);
     assert_eq!(names(&set.masked), ["a@b", "empty"]);
     assert_eq!(names(&set.broken), ["dangling", "folder", "huge", "pipe"]);
     assert_eq!(set.problems.len(), 4, "{:#?}", shown(&set));
+}
+
+#[test]
+fn instances_are_made_for_who_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = minimal("HostName=%i", "[Install]\nWantedBy=default.target\nDefaultInstance=blue");
+    fs::write(dir.path().join("web@.container"), text).unwrap();
+    fs::create_dir(dir.path().join("web@red.container.d")).unwrap();
+    fs::write(dir.path().join("web@red.container.d/10.conf"), "[Container]\nEnvironment=A=red\n").unwrap();
+    let asked = ["web@red", "web@blue", "other@x", "plain"].map(|name| UnitName::parse(name).unwrap());
+    let set = load(&[dir.path()], &asked.into_iter().collect());
+    assert_eq!(names(set.units.keys()), ["web@blue", "web@red"]);
+    let red = &set.units["web@red"].container;
+    assert_eq!((red.hostname.as_deref(), red.environment.len()), (Some("red"), 1));
+    assert!(set.problems.is_empty(), "{:#?}", shown(&set));
 }
