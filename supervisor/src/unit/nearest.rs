@@ -19,6 +19,11 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
         .map(|(_, _, candidate)| candidate)
 }
 
+/// The end of a sentence about an unknown word.
+pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates.into_iter()).map_or(String::new(), |near| format!("; did you mean {near}?"))
+}
+
 /// Edits (insert, remove, replace, swap of neighbours) from one word to the other.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());

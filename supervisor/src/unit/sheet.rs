@@ -154,7 +154,7 @@ impl<'a> Sheet<'a> {
         } else {
             value
         };
-        let plain = if is_quoted(section, &value.text) { &value.text[1..value.text.len() - 1] } else { &value.text };
+        let plain = unquoted(section, &value.text);
         if let Err(expected) = language.check(plain) {
             self.push(|| value.error(&value.whole(), format!("{name}={}: {expected}", value.text)));
         }
@@ -273,6 +273,28 @@ impl<'a> Sheet<'a> {
         }
     }
 
+    /// Every value in its own language, each with its place; mistakes are reported.
+    pub(super) fn each<T, E: std::fmt::Display>(
+        &mut self,
+        section: &'static str,
+        name: &'static str,
+        read: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<(Rc<Text>, T)> {
+        let mut all = Vec::new();
+        for value in self.all(section, name) {
+            match read(unquoted(section, &value.text)) {
+                Ok(one) => all.push((value, one)),
+                Err(text) => self.error(&value, format!("{name}={}: {text}", value.text)),
+            }
+        }
+        all
+    }
+
+    /// The last value as it is.
+    pub(super) fn text(&mut self, section: &'static str, name: &'static str) -> Option<String> {
+        self.last(section, name).map(|value| value.text.clone())
+    }
+
     /// The words of a value; escapes nobody knows are warned about, a quote that is not closed is an error.
     pub(super) fn words(&mut self, value: &Text) -> Vec<Word> {
         match words::split(&value.text) {
@@ -297,6 +319,10 @@ impl<'a> Sheet<'a> {
         }
         all
     }
+}
+
+fn unquoted<'a>(section: &str, text: &'a str) -> &'a str {
+    if is_quoted(section, text) { &text[1..text.len() - 1] } else { text }
 }
 
 /// Quadlet takes one pair of quotes around a whole value away, systemd does not.

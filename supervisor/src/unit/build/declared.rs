@@ -3,7 +3,6 @@
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
-    rc::Rc,
     time::Duration,
 };
 
@@ -12,9 +11,7 @@ use super::{
     container::{Bare, assignments, image_name, pull},
     health, mounts, name, namespaces, network,
 };
-use crate::unit::{
-    ImageSpec, Network, NetworkSpec, PodSpec, Subnet, User, VolumeSpec, sheet::Sheet, text::Text, values,
-};
+use crate::unit::{ImageSpec, Network, NetworkSpec, PodSpec, Subnet, User, VolumeSpec, sheet::Sheet, values};
 
 pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, claims: &mut Vec<Claim>) -> VolumeSpec {
     let driver = sheet.read("Volume", "Driver", |text| match text {
@@ -32,8 +29,8 @@ pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, c
         (Some((_, value)), false) => sheet.error(value, "Image= is for volumes with Driver=image"),
         _ => {}
     }
-    let text = |key, sheet: &mut Sheet<'_>| sheet.last("Volume", key).map(|value| value.text.clone());
-    let (device, kind, options) = (text("Device", sheet), text("Type", sheet), text("Options", sheet));
+    let device = sheet.text("Volume", "Device");
+    let (kind, options) = (sheet.text("Volume", "Type"), sheet.text("Volume", "Options"));
     for key in ["Type", "Options"] {
         if device.is_none()
             && let Some(value) = sheet.last("Volume", key)
@@ -76,7 +73,7 @@ pub(super) fn network(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>
         }),
         internal: flag("Internal", sheet),
         ipv6: flag("IPv6", sheet),
-        dns: network::each("Network", "DNS", sheet, address),
+        dns: sheet.each("Network", "DNS", address).into_iter().map(|(_, address)| address).collect(),
         disable_dns: flag("DisableDNS", sheet),
         delete_on_stop: flag("NetworkDeleteOnStop", sheet),
         options: assignments(sheet, ("Network", "Options"), Bare::Refused),
@@ -90,9 +87,9 @@ fn address(text: &str) -> Result<IpAddr, String> {
 
 /// Gateways and ranges belong to the subnets in their order.
 fn subnets(sheet: &mut Sheet<'_>) -> Vec<(Subnet, Option<IpAddr>, Option<String>)> {
-    let subnets = pairs("Subnet", sheet, subnet);
-    let gateways = pairs("Gateway", sheet, address);
-    let ranges = pairs("IPRange", sheet, |text| range(text).map(|ends| (text.to_owned(), ends)));
+    let subnets = sheet.each("Network", "Subnet", subnet);
+    let gateways = sheet.each("Network", "Gateway", address);
+    let ranges = sheet.each("Network", "IPRange", |text| range(text).map(|ends| (text.to_owned(), ends)));
     for (what, rest) in [
         ("gateways", gateways.get(subnets.len()).map(|(at, _)| at)),
         ("ranges", ranges.get(subnets.len()).map(|(at, _)| at)),
@@ -113,17 +110,6 @@ fn subnets(sheet: &mut Sheet<'_>) -> Vec<(Subnet, Option<IpAddr>, Option<String>
     let mut gateways = gateways.into_iter().map(|(_, gateway)| gateway);
     let mut ranges = ranges.into_iter().map(|(_, (text, _))| text);
     subnets.into_iter().map(|(_, subnet)| (subnet, gateways.next(), ranges.next())).collect()
-}
-
-fn pairs<T>(key: &'static str, sheet: &mut Sheet<'_>, read: impl Fn(&str) -> Result<T, String>) -> Vec<(Rc<Text>, T)> {
-    let mut all = Vec::new();
-    for value in sheet.all("Network", key) {
-        match read(&value.text) {
-            Ok(one) => all.push((value, one)),
-            Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
-        }
-    }
-    all
 }
 
 fn subnet(text: &str) -> Result<Subnet, String> {
@@ -174,7 +160,7 @@ pub(super) fn image(path: &Path, sheet: &mut Sheet<'_>) -> ImageSpec {
             String::new()
         }
     };
-    let tag = sheet.last("Image", "ImageTag").map(|value| value.text.clone());
+    let tag = sheet.text("Image", "ImageTag");
     let archive = image.split_once(':').is_some_and(|(transport, _)| {
         matches!(transport, "docker-archive" | "oci-archive" | "oci" | "dir" | "docker" | "containers-storage")
     });
@@ -192,20 +178,19 @@ pub(super) fn image(path: &Path, sheet: &mut Sheet<'_>) -> ImageSpec {
             sheet.error(&value, error.to_string());
         }
     }
-    let text = |key, sheet: &mut Sheet<'_>| sheet.last("Image", key).map(|value| value.text.clone());
     ImageSpec {
         image,
         tag,
         pull: sheet.read("Image", "Policy", pull).unwrap_or_default(),
         all_tags: sheet.read("Image", "AllTags", values::boolean).unwrap_or(false),
         tls_verify: sheet.read("Image", "TLSVerify", values::boolean).unwrap_or(true),
-        architecture: text("Arch", sheet),
-        os: text("OS", sheet),
-        variant: text("Variant", sheet),
-        auth_file: text("AuthFile", sheet).map(PathBuf::from),
-        cert_dir: text("CertDir", sheet).map(PathBuf::from),
-        credentials: text("Creds", sheet),
-        decryption_key: text("DecryptionKey", sheet),
+        architecture: sheet.text("Image", "Arch"),
+        os: sheet.text("Image", "OS"),
+        variant: sheet.text("Image", "Variant"),
+        auth_file: sheet.text("Image", "AuthFile").map(PathBuf::from),
+        cert_dir: sheet.text("Image", "CertDir").map(PathBuf::from),
+        credentials: sheet.text("Image", "Creds"),
+        decryption_key: sheet.text("Image", "DecryptionKey"),
         retry: sheet.read("Image", "Retry", health::number).unwrap_or(3),
         retry_delay: sheet.read("Image", "RetryDelay", health::go_duration),
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::mounts;
-use crate::unit::{Capabilities, Ulimit, Unmask, nearest::nearest, sheet::Sheet, values};
+use crate::unit::{Capabilities, Ulimit, Unmask, nearest::did_you_mean, sheet::Sheet, values};
 
 /// Podman's containers.conf(5) default.
 const PIDS_LIMIT: u64 = 2048;
@@ -101,8 +101,7 @@ fn capability_words(sheet: &mut Sheet<'_>, key: &'static str, other: &BTreeSet<S
         }
         let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
         if !CAPABILITIES.contains(&name.as_str()) {
-            let near = nearest(&name, CAPABILITIES.into_iter())
-                .map_or(String::new(), |near| format!("; did you mean {near}?"));
+            let near = did_you_mean(&name, CAPABILITIES);
             sheet.error_at(&value, &word, format!("unknown capability {}{near}", word.text));
         } else if other.contains(&name) {
             sheet.error_at(&value, &word, format!("{name} is dropped and added at once"));
@@ -133,15 +132,8 @@ const ULIMITS: [&str; 16] = [
 ];
 
 pub(super) fn ulimits(sheet: &mut Sheet<'_>) -> Vec<Ulimit> {
-    let mut limits: BTreeMap<String, Ulimit> = BTreeMap::new();
-    for value in sheet.all("Container", "Ulimit") {
-        match ulimit(&value.text) {
-            Ok(limit) => {
-                limits.insert(limit.kind.clone(), limit);
-            }
-            Err(text) => sheet.error(&value, format!("Ulimit={}: {text}", value.text)),
-        }
-    }
+    let all = sheet.each("Container", "Ulimit", ulimit).into_iter();
+    let limits: BTreeMap<String, Ulimit> = all.map(|(_, limit)| (limit.kind.clone(), limit)).collect();
     limits.into_values().collect()
 }
 
@@ -151,8 +143,7 @@ fn ulimit(text: &str) -> Result<Ulimit, String> {
     let lower = name.to_ascii_lowercase();
     let lower = lower.strip_prefix("rlimit_").unwrap_or(&lower);
     if !ULIMITS.contains(&lower) {
-        let near = nearest(lower, ULIMITS.into_iter()).map_or(String::new(), |near| format!("; did you mean {near}?"));
-        return Err(format!("unknown limit {name}{near}"));
+        return Err(format!("unknown limit {name}{}", did_you_mean(lower, ULIMITS)));
     }
     let number = |text: &str| match text {
         "-1" | "unlimited" => Ok(u64::MAX),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::unit::{
     NameError, Problem, UnitName,
     kind::{Kind, REFUSED, is_template},
-    nearest::nearest,
+    nearest::did_you_mean,
     sheet::Sheet,
     text::Text,
     words::Word,
@@ -191,11 +191,7 @@ pub(super) fn target(text: &str) -> Result<Target, String> {
         (_, Some(Kind::Timer | Kind::Socket)) => named(UnitName::parse(text)).map(Target::Service),
         (_, Some(kind)) => named(UnitName::parse(stem)).map(|_| Target::File(kind, stem.to_owned())),
         ("target", _) if TARGETS.contains(&text) => Ok(Target::Milestone(text.to_owned())),
-        ("target", _) => {
-            let near = nearest(text, TARGETS.into_iter());
-            let guess = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
-            Err(format!("unknown target {text}{guess}"))
-        }
+        ("target", _) => Err(format!("unknown target {text}{}", did_you_mean(text, TARGETS))),
         ("build" | "kube", _) => {
             let why = REFUSED.iter().find(|(known, _)| *known == suffix).map_or("", |(_, why)| why);
             Err(format!("{text} cannot be honoured here: {why}"))

@@ -7,7 +7,7 @@ use super::{
     mounts::{self, Taken},
 };
 use crate::unit::{
-    Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::nearest, sheet::Sheet, values, words::Word,
+    Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::did_you_mean, sheet::Sheet, values, words::Word,
 };
 
 enum Mounted {
@@ -195,8 +195,7 @@ fn own(kind: &str, to: &str, options: &[(String, String)]) -> Result<Tmpfs, Stri
 }
 
 fn unknown(key: &str) -> String {
-    let near = nearest(key, KEYS.into_iter()).map_or(String::new(), |near| format!("; did you mean {near}?"));
-    format!("unknown option {key}{near}")
+    format!("unknown option {key}{}", did_you_mean(key, KEYS))
 }
 
 /// Comma-separated values, where quotes hold commas together and a doubled quote is one.

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Link, links};
 use crate::unit::{
-    Propagation, Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::nearest, sheet::Sheet, text::Text,
+    Propagation, Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::did_you_mean, sheet::Sheet, text::Text,
 };
 
 /// An absolute path inside the container, normalised: no `.`, no `..`, no doubled slashes.
@@ -179,9 +179,7 @@ pub(super) fn apply(volume: &mut Volume, options: &str) -> Result<(), String> {
                 return Err(format!("the option {option} is known, not available in this version"));
             }
             _ => {
-                let near = nearest(option, OPTIONS.into_iter())
-                    .map_or(String::new(), |near| format!("; did you mean {near}?"));
-                return Err(format!("unknown option {option}{near}"));
+                return Err(format!("unknown option {option}{}", did_you_mean(option, OPTIONS)));
             }
         }
     }
@@ -247,8 +245,7 @@ pub(super) fn tmpfs_options(options: &str) -> Result<Vec<String>, String> {
             None => false,
         };
         if !valid {
-            let near = nearest(option, TMPFS_FLAGS.into_iter())
-                .map_or(String::new(), |near| format!("; did you mean {near}?"));
+            let near = did_you_mean(option, TMPFS_FLAGS);
             return Err(format!("unknown option {option}{near}; such as size=64m, mode=1777, ro, noexec are known"));
         }
         found.push(option.to_owned());

@@ -3,7 +3,9 @@
 use std::{net::IpAddr, rc::Rc};
 
 use super::{Claim, Link, links, name};
-use crate::unit::{Addresses, Attachment, Dns, Network, Port, Protocol, UnitName, kind::Kind, sheet::Sheet};
+use crate::unit::{
+    Addresses, Attachment, Dns, Network, Port, Protocol, UnitName, kind::Kind, sheet::Sheet, text::Text,
+};
 
 const CHOICES: &str = "write Network=host or Network=none";
 
@@ -12,71 +14,14 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
     let mut chosen: Option<Network> = None;
     let mut wrong = false;
     for value in sheet.all(section, "Network") {
-        let (mode, options) = value.text.split_once(':').map_or((value.text.as_str(), None), |(m, o)| (m, Some(o)));
-        let found = match mode {
-            "host" => Network::Host,
-            "none" => Network::None,
-            _ if mode.ends_with(".container") && section == "Container" => {
-                if options.is_some() {
-                    sheet.error(&value, "another container's network takes no options");
-                }
-                links.push(links::uses(&value, 0..mode.len(), Kind::Container, "Network"));
-                match UnitName::parse(mode) {
-                    Ok(name) => Network::Container(name),
-                    Err(error) => {
-                        sheet.error(&value, format!("Network={mode}: {error}"));
-                        wrong = true;
-                        continue;
-                    }
-                }
-            }
-            "container" => {
-                sheet.error(&value, "write the other container's file, such as Network=web.container");
+        let found = match one(section, &value, links) {
+            Ok(found) => found,
+            Err(text) => {
+                sheet.error(&value, text);
                 wrong = true;
                 continue;
-            }
-            "pasta" | "slirp4netns" => {
-                sheet.error(
-                    &value,
-                    format!("{mode} is for users' own podman, which this system does not have; {CHOICES}"),
-                );
-                wrong = true;
-                continue;
-            }
-            "ns" => {
-                sheet.error(&value, format!("the host has no network namespaces of its own; {CHOICES}"));
-                wrong = true;
-                continue;
-            }
-            _ => {
-                let network = match mode {
-                    "bridge" | "private" | "" => None,
-                    _ if mode.ends_with(".network") => {
-                        links.push(links::uses(&value, 0..mode.len(), Kind::Network, "Network"));
-                        Some(mode.to_owned())
-                    }
-                    _ => match name(mode) {
-                        Ok(name) => Some(name),
-                        Err(text) => {
-                            sheet.error(&value, format!("Network={mode}: {text}"));
-                            wrong = true;
-                            continue;
-                        }
-                    },
-                };
-                match attachment(network, options.unwrap_or("")) {
-                    Ok(attachment) => Network::Bridge(vec![attachment]),
-                    Err(text) => {
-                        sheet.error(&value, format!("Network={}: {text}", value.text));
-                        wrong = true;
-                        continue;
-                    }
-                }
             }
         };
-        if matches!(found, Network::Host | Network::None) && options.is_some() {
-            sheet.error(&value, format!("Network={mode} takes no options"));
-        }
         let what = match &found {
             Network::Bridge(list)
                 if list.iter().any(|a| a.network.as_ref().is_some_and(|n| n.ends_with(".network"))) =>
@@ -109,6 +54,40 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
     chosen.or(wrong.then_some(Network::None))
 }
 
+fn one(section: &str, value: &Rc<Text>, links: &mut Vec<Link>) -> Result<Network, String> {
+    let (mode, options) = value.text.split_once(':').map_or((value.text.as_str(), None), |(m, o)| (m, Some(o)));
+    match mode {
+        "host" | "none" if options.is_some() => Err(format!("Network={mode} takes no options")),
+        "host" => Ok(Network::Host),
+        "none" => Ok(Network::None),
+        "container" => Err("write the other container's file, such as Network=web.container".to_owned()),
+        "pasta" | "slirp4netns" => {
+            Err(format!("{mode} is for users' own podman, which this system does not have; {CHOICES}"))
+        }
+        "ns" => Err(format!("the host has no network namespaces of its own; {CHOICES}")),
+        _ if mode.ends_with(".container") && section == "Container" => {
+            links.push(links::uses(value, 0..mode.len(), Kind::Container, "Network"));
+            if options.is_some() {
+                return Err("another container's network takes no options".to_owned());
+            }
+            UnitName::parse(mode).map(Network::Container).map_err(|error| format!("Network={mode}: {error}"))
+        }
+        _ => {
+            let network = match mode {
+                "bridge" | "private" | "" => None,
+                _ if mode.ends_with(".network") => {
+                    links.push(links::uses(value, 0..mode.len(), Kind::Network, "Network"));
+                    Some(mode.to_owned())
+                }
+                _ => Some(name(mode).map_err(|text| format!("Network={mode}: {text}"))?),
+            };
+            let attachment = attachment(network, options.unwrap_or(""));
+            let attachment = attachment.map_err(|text| format!("Network={}: {text}", value.text))?;
+            Ok(Network::Bridge(vec![attachment]))
+        }
+    }
+}
+
 /// `ip=…,mac=…,alias=…` of podman-run(1).
 fn attachment(network: Option<String>, options: &str) -> Result<Attachment, String> {
     let mut all = Attachment { network, ..Attachment::default() };
@@ -136,17 +115,9 @@ fn attachment(network: Option<String>, options: &str) -> Result<Attachment, Stri
 }
 
 pub(super) fn ports(section: &'static str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> Vec<Port> {
-    let mut ports = Vec::new();
-    for value in sheet.all(section, "PublishPort") {
-        match port(&value.text) {
-            Ok(port) => {
-                claims.push(Claim::Port { port: port.clone(), at: Rc::clone(&value) });
-                ports.push(port);
-            }
-            Err(text) => sheet.error(&value, format!("PublishPort={}: {text}", value.text)),
-        }
-    }
-    ports
+    let ports = sheet.each(section, "PublishPort", port);
+    claims.extend(ports.iter().map(|(at, port)| Claim::Port { port: port.clone(), at: Rc::clone(at) }));
+    ports.into_iter().map(|(_, port)| port).collect()
 }
 
 /// `[[ip:][hostPort]:]containerPort[/protocol]`; either port may be a range.
@@ -207,16 +178,10 @@ fn range(text: &str) -> Result<(u16, u16), String> {
 }
 
 pub(super) fn exposed(sheet: &mut Sheet<'_>) -> Vec<(u16, u16, Protocol)> {
-    let mut ports = Vec::new();
-    for value in sheet.all("Container", "ExposeHostPort") {
-        let read =
-            protocol(&value.text).and_then(|(ports, protocol)| range(ports).map(|(from, to)| (from, to, protocol)));
-        match read {
-            Ok(port) => ports.push(port),
-            Err(text) => sheet.error(&value, format!("ExposeHostPort={}: {text}", value.text)),
-        }
-    }
-    ports
+    each("Container", "ExposeHostPort", sheet, |text| {
+        let (ports, protocol) = protocol(text)?;
+        range(ports).map(|(from, to)| (from, to, protocol))
+    })
 }
 
 pub(super) fn addresses(section: &'static str, sheet: &mut Sheet<'_>) -> Addresses {
@@ -227,20 +192,13 @@ pub(super) fn addresses(section: &'static str, sheet: &mut Sheet<'_>) -> Address
 }
 
 /// Every value of a key in its own language; mistakes are reported.
-pub(super) fn each<T>(
+fn each<T>(
     section: &'static str,
     key: &'static str,
     sheet: &mut Sheet<'_>,
     read: impl Fn(&str) -> Result<T, String>,
 ) -> Vec<T> {
-    let mut all = Vec::new();
-    for value in sheet.all(section, key) {
-        match read(value.text.trim_matches('"')) {
-            Ok(one) => all.push(one),
-            Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
-        }
-    }
-    all
+    sheet.each(section, key, read).into_iter().map(|(_, one)| one).collect()
 }
 
 pub(super) fn dns(section: &'static str, sheet: &mut Sheet<'_>) -> Dns {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::unit::{Secret, SecretTarget, nearest::nearest, sheet::Sheet};
+use crate::unit::{Secret, SecretTarget, nearest::did_you_mean, sheet::Sheet};
 
 pub(super) fn secrets(sheet: &mut Sheet<'_>) -> Vec<Secret> {
     let mut secrets: Vec<Secret> = Vec::new();
@@ -51,10 +51,7 @@ fn secret(text: &str) -> Result<Secret, String> {
                     .filter(|m| *m <= 0o777)
                     .ok_or("a mode is octal, such as 0400")?;
             }
-            _ => {
-                let near = nearest(key, OPTIONS.into_iter()).map_or(String::new(), |n| format!("; did you mean {n}?"));
-                return Err(format!("unknown option {key}{near}"));
-            }
+            _ => return Err(format!("unknown option {key}{}", did_you_mean(key, OPTIONS))),
         }
         if matches!(key, "uid" | "gid" | "mode") {
             of_file = Some(key);

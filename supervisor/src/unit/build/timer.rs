@@ -33,13 +33,8 @@ pub(super) fn timer(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut 
         ("OnUnitInactiveSec", Trigger::UnitInactive),
     ];
     for (key, trigger) in spans {
-        for value in sheet.all("Timer", key) {
-            said = true;
-            match values::finite(&value.text) {
-                Ok(span) => triggers.push(trigger(span)),
-                Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
-            }
-        }
+        said |= sheet.last("Timer", key).is_some();
+        triggers.extend(sheet.each("Timer", key, values::finite).into_iter().map(|(_, span)| trigger(span)));
     }
     if !said && sheet.has_main() {
         sheet.missing(path, "no time to start at; write OnCalendar=, such as OnCalendar=daily, or On…Sec=");
@@ -106,13 +101,9 @@ pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut
         ("ListenSequentialPacket", ListenKind::SequentialPacket),
         ("ListenFIFO", ListenKind::Fifo),
     ] {
-        for value in sheet.all("Socket", key) {
-            said = true;
-            match address(&value.text, kind) {
-                Ok(address) => listen.push(Listen { kind, address }),
-                Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
-            }
-        }
+        said |= sheet.last("Socket", key).is_some();
+        let addresses = sheet.each("Socket", key, |text| address(text, kind));
+        listen.extend(addresses.into_iter().map(|(_, address)| Listen { kind, address }));
     }
     if !said && sheet.has_main() {
         sheet.missing(path, "nothing to listen on; write ListenStream=, such as ListenStream=8080");
@@ -127,7 +118,6 @@ pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut
     } else {
         started(path, stem, ("Socket", "Service"), sheet, links).to_string()
     };
-    let text = |key, sheet: &mut Sheet<'_>| sheet.last("Socket", key).map(|value| value.text.clone());
     let mode = |key, sheet: &mut Sheet<'_>| {
         sheet.read("Socket", key, |text| {
             u32::from_str_radix(text, 8)
@@ -137,16 +127,16 @@ pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut
         })
     };
     let count = |key, sheet: &mut Sheet<'_>| sheet.read("Socket", key, number);
-    let (user, group) = (text("SocketUser", sheet), text("SocketGroup", sheet));
+    let (user, group) = (sheet.text("Socket", "SocketUser"), sheet.text("Socket", "SocketGroup"));
     for key in ["MaxConnectionsPerSource", "TriggerLimitBurst", "PollLimitBurst"] {
         count(key, sheet);
     }
-    text("BindToDevice", sheet);
+    sheet.text("Socket", "BindToDevice");
     SocketSpec {
         listen,
         service,
         accept,
-        fd_name: text("FileDescriptorName", sheet).unwrap_or_else(|| format!("{stem}.socket")),
+        fd_name: sheet.text("Socket", "FileDescriptorName").unwrap_or_else(|| format!("{stem}.socket")),
         owner: (user.is_some() || group.is_some())
             .then(|| User { user: user.unwrap_or_else(|| "root".to_owned()), group }),
         mode: mode("SocketMode", sheet).unwrap_or(0o666),
