@@ -8,7 +8,6 @@
 mod screen;
 mod terminal;
 
-use std::fmt::Write as _;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -122,43 +121,29 @@ impl Rescue {
     }
 
     fn draw(&mut self) {
-        let mut page = Page::new();
-        page.put(format_args!("\n\n==================== Orlop: rescue ====================\n\n"));
-        page.put(format_args!("What failed:  {}\n", self.reason));
+        // Everything at once, smaller than what a console may owe its terminal.
+        let mut page = Text::<7680>::new();
+        page.push_fmt(format_args!("\n\n==================== Orlop: rescue ====================\n\n"));
+        page.push_fmt(format_args!("What failed:  {}\n", self.reason));
         if !self.note.is_empty() {
-            page.put(format_args!("              {}\n", self.note));
+            page.push_fmt(format_args!("              {}\n", self.note));
         }
-        page.put(format_args!("\nLast messages of the kernel:\n"));
-        kernel_log::last_lines(KERNEL_LINES, |line| page.put(format_args!("  {line}\n")));
-        page.put(format_args!("\nLast messages of init:\n"));
-        story::last_lines(STORY_LINES, |line| page.put(format_args!("  {line}\n")));
-        page.put(format_args!("\n"));
+        page.push_fmt(format_args!("\nLast messages of the kernel:\n"));
+        kernel_log::last_lines(KERNEL_LINES, |line| page.push_fmt(format_args!("  {line}\n")));
+        page.push_fmt(format_args!("\nLast messages of init:\n"));
+        story::last_lines(STORY_LINES, |line| page.push_fmt(format_args!("  {line}\n")));
+        page.push_fmt(format_args!("\n"));
         for choice in self.screen.choices() {
-            page.put(format_args!("  {:<6} {}\n", choice.word(), choice.meaning()));
+            page.push_fmt(format_args!("  {:<6} {}\n", choice.word(), choice.meaning()));
         }
-        page.put(format_args!("\nType a choice and press Enter."));
+        page.push_fmt(format_args!("\nType a choice and press Enter."));
         if let Some(timeout) = self.screen.timeout() {
-            page.put(format_args!(" Without a key press the machine reboots in {} s.", timeout.as_secs()));
+            page.push_fmt(format_args!(" Without a key press the machine reboots in {} s.", timeout.as_secs()));
         }
-        page.put(format_args!("\n> "));
+        page.push_fmt(format_args!("\n> "));
         for terminal in self.terminals.iter_mut() {
-            terminal.console.write(page.text.as_bytes());
+            terminal.console.write(page.as_bytes());
         }
-    }
-}
-
-/// Everything at once, smaller than what a console may owe its terminal.
-struct Page {
-    text: Text<7680>,
-}
-
-impl Page {
-    fn new() -> Self {
-        Self { text: Text::new() }
-    }
-
-    fn put(&mut self, args: std::fmt::Arguments<'_>) {
-        let _ = self.text.write_fmt(args);
     }
 }
 
