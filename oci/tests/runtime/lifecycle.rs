@@ -45,6 +45,15 @@ fn the_states_of_a_life() {
 }
 
 #[test]
+fn a_closed_standard_stream_is_not_the_next_file_that_is_opened() {
+    let c = Container::new(&["sleep"]);
+    c.write_config();
+    c.behind("exec <&- >/dev/null 2>&1", &format!("create {}", c.id)).ok();
+    let stdin = std::fs::read_link(format!("/proc/{}/fd/0", c.pid())).unwrap();
+    assert_eq!(stdin.to_str(), Some("/dev/null"));
+}
+
+#[test]
 fn an_unknown_id_is_said_to_be_one() {
     let c = Container::new(&[]);
     for args in [
