@@ -9,6 +9,7 @@
 
 mod lint;
 mod oci;
+mod supervise;
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -43,12 +44,13 @@ struct Measurement {
     run: fn(&Artefacts) -> Result<Vec<Row>>,
 }
 
-const MEASUREMENTS: [Measurement; 7] = [
+const MEASUREMENTS: [Measurement; 8] = [
     Measurement { names: &["boot.supervisor_exec", "boot.first_container"], run: boot },
     Measurement { names: &["boot.least_memory"], run: least_memory },
     Measurement { names: &SIZES, run: sizes },
     Measurement { names: &["rss.init", "rss.supervisor"], run: resident },
     Measurement { names: &oci::NAMES, run: oci::measure },
+    Measurement { names: &supervise::NAMES, run: supervise::measure },
     Measurement { names: &lint::NAMES, run: lint::measure },
     Measurement { names: &["host.second_boot"], run: second_boot },
 ];

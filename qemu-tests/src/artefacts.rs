@@ -45,6 +45,17 @@ impl Artefacts {
         Ok(Self { programs, kernel, image, accel, out })
     }
 
+    /// Packs the probe, with further files beside it in its root, as `localhost/probe:latest` into a layout folder.
+    pub fn pack_probe(&self, files: &[&Path], layout: &Path) -> Result<(), BuildError> {
+        let folder = |source| BuildError::Folder { path: layout.to_owned(), source };
+        let rootfs = tempfile::tempdir_in(&self.out).map_err(folder)?;
+        for file in files.iter().copied().chain([self.programs.probe.as_path()]) {
+            fs::copy(file, rootfs.path().join(file.file_name().unwrap_or_default())).map_err(folder)?;
+        }
+        let config = initramfs::PackConfig { entrypoint: vec!["/probe".into()], ..Default::default() };
+        Ok(initramfs::pack(rootfs.path(), "localhost/probe:latest", &config, layout)?)
+    }
+
     /// Built once for all tests of a process, from the distribution's kernel or the one `ORLOP_KERNEL` names.
     ///
     /// # Panics

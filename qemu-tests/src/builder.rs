@@ -63,7 +63,7 @@ pub struct Builder<'a> {
     alone: bool,
     state: State,
     root: Root,
-    more: Option<(&'static str, PathBuf)>,
+    more: Vec<(&'static str, PathBuf, Access)>,
     /// Instead of Orlop's.
     initramfs: Option<PathBuf>,
     uefi: bool,
@@ -87,7 +87,7 @@ impl<'a> Builder<'a> {
             alone: false,
             state: State::Blank(BLANK_STATE_BYTES),
             root: Root::Direct,
-            more: None,
+            more: Vec::new(),
             initramfs: None,
             uefi: false,
         }
@@ -194,8 +194,14 @@ impl<'a> Builder<'a> {
     /// The file system of another system as the root, and a second read-only disk for it, found by its serial.
     pub(crate) fn foreign_root(mut self, root: &Path, serial: &'static str, disk: &Path) -> Self {
         self.root = Root::Foreign(root.to_owned());
-        self.more = Some((serial, disk.to_owned()));
+        self.more.push((serial, disk.to_owned(), Access::ReadOnly));
         self.no_state()
+    }
+
+    /// A disk that the guest writes to, found by its serial; never synced.
+    pub(crate) fn scratch_disk(mut self, serial: &'static str, file: &Path) -> Self {
+        self.more.push((serial, file.to_owned(), Access::Scratch));
+        self
     }
 
     /// Boots another system than Orlop, which lies in this initramfs whole; nothing answers on the control ports then.
@@ -297,7 +303,7 @@ impl<'a> Builder<'a> {
             Root::Disk(file) => drive("disk", file.clone(), Access::Snapshot),
             Root::Foreign(file) => drive("orlop-root", file.clone(), Access::ReadOnly),
         }];
-        drives.extend(self.more.iter().map(|(serial, file)| drive(serial, file.clone(), Access::ReadOnly)));
+        drives.extend(self.more.iter().map(|(serial, file, access)| drive(serial, file.clone(), *access)));
         match &self.state {
             State::Blank(bytes) => {
                 let file = folder.blank_disk("state.raw", *bytes).map_err(setup("create a blank state disk"))?;

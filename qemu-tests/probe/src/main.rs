@@ -5,6 +5,7 @@
 mod cgroups;
 mod files;
 mod kernel;
+mod meter;
 mod net;
 mod processes;
 mod stack;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 probe serve PORT                 answer HTTP: / says ok, /pid /uptime /hostname /hits say what they are named for
 probe stream PORT                endless numbered lines, on stdout and to each TCP client
+probe knock SOCKET               ask this control socket again and again; say `refused` when nobody listens there
 probe ignore-term                say `ignoring` and stay, whatever asks to stop
 probe zombies PROC               print how many processes below this procfs are zombies
 probe try-writes PATH [SKIP...]  print every folder below PATH in which a file can be created
@@ -31,6 +33,9 @@ probe freeze SECONDS CGROUP...   freeze the cgroups, thaw them after SECONDS
 probe stack PROC FOLDER IMAGE... file systems over loop and device mapper, one in another, on the host of this procfs
 probe load-kernel IMAGE INITRAMFS WORDS... have one ready for a kexec, its command line this one's and these words
 probe on-request PORT COMMAND... wait for a connection, then do that
+probe now                        print the machine's clock and how long it was idle
+probe measure 'ROUNDS LABEL COMMAND ; LABEL COMMAND'...  what the machine does while these run
+probe lines COUNT                print this many lines of 100 bytes
 probe exit CODE                  print `exiting` and exit
 probe sleep [SECONDS]            stay (for ever without SECONDS), end on TERM
 probe burn                       use a CPU
@@ -58,6 +63,7 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         }
         ["serve", port] => with_number(port, net::serve),
         ["stream", port] => with_number(port, net::stream),
+        ["knock", socket] => net::knock(socket),
         ["ignore-term"] => processes::ignore_term(),
         ["zombies", proc] => processes::zombies(proc),
         ["try-writes", path, skip @ ..] => files::try_writes(path, skip),
@@ -75,6 +81,9 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["load-kernel", image, initramfs, words @ ..] => kernel::load(image, initramfs, &words.join(" ")),
         ["freeze", seconds, cgroups @ ..] => with_number(seconds, |seconds| cgroups::freeze(seconds, cgroups)),
         ["stack", proc, folder, images @ ..] => stack::stack(proc, folder, images),
+        ["now"] => meter::now(),
+        ["measure", lines @ ..] => meter::measure(lines),
+        ["lines", count] => with_number(count, processes::lines),
         ["exit", code] => {
             println!("exiting");
             return with_number(code, |code: u8| Ok(ExitCode::from(code)));

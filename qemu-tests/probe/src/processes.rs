@@ -56,6 +56,15 @@ pub(crate) fn eat_memory(mib: usize) -> io::Result<()> {
     sys::pause()
 }
 
+/// As fast as somebody reads them.
+pub(crate) fn lines(count: u32) -> io::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for number in 0..count {
+        writeln!(out, "{number:<99}")?;
+    }
+    out.flush()
+}
+
 fn say(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;

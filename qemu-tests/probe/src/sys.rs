@@ -72,6 +72,16 @@ pub(crate) fn kexec_file_load(image: &File, initramfs: &File, words: &CStr) -> i
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// CLOCK_MONOTONIC.
+pub(crate) fn monotonic_ns() -> io::Result<i64> {
+    let mut time = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: the kernel writes one timespec.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, time.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so the kernel has filled the structure.
+    let time = unsafe { time.assume_init() };
+    Ok(time.tv_sec * 1_000_000_000 + time.tv_nsec)
+}
+
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -1,14 +1,16 @@
 //! The running guest, and shells in it.
 
-use super::{GuestError, at, media, root};
+use super::{GuestError, at, media, root, run};
 use crate::artefacts::Artefacts;
 use crate::machine::Machine;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
 
 /// dockerd, containerd and a container or two at a time; /var lies in memory, too.
 const MEMORY_MIB: u32 = 1024;
+const SYSTEMD_MEMORY_MIB: u32 = 2048;
 /// What the guest adds to a script's own time: to be read, ended and answered.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -44,6 +46,25 @@ impl Guest {
         // QEMU has opened its disks when this returns, and the folder may go.
         let machine = builder.memory_mib(MEMORY_MIB).cpus(cpus).start()?;
         machine.wait_for_console("engines: ready")?;
+        Ok(Self { machine })
+    }
+
+    /// The same Debian with systemd as PID 1, which starts these Quadlet units; counts instructions and has one shell.
+    pub fn boot_systemd(
+        artefacts: &Artefacts,
+        units: &[(String, String)],
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Self, GuestError> {
+        let root = root::build(artefacts, progress)?;
+        let folder = tempfile::tempdir_in(&artefacts.out).map_err(at("create a folder in", &artefacts.out))?;
+        let media = media::of_systemd(artefacts, units, folder.path())?;
+        let var = folder.path().join("var.ext4");
+        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&var).arg("4G"))?;
+        progress("boot Debian with systemd and Podman");
+        let builder = Machine::builder(artefacts, "systemd").foreign_root(&root, "orlop-engines", &media);
+        let builder = builder.scratch_disk("orlop-var", &var).append("orlop.watchdog=off").no_network();
+        let machine = builder.memory_mib(SYSTEMD_MEMORY_MIB).counting_instructions().start()?;
+        machine.wait_for_console("engines: systemd")?;
         Ok(Self { machine })
     }
 

@@ -12,14 +12,39 @@ const IMAGE: &str = "localhost/busybox:latest";
 
 /// Made anew for each guest, which takes a moment: nothing has to be found out of date.
 pub(super) fn build(artefacts: &Artefacts, packages: &Path, folder: &Path) -> Result<PathBuf, GuestError> {
-    let tree = folder.join("media");
-    run(Command::new("cp").arg("-r").arg(sources()).arg(&tree))?;
+    let tree = tree(folder)?;
     let runtime = tree.join("orlop-oci");
     fs::copy(&artefacts.programs.orlop_oci, &runtime).map_err(at("copy to", &runtime))?;
     image(packages, folder, &tree.join("image.tar"))?;
     let disk = folder.join("media.erofs");
     erofs(&tree, &disk)?;
     Ok(disk)
+}
+
+/// The same for a guest that systemd runs: Quadlet units and the probe they run instead of cases.
+pub(super) fn of_systemd(
+    artefacts: &Artefacts,
+    units: &[(String, String)],
+    folder: &Path,
+) -> Result<PathBuf, GuestError> {
+    let tree = tree(folder)?;
+    artefacts.pack_probe(&[], &tree.join("layout"))?;
+    let probe = tree.join("probe");
+    fs::copy(&artefacts.programs.probe, &probe).map_err(at("copy to", &probe))?;
+    let place = tree.join("units");
+    fs::create_dir(&place).map_err(at("create", &place))?;
+    for (name, text) in units {
+        fs::write(place.join(name), text).map_err(at("write", place.join(name)))?;
+    }
+    let disk = folder.join("media.erofs");
+    erofs(&tree, &disk)?;
+    Ok(disk)
+}
+
+fn tree(folder: &Path) -> Result<PathBuf, GuestError> {
+    let tree = folder.join("media");
+    run(Command::new("cp").arg("-r").arg(sources()).arg(&tree))?;
+    Ok(tree)
 }
 
 /// An archive that `podman load`, `ctr images import` and `docker load` all read: an OCI layout with the file

@@ -20,6 +20,8 @@ pub enum GuestError {
     #[error(transparent)]
     Image(#[from] initramfs::Error),
     #[error(transparent)]
+    Build(#[from] crate::BuildError),
+    #[error(transparent)]
     Machine(#[from] crate::MachineError),
     #[error("{step} {}: {source}", path.display())]
     File { step: &'static str, path: std::path::PathBuf, source: std::io::Error },

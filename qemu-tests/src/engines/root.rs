@@ -11,7 +11,7 @@ use std::process::Command;
 /// The newest stable Debian: Podman 5.4, containerd 1.7, Docker 26.
 const SUITE: &str = "trixie";
 
-const PACKAGES: [&str; 23] = [
+const PACKAGES: [&str; 24] = [
     "aardvark-dns",
     "base-passwd",
     "bsdutils",
@@ -34,6 +34,7 @@ const PACKAGES: [&str; 23] = [
     "podman",
     "procps",
     "runc",
+    "systemd",
     "uidmap",
 ];
 

@@ -1,6 +1,6 @@
 //! Off and on again, in order.
 
-use crate::support::{enabled, machine, probe_image_with, probe_unit, run_probe, state};
+use crate::support::{enabled, machine, probe_unit, run_probe, state};
 use initramfs::requirements::{MKFS_XFS, Tool, ensure};
 use qemu_tests::{Artefacts, Machine};
 use std::fs::File;
@@ -69,7 +69,7 @@ fn file_systems_in_file_systems_are_taken_apart_in_order() {
         assert!(output.status.success(), "{output:?}");
     }
     let layout = folder.path().join("image");
-    probe_image_with(&[&folder.path().join("outer"), &folder.path().join("inner")], &layout);
+    Artefacts::shared().pack_probe(&[&folder.path().join("outer"), &folder.path().join("inner")], &layout).unwrap();
     let disk = folder.path().join("state.raw");
     File::create(&disk).unwrap().set_len(2 << 30).unwrap();
     let stack = probe_unit(
@@ -106,7 +106,7 @@ fn kexec_is_orderly_and_goes_on_with_the_loaded_kernel() {
     let files = [&artefacts.kernel.image, &artefacts.image.initramfs];
     let [kernel, initramfs] = files.map(|file| file.file_name().unwrap().to_str().unwrap());
     let layout = folder.path().join("image");
-    probe_image_with(&files.map(PathBuf::as_path), &layout);
+    Artefacts::shared().pack_probe(&files.map(PathBuf::as_path), &layout).unwrap();
     let load = probe_unit(&format!("load-kernel /{kernel} /{initramfs} orlop.second"), "AddCapability=SYS_BOOT");
     let machine = Machine::builder(artefacts, "kexec")
         .image(&layout)

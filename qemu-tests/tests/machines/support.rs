@@ -27,25 +27,13 @@ pub(crate) fn probe_image() -> &'static Path {
     IMAGE.get_or_init(|| {
         let artefacts = Artefacts::shared();
         let layout = artefacts.out.join(format!("probe-image.{}", std::process::id()));
-        probe_image_with(&[], &layout);
+        artefacts.pack_probe(&[], &layout).unwrap();
         // The final name appears complete or not at all, whoever else packs the same.
         let image = artefacts.out.join("probe-image");
         let _ = fs::remove_dir_all(&image);
         fs::rename(&layout, &image).unwrap();
         image
     })
-}
-
-/// The same with further files in its root.
-pub(crate) fn probe_image_with(files: &[&Path], layout: &Path) {
-    let artefacts = Artefacts::shared();
-    let rootfs = tempfile::tempdir_in(&artefacts.out).unwrap();
-    fs::copy(&artefacts.programs.probe, rootfs.path().join("probe")).unwrap();
-    for file in files {
-        fs::copy(file, rootfs.path().join(file.file_name().unwrap())).unwrap();
-    }
-    let config = initramfs::PackConfig { entrypoint: vec!["/probe".into()], ..Default::default() };
-    initramfs::pack(rootfs.path(), "localhost/probe:latest", &config, layout).unwrap();
 }
 
 pub(crate) fn state(unit: &Value) -> &str {

@@ -209,8 +209,7 @@ impl Daemon {
     pub(crate) fn save(&mut self) {
         for unit in self.engine.take_changed() {
             let Some(entry) = self.engine.get(&unit) else { continue };
-            let job = entry.job.as_ref().map(|job| job.kind);
-            let stored = Stored::new(entry.plan.policy.clone(), entry.record.clone(), job);
+            let stored = Stored::new(entry.plan.policy.clone(), entry.record.clone(), entry.job.as_ref());
             if let Err(error) = store::save(&self.paths, &unit, &stored) {
                 log::error!("{unit}: write its state: {error}");
                 self.engine.mark_changed(&unit);

@@ -126,7 +126,8 @@ impl Daemon {
                     store::Kept::Whole(mut stored) => {
                         let survived = stored.record.state.process().is_some_and(process::is_alive);
                         stored.record.count_death(survived, clock::now());
-                        self.engine.restore(unit, stored.policy, stored.record, stored.job);
+                        let job = stored.job();
+                        self.engine.restore(unit, stored.policy, stored.record, job);
                     }
                     store::Kept::Attempt(attempt) => self.adopt_unread(unit, attempt),
                 }

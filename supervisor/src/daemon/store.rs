@@ -6,7 +6,7 @@ use std::{fs, io, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    engine::JobKind,
+    engine::{Job, JobKind},
     machine::{Policy, Record},
     paths::Paths,
 };
@@ -25,7 +25,10 @@ pub(crate) struct Stored {
     readable_from: u32,
     pub(crate) policy: Policy,
     pub(crate) record: Record,
-    pub(crate) job: Option<JobKind>,
+    job: Option<JobKind>,
+    /// The unit was told of the job: what it does since is its answer. Earlier versions did not write it.
+    #[serde(default)]
+    underway: bool,
 }
 
 /// What an earlier supervisor of this boot kept of a unit.
@@ -37,8 +40,15 @@ pub(crate) enum Kept {
 }
 
 impl Stored {
-    pub(crate) fn new(policy: Policy, record: Record, job: Option<JobKind>) -> Self {
-        Self { version: VERSION, readable_from: READABLE_FROM, policy, record, job }
+    pub(crate) fn new(policy: Policy, record: Record, job: Option<&Job>) -> Self {
+        let underway = job.is_some_and(|job| job.underway);
+        let job = job.map(|job| job.kind);
+        Self { version: VERSION, readable_from: READABLE_FROM, policy, record, job, underway }
+    }
+
+    /// Its kind, and whether it is under way.
+    pub(crate) fn job(&self) -> Option<(JobKind, bool)> {
+        self.job.map(|kind| (kind, self.underway))
     }
 }
 
@@ -112,7 +122,9 @@ mod tests {
         let now = Now { mono: std::time::Duration::from_secs(5), wall_us: 7 };
         let mut record = Record::new(now);
         record.state = State::AutoRestart { at: now.mono };
-        let stored = Stored::new(Policy::plain(), record, Some(JobKind::Restart));
+        let job = Job { id: 7, kind: JobKind::Restart, underway: true };
+        let stored = Stored::new(Policy::plain(), record, Some(&job));
+        assert_eq!(stored.job(), Some((JobKind::Restart, true)));
         let (web, bad) = (UnitName::parse("web").unwrap(), UnitName::parse("bad").unwrap());
         save(&paths, &web, &stored).unwrap();
         save(&paths, &bad, &stored).unwrap();

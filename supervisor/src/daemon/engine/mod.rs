@@ -139,7 +139,7 @@ impl Engine {
     }
 
     /// A unit as an earlier supervisor of this boot left it.
-    pub(crate) fn restore(&mut self, name: UnitName, policy: Policy, record: Record, job: Option<JobKind>) {
+    pub(crate) fn restore(&mut self, name: UnitName, policy: Policy, record: Record, job: Option<(JobKind, bool)>) {
         match self.units.get_mut(&name) {
             Some(entry) => {
                 entry.record = record;
@@ -159,8 +159,12 @@ impl Engine {
         }
         let counts = self.units.values().map(Entry::places);
         (self.starting, self.suspects) = counts.fold((0, 0), |sum, (place, suspect)| (sum.0 + place, sum.1 + suspect));
-        if let Some(kind) = job {
+        if let Some((kind, underway)) = job {
             self.put_job(&name, kind);
+            // Told again, a unit that ended while there was no supervisor would start a second time.
+            if underway {
+                self.underway(&name);
+            }
         }
         self.pending.insert(name);
     }

@@ -118,9 +118,12 @@ impl Engine {
     pub(super) fn schedule(&mut self, now: Now) {
         loop {
             let mut moved = false;
-            for name in self.pending.clone() {
-                moved |= self.advance(&name, now);
+            let names = std::mem::take(&mut self.pending);
+            for name in &names {
+                moved |= self.advance(name, now);
             }
+            let added = std::mem::replace(&mut self.pending, names);
+            self.pending.extend(added);
             if !moved && !self.start_wanted(now) {
                 break;
             }
@@ -214,7 +217,7 @@ impl Engine {
         true
     }
 
-    fn underway(&mut self, name: &UnitName) -> bool {
+    pub(super) fn underway(&mut self, name: &UnitName) -> bool {
         if let Some(job) = self.units.get_mut(name).and_then(|entry| entry.job.as_mut()) {
             job.underway = true;
         }

@@ -344,6 +344,31 @@ fn take_over(world: &mut World) {
 }
 
 #[test]
+fn what_ended_while_there_was_no_supervisor_is_not_started_again_for_the_job_that_started_it() {
+    for status in [0, 3 << 8] {
+        let mut policy = Policy::plain();
+        policy.oneshot = true;
+        let oneshot = Plan { policy, ..plan() };
+        let mut world = World::new(&[("migrate", oneshot.clone())]);
+        world.start("migrate");
+        world.run();
+        let entry = world.engine.get(&name("migrate")).unwrap();
+        let (record, job) = (entry.record.clone(), entry.job.clone().unwrap());
+        assert!(job.underway, "it waits for the end");
+        let process = world.live.remove(&name("migrate")).unwrap();
+        world.engine = Engine::default();
+        world.engine.load(BTreeMap::from([(name("migrate"), oneshot.clone())]), world.now);
+        world.engine.restore(name("migrate"), oneshot.policy, record, Some((job.kind, job.underway)));
+        let exited = Event::Exited { process, wait_status: status, out_of_memory: false };
+        world.engine.event(&name("migrate"), exited, world.now);
+        world.engine.event(&name("migrate"), Event::Interrupted, world.now);
+        world.run();
+        assert_eq!(world.state("migrate"), if status == 0 { "dead" } else { "failed" });
+        assert!(world.live.is_empty() && world.engine.get(&name("migrate")).unwrap().job.is_none());
+    }
+}
+
+#[test]
 fn a_unit_whose_start_kills_the_supervisor_is_found_out_and_held_back() {
     let mut world = World::new(&[("a", plan()), ("bad", plan()), ("c", plan()), ("d", plan())]);
     for unit in ["a", "bad", "c", "d"] {

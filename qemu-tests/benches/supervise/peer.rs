@@ -1,0 +1,36 @@
+//! systemd and Podman's Quadlet, in the guest of `cargo engines` with systemd as its PID 1 and all that is not needed switched off.
+
+use std::time::Duration;
+
+use qemu_tests::Artefacts;
+use qemu_tests::engines::Guest;
+
+use super::{Meter, now, rows, script, subjects};
+use crate::{Result, Row};
+
+/// Each takes them longer than Orlop takes for all of its five hundred.
+const COUNTS: [u32; 2] = [10, 30];
+/// In the guest's seconds, of which an idle hour is one.
+const LIMIT: Duration = Duration::from_secs(20_000);
+
+pub(super) fn measure(artefacts: &Artefacts) -> Result<Vec<Row>> {
+    let guest = Guest::boot_systemd(artefacts, &subjects(COUNTS[COUNTS.len() - 1]), &mut |line| eprintln!("{line}"))?;
+    let mut shell = guest.shell()?;
+    let mut run = |script: &str| -> Result<String> {
+        let outcome = shell.run(script, LIMIT)?;
+        if outcome.status != 0 {
+            return Err(format!("`{script}` ended with {}: {}", outcome.status, outcome.output).into());
+        }
+        Ok(outcome.output)
+    };
+    let versions = run("systemctl --version | head -n 1; podman --version")?;
+    let of = versions.lines().map(|line| line.split(" (").next().unwrap_or(line)).collect::<Vec<_>>().join(", ");
+    let (began, idle_before) = now(&run("cat /run/before-systemd")?)?;
+    let (clock, idle) = now(&run("systemctl is-active -q --wait first; journalctl -o cat -u first.service")?)?;
+    let words: Vec<String> = script("systemctl", &COUNTS).iter().map(|line| format!("'{line}'")).collect();
+    let said = run(&format!("/run/media/probe measure {}", words.join(" ")))?;
+    let mut rows = rows(&Meter::read(&said), &COUNTS, &of)?;
+    let boot = (clock - began - (idle - idle_before)) / 1e6;
+    rows.push(Row { name: "supervise.boot".to_owned(), value: boot, unit: "million instructions", of, range: None });
+    Ok(rows)
+}
