@@ -30,11 +30,7 @@ const IMAGE: &str = "localhost/probe:latest";
 const LINES: u32 = 20_000;
 
 pub(super) fn measure(artefacts: &Artefacts) -> Result<Vec<Row>> {
-    let mut rows =
-        if std::env::var("ONLY").is_ok_and(|o| o == "peer") { Vec::new() } else { orlop::measure(artefacts)? };
-    if std::env::var("ONLY").is_ok_and(|o| o == "orlop") {
-        return Ok(rows);
-    }
+    let mut rows = orlop::measure(artefacts)?;
     match peer::measure(artefacts) {
         Ok(theirs) => rows.extend(theirs),
         Err(error) => eprintln!("systemd and Podman are left out: {error}"),

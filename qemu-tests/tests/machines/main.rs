@@ -8,6 +8,7 @@ mod engines;
 mod facts;
 mod first;
 mod hardware;
+mod many;
 mod nginx;
 mod power;
 mod runtime;
