@@ -42,6 +42,9 @@ pub(crate) enum Error {
     /// That process ended without saying why.
     ChildGone(String),
     Hook {
+        /// The property of `hooks`, and the hook's place in it, from 0.
+        point: &'static str,
+        at: usize,
         path: String,
         why: String,
     },
@@ -67,13 +70,16 @@ impl fmt::Display for Error {
             Error::NotFound { id } => write!(out, "container {id:?} does not exist"),
             Error::Exists { id } => write!(out, "container with id {id:?} already exists"),
             Error::Status { operation: "kill", status: "stopped", .. } => out.write_str("container not running"),
+            Error::Status { operation: "exec in", status: "paused", .. } => {
+                out.write_str("cannot exec in a paused container (use --ignore-paused to override)")
+            }
             Error::Status { operation, id, status } => {
                 write!(out, "cannot {operation} container {id:?}: it is {status}")
             }
             Error::System { step, object, errno } if object.is_empty() => write!(out, "{step}: {errno}"),
             Error::System { step, object, errno } => write!(out, "{step} {object}: {errno}"),
             Error::Child(words) | Error::ChildGone(words) => out.write_str(words),
-            Error::Hook { path, why } => write!(out, "run hook {path}: {why}"),
+            Error::Hook { point, at, path, why } => write!(out, "error running {point} hook #{at}: {path}: {why}"),
             Error::Cgroup { path, why } => write!(out, "cgroup {path}: {why}"),
         }
     }

@@ -26,6 +26,7 @@ mod state;
 mod store;
 #[allow(unsafe_code)]
 mod sys;
+mod systemd;
 mod time;
 
 pub use cli::main;

@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) created: String,
     /// Below /sys/fs/cgroup.
     pub(crate) cgroup: String,
+    /// The unit of systemd it is, where it was asked for one.
+    pub(crate) scope: String,
     /// The CLONE_NEW… bits of the namespaces that are not the host's, for exec and hooks.
     pub(crate) namespaces: i32,
     pub(crate) annotations: Vec<(String, String)>,
@@ -84,6 +86,9 @@ impl State {
         }
         w.name("listenerPath").string(&self.listener_path);
         w.name("listenerMetadata").string(&self.listener_metadata);
+        if !self.scope.is_empty() {
+            w.name("scope").string(&self.scope);
+        }
         if !self.resctrl.is_empty() {
             w.name("resctrl").string(&self.resctrl).strings("resctrlMade", &self.resctrl_made);
         }
@@ -104,6 +109,7 @@ impl State {
                 "rootfs" => state.rootfs = r.text()?,
                 "created" => state.created = r.text()?,
                 "cgroup" => state.cgroup = r.text()?,
+                "scope" => state.scope = r.text()?,
                 "namespaces" => state.namespaces = r.integer()?,
                 "annotations" => r.object(&mut |r, key| {
                     let value = r.text()?;

@@ -86,7 +86,7 @@ pub(crate) fn failing_poststart(c: Container) {
     let hooks = json!({"poststart": [noting(&c, "a", 1), noting(&c, "b", 0)]});
     let c = c.set("/hooks", hooks);
     c.create().ok();
-    c.start().refused("run hook /bin/sh: it exited with 1");
+    c.start().refused("hook #0: /bin/sh: it exited with 1");
     c.wait_for_status("stopped");
     assert_eq!(names(&c), ["a"]);
 }
@@ -96,7 +96,7 @@ pub(crate) fn failing_poststop(c: Container) {
     let c = c.set("/hooks", hooks);
     c.create().ok();
     let said = c.oci(&["delete", "--force", &c.id]).ok();
-    assert!(said.err.contains("warning: run hook /bin/sh: it exited with 1"), "{said:?}");
+    assert!(said.err.contains("warning: error running poststop hook #0: /bin/sh: it exited with 1"), "{said:?}");
     assert_eq!(names(&c), ["c", "d"]);
 }
 

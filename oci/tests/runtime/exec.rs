@@ -1,8 +1,10 @@
 //! `exec`.
 
+use std::process::Stdio;
+
 use serde_json::json;
 
-use crate::support::{Container, spawn};
+use crate::support::{Container, Said, spawn, wait_until};
 
 fn running() -> Container {
     let c = Container::new(&["say", "up", "sleep"]);
@@ -100,4 +102,38 @@ fn what_cannot_run_is_said() {
     c.oci(&["exec", &c.id, "/nothing"]).refused("exec /nothing: no such file or directory");
     c.oci(&["exec", &c.id, "/proc/1/comm"]).refused("exec /proc/1/comm: permission denied");
     c.oci(&["exec", "--cgroup", "../x", &c.id, "/bin/inspect"]).refused("does not exist");
+}
+
+#[test]
+fn what_is_named_twice_has_its_last_value() {
+    let c = Container::new(&["say", "up", "sleep"]).set("/process/env", json!(["A=1", "B=1", "A=2", "HOME="]));
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    let said = c.oci(&["exec", "--env", "B=2", "--env", "C=", &c.id, "/bin/inspect", "env"]).ok();
+    let env: Vec<&str> = said.out.lines().filter(|line| line.starts_with("env ")).collect();
+    assert_eq!(env, ["env A=2", "env B=2", "env C=", "env HOME=/"]);
+}
+
+#[test]
+fn a_capability_more_is_ambient_where_the_container_has_inheritable_ones() {
+    let sets = json!({"bounding": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL"], "inheritable": ["CAP_CHOWN"]});
+    let c = Container::new(&["say", "up", "sleep"]).set("/process/capabilities", sets);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    let said = c.oci(&["exec", "--cap", "CAP_CHOWN", &c.id, "/bin/inspect", "status", "CapPrm,CapAmb"]).ok();
+    said.has("CapPrm: 0000000000000021").has("CapAmb: 0000000000000001");
+}
+
+#[test]
+fn who_asks_for_it_waits_in_a_paused_container() {
+    let c = running();
+    c.oci(&["pause", &c.id]).ok();
+    let mut exec = c.command(&["exec", "--ignore-paused", &c.id, "/bin/inspect", "say", "inside"]);
+    let exec = spawn(exec.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    wait_until("the process", || std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().lines().count() == 2);
+    // It does not keep the one from coming who ends its wait.
+    c.oci(&["resume", &c.id]).ok();
+    Said::from(&exec.wait_with_output().unwrap()).ok().has("inside");
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Container, spawn};
+use crate::support::{Container, Said, output, spawn, wait_until};
 
 #[test]
 fn every_failing_step_names_itself_and_is_undone() {
@@ -107,4 +107,49 @@ fn a_create_killed_at_any_instant_leaves_nothing_that_delete_does_not_clear() {
         c.oci(&["delete", "--force", &c.id]).ok();
         c.assert_gone();
     }
+}
+
+#[test]
+fn a_cgroup_that_is_frozen_is_refused() {
+    // Nothing would ever move in it.
+    let c = Container::new(&["pid"]);
+    std::fs::create_dir_all(c.cgroup("")).unwrap();
+    std::fs::write(c.cgroup("cgroup.freeze"), "1").unwrap();
+    c.create().refused("cgroup unexpectedly frozen");
+    std::fs::remove_dir(c.cgroup("")).unwrap();
+    c.assert_gone();
+}
+
+#[test]
+fn what_a_killed_create_did_not_make_is_not_ended() {
+    // Killed between noting its cgroup and looking whether that is free, it says nothing of whose processes are in there.
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    let (pid, file) = (c.pid(), c.path("state").join(&c.id).join("state.json"));
+    let mut state: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    state["pid"] = json!(0);
+    std::fs::write(&file, state.to_string()).unwrap();
+    let said = c.oci(&["delete", "--force", &c.id]).ok();
+    assert!(said.err.contains("processes run in it that are not the container's"), "{said:?}");
+    assert!(std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().contains(&pid.to_string()));
+    std::fs::write(c.cgroup("cgroup.kill"), "1").unwrap();
+    wait_until("the end of the processes", || std::fs::remove_dir(c.cgroup("")).is_ok());
+}
+
+#[test]
+fn systemd_is_asked_only_where_there_is_one() {
+    // The one of the machine, should it have one, is none of the tests'.
+    let dir = tempfile::tempdir().unwrap();
+    let c = Container::new(&["pid"]).set("/linux/cgroupsPath", json!("a.slice:orlop:x"));
+    c.create().refused("of systemd's form slice:prefix:name, which needs --systemd-cgroup");
+    c.write_config();
+    let mut command = c.command(&["--rootless", "true", "--systemd-cgroup", "create", &c.id]);
+    let said = Said::from(&output(command.env("XDG_RUNTIME_DIR", dir.path())));
+    said.refused("--systemd-cgroup is not available: no systemd answers at");
+    let c = c.set("/linux/cgroupsPath", json!("/a/b"));
+    c.write_config();
+    c.oci(&["--systemd-cgroup", "create", &c.id]).refused("has to be of the form slice:prefix:name");
+    c.assert_gone();
 }

@@ -118,7 +118,7 @@ fn pause_and_resume() {
     c.oci(&["resume", &c.id]).refused("it is running");
     c.oci(&["pause", &c.id]).ok();
     assert_eq!(c.state()["status"], "paused");
-    c.oci(&["exec", &c.id, "/bin/inspect", "pid"]).refused("it is paused");
+    c.oci(&["exec", &c.id, "/bin/inspect", "pid"]).refused("cannot exec in a paused container");
     c.oci(&["delete", &c.id]).refused("it is paused");
     c.oci(&["resume", &c.id]).ok();
     assert_eq!(c.state()["status"], "running");
@@ -171,7 +171,7 @@ fn a_failing_hook_undoes_the_container() {
         ("createRuntime", "exit 3", "it exited with 3"),
         ("createContainer", "kill -9 $$", "it was killed by signal 9"),
         ("createRuntime", "while :; do :; done", "it did not end within 1 s"),
-        ("prestart", "exit 1", "run hook /bin/sh: "),
+        ("prestart", "exit 1", "error running prestart hook #0: /bin/sh: "),
     ] {
         let mut config = c.config.clone();
         config["hooks"] = json!({point: hook(script)});

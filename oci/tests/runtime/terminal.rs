@@ -3,11 +3,12 @@
 use std::io::{IoSliceMut, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::process::Stdio;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::json;
 
-use crate::support::{Container, wait_until};
+use crate::support::{Container, Said, spawn, wait_until};
 
 /// Takes the descriptor an engine would get.
 fn master(listener: &UnixListener) -> std::fs::File {
@@ -100,4 +101,42 @@ fn a_terminal_without_a_socket_and_a_socket_without_a_terminal_are_refused() {
     let c = c.set("/process/terminal", json!(true));
     c.create_with(&["--console-socket", "absent.sock"]).refused("connect to console socket");
     c.create().refused("--console-socket is needed");
+}
+
+#[test]
+fn a_foreground_terminal_is_the_callers() {
+    // Without a socket to hand it over to, as `runc run` and `exec -t` have it: the runtime stands in between.
+    let c = Container::new(&["tty", "cat", "/dev/stdin", "exit", "5"]).set("/process/terminal", json!(true));
+    c.write_config();
+    let mut run = c.command(&["run", &c.id]);
+    let mut run = spawn(run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+    // The last is the key for the end of the input.
+    run.stdin.take().unwrap().write_all(b"typed\n\x04").unwrap();
+    let said = Said::from(&run.wait_with_output().unwrap());
+    assert_eq!(said.status, 5, "{said:?}");
+    // Lines end as the program ended them.
+    said.has("tty 1 1 1").has("/dev/stdin: typed");
+
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.create().ok();
+    c.start().ok();
+    c.oci(&["exec", "-t", &c.id, "/bin/inspect", "tty"]).ok().has("tty 1 1 1");
+    c.oci(&["exec", "-t", "-d", &c.id, "/bin/inspect", "tty"]).refused("--console-socket is needed");
+}
+
+#[test]
+fn the_engine_gets_the_process_as_a_descriptor() {
+    let c = Container::new(&["say", "up", "sleep"]);
+    let listener = UnixListener::bind(c.path("pidfd.sock")).unwrap();
+    c.create_with(&["--pidfd-socket", "pidfd.sock"]).ok();
+    let (pid, pidfd) = (c.pid(), master(&listener));
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
+    assert!(info.lines().any(|line| line == format!("Pid:\t{pid}")), "{info}");
+    c.start().ok();
+    c.wait_for_output("up");
+    let mut exec = c.command(&["exec", "-d", "--pidfd-socket", "pidfd.sock", &c.id, "/bin/inspect", "sleep"]);
+    assert!(spawn(exec.stdout(Stdio::null())).wait().unwrap().success());
+    let pidfd = master(&listener);
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
+    assert!(info.contains("Pid:\t") && !info.lines().any(|line| line == format!("Pid:\t{pid}")), "{info}");
 }

@@ -439,9 +439,6 @@ fails "checkpoint is not available" $runtime checkpoint frozen
 is "$(state frozen)" running
 gone frozen
 
-### the systemd cgroup manager is refused
-fails "--cgroup-manager=cgroupfs" $runtime --systemd-cgroup list
-
 ### ps, events, kill --all, rm --all
 p rm --all -f -t 0 >/dev/null
 sleeper a

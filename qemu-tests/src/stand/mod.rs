@@ -68,10 +68,12 @@ impl Stand {
     }
 }
 
-/// The bundle of a case: what `orlop-oci spec` writes, with the benchmark's program and cgroup.
+/// The bundle of a case: what `orlop-oci spec` writes, with the benchmark's program and cgroup, without a terminal and device rules.
 fn bundle(case: &str) -> Value {
     let mut config: Value =
         serde_json::from_str(include_str!("../../../oci/src/runtime/ops/spec.json")).unwrap_or_default();
+    config["process"]["terminal"] = false.into();
+    config["linux"]["resources"] = Value::Null;
     config["root"]["path"] = "/bundle/rootfs".into();
     config["linux"]["cgroupsPath"] = "/bench/x".into();
     config["process"]["args"] = match case {

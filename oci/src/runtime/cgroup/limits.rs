@@ -13,6 +13,13 @@ pub(crate) struct Setting {
     pub(crate) optional: bool,
 }
 
+#[cfg(test)]
+impl Setting {
+    pub(crate) fn of(file: &str, value: &str) -> Setting {
+        set(file, value)
+    }
+}
+
 type Result<T> = std::result::Result<T, ConfigError>;
 
 fn set(file: &str, value: impl std::fmt::Display) -> Setting {

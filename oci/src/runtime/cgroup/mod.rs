@@ -9,7 +9,8 @@ mod limits;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use limits::{Setting, settings};
+pub(crate) use limits::Setting;
+use limits::settings;
 
 use super::config::{DeviceRule, Resources};
 use super::error::{Error, Result, Step, c_string};
@@ -20,6 +21,9 @@ use super::sys::{self, Errno, bpf, fs, process};
 const ROOT: &str = "/sys/fs/cgroup";
 /// What engines read statistics from; enabled for every container where the machine lets us.
 const USUAL: [&str; 4] = ["cpu", "memory", "pids", "io"];
+
+/// For what the kernel does by itself, and is seldom slow at.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Cgroup {
     root: OwnedFd,
@@ -35,7 +39,7 @@ pub(crate) fn path_for(wanted: Option<&str>, id: &str, proc: &Procfs) -> Result<
     let refuse = |why: &str| Err(Error::Cgroup { path: wanted.chars().take(200).collect(), why: why.to_owned() });
     if wanted.contains(':') && !wanted.contains('/') {
         return refuse(
-            "linux.cgroupsPath is of systemd's form slice:prefix:name, which needs a systemd; give a path \
+            "linux.cgroupsPath is of systemd's form slice:prefix:name, which needs --systemd-cgroup; else give a path \
                        (Podman: --cgroup-manager=cgroupfs)",
         );
     }
@@ -62,10 +66,10 @@ pub(crate) fn path_for(wanted: Option<&str>, id: &str, proc: &Procfs) -> Result<
     Ok(path)
 }
 
-/// Whether anything is asked for that takes a cgroup.
-pub(crate) fn asks_for_limits(resources: &Resources) -> Result<bool> {
+/// All that is asked for and takes a cgroup.
+pub(crate) fn limits(resources: &Resources) -> Result<Vec<Setting>> {
     let wrong = |error| Error::Config { file: "config.json".to_owned(), error };
-    settings(resources).map(|all| !all.is_empty()).map_err(wrong)
+    settings(resources).map_err(wrong)
 }
 
 fn open_root() -> Result<OwnedFd> {
@@ -122,7 +126,13 @@ impl Cgroup {
         };
         let cgroup = Cgroup { root, dir, path: relative.to_owned() };
         if !fresh && cgroup.populated() {
-            let why = "it exists and processes run in it; a container needs a cgroup of its own".to_owned();
+            // In runc's words, up to the colon.
+            let why = "container's cgroup is not empty: it exists and processes run in it".to_owned();
+            return Err(Error::Cgroup { path: path.to_owned(), why });
+        }
+        if !fresh && cgroup.read("cgroup.freeze").is_ok_and(|text| text.trim() == "1") {
+            // The container's process would not run a single instruction, and we would wait for it.
+            let why = "container's cgroup unexpectedly frozen: thaw it first (cgroup.freeze)".to_owned();
             return Err(Error::Cgroup { path: path.to_owned(), why });
         }
         Ok(cgroup)
@@ -170,8 +180,7 @@ impl Cgroup {
 
     /// Sets the limits; controllers that are missing are enabled on the way down to this cgroup.
     pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
-        let wrong = |error| Error::Config { file: "config.json".to_owned(), error };
-        let settings = settings(resources).map_err(wrong)?;
+        let settings = limits(resources)?;
         self.enable_usual();
         settings.iter().try_for_each(|setting| self.set(setting))
     }
@@ -283,12 +292,25 @@ impl Cgroup {
     pub(crate) fn freeze(&self, frozen: bool) -> Result<()> {
         let (value, wanted) = if frozen { ("1", "frozen 1") } else { ("0", "frozen 0") };
         write_setting(self.fd(), c"cgroup.freeze", value.as_bytes()).step("freeze cgroup", &self.path)?;
-        self.wait_for(wanted).step("wait for the freezer of cgroup", &self.path)
+        self.wait_for(wanted, PATIENCE).step("wait for the freezer of cgroup", &self.path)
     }
 
     /// SIGKILL to every process here and below, in one step of the kernel.
     pub(crate) fn kill(&self) -> Result<()> {
         write_setting(self.fd(), c"cgroup.kill", b"1").step("kill cgroup", &self.path)
+    }
+
+    /// Removes what a `create` that was killed has left. Its process ends by itself, since nobody answers it any more; whoever else is
+    /// in there is not of this container, which never came to be.
+    pub(crate) fn remove_unused(self) -> Result<()> {
+        match self.wait_for("populated 0", Duration::from_secs(2)) {
+            Ok(()) => self.remove(),
+            Err(Errno(libc::ETIMEDOUT)) => {
+                let why = "processes run in it that are not the container's; it is left as it is".to_owned();
+                Err(Error::Cgroup { path: format!("/{}", self.path), why })
+            }
+            other => other.step("wait for the end of the processes of cgroup", &self.path),
+        }
     }
 
     /// Ends the processes that are left, and removes the cgroup with those the container made below it.
@@ -300,7 +322,7 @@ impl Cgroup {
         if self.populated() {
             self.kill()?;
         }
-        self.wait_for("populated 0").step("wait for the end of the processes of cgroup", &self.path)?;
+        self.wait_for("populated 0", PATIENCE).step("wait for the end of the processes of cgroup", &self.path)?;
         for path in self.tree().iter().rev() {
             match fs::unlink(self.root.as_fd(), &c_string(path.as_str()), libc::AT_REMOVEDIR) {
                 Err(Errno(libc::ENOENT)) => {}
@@ -311,8 +333,8 @@ impl Cgroup {
     }
 
     /// Waits for a line in cgroup.events: the kernel reports each change of that file as POLLPRI.
-    fn wait_for(&self, line: &str) -> sys::Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+    fn wait_for(&self, line: &str, patience: Duration) -> sys::Result<()> {
+        let deadline = Instant::now() + patience;
         let file = fs::open(self.fd(), c"cgroup.events", libc::O_RDONLY, 0, Walk::OneMount)?;
         loop {
             fs::rewind(file.as_fd())?;

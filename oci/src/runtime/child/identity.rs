@@ -28,10 +28,12 @@ pub(super) fn assume<'a>(plan: &'a ProcessPlan, proc: BorrowedFd<'_>, preserve_f
     // network file system.
     let as_root = working_directory(plan);
     process::control(libc::PR_SET_KEEPCAPS, 1, 0).doing("keep", c"capabilities")?;
-    match process::set_groups(&plan.groups) {
-        // A user namespace whose gid_map was written by an ordinary user.
-        Err(Errno(libc::EPERM)) if plan.groups.is_empty() => {}
-        other => other.doing("set", c"process.user.additionalGids")?,
+    if !plan.keep_groups {
+        match process::set_groups(&plan.groups) {
+            // A user namespace whose gid_map was written by an ordinary user.
+            Err(Errno(libc::EPERM)) if plan.groups.is_empty() => {}
+            other => other.doing("set", c"process.user.additionalGids")?,
+        }
     }
     process::set_group(plan.gid).doing("set", c"process.user.gid")?;
     process::set_user(plan.uid).doing("set", c"process.user.uid")?;

@@ -16,14 +16,15 @@ use crate::runtime::ops::{CreateOptions, ExecOptions, parse_interval, parse_sign
 const HELP: &str = "\
 orlop-oci: an OCI container runtime (runtime-spec 1.3, cgroup v2)
 
-usage: orlop-oci [--root DIR] [--rootless true|false|auto] [--log FILE] [--log-format text|json] [--debug] COMMAND …
+usage: orlop-oci [--root DIR] [--rootless true|false|auto] [--log FILE] [--log-format text|json] [--debug] [--systemd-cgroup]
+                 COMMAND …
 
-  create  --bundle DIR [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N] [--no-pivot]
-          [--no-new-keyring] ID
+  create  [--bundle DIR] [--config FILE] [--pid-file FILE] [--console-socket SOCKET] [--pidfd-socket SOCKET] [--preserve-fds N]
+          [--no-pivot] [--no-new-keyring] ID
   start   ID
   run     the options of create, [--detach] [--keep] ID
-  exec    [--process FILE] [--detach] [--pid-file FILE] [--console-socket SOCKET] [--tty] [--cwd DIR] [--env N=V] [--user UID[:GID]]
-          [--additional-gids GID] [--cap CAP] [--apparmor PROFILE] [--process-label LABEL]
+  exec    [--process FILE] [--detach] [--pid-file FILE] [--console-socket SOCKET] [--pidfd-socket SOCKET] [--tty] [--cwd DIR]
+          [--env N=V] [--user UID[:GID]] [--additional-gids GID] [--cap CAP] [--apparmor PROFILE] [--process-label LABEL]
           [--no-new-privs] [--ignore-paused] [--cgroup PATH] [--preserve-fds N] ID COMMAND …
   kill    [--all] ID [SIGNAL]
   delete  [--force] ID
@@ -36,7 +37,7 @@ usage: orlop-oci [--root DIR] [--rootless true|false|auto] [--log FILE] [--log-f
   pause   ID
   resume  ID
   features
-  spec    [--bundle DIR]
+  spec    [--bundle DIR] [--rootless]
 ";
 
 pub(super) struct Invocation {
@@ -61,19 +62,20 @@ pub(super) enum Command {
     Ps { id: ContainerId, json: bool },
     Freeze { id: ContainerId, frozen: bool },
     Features,
-    Spec { bundle: PathBuf },
+    Spec { bundle: PathBuf, rootless: bool },
 }
 
 /// Nothing: help or version was asked for and printed.
 pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<(Log, Invocation)>> {
     let words: Vec<OsString> = words.into_iter().collect();
-    Words { parser: Parser::from_iter(words), root: None, rootless: None, log: Log::default() }.read()
+    Words { parser: Parser::from_iter(words), root: None, rootless: None, systemd: false, log: Log::default() }.read()
 }
 
 struct Words {
     parser: Parser,
     root: Option<PathBuf>,
     rootless: Option<bool>,
+    systemd: bool,
     log: Log,
 }
 
@@ -132,14 +134,17 @@ impl Words {
                     }
                 }
                 "debug" => self.log.debug = self.boolean()?,
-                "systemd-cgroup" if self.boolean()? => {
-                    return Err(usage(
-                        "--systemd-cgroup is not available: this runtime talks to cgroup v2 itself and to no systemd; have \
-                         the engine use cgroupfs (Podman: --cgroup-manager=cgroupfs, Docker: native.cgroupdriver=cgroupfs, \
-                         containerd: SystemdCgroup = false)",
-                    ));
+                "systemd-cgroup" => self.systemd = self.boolean()?,
+                // The same in crun's words.
+                "cgroup-manager" => {
+                    self.systemd = match self.value()?.as_str() {
+                        "systemd" => true,
+                        "cgroupfs" => false,
+                        other => {
+                            return Err(usage(format!("--cgroup-manager {other:?} is neither cgroupfs nor systemd")));
+                        }
+                    }
                 }
-                "systemd-cgroup" => {}
                 "rootless" => {
                     self.rootless = match self.value()?.as_str() {
                         "true" => Some(true),
@@ -181,7 +186,8 @@ impl Words {
     }
 
     fn create(&mut self, run: bool) -> Result<Command> {
-        let mut options = CreateOptions { bundle: ".".into(), ..CreateOptions::default() };
+        let mut options =
+            CreateOptions { bundle: ".".into(), config: "config.json".into(), ..CreateOptions::default() };
         let (mut id, mut detach, mut keep) = (None, false, false);
         loop {
             match self.word()? {
@@ -190,7 +196,9 @@ impl Words {
                 Word::Flag(flag) => match flag.as_str() {
                     "bundle" | "b" => options.bundle = self.value()?.into(),
                     "pid-file" => options.pid_file = Some(absolute(self.value()?)?),
+                    "config" | "f" => options.config = self.value()?.into(),
                     "console-socket" => options.console_socket = Some(absolute(self.value()?)?),
+                    "pidfd-socket" => options.pidfd_socket = Some(absolute(self.value()?)?),
                     "preserve-fds" => options.preserve_fds = self.number("preserve-fds")?,
                     "no-pivot" => options.no_pivot = self.boolean()?,
                     "no-new-keyring" => options.no_new_keyring = self.boolean()?,
@@ -203,6 +211,8 @@ impl Words {
             }
         }
         let id = need_id(id)?;
+        options.foreground = run && !detach;
+        options.systemd = self.systemd;
         Ok(if run { Command::Run { id, options, detach, keep } } else { Command::Create { id, options } })
     }
 
@@ -239,6 +249,7 @@ impl Words {
             "detach" | "d" => options.detach = self.boolean()?,
             "pid-file" => options.pid_file = Some(absolute(self.value()?)?),
             "console-socket" => options.console_socket = Some(absolute(self.value()?)?),
+            "pidfd-socket" => options.pidfd_socket = Some(absolute(self.value()?)?),
             "tty" | "t" => options.terminal = self.boolean()?,
             "cwd" => options.cwd = Some(self.value()?),
             "env" | "e" => {
@@ -331,7 +342,8 @@ impl Words {
         if !known.contains(&name) {
             return Err(usage(format!("{name:?} is not a command")));
         }
-        let (mut id, mut force, mut json, mut bundle) = (None, false, false, PathBuf::from("."));
+        let (mut id, mut force, mut json, mut rootless) = (None, false, false, false);
+        let mut bundle = PathBuf::from(".");
         loop {
             match self.word()? {
                 Word::End => break,
@@ -340,13 +352,14 @@ impl Words {
                     ("delete", "force" | "f") => force = self.boolean()?,
                     ("ps", "format" | "f") => json = self.format()?,
                     ("spec", "bundle" | "b") => bundle = self.value()?.into(),
+                    ("spec", "rootless") => rootless = self.boolean()?,
                     _ => return Err(unknown(&flag)),
                 },
             }
         }
         match name {
             "features" => return Ok(Command::Features),
-            "spec" => return Ok(Command::Spec { bundle }),
+            "spec" => return Ok(Command::Spec { bundle, rootless }),
             _ => {}
         }
         let id = need_id(id)?;
@@ -402,71 +415,4 @@ fn user(text: &str) -> Result<(u32, Option<u32>)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse_words(line: &str) -> Result<Command> {
-        let words = std::iter::once("orlop-oci").chain(line.split_ascii_whitespace()).map(OsString::from);
-        parse(words).map(|both| both.unwrap().1.command)
-    }
-
-    #[test]
-    fn options_before_and_after_the_id() {
-        for line in [
-            "create --bundle /b --pid-file /p web",
-            "create web -b /b --pid-file=/p",
-            "--root /r create -b /b web --pid-file /p --log /l",
-        ] {
-            let Ok(Command::Create { id, options }) = parse_words(line) else { panic!("{line}") };
-            let pid_file = options.pid_file.unwrap();
-            assert_eq!((id.as_str(), options.bundle.to_str(), pid_file.to_str()), ("web", Some("/b"), Some("/p")));
-        }
-        assert!(matches!(parse_words("kill web KILL --all"), Ok(Command::Kill { signal: 9, all: true, .. })));
-        assert!(matches!(parse_words("kill web"), Ok(Command::Kill { signal: 15, all: false, .. })));
-        assert!(matches!(parse_words("delete web --force"), Ok(Command::Delete { force: true, .. })));
-        assert!(matches!(parse_words("--systemd-cgroup=false state web"), Ok(Command::State { .. })));
-    }
-
-    #[test]
-    fn behind_execs_id_everything_is_the_commands() {
-        let Ok(Command::Exec { options, .. }) = parse_words("exec -d --env A=B web ls --root -x") else { panic!() };
-        assert_eq!(options.args, ["ls", "--root", "-x"]);
-        let Ok(Command::Exec { options, .. }) = parse_words("exec --process /p web --pid-file /f -d") else { panic!() };
-        assert!(options.detach && options.pid_file.is_some());
-    }
-
-    #[test]
-    fn what_is_wrong_is_refused() {
-        for line in [
-            "",
-            "create",
-            "create a b",
-            "frob a",
-            "start a --force",
-            "exec web",
-            "kill web NOPE",
-            "create ../x",
-            "--systemd-cgroup state a",
-            "create --no-such a",
-            "update --cpu-quota x a",
-            "update --bundle x a",
-            "events --interval x a",
-            "list a",
-            "run --preserve-fds x a",
-            "exec --cap",
-            "--log-format xml state a",
-            "exec --env A web ls",
-        ] {
-            assert!(parse_words(line).is_err(), "{line}");
-        }
-    }
-
-    #[test]
-    fn users_are_exact_numbers() {
-        assert_eq!(user("1").unwrap(), (1, None));
-        assert_eq!(user("1:2").unwrap(), (1, Some(2)));
-        for bad in ["", "1:", ":2", "abc", "-1", "4294967296", "4294967295", " 1", "0x1", "1.5", "1:2:3", "+1"] {
-            assert!(user(bad).is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

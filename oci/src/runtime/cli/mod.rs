@@ -18,7 +18,8 @@ use super::procfs::Procfs;
 use super::store::Store;
 use super::sys::entry;
 
-/// The program. Exit status: 0, or 1 with one line on stderr; `run` and `exec` in the foreground give the container's own.
+/// The program. Exit status: 0, or 1 (255 of `exec`) with one line on stderr; `run` and `exec` in the foreground give the
+/// container's own.
 ///
 /// # Safety
 /// `words` has to point to `count` strings that live as long as the program.
@@ -35,11 +36,13 @@ pub unsafe fn main(count: c_int, words: *const *const c_char) -> u8 {
             return 1;
         }
     };
+    // As runc has it: so far from a program's own that it is seen to be the runtime's.
+    let failed = if matches!(invocation.command, Command::Exec { .. }) { 255 } else { 1 };
     match perform(log.clone(), invocation) {
         Ok(status) => status,
         Err(error) => {
             log.error(&error.to_string());
-            1
+            failed
         }
     }
 }
@@ -56,7 +59,7 @@ fn default_root(rootless: bool) -> PathBuf {
 fn perform(log: Log, Invocation { root, rootless, command }: Invocation) -> Result<u8> {
     match &command {
         Command::Features => return print(&ops::features()),
-        Command::Spec { bundle } => return ops::spec(bundle).map(|()| 0),
+        Command::Spec { bundle, rootless } => return ops::spec(bundle, *rootless).map(|()| 0),
         _ => {}
     }
     let ordinary = ops::ordinary_user();
@@ -65,7 +68,9 @@ fn perform(log: Log, Invocation { root, rootless, command }: Invocation) -> Resu
     let first = ordinary || (root.is_some() && !enters) || ops::in_first_namespace();
     let root = root.unwrap_or_else(|| default_root(ordinary || !first));
     match &command {
-        Command::Create { options, .. } | Command::Run { options, .. } if ordinary => ops::enter_new(&options.bundle)?,
+        Command::Create { options, .. } | Command::Run { options, .. } if ordinary => {
+            ops::enter_new(&options.bundle.join(&options.config))?;
+        }
         Command::Exec { id, .. } if ordinary => ops::enter_existing(&root, id)?,
         _ => {}
     }

@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::Machine;
+use super::delete::leave_scope;
 use super::hooks::{Place, run_all, run_every};
+use super::terminal::Terminal;
 use super::wait::how_it_ended;
 use super::{net_devices, rdt};
 use crate::runtime::cgroup::{self, Cgroup};
@@ -16,18 +18,26 @@ use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, OFFSETS, READ
 use crate::runtime::config::{Config, Hooks, NamespaceKind, Resources};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
-use crate::runtime::plan::{Given, Plan, ProcessPlan, rootfs_path};
+use crate::runtime::plan::{Console, ConsoleTo, Given, Plan, ProcessPlan, rootfs_path};
 use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, read_file, replace_file};
 use crate::runtime::sys::process::{self, Memory};
 use crate::runtime::sys::{Errno, fs, socket};
+use crate::runtime::systemd::{Helper, Scope};
 use crate::runtime::time;
 
 #[derive(Default)]
 pub(crate) struct CreateOptions {
     pub(crate) bundle: PathBuf,
+    /// The name of config.json, in the bundle.
+    pub(crate) config: PathBuf,
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    /// The cgroup is to be a scope of systemd.
+    pub(crate) systemd: bool,
+    /// The caller stays, and a terminal is for it.
+    pub(crate) foreground: bool,
     pub(crate) preserve_fds: u32,
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
@@ -51,6 +61,13 @@ pub(crate) struct Held {
     ends: Ends,
 }
 
+impl Held {
+    /// The program's terminal, if it is for the caller.
+    pub(super) fn terminal(&self) -> Result<Option<Terminal>> {
+        self.plan.console.as_ref().and_then(Console::caller).map(Terminal::receive).transpose()
+    }
+}
+
 /// What has to be undone when a later step fails.
 #[derive(Default)]
 struct Made {
@@ -63,7 +80,7 @@ struct Made {
 /// `at_once`: the same process will start it, so nothing is needed by which another one could.
 pub(crate) fn create(machine: &Machine, id: &ContainerId, options: &CreateOptions, at_once: bool) -> Result<Created> {
     let bundle = std::fs::canonicalize(&options.bundle).step("open bundle", options.bundle.display())?;
-    let file = bundle.join("config.json");
+    let file = bundle.join(&options.config);
     let text = read_file(&file).step("read", file.display())?;
     let config = Config::parse(&text).map_err(|error| Error::Config { file: file.display().to_string(), error })?;
     for path in &config.unknown {
@@ -108,18 +125,25 @@ struct Asked<'a> {
 
 fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut State, made: &mut Made) -> Result<OwnedFd> {
     let Asked { config, bundle, options, at_once } = *asked;
-    state.cgroup = cgroup::path_for(config.linux.cgroups_path.as_deref(), &state.id, &machine.proc)?;
-    // Before anything else exists: should we be killed now, `delete` knows where to look.
+    let wanted = config.linux.cgroups_path.as_deref();
+    let scope = options.systemd.then(|| Scope::parse(wanted, &state.id, machine.rootless)).transpose()?;
+    if scope.is_none() {
+        state.cgroup = cgroup::path_for(wanted, &state.id, &machine.proc)?;
+    }
+    // Before anything else exists: should we be killed now, `delete` knows where to look. A scope would be gone by itself.
     state.save(folder)?;
     let none = Resources::default();
     let resources = config.linux.resources.as_ref().unwrap_or(&none);
-    limits(machine, state, resources, made)?;
+    let helper = match &scope {
+        Some(scope) => Some(start_scope(machine, state, scope, resources, made)?),
+        None => limits(machine, state, resources, made).map(|()| None)?,
+    };
     let cgroup = made.cgroup.as_ref();
     let given = Given {
         proc: &machine.proc,
         bundle,
         cgroup: &state.cgroup,
-        console_socket: options.console_socket.as_deref(),
+        console: ConsoleTo { socket: options.console_socket.as_deref(), caller: options.foreground },
         preserve_fds: options.preserve_fds,
         no_pivot: options.no_pivot,
         rootless: machine.rootless,
@@ -169,6 +193,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     if between {
         (pid, pidfd) = beside(ours.as_fd(), pidfd.as_fd())?;
     }
+    drop(helper);
     let pidfd = made.pidfd.insert(pidfd);
     state.pid = pid;
     state.start_ticks = machine.proc.stat(pid).map_or(0, |stat| stat.start_ticks);
@@ -185,7 +210,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
             socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
         } else if message == HOOKS {
             made.hooks_ran = true;
-            create_hooks(&config.hooks, state, pidfd.as_fd())?;
+            create_hooks(config, state, pidfd.as_fd())?;
             socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
         } else {
             return Err(failure(message, pidfd.as_fd()));
@@ -195,10 +220,20 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     if let Some(file) = &options.pid_file {
         replace_file(file, &pid.to_string())?;
     }
+    if let Some(path) = &options.pidfd_socket {
+        hand_over(path, b"standard", pidfd.as_fd())?;
+    }
     if !at_once {
         socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
     }
     Ok(ours)
+}
+
+/// The process as a descriptor, for an engine that listens for it; the word beside it is runc's.
+pub(super) fn hand_over(path: &Path, word: &[u8], pidfd: BorrowedFd<'_>) -> Result<()> {
+    let socket = socket::connect_stream(path.as_os_str().as_encoded_bytes());
+    let sent = socket.and_then(|socket| socket::send_fd(socket.as_fd(), word, pidfd));
+    sent.step("send the process's descriptor to", path.display()).map(drop)
 }
 
 /// What is done with the process from outside, when it is ready: its resctrl group, and the network devices that are to be its own.
@@ -223,7 +258,7 @@ fn limits(machine: &Machine, state: &mut State, resources: &Resources, made: &mu
     match Cgroup::create(&state.cgroup) {
         Ok(cgroup) => made.cgroup.insert(cgroup).apply(resources),
         Err(Error::System { errno: Errno(libc::EACCES | libc::EPERM | libc::EROFS), .. }) if machine.rootless => {
-            if cgroup::asks_for_limits(resources)? {
+            if !cgroup::limits(resources)?.is_empty() {
                 let why = "limits are asked for, and no cgroup is delegated to this user".to_owned();
                 return Err(Error::Cgroup { path: state.cgroup.clone(), why });
             }
@@ -232,6 +267,23 @@ fn limits(machine: &Machine, state: &mut State, resources: &Resources, made: &mu
         }
         Err(error) => Err(error),
     }
+}
+
+/// The same as a scope of systemd, which is there as long as what comes back.
+fn start_scope(
+    machine: &Machine,
+    state: &mut State,
+    scope: &Scope,
+    resources: &Resources,
+    made: &mut Made,
+) -> Result<Helper> {
+    let limits = cgroup::limits(resources)?;
+    let (path, helper) = machine.systemd()?.start(scope, &state.id, &limits, &machine.proc)?;
+    state.scope.clone_from(&scope.unit);
+    let gone = || Error::Cgroup { path: path.clone(), why: "it is gone again".to_owned() };
+    made.cgroup.insert(Cgroup::open(&path)?.ok_or_else(gone)?).apply(resources)?;
+    state.cgroup = path;
+    Ok(helper)
 }
 
 /// Whose the cgroup is to be: the program's user, if it sees the cgroup as a root of its own that it may write to.
@@ -303,11 +355,18 @@ fn has_create_hooks(hooks: &Hooks) -> bool {
     !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty() && hooks.create_container.is_empty())
 }
 
-fn create_hooks(hooks: &Hooks, state: &State, pidfd: BorrowedFd<'_>) -> Result<()> {
+fn create_hooks(config: &Config, state: &State, pidfd: BorrowedFd<'_>) -> Result<()> {
+    let hooks = &config.hooks;
+    let env = config.process.as_ref().map(|process| process.env.as_slice()).unwrap_or_default();
     let document = state.document(Status::Creating);
-    run_all(&hooks.prestart, &document, Place::Runtime)?;
-    run_all(&hooks.create_runtime, &document, Place::Runtime)?;
-    run_all(&hooks.create_container, &document, Place::Container { pidfd, kinds: state.namespaces })
+    run_all("prestart", &hooks.prestart, &document, Place::Runtime)?;
+    run_all("createRuntime", &hooks.create_runtime, &document, Place::Runtime)?;
+    run_all(
+        "createContainer",
+        &hooks.create_container,
+        &document,
+        Place::Container { pidfd, kinds: state.namespaces, env },
+    )
 }
 
 /// The child's own words, or how it ended if it had none.
@@ -336,8 +395,9 @@ fn undo(machine: &Machine, folder: &Folder, hooks: &Hooks, state: &State, made: 
     if let Some(cgroup) = made.cgroup {
         tell(cgroup.remove());
     }
+    tell(leave_scope(machine, state));
     if made.hooks_ran {
-        run_every(&hooks.poststop, &state.document(Status::Stopped), &machine.log);
+        run_every("poststop", &hooks.poststop, &state.document(Status::Stopped), &machine.log);
     }
     tell(rdt::leave(&state.resctrl_made));
     tell(folder.remove());

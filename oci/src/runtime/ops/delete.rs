@@ -24,14 +24,20 @@ pub(super) fn delete_locked(machine: &Machine, folder: &Folder, force: bool) -> 
     // No state file: its `create` died at once, and made nothing but the folder.
     let Some(state) = State::load(folder)? else { return folder.remove() };
     // "creating" with the lock in our hands: its `create` died on the way.
-    if state.lives(&machine.proc) {
+    let mut cgroup = Cgroup::open(&state.cgroup)?;
+    if state.pid == 0 {
+        // Nobody can say whether the cgroup had been made by then, or was somebody else's and about to be refused.
+        if let Some(Err(error)) = cgroup.take().map(Cgroup::remove_unused) {
+            machine.log.warn(&error.to_string());
+        }
+    } else if state.lives(&machine.proc) {
         let waiting = folder.exists(START_SOCKET);
         if !waiting && !force {
             return Err(state.refuse("delete", state.status(&machine.proc, waiting)));
         }
         end(&state, machine)?;
     }
-    clear(machine, folder, &state, Cgroup::open(&state.cgroup)?)
+    clear(machine, folder, &state, cgroup)
 }
 
 /// What is left when the container's first process has ended.
@@ -39,12 +45,21 @@ pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: O
     if let Some(cgroup) = cgroup {
         cgroup.remove()?;
     }
+    leave_scope(machine, state)?;
     rdt::leave(&state.resctrl_made)?;
     // Of namespaces and mounts nothing is left: both went with the last process.
     folder.remove()?;
     // Spec, section "Lifecycle": a warning, as if the hook had succeeded.
-    run_every(&state.hooks()?.poststop, &state.document(Status::Stopped), &machine.log);
+    run_every("poststop", &state.hooks()?.poststop, &state.document(Status::Stopped), &machine.log);
     Ok(())
+}
+
+/// systemd sees that a scope is empty, but not at once, and a container of the same name may be next.
+pub(super) fn leave_scope(machine: &Machine, state: &State) -> Result<()> {
+    if state.scope.is_empty() {
+        return Ok(());
+    }
+    machine.systemd()?.stop(&state.scope)
 }
 
 /// SIGKILL, and wait until the process is gone.

@@ -4,17 +4,18 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use super::Machine;
-use super::create::{failure, set_limits, set_oom_score};
+use super::create::{failure, hand_over, set_limits, set_oom_score};
 use super::kill::open_process;
 use super::listener::last_words;
 use super::rdt;
+use super::terminal::Terminal;
 use super::wait::foreground;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::child::{self, GO, Guest, READY};
 use crate::runtime::config::{ConfigError, NamespaceKind, Process, parse_process};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
-use crate::runtime::plan::{ProcessPlan, console, missing_home};
+use crate::runtime::plan::{Console, ConsoleTo, ProcessPlan, missing_home};
 use crate::runtime::seccomp::Filter;
 use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, read_file, replace_file};
@@ -34,6 +35,7 @@ pub(crate) struct ExecOptions {
     pub(crate) no_new_privileges: bool,
     pub(crate) terminal: bool,
     pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) pidfd_socket: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) detach: bool,
     pub(crate) ignore_paused: bool,
@@ -53,10 +55,15 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     if !options.ignore_paused && state.frozen() && !folder.exists(START_SOCKET) {
         return Err(state.refuse("exec in", Status::Paused));
     }
+    if options.ignore_paused {
+        // Until somebody resumes the container nothing of it moves, and `resume` wants the lock.
+        folder.unlock()?;
+    }
     let cgroup = cgroup(&state, options)?;
     let mut plan = plan(machine, &state, options)?;
     plan.seccomp = filter(&folder)?;
-    let console = console(plan.terminal, options.console_socket.as_deref())?;
+    let to = ConsoleTo { socket: options.console_socket.as_deref(), caller: !options.detach };
+    let console = Console::new(plan.terminal, to)?;
     let (ours, theirs) = socket::pair().step("create", "channel")?;
     let pid_kind = state.namespaces & NamespaceKind::Pid.flag();
     if pid_kind != 0 {
@@ -91,20 +98,19 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
         other => other,
     };
     let (pid, pidfd) = started.step("clone", "a process")?;
-    drop((theirs, console));
+    drop(theirs);
     if !state.resctrl.is_empty() {
         rdt::enter(std::path::Path::new(&state.resctrl), pid)?;
     }
-    if let Err(error) = drive(machine, &state, &plan, options, pid, pidfd.as_fd(), ours.as_fd()) {
+    let caller = console.as_ref().and_then(Console::caller);
+    let driven = drive(machine, &state, &plan, options, (pid, pidfd.as_fd()), ours.as_fd(), caller);
+    let terminal = driven.inspect_err(|_| {
         let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(pidfd.as_fd());
-        return Err(error);
-    }
+    })?;
     drop(folder);
-    match signals {
-        None => Ok(0),
-        Some(signals) => foreground(pidfd.as_fd(), &signals),
-    }
+    let Some(signals) = signals else { return Ok(0) };
+    foreground(pidfd.as_fd(), &signals, terminal)
 }
 
 /// From the clone to the program: first READY, then silence, which is the channel closing by the exec.
@@ -113,10 +119,11 @@ fn drive(
     state: &State,
     plan: &ProcessPlan,
     options: &ExecOptions,
-    pid: i32,
-    pidfd: BorrowedFd<'_>,
+    (pid, pidfd): (i32, BorrowedFd<'_>),
     channel: BorrowedFd<'_>,
-) -> Result<()> {
+    caller: Option<BorrowedFd<'_>>,
+) -> Result<Option<Terminal>> {
+    let mut terminal = None;
     set_oom_score(machine, pid, plan.oom_score_adj)?;
     for expected in [READY, &[]] {
         socket::send(channel, &[GO]).step("answer", "the process")?;
@@ -126,12 +133,16 @@ fn drive(
         }
         if expected == READY {
             set_limits(pid, plan)?;
+            terminal = caller.map(Terminal::receive).transpose()?;
             if let Some(file) = &options.pid_file {
                 replace_file(file, &pid.to_string())?;
             }
+            if let Some(path) = &options.pidfd_socket {
+                hand_over(path, b"setns", pidfd)?;
+            }
         }
     }
-    Ok(())
+    Ok(terminal)
 }
 
 /// The container's filter holds for every process in it. A broken file is no reason to go without.
@@ -211,6 +222,7 @@ fn home(machine: &Machine, state: &State, process: &Process) -> Option<String> {
 
 fn changed(mut process: Process, options: &ExecOptions) -> Result<Process> {
     process.args.clone_from(&options.args);
+    // What is named twice has its last value (see `ProcessPlan`).
     process.env.extend(options.env.iter().cloned());
     process.terminal = options.terminal;
     process.console_size = None;
@@ -232,6 +244,10 @@ fn changed(mut process: Process, options: &ExecOptions) -> Result<Process> {
         let sets = process.capabilities.get_or_insert_default();
         for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             set.extend(options.capabilities.iter().cloned());
+        }
+        // As with runc: what a container's config lets be inherited, a process is given to inherit.
+        if !sets.inheritable.is_empty() {
+            sets.ambient.extend(options.capabilities.iter().cloned());
         }
     }
     Ok(process)

@@ -1,5 +1,6 @@
 //! Hooks: programs of the engine, run with the container's state on their standard input.
 
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::wait::Ended;
@@ -14,28 +15,33 @@ use crate::runtime::sys::{Errno, fs, pipe};
 #[derive(Clone, Copy)]
 pub(super) enum Place<'a> {
     Runtime,
-    Container { pidfd: BorrowedFd<'a>, kinds: i32 },
+    Container { pidfd: BorrowedFd<'a>, kinds: i32, env: &'a [String] },
 }
 
 /// In order; the first that fails ends it (spec, section "Lifecycle").
-pub(super) fn run_all(hooks: &[Hook], state: &str, place: Place<'_>) -> Result<()> {
-    hooks.iter().try_for_each(|hook| run(hook, state, place))
+pub(super) fn run_all(point: &'static str, hooks: &[Hook], state: &str, place: Place<'_>) -> Result<()> {
+    hooks.iter().enumerate().try_for_each(|(at, hook)| run(point, at, hook, state, place))
 }
 
 /// Every one of them, whatever becomes of the others; what fails is told.
-pub(super) fn run_every(hooks: &[Hook], state: &str, log: &Log) {
-    for hook in hooks {
-        if let Err(error) = run(hook, state, Place::Runtime) {
+pub(super) fn run_every(point: &'static str, hooks: &[Hook], state: &str, log: &Log) {
+    for (at, hook) in hooks.iter().enumerate() {
+        if let Err(error) = run(point, at, hook, state, Place::Runtime) {
             log.warn(&error.to_string());
         }
     }
 }
 
-fn run(hook: &Hook, state: &str, place: Place<'_>) -> Result<()> {
-    let failed = |why: String| Error::Hook { path: hook.path.clone(), why };
+fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_>) -> Result<()> {
+    let failed = |why: String| Error::Hook { point, at, path: hook.path.clone(), why };
     let path = c_string(hook.path.as_str());
-    let args = StringList::new(hook.args.iter().map(|one| c_string(one.as_str())).collect());
-    let env = StringList::new(hook.env.iter().map(|one| c_string(one.as_str())).collect());
+    let args = strings(&hook.args);
+    // Without one of its own it gets, as with runc, that of whoever it runs beside.
+    let env = match place {
+        _ if !hook.env.is_empty() => strings(&hook.env),
+        Place::Container { env, .. } => strings(env),
+        Place::Runtime => StringList::new(std::env::vars_os().map(variable).collect()),
+    };
     let (read, write) = pipe::new().step("create", "pipe")?;
     let pidfd = match process::clone(0, None).step("clone", "hook")? {
         Side::Parent { pidfd, .. } => pidfd,
@@ -44,7 +50,7 @@ fn run(hook: &Hook, state: &str, place: Place<'_>) -> Result<()> {
             let ready = fs::replace_stdio(read.as_fd(), 0).and_then(|()| process::reset_signals());
             let ready = ready.and_then(|()| match place {
                 Place::Runtime => Ok(()),
-                Place::Container { pidfd, kinds } => process::join_namespace(pidfd, kinds),
+                Place::Container { pidfd, kinds, .. } => process::join_namespace(pidfd, kinds),
             });
             let errno = ready.err().unwrap_or_else(|| process::exec(&path, &args, &env));
             process::exit_now(if errno.0 == libc::ENOENT { 127 } else { 126 });
@@ -69,4 +75,12 @@ fn run(hook: &Hook, state: &str, place: Place<'_>) -> Result<()> {
         Ended::Exited(status) => Err(failed(format!("it exited with {status}"))),
         Ended::Killed(signal) => Err(failed(format!("it was killed by signal {signal}"))),
     }
+}
+
+fn strings(all: &[String]) -> StringList {
+    StringList::new(all.iter().map(|one| c_string(one.as_str())).collect())
+}
+
+fn variable((name, value): (OsString, OsString)) -> CString {
+    c_string([name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat())
 }

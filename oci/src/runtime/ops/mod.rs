@@ -14,6 +14,7 @@ mod rdt;
 mod rootless;
 mod run;
 mod start;
+mod terminal;
 mod update;
 mod wait;
 
@@ -30,8 +31,10 @@ pub(crate) use start::start;
 pub(crate) use update::update;
 
 use super::cli::Log;
+use super::error::Result;
 use super::procfs::Procfs;
 use super::store::Store;
+use super::systemd::Systemd;
 
 /// What every operation works with.
 pub(crate) struct Machine {
@@ -42,4 +45,11 @@ pub(crate) struct Machine {
     pub(crate) rootless: bool,
     /// The container's user namespace is the one this program is in.
     pub(crate) entered: bool,
+}
+
+impl Machine {
+    /// The systemd that scopes are asked of: the machine's, or the user's own.
+    fn systemd(&self) -> Result<Systemd> {
+        Systemd::connect(self.rootless || !in_first_namespace(), &self.proc)
+    }
 }

@@ -9,6 +9,7 @@ use crate::runtime::json::Writer;
 use crate::runtime::plan::known_mount_options;
 use crate::runtime::seccomp;
 use crate::runtime::state::{START_SOCKET, State, Status};
+use crate::runtime::sys::process;
 
 fn status(machine: &Machine, id: &ContainerId, state: &State) -> Status {
     let socket = START_SOCKET.to_str().unwrap_or_default();
@@ -44,11 +45,13 @@ pub(crate) fn list(machine: &Machine, json: bool, quiet: bool) -> Result<String>
         return Ok(w.finish() + "\n");
     }
     let width = all.iter().map(|(_, state)| state.id.len()).max().unwrap_or(0).max(2);
-    let mut out = format!("{:width$}  {:>8}  {:8}  {:30}  BUNDLE\n", "ID", "PID", "STATUS", "CREATED");
+    let room = all.iter().map(|(_, state)| state.bundle.len()).max().unwrap_or(0).max(6);
+    let mut out =
+        format!("{:width$}  {:>8}  {:8}  {:room$}  {:30}  OWNER\n", "ID", "PID", "STATUS", "BUNDLE", "CREATED");
     for (status, state) in &all {
         let pid = if *status == Status::Stopped { 0 } else { state.pid };
         let word = status.word();
-        out += &format!("{:width$}  {pid:>8}  {word:8}  {:30}  {}\n", state.id, state.created, state.bundle);
+        out += &format!("{:width$}  {pid:>8}  {word:8}  {:room$}  {:30}\n", state.id, state.bundle, state.created);
     }
     Ok(out)
 }
@@ -86,7 +89,7 @@ pub(crate) fn features() -> String {
     w.strings("hooks", &hooks).strings("mountOptions", &known_mount_options());
     w.name("linux").open('{').strings("namespaces", &words(&NamespaceKind::ALL)).strings("capabilities", &capabilities);
     w.name("cgroup").open('{');
-    for (name, has) in [("v1", false), ("v2", true), ("systemd", false), ("systemdUser", false), ("rdma", true)] {
+    for (name, has) in [("v1", false), ("v2", true), ("systemd", true), ("systemdUser", true), ("rdma", true)] {
         w.name(name).boolean(has);
     }
     w.close('}');
@@ -116,21 +119,54 @@ fn words<T>(table: &[(&'static str, T)]) -> Vec<&'static str> {
 }
 
 /// A config.json to start from; never over one that exists.
-pub(crate) fn spec(bundle: &std::path::Path) -> Result<()> {
+pub(crate) fn spec(bundle: &std::path::Path, rootless: bool) -> Result<()> {
     use std::io::Write as _;
     let path = bundle.join("config.json");
     let mut file = std::fs::File::create_new(&path).step("create", path.display())?;
-    file.write_all(include_bytes!("spec.json")).step("write", path.display())
+    let text = if rootless { rootless_sample() } else { SAMPLE.to_owned() };
+    file.write_all(text.as_bytes()).step("write", path.display())
+}
+
+const SAMPLE: &str = include_str!("spec.json");
+
+/// What an ordinary user can run: root of a user namespace that maps him alone, with the host's network (his own would have no way
+/// out) and therefore its /sys, and without what takes a cgroup.
+fn rootless_sample() -> String {
+    let maps = |name: &str, id: u32| format!(r#""{name}": [{{ "containerID": 0, "hostID": {id}, "size": 1 }}]"#);
+    let uids = maps("uidMappings", process::effective_user());
+    let gids = maps("gidMappings", process::effective_group());
+    SAMPLE
+        .replace(
+            r#""resources": { "devices": [{ "allow": false, "access": "rwm" }] }"#,
+            &format!("{uids},\n    {gids}"),
+        )
+        .replace(r#", "gid=5"]"#, "]")
+        .replace(r#""type": "network""#, r#""type": "user""#)
+        .replace(
+            r#""type": "sysfs", "source": "sysfs", "options": ["nosuid""#,
+            r#""type": "none", "source": "/sys", "options": ["rbind", "nosuid""#,
+        )
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::runtime::config::Config;
+    use crate::runtime::config::{Config, NamespaceKind};
 
     #[test]
     fn the_sample_config_is_one_we_read_whole() {
-        let config = Config::parse(include_str!("spec.json")).unwrap();
-        assert!(config.unknown.is_empty(), "{:?}", config.unknown);
+        for text in [super::SAMPLE, &super::rootless_sample()] {
+            let config = Config::parse(text).unwrap();
+            assert!(config.unknown.is_empty(), "{:?}", config.unknown);
+        }
+    }
+
+    #[test]
+    fn an_ordinary_users_sample_differs_where_it_must() {
+        let linux = Config::parse(&super::rootless_sample()).unwrap().linux;
+        let has = |kind| linux.namespaces.iter().any(|one| one.kind == kind);
+        assert!(has(NamespaceKind::User) && !has(NamespaceKind::Network) && linux.resources.is_none());
+        assert_eq!((linux.uid_mappings.len(), linux.gid_mappings.len()), (1, 1));
+        assert!(super::rootless_sample().contains(r#""source": "/sys", "options": ["rbind""#));
     }
 
     #[test]

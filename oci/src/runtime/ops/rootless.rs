@@ -37,10 +37,9 @@ pub(crate) fn in_first_namespace() -> bool {
     fs::stat_host(c"/proc/self/ns/user").map_or(true, |stat| stat.st_ino == FIRST)
 }
 
-/// Into a new user namespace as the bundle describes it, and anew from there.
-pub(crate) fn enter_new(bundle: &Path) -> Result<()> {
-    let file = bundle.join("config.json");
-    let text = std::fs::read_to_string(&file).step("read", file.display())?;
+/// Into a new user namespace as config.json describes it, and anew from there.
+pub(crate) fn enter_new(file: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(file).step("read", file.display())?;
     let wrong = |error| Error::Config { file: file.display().to_string(), error };
     let linux = Config::parse(&text).map_err(wrong)?.linux;
     let user = linux.namespaces.iter().find(|one| one.kind == NamespaceKind::User);

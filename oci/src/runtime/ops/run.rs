@@ -24,18 +24,20 @@ pub(crate) fn run(
     // Taken before there is a process to pass them on to: none is lost in between.
     let signals = if detach { None } else { Some(Signals::take_all().step("take", "signals")?) };
     let Created { folder, state, cgroup, pidfd, channel, held } = create(machine, id, options, true)?;
+    // Before the program prints: its terminal is then as it is to be.
+    let terminal = held.terminal();
     let go = || socket::send(channel.as_fd(), &[GO]).step("answer", "the container's process").map(|()| Some(channel));
-    if let Err(error) = let_run(&state, pidfd.as_fd(), go) {
+    let started = terminal.and_then(|terminal| let_run(&state, pidfd.as_fd(), go).map(|()| terminal));
+    let terminal = started.inspect_err(|_| {
         if let Err(more) = delete_locked(machine, &folder, true) {
             machine.log.warn(&format!("while undoing: {more}"));
         }
-        return Err(error);
-    }
+    })?;
     drop(held);
     let Some(signals) = signals else { return Ok(0) };
     // Others may look at the container, or kill it, while it runs.
     folder.unlock()?;
-    let status = foreground(pidfd.as_fd(), &signals)?;
+    let status = foreground(pidfd.as_fd(), &signals, terminal)?;
     if !keep && folder.lock_again()? {
         clear(machine, &folder, &state, cgroup)?;
     }

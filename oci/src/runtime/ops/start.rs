@@ -32,8 +32,9 @@ pub(super) fn let_run(
 ) -> Result<()> {
     let hooks = state.hooks()?;
     if !hooks.start_container.is_empty() {
-        let place = Place::Container { pidfd, kinds: state.namespaces };
-        if let Err(error) = run_all(&hooks.start_container, &state.document(Status::Created), place) {
+        let process = state.process()?;
+        let place = Place::Container { pidfd, kinds: state.namespaces, env: &process.env };
+        if let Err(error) = run_all("startContainer", &hooks.start_container, &state.document(Status::Created), place) {
             // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
             let _ = process::send_signal(pidfd, libc::SIGKILL);
             return Err(error);
@@ -48,7 +49,7 @@ pub(super) fn let_run(
     if !words.is_empty() {
         return Err(failure(&words, pidfd));
     }
-    run_all(&hooks.poststart, &state.document(Status::Running), Place::Runtime).inspect_err(|_| {
+    run_all("poststart", &hooks.poststart, &state.document(Status::Running), Place::Runtime).inspect_err(|_| {
         // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
         let _ = process::send_signal(pidfd, libc::SIGKILL);
     })

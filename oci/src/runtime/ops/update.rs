@@ -1,7 +1,7 @@
 //! `update`: other limits for a container that exists.
 
 use super::Machine;
-use crate::runtime::cgroup::Cgroup;
+use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::config::{ConfigError, Resources};
 use crate::runtime::error::{Error, Result};
 use crate::runtime::id::ContainerId;
@@ -17,6 +17,10 @@ pub(crate) fn update(machine: &Machine, id: &ContainerId, mut resources: Resourc
         _ => return Err(state.refuse("update", status)),
     };
     complete(&mut resources, &cgroup)?;
+    if !state.scope.is_empty() {
+        // It would set the old ones again some day.
+        machine.systemd()?.set(&state.scope, &cgroup::limits(&resources)?)?;
+    }
     cgroup.apply(&resources)?;
     if resources.devices.is_empty() { Ok(()) } else { cgroup.guard_devices(&resources.devices, true) }
 }

@@ -2,19 +2,41 @@
 
 use std::os::fd::BorrowedFd;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+use super::terminal::Terminal;
 use crate::runtime::error::{Result, Step};
-use crate::runtime::sys::process;
 pub(super) use crate::runtime::sys::process::Ended;
 use crate::runtime::sys::signal::Signals;
+use crate::runtime::sys::{Errno, process};
 
-/// Passes on every signal we get until the process ends; 128 + n for one killed by signal n, as shells say it.
-pub(super) fn foreground(pidfd: BorrowedFd<'_>, signals: &Signals) -> Result<u8> {
+/// Passes on every signal we get, and what goes through the terminal, until the process ends; 128 + n for one killed by signal n,
+/// as shells say it.
+pub(super) fn foreground(pidfd: BorrowedFd<'_>, signals: &Signals, mut terminal: Option<Terminal>) -> Result<u8> {
     let ended = loop {
-        match signals.next_before(pidfd).step("wait for", "the container's process")? {
-            None => break process::wait(pidfd).step("wait for", "the container's process")?,
+        let mut all = vec![PollFd::new(pidfd, PollFlags::POLLIN), PollFd::new(signals.fd(), PollFlags::POLLIN)];
+        all.extend(terminal.iter().flat_map(Terminal::interests));
+        match nix::poll::poll(&mut all, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(Errno(errno as i32)).step("wait for", "the container's process"),
+        }
+        let is_ready = |at: usize| all.get(at).is_some_and(|one| one.any() == Some(true));
+        let (ended, signalled) = (is_ready(0), is_ready(1));
+        drop(all);
+        if let Some(terminal) = &mut terminal {
+            terminal.pump();
+        }
+        if ended {
+            break process::wait(pidfd).step("wait for", "the container's process")?;
+        }
+        if !signalled {
+            continue;
+        }
+        match signals.next().step("wait for", "a signal")? {
             // SIGCHLD is the kernel's word to us; SIGURG the Go runtime's to itself.
-            Some(libc::SIGCHLD | libc::SIGURG) => {}
-            Some(signal) => {
+            libc::SIGCHLD | libc::SIGURG => {}
+            libc::SIGWINCH if terminal.is_some() => terminal.iter().for_each(Terminal::resize),
+            signal => {
                 // A process that has just ended is found by the next turn.
                 let _ = process::send_signal(pidfd, signal);
             }

@@ -10,7 +10,8 @@ const LIMIT_BYTES: i64 = 1 << 20;
 
 /// `HOME=…` out of the container's own passwd file; `/` when it does not say. Nothing to add when there is one already.
 pub(crate) fn missing_home(env: &[String], root: BorrowedFd<'_>, uid: u32) -> Option<String> {
-    if env.iter().any(|one| one.starts_with("HOME=")) {
+    // The last one counts, and an empty one says nothing.
+    if env.iter().rev().find_map(|one| one.strip_prefix("HOME=")).is_some_and(|home| !home.is_empty()) {
         return None;
     }
     let passwd = read(root).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The plan: all that the child between clone and exec will do, worked out before the clone, so that the child only makes
 //! system calls. Building it opens descriptors and nothing else; dropping it undoes it.
 
+mod console;
 mod devices;
 mod home;
 mod idmap;
@@ -16,6 +17,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+pub(crate) use console::{Console, ConsoleTo};
 pub(crate) use devices::{DevicePlan, Node};
 pub(crate) use home::missing_home;
 pub(crate) use mounts::{MountStep, Root, Source};
@@ -24,10 +26,12 @@ pub(crate) use options::known as known_mount_options;
 pub(crate) use process::ProcessPlan;
 
 use super::config::{Config, ConfigError, NamespaceKind, Process};
-use super::error::{Error, Result, Step, c_string};
+use super::error::{Error, Result, c_string};
 use super::procfs::Procfs;
 use super::seccomp::Filter;
-use super::sys::socket;
+
+/// Podman's `--group-add keep-groups`: the caller's supplementary groups stay, which an ordinary user could not ask for by number.
+const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
 pub(crate) struct Plan {
     pub(crate) namespaces: Namespaces,
@@ -42,8 +46,7 @@ pub(crate) struct Plan {
     pub(crate) readonly: Vec<CString>,
     /// Below /proc: path and value.
     pub(crate) sysctl: Vec<(CString, Vec<u8>)>,
-    /// The engine's socket, connected, that gets the terminal.
-    pub(crate) console: Option<OwnedFd>,
+    pub(crate) console: Option<Console>,
     pub(crate) process: ProcessPlan,
     pub(crate) preserve_fds: u32,
 }
@@ -53,7 +56,7 @@ pub(crate) struct Given<'a> {
     pub(crate) proc: &'a Procfs,
     pub(crate) bundle: &'a Path,
     pub(crate) cgroup: &'a str,
-    pub(crate) console_socket: Option<&'a Path>,
+    pub(crate) console: ConsoleTo<'a>,
     pub(crate) preserve_fds: u32,
     /// Sockets the caller passes on by LISTEN_FDS (spec, section "File descriptors"), in front of those of --preserve-fds.
     pub(crate) listen_fds: u32,
@@ -91,6 +94,7 @@ impl Plan {
         }
         let mut process = ProcessPlan::new(given_process, &config.linux, &more, grantable, warn).map_err(wrong)?;
         process.limits_from_outside = user_namespace;
+        process.keep_groups = config.annotations.iter().any(|(key, value)| key == KEEP_GROUPS && value != "0");
         process.new_keyring = !given.no_new_keyring;
         process.seccomp = config.linux.seccomp.as_ref().map(Filter::compile).transpose().map_err(wrong)?;
         for (name, field) in [(&config.hostname, "hostname"), (&config.domainname, "domainname")] {
@@ -118,7 +122,7 @@ impl Plan {
         if config.linux.mount_label.is_some() {
             label::need_selinux("linux.mountLabel").map_err(wrong)?;
         }
-        let console = console(process.terminal, given.console_socket)?;
+        let console = Console::new(process.terminal, given.console)?;
         let steps = config.mounts.iter().enumerate().map(|(index, one)| mounts::step(index, one, &around));
         let mounts = steps.collect::<Result<Vec<_>>>()?;
         let masked = mounts::paths(&config.linux.masked_paths, "maskedPaths")?;
@@ -130,27 +134,12 @@ impl Plan {
             null: if masked.is_empty() { None } else { Some(devices::host_node(c"/dev/null", libc::makedev(1, 3))?) },
             masked,
             readonly: mounts::paths(&config.linux.readonly_paths, "readonlyPaths")?,
-            sysctl: sysctl::plan(&config.linux.sysctl, &namespaces, config.hostname.is_some()).map_err(wrong)?,
+            sysctl: sysctl::plan(&config.linux.sysctl, &namespaces).map_err(wrong)?,
             mounts,
             console,
             process,
             preserve_fds: given.preserve_fds + given.listen_fds,
             namespaces,
         })
-    }
-}
-
-/// The connection a terminal is handed over on.
-pub(crate) fn console(terminal: bool, socket: Option<&Path>) -> Result<Option<OwnedFd>> {
-    match (terminal, socket) {
-        (false, None) => Ok(None),
-        (true, None) => {
-            Err(Error::Usage("a terminal is asked for: --console-socket is needed to hand it over".to_owned()))
-        }
-        (false, Some(_)) => Err(Error::Usage("--console-socket was given, but no terminal is asked for".to_owned())),
-        (true, Some(path)) => {
-            let socket = socket::connect_stream(path.as_os_str().as_encoded_bytes());
-            socket.map(Some).step("connect to console socket", path.display())
-        }
     }
 }

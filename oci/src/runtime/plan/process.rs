@@ -21,6 +21,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
+    /// Those of the caller instead.
+    pub(crate) keep_groups: bool,
     pub(crate) umask: u32,
     pub(crate) sets: CapabilitySets,
     pub(crate) bounding: u64,
@@ -74,6 +76,9 @@ impl ProcessPlan {
         for name in missing {
             warn(format!("process.capabilities: {name} cannot be granted on this machine and is left out"));
         }
+        for name in refused(&given.ambient, ambient & !(sets.permitted & sets.inheritable)) {
+            warn(format!("can't raise ambient capability {name}: it is not both permitted and inheritable"));
+        }
         if sets.effective & !sets.permitted != 0 {
             return Err(ConfigError::invalid(
                 "process.capabilities.effective",
@@ -84,15 +89,16 @@ impl ProcessPlan {
             candidates: candidates(program, &process.env),
             name: c_string(program.as_str()),
             args: strings(process.args.iter().map(String::as_str)),
-            env: strings(process.env.iter().map(String::as_str).chain(more.iter().map(String::as_str))),
+            env: environment(&process.env, more),
             cwd: c_string(process.cwd.as_str()),
             uid: process.user.uid,
             gid: process.user.gid,
             groups: process.user.additional_gids.clone(),
+            keep_groups: false,
             umask: process.user.umask.unwrap_or(0o022),
             sets,
             bounding,
-            // The kernel refuses what is not both permitted and inheritable.
+            // The kernel refuses what is not both permitted and inheritable: told above.
             ambient: ambient & sets.permitted & sets.inheritable,
             no_new_privileges: process.no_new_privileges,
             limits: process.rlimits.iter().enumerate().map(|(i, l)| rlimit(i, l)).collect::<Result<_>>()?,
@@ -116,6 +122,22 @@ fn strings<'a>(all: impl Iterator<Item = &'a str>) -> StringList {
     StringList::new(all.map(c_string).collect())
 }
 
+/// What is named twice has its last value, in its last place: `exec --env` changes the container's own, and programs differ in
+/// which of two they take.
+fn environment(given: &[String], more: &[String]) -> StringList {
+    let all: Vec<&str> = given.iter().chain(more).map(String::as_str).collect();
+    let mut order: Vec<(&str, usize)> = all.iter().map(|one| name(one)).zip(0..).collect();
+    order.sort_unstable();
+    let mut repeated: Vec<usize> =
+        order.iter().zip(order.iter().skip(1)).filter(|(one, next)| one.0 == next.0).map(|(one, _)| one.1).collect();
+    repeated.sort_unstable();
+    strings(all.into_iter().zip(0..).filter(|(_, at)| repeated.binary_search(at).is_err()).map(|(one, _)| one))
+}
+
+fn name(variable: &str) -> &str {
+    variable.split_once('=').map_or(variable, |(name, _)| name)
+}
+
 fn mask(names: &[String], grantable: u64, missing: &mut Vec<String>) -> u64 {
     let mut bits = 0;
     for name in names {
@@ -126,6 +148,11 @@ fn mask(names: &[String], grantable: u64, missing: &mut Vec<String>) -> u64 {
         bits |= bit;
     }
     bits
+}
+
+/// Those of the names that are among the bits.
+fn refused(names: &[String], bits: u64) -> impl Iterator<Item = &String> {
+    names.iter().filter(move |name| caps::Capability::from_str(name).is_ok_and(|cap| cap.bitmask() & bits != 0))
 }
 
 /// A program without a slash is looked for in the PATH of the *container's* environment, as execvp does.
@@ -187,7 +214,7 @@ mod tests {
         let (plan, warnings) = plan_of(&format!(r#"{{"cwd":"/","args":["a"],"capabilities":{{{sets}}}}}"#), 1);
         let plan = plan.unwrap();
         assert_eq!((plan.bounding, plan.sets.permitted, plan.sets.inheritable, plan.ambient), (1, 1, 0, 0));
-        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
         let (none, _) = plan_of(r#"{"cwd":"/","args":["a"]}"#, u64::MAX);
         assert_eq!(none.unwrap().sets, CapabilitySets::default());
     }

@@ -9,7 +9,6 @@ use crate::runtime::error::c_string;
 pub(super) fn plan(
     given: &[(String, String)],
     namespaces: &Namespaces,
-    has_hostname: bool,
 ) -> Result<Vec<(CString, Vec<u8>)>, ConfigError> {
     let mut all = Vec::new();
     for (key, value) in given {
@@ -24,8 +23,9 @@ pub(super) fn plan(
         if !namespaces.has(owner) {
             return refuse(format!("needs a {} namespace in linux.namespaces", owner.name()));
         }
-        if path == "kernel/hostname" && has_hostname {
-            return refuse("contradicts hostname".to_owned());
+        if path == "kernel/hostname" {
+            // As runc and crun have it: two ways to say one thing would contradict each other.
+            return refuse("is not taken here: the property hostname sets it".to_owned());
         }
         all.push((c_string(format!("sys/{path}")), value.clone().into_bytes()));
     }

@@ -26,3 +26,11 @@ pub(crate) fn set_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Res
     // SAFETY: the argument is a winsize that lives through the call.
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ as _, &raw const size) }).map(drop)
 }
+
+/// Rows and columns.
+pub(crate) fn size(terminal: BorrowedFd<'_>) -> Result<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel writes a winsize into the one given.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ as _, &raw mut size) })?;
+    Ok((size.ws_row, size.ws_col))
+}

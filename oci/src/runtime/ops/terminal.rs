@@ -1,0 +1,115 @@
+//! A foreground program's terminal: what is typed on the caller's goes to it, what it prints comes back.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno as NixErrno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::termios::{self, OutputFlags, SetArg, Termios};
+
+use crate::runtime::error::{Error, Result, Step};
+use crate::runtime::store::write_all;
+use crate::runtime::sys::{Errno, fs, socket, tty};
+
+pub(super) struct Terminal {
+    master: OwnedFd,
+    input: Option<OwnedFd>,
+    output: Option<OwnedFd>,
+    /// Typed, and not yet taken by the program's side.
+    typed: Vec<u8>,
+    /// How the caller's terminal was before, if it is one.
+    before: Option<Termios>,
+}
+
+impl Terminal {
+    /// The terminal as the container's process hands it over.
+    pub(super) fn receive(from: BorrowedFd<'_>) -> Result<Terminal> {
+        let (_, master) = socket::message_and_fd(from).step("receive", "the program's terminal")?;
+        let gone = || Error::ChildGone("the container's process handed no terminal over".to_owned());
+        let terminal = Terminal {
+            master: master.ok_or_else(gone)?,
+            input: std::io::stdin().as_fd().try_clone_to_owned().ok(),
+            output: std::io::stdout().as_fd().try_clone_to_owned().ok(),
+            typed: Vec::new(),
+            before: termios::tcgetattr(std::io::stdin()).ok(),
+        };
+        // Lines end as the program wrote them: where it matters the caller's own terminal turns the cursor back.
+        if let Ok(mut settings) = termios::tcgetattr(&terminal.master) {
+            settings.output_flags.remove(OutputFlags::ONLCR);
+            let _ = termios::tcsetattr(&terminal.master, SetArg::TCSANOW, &settings);
+        }
+        if let Some(before) = &terminal.before {
+            let mut raw = before.clone();
+            termios::cfmakeraw(&mut raw);
+            // Not the way out: the program's terminal no longer turns line ends into two characters.
+            raw.output_flags.insert(before.output_flags & (OutputFlags::OPOST | OutputFlags::ONLCR));
+            let _ = termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, &raw);
+        }
+        terminal.resize();
+        Ok(terminal)
+    }
+
+    /// After a SIGWINCH: the size of the caller's.
+    pub(super) fn resize(&self) {
+        if let Ok((rows, columns)) = tty::size(std::io::stdin().as_fd()) {
+            let _ = tty::set_size(self.master.as_fd(), rows, columns);
+        }
+    }
+
+    /// What to wait for.
+    pub(super) fn interests(&self) -> Vec<PollFd<'_>> {
+        let mut all = Vec::new();
+        if self.output.is_some() {
+            let room = if self.typed.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
+            all.push(PollFd::new(self.master.as_fd(), PollFlags::POLLIN | room));
+        }
+        if let Some(input) = self.input.as_ref().filter(|_| self.typed.is_empty()) {
+            all.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
+        }
+        all
+    }
+
+    /// Moves what can be moved without waiting.
+    pub(super) fn pump(&mut self) {
+        while let Some(output) = self.output.as_ref().filter(|_| ready(self.master.as_fd(), PollFlags::POLLIN)) {
+            let mut buffer = [0; 4096];
+            // EIO: nobody has the other side open any more.
+            let count = fs::read(self.master.as_fd(), &mut buffer).unwrap_or(0);
+            let printed = buffer.get(..count).unwrap_or_default();
+            if printed.is_empty() || write_all(output.as_fd(), printed).is_err() {
+                self.output = None;
+            }
+        }
+        if let Some(input) =
+            self.input.as_ref().filter(|input| self.typed.is_empty() && ready(input.as_fd(), PollFlags::POLLIN))
+        {
+            let mut buffer = [0; 1024];
+            match fs::read(input.as_fd(), &mut buffer) {
+                Ok(count) if count > 0 => self.typed.extend(buffer.get(..count).unwrap_or_default()),
+                Err(Errno(libc::EINTR | libc::EAGAIN)) => {}
+                _ => self.input = None,
+            }
+        }
+        if !self.typed.is_empty() && ready(self.master.as_fd(), PollFlags::POLLOUT) {
+            let written = fs::write(self.master.as_fd(), &self.typed).unwrap_or(self.typed.len());
+            self.typed.drain(..written);
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = termios::tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, before);
+        }
+    }
+}
+
+fn ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
+    let mut one = [PollFd::new(fd, what)];
+    loop {
+        match nix::poll::poll(&mut one, 0_u8) {
+            Err(NixErrno::EINTR) => {}
+            other => break other.is_ok_and(|count| count > 0),
+        }
+    }
+}
