@@ -48,6 +48,7 @@ impl Daemon {
         self.read_files();
         let taken_over = self.adopt(exits);
         self.listen();
+        self.sync_sockets();
         self.find_ports(clock::monotonic());
         if taken_over {
             let generation = self.generation;

@@ -34,6 +34,7 @@ use super::{
     paths::Paths,
     runtime::Runtime,
     shutdown::Shutdown,
+    sockets::Sockets,
     unit_files::UnitFiles,
 };
 use crate::{
@@ -54,6 +55,7 @@ pub(crate) mod class {
     pub(super) const UNIT_FILES: u32 = 5;
     pub(super) const API: u32 = 6;
     pub(crate) const NOTIFY: u32 = 8;
+    pub(crate) const SOCKETS: u32 = 10;
     pub(crate) const CHECKS: u32 = 9;
 }
 
@@ -126,6 +128,7 @@ pub(crate) struct Daemon {
     pub(crate) follow_ups: VecDeque<(UnitName, Event)>,
     pub(crate) network: Network,
     pub(crate) notify: Notify,
+    pub(crate) sockets: Sockets,
     pub(crate) checkers: Checkers,
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) ports: BTreeSet<PathBuf>,
@@ -187,6 +190,7 @@ impl Daemon {
             follow_ups: VecDeque::new(),
             network: Network::default(),
             notify: Notify::default(),
+            sockets: Sockets::default(),
             checkers: Checkers::default(),
             shutdown: None,
             ports: BTreeSet::new(),
@@ -242,6 +246,7 @@ impl Daemon {
             class::API => self.server.ready(&self.epoll, low, event.events(), clock::monotonic()),
             class::CHECKS => self.on_check_output(low),
             class::NOTIFY => self.on_notify(low, Gone::Ignored),
+            class::SOCKETS => self.on_socket(low),
             other => log::error!("an event of class {other}"),
         }
     }
@@ -288,6 +293,7 @@ impl Daemon {
             self.tick_shutdown(clock::now());
         }
         self.acknowledge();
+        self.arm_sockets();
         self.answer_settled();
         self.pump_logs();
         self.want_handoff_writable();

@@ -32,6 +32,7 @@ mod replies;
 mod requests;
 mod runtime;
 mod shutdown;
+mod sockets;
 mod status;
 mod store;
 #[allow(unsafe_code)] // the crate's room for it

@@ -87,8 +87,10 @@ impl Daemon {
         };
         let (paths, hostname, sender) = (self.paths.clone(), hostname(), self.mail.sender());
         let name = unit.clone();
+        let listen = self.sockets.names_for(unit);
         let started = mailbox::spawn("bundle", move || {
-            let result = bundle::build(&paths, &described, &image, &hostname).map_err(|error| error.to_string());
+            let result =
+                bundle::build(&paths, &described, &image, &hostname, listen).map_err(|error| error.to_string());
             sender.send(Mail::Bundle { unit: name, attempt, result });
         });
         if !started {
@@ -113,7 +115,11 @@ impl Daemon {
             self.pipes(unit, attempt).map_err(|errno| format!("make the pipes of its log: {errno}"))
         });
         match made {
-            Ok((out, err)) => self.runtime.run(unit, attempt, Operation::Create { out, err }),
+            Ok((out, err)) => self.runtime.run(
+                unit,
+                attempt,
+                Operation::Create { out, err, sockets: self.sockets.descriptors_for(unit) },
+            ),
             Err(text) if current => self.engine.event(unit, Event::CreateFailed { attempt, text }, clock::now()),
             Err(_) => {
                 // Given up on while it was built: what it mounted goes, unless a newer start works there.

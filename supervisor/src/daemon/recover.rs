@@ -21,7 +21,7 @@ use super::{
     logs::Stream,
     machine::{Event, Process, Record, State},
     notify::Gone,
-    process, replies, shutdown, store,
+    process, replies, shutdown, sockets, store,
 };
 use crate::{api::server::Server, unit::UnitName};
 
@@ -53,10 +53,12 @@ pub(crate) fn stored_name(unit: &UnitName, what: Kept, attempt: u64) -> String {
     if name.len() + REST <= MAX_NAME_BYTES {
         return format!("unit:{name}:{end}.{attempt}");
     }
-    // FNV-1a: any number will do that differs for names that differ.
-    let hash =
-        name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-    format!("unit:{}~{hash:016x}:{end}.{attempt}", &name[..MAX_NAME_BYTES - REST - 17])
+    format!("unit:{}~{:016x}:{end}.{attempt}", &name[..MAX_NAME_BYTES - REST - 17], fnv(name))
+}
+
+/// FNV-1a: any number will do that differs for names that differ.
+pub(crate) fn fnv(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
 impl Daemon {
@@ -225,6 +227,9 @@ impl Daemon {
                 log::error!("control socket from the store: {error}");
             }
             return;
+        }
+        if name.starts_with(sockets::PREFIX) {
+            return self.sockets.keep_stored(name.to_owned(), fd);
         }
         if name.starts_with(replies::PREFIX) {
             return self.adopt_client(name, fd);

@@ -229,5 +229,6 @@ impl Daemon {
         self.read_files();
         let plans = self.files.plans(self.state_store);
         self.engine.load(plans, clock::now());
+        self.sync_sockets();
     }
 }

@@ -18,10 +18,11 @@ const PROGRAM: &str = "/usr/bin/orlop-oci";
 
 #[derive(Debug)]
 pub(crate) enum Operation {
-    /// With the write ends of the container's stdout and stderr.
+    /// With the write ends of the container's stdout and stderr, and the sockets it is handed.
     Create {
         out: OwnedFd,
         err: OwnedFd,
+        sockets: Vec<OwnedFd>,
     },
     Start,
     Delete,
@@ -128,9 +129,14 @@ impl Runtime {
         let folder = self.paths.unit(unit);
         let mut command = self.base(&folder.join("runtime.log"))?;
         match operation {
-            Operation::Create { out, err } => {
+            Operation::Create { out, err, sockets } => {
                 command.arg("create").arg("--bundle").arg(&folder).arg("--pid-file").arg(folder.join("pid"));
                 command.stdout(out).stderr(err);
+                if !sockets.is_empty() {
+                    // sd_listen_fds(3); the runtime hands them on, as runc does.
+                    command.env("LISTEN_FDS", sockets.len().to_string());
+                    super::sys::pass_fds(&mut command, &sockets)?;
+                }
             }
             Operation::Start => drop(command.arg("start")),
             Operation::Delete => drop(command.args(["delete", "--force"])),

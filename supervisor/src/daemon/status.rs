@@ -93,7 +93,7 @@ impl Daemon {
             supervisor_rss_kib: rss_kib("self"),
             init_rss_kib: rss_kib("1"),
             addresses: addresses(),
-            problems: self.files.problems().iter().map(ToString::to_string).collect(),
+            problems: self.files.problems().iter().map(ToString::to_string).chain(self.sockets.problems()).collect(),
         }
     }
 }

@@ -2,10 +2,17 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
 };
 
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, fcntl},
+};
 
 /// Takes a descriptor that was handed to this process by number.
 pub(super) fn adopt_fd(number: RawFd) -> io::Result<OwnedFd> {
@@ -55,5 +62,37 @@ pub(super) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Resul
     // SAFETY: a null siginfo means "as kill(2) would"; nothing else is a pointer.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
     Errno::result(result)?;
+    Ok(())
+}
+
+/// The program gets these descriptors from number 3 on.
+pub(super) fn pass_fds(command: &mut Command, fds: &[OwnedFd]) -> io::Result<()> {
+    let first = 3;
+    let end = first + RawFd::try_from(fds.len()).map_err(|_| Errno::EMFILE)?;
+    let from = |fd: BorrowedFd<'_>, at: RawFd| -> io::Result<OwnedFd> {
+        let number = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(at))?;
+        // SAFETY: the kernel has just made it for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    };
+    // Out of the way of the numbers they will have, and no number there is free for what std opens for itself.
+    let fds: Vec<OwnedFd> = fds.iter().map(|fd| from(fd.as_fd(), end)).collect::<io::Result<_>>()?;
+    let mut fillers = Vec::new();
+    while let Some(fd) = fds.first() {
+        let filler = from(fd.as_fd(), first)?;
+        if filler.as_raw_fd() >= end {
+            break;
+        }
+        fillers.push(filler);
+    }
+    let hand_over = move || {
+        let _ = &fillers;
+        for (fd, number) in fds.iter().zip(first..end) {
+            // SAFETY: two integers; the target is a descriptor of this process alone or free, and no longer used here.
+            Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), number) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it only calls dup2, which is async-signal-safe, and allocates nothing.
+    unsafe { command.pre_exec(hand_over) };
     Ok(())
 }

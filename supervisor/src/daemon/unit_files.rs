@@ -16,12 +16,13 @@ use super::{
     machine::Policy,
     paths::Paths,
 };
-use crate::unit::{Options, Problem, Severity, Unit, UnitName, VolumeSource, load};
+use crate::unit::{Declared, Options, Problem, Severity, SocketSpec, Unit, UnitName, VolumeSource, load};
 
 pub(crate) struct UnitFiles {
     units: BTreeMap<UnitName, Arc<Unit>>,
     /// Instances of templates that somebody wanted started and that no file names.
     asked: BTreeSet<UnitName>,
+    sockets: BTreeMap<UnitName, Declared<SocketSpec>>,
     problems: Vec<Problem>,
     pub(crate) options: Options,
     inotify: Inotify,
@@ -32,7 +33,8 @@ impl UnitFiles {
     pub(crate) fn new() -> nix::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let (units, asked) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Self { units, asked, problems: Vec::new(), options: Options::default(), inotify, stale: true })
+        let (sockets, options) = (BTreeMap::new(), Options::default());
+        Ok(Self { units, asked, sockets, problems: Vec::new(), options, inotify, stale: true })
     }
 
     pub(crate) fn watch(&self) -> BorrowedFd<'_> {
@@ -57,6 +59,10 @@ impl UnitFiles {
     pub(crate) fn real(&self, name: &UnitName) -> UnitName {
         let other = |unit: &&Arc<Unit>| !self.units.contains_key(name) && unit.aliases.contains(name);
         self.units.values().find(other).map_or(name.clone(), |unit| unit.name.clone())
+    }
+
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = (&UnitName, &Declared<SocketSpec>)> {
+        self.sockets.iter()
     }
 
     pub(crate) fn problems(&self) -> &[Problem] {
@@ -109,6 +115,7 @@ impl UnitFiles {
         let fresh = fresh.collect();
         self.units = set.units.into_iter().map(|(name, unit)| (name, Arc::new(unit))).collect();
         self.problems = set.problems;
+        self.sockets = set.sockets;
         self.options = set.options;
         self.stale = false;
         fresh

@@ -71,10 +71,10 @@ impl Kind {
     /// What is read and typed, and not built as a whole yet.
     pub(super) fn unavailable(self) -> Option<&'static str> {
         match self {
-            Container | Volume | Image => None,
+            Container | Volume | Image | Socket => None,
             Network => Some("write Network=host or Network=none in the container"),
             Pod => Some("write the containers with Network=host"),
-            Timer | Socket => Some("a container runs from boot on, or by `orlop start`"),
+            Timer => Some("a container runs from boot on, or by `orlop start`"),
         }
     }
 

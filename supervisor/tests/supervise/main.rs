@@ -9,6 +9,7 @@ mod http;
 mod pid1;
 mod place;
 mod shim;
+mod sockets;
 
 use std::{fs, time::Duration};
 

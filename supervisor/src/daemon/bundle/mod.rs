@@ -81,7 +81,14 @@ pub(crate) fn container_id(unit: &UnitName) -> String {
 }
 
 /// Makes the bundle: root file system mounted, volumes and generated files there, config.json written.
-pub(crate) fn build(paths: &Paths, unit: &Unit, image: &PreparedImage, hostname: &str) -> Result<(), BundleError> {
+/// `listen`: the names of the sockets it will be handed.
+pub(crate) fn build(
+    paths: &Paths,
+    unit: &Unit,
+    image: &PreparedImage,
+    hostname: &str,
+    listen: Vec<String>,
+) -> Result<(), BundleError> {
     let folder = paths.unit(&unit.name);
     make_folder(&folder, 0o700)?;
     let root = overlay::mount(&paths.container(&unit.name), &paths.rootfs(&unit.name), &image.layers)?;
@@ -98,6 +105,7 @@ pub(crate) fn build(paths: &Paths, unit: &Unit, image: &PreparedImage, hostname:
         volume_dirs: BTreeMap::new(),
         etc,
         environment_files: Vec::new(),
+        listen_names: listen,
         devices: devices::nodes(&unit.container.devices)?,
         memory_bytes: devices::memory_bytes(),
         tasks: devices::tasks(),

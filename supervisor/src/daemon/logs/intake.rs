@@ -258,7 +258,7 @@ impl Intake {
     fn read(&mut self, id: u64) {
         let Some(pipe) = self.pipes.get_mut(&id) else { return };
         let taken = match pipe.flow {
-            Flow::Dropping { lines, within } => pipe.drop_some(lines, within, &mut self.scratch, &self.queue),
+            Flow::Dropping { lines, within } => pipe.drop_some(lines, within, &mut self.scratch),
             _ => pipe.source.spool.take(&pipe.fd, TURN_BYTES),
         };
         let waited = matches!(pipe.flow, Flow::Waiting { .. });
@@ -266,7 +266,7 @@ impl Intake {
             Ok(0) => {
                 let _ = self.epoll.delete(&pipe.fd);
                 if let Some(pipe) = self.pipes.remove(&id) {
-                    pipe.tell_what_was_dropped(&self.queue);
+                    pipe.tell_what_was_dropped();
                     self.queue.push(Work::Last(pipe.source));
                 }
                 return;
@@ -300,7 +300,7 @@ impl Intake {
 
 impl Pipe {
     /// Takes from the pipe what nobody can keep. With room again, what follows the next end of a line is kept.
-    fn drop_some(&mut self, lines: u64, within: bool, scratch: &mut Vec<u8>, queue: &Queue) -> nix::Result<usize> {
+    fn drop_some(&mut self, lines: u64, within: bool, scratch: &mut Vec<u8>) -> nix::Result<usize> {
         scratch.resize(TURN_BYTES, 0);
         let n = nix::unistd::read(&self.fd, scratch)?;
         let bytes = &scratch[..n];
@@ -310,7 +310,7 @@ impl Pipe {
             && self.source.spool.is_empty()
         {
             self.flow = Flow::Dropping { lines: lines + u64::from(within), within: false };
-            self.tell_what_was_dropped(queue);
+            self.tell_what_was_dropped();
             self.source.spool.append(&bytes[end..]);
             self.flow = Flow::Flowing;
         } else {
@@ -321,10 +321,9 @@ impl Pipe {
         Ok(n)
     }
 
-    fn tell_what_was_dropped(&self, queue: &Queue) {
+    fn tell_what_was_dropped(&self) {
         if let Flow::Dropping { lines, within } = self.flow {
-            let text = format!("{} lines lost: the disk did not take them in time", lines + u64::from(within));
-            queue.push(Work::Remark { owner: self.source.owner.clone(), text });
+            self.source.lost.fetch_add(lines + u64::from(within), Ordering::SeqCst);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
 };
@@ -73,6 +73,8 @@ pub(super) struct Source {
     queued: AtomicBool,
     /// Whoever fills it waits for room.
     pub(super) waits: AtomicBool,
+    /// Lines that found none, and of which the log does not say so yet.
+    pub(super) lost: AtomicU64,
     done: Mutex<Option<Done>>,
 }
 
@@ -85,7 +87,7 @@ impl fmt::Debug for Source {
 impl Source {
     pub(super) fn new(owner: Owner, stream: Option<Stream>, caps: Caps, spool: Spool, done: Option<Done>) -> Self {
         let (queued, waits) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { owner, stream, caps, spool, queued, waits, done: Mutex::new(done) }
+        Self { owner, stream, caps, spool, queued, waits, lost: AtomicU64::new(0), done: Mutex::new(done) }
     }
 
     /// All of it is in the log.

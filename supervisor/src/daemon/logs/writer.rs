@@ -151,6 +151,11 @@ impl Desk {
         }
         let mut batch = Batch::new(&source.owner, &self.forward, self.last_us(&source.owner));
         let mut at = 0;
+        // Of what came behind the last that was written; at the end, of what comes behind all of it.
+        let lost = source.lost.swap(0, Ordering::SeqCst);
+        if lost > 0 && !last {
+            batch.push(clock::wall_us(), Stream::Orlop, false, not_taken(lost).as_bytes());
+        }
         let mut limiter = self.limiters.remove(&source.owner).unwrap_or_default();
         let rest = cut(&bytes, last, |text, partial| {
             let Some(stream) = source.stream else {
@@ -171,6 +176,9 @@ impl Desk {
             }
         });
         if last {
+            if lost > 0 {
+                batch.push(clock::wall_us(), Stream::Orlop, false, not_taken(lost).as_bytes());
+            }
             let dropped = limiter.take_dropped();
             if dropped > 0 {
                 batch.push(clock::wall_us(), Stream::Orlop, false, suppressed(dropped).as_bytes());
@@ -255,6 +263,10 @@ impl Desk {
         let new = || LogFile::new(folder, Caps::default(), Arc::clone(&self.boot));
         self.files.entry(owner.clone()).or_insert_with(new)
     }
+}
+
+fn not_taken(lines: u64) -> String {
+    format!("{lines} lines lost: the disk did not take them in time")
 }
 
 fn suppressed(records: u64) -> String {

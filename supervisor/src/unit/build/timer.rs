@@ -103,6 +103,9 @@ pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut
     ] {
         said |= sheet.last("Socket", key).is_some();
         let addresses = sheet.each("Socket", key, |text| address(text, kind));
+        for (value, _) in addresses.iter().filter(|(_, address)| matches!(address, ListenAddress::Vsock(..))) {
+            sheet.unavailable(value, format!("{key}={}: known, not available in this version", value.text));
+        }
         listen.extend(addresses.into_iter().map(|(_, address)| Listen { kind, address }));
     }
     if !said && sheet.has_main() {

@@ -1,6 +1,6 @@
 //! `[Timer]` of systemd.timer(5) and `[Socket]` of systemd.socket(5), up to systemd 258.
 
-use super::{Rows, Value, later, refused};
+use super::{Rows, Value, later, only, refused, yes};
 
 pub(super) const TIMER: &[Rows] = &[
     later("", Value::Own("calendar event, in UTC"), "OnCalendar"),
@@ -13,13 +13,15 @@ pub(super) const TIMER: &[Rows] = &[
 ];
 
 pub(super) const SOCKET: &[Rows] = &[
-    later("", Value::Own("path, port or address:port"), "ListenStream ListenDatagram ListenSequentialPacket"),
+    yes(Value::Own("path, port or address:port"), "ListenStream ListenDatagram ListenSequentialPacket"),
     later("", Value::Own("absolute path"), "ListenFIFO"),
-    later("", Value::Own("unit"), "Service"),
-    later("", Value::Own("boolean"), "Accept"),
-    later("", Value::Own("name"), "FileDescriptorName SocketUser SocketGroup BindToDevice"),
-    later("", Value::Own("file mode"), "SocketMode DirectoryMode"),
-    later("", Value::Own("number"), "Backlog MaxConnections MaxConnectionsPerSource TriggerLimitBurst PollLimitBurst"),
+    yes(Value::Own("unit"), "Service"),
+    only(&["no", "false", "off", "0"], Value::Own("boolean"), "Accept"),
+    yes(Value::Own("name"), "FileDescriptorName"),
+    later("", Value::Own("name"), "SocketUser SocketGroup BindToDevice"),
+    yes(Value::Own("file mode"), "SocketMode DirectoryMode"),
+    yes(Value::Own("number"), "Backlog"),
+    later("", Value::Own("number"), "MaxConnections MaxConnectionsPerSource TriggerLimitBurst PollLimitBurst"),
     later("", Value::Choice(&["default", "both", "ipv6-only"]), "BindIPv6Only"),
     later("", Value::Choice(&["udplite", "sctp", "mptcp"]), "SocketProtocol"),
     later(

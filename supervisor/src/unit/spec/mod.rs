@@ -38,6 +38,8 @@ pub struct Facts {
     pub etc: PathBuf,
     /// Contents of the unit's `environment_files`, in their order.
     pub environment_files: Vec<String>,
+    /// The names of the sockets it is handed, `FileDescriptorName=`, in their order.
+    pub listen_names: Vec<String>,
     /// The nodes behind the unit's `devices`.
     pub devices: Vec<DeviceNode>,
     /// What `MemoryMax=50%` and `TasksMax=50%` are shares of.

@@ -138,6 +138,10 @@ fn environment(
     for (name, value) in &container.environment {
         set(name, value);
     }
+    if !facts.listen_names.is_empty() {
+        // sd_listen_fds_with_names(3); the runtime adds LISTEN_FDS and LISTEN_PID.
+        all.insert("LISTEN_FDNAMES".to_owned(), facts.listen_names.join(":"));
+    }
     if container.notify == Notify::Container {
         // Podman's place for it.
         all.insert("NOTIFY_SOCKET".to_owned(), "/run/notify/notify.sock".to_owned());

@@ -18,6 +18,7 @@ fn image(config: &Value) -> ImageConfiguration {
 
 fn facts() -> Facts {
     Facts {
+        listen_names: Vec::new(),
         rootfs: "/run/orlop/units/web/rootfs".into(),
         hostname: "machine".into(),
         passwd:

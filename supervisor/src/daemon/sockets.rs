@@ -1,0 +1,227 @@
+//! `.socket` units, systemd.socket(5) with `Accept=no`: they listen from the boot on, the first connection starts the container, and the
+//! container gets the listening sockets as sd_listen_fds(3) has it. PID 1 keeps them too: whoever restarts, container or supervisor,
+//! nobody's connection is refused, it waits.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use ::handoff::{MAX_NAME_BYTES, ToInit};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+
+use super::{
+    clock,
+    core::{Daemon, class},
+    machine::State,
+    recover::fnv,
+};
+use crate::unit::{Declared, Listen, SocketSpec, UnitName};
+
+mod open;
+
+pub(crate) const PREFIX: &str = "socket:";
+/// systemd's TriggerLimitBurst= and TriggerLimitIntervalSec=, and its start limit for a service that fails at each.
+const TRIGGERS: (usize, Duration) = (20, Duration::from_secs(2));
+const FAILURES: (usize, Duration) = (5, Duration::from_secs(10));
+
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    /// In the order in which their containers get them: by unit, then as its file lists them.
+    open: Vec<Socket>,
+    /// What PID 1 kept, until it is known whose it is.
+    stored: BTreeMap<String, OwnedFd>,
+    /// Why a socket does not listen, by unit.
+    problems: BTreeMap<UnitName, String>,
+    /// When containers were started for a connection, and those of which that came to nothing too often.
+    triggers: BTreeMap<UnitName, VecDeque<Duration>>,
+    held: BTreeSet<UnitName>,
+    next: u32,
+}
+
+#[derive(Debug)]
+struct Socket {
+    id: u32,
+    unit: UnitName,
+    service: UnitName,
+    fd_name: String,
+    stored: String,
+    fd: OwnedFd,
+    armed: bool,
+}
+
+/// Its place in PID 1's store: an address that changes is another one.
+fn stored_name(unit: &UnitName, listen: &Listen) -> String {
+    let name = format!("{PREFIX}{:016x}:{unit}", fnv(&format!("{unit} {listen:?}")));
+    name[..name.floor_char_boundary(MAX_NAME_BYTES)].to_owned()
+}
+
+/// Another start now would be one too many.
+fn is_too_often(triggers: &mut VecDeque<Duration>, failed: bool, now: Duration) -> bool {
+    triggers.retain(|at| now.saturating_sub(*at) < FAILURES.1);
+    let (most, within) = if failed { FAILURES } else { TRIGGERS };
+    triggers.iter().filter(|at| now.saturating_sub(**at) < within).count() >= most
+}
+
+impl Sockets {
+    pub(crate) fn keep_stored(&mut self, name: String, fd: OwnedFd) {
+        self.stored.insert(name, fd);
+    }
+
+    fn of<'a>(&'a self, service: &'a UnitName) -> impl Iterator<Item = &'a Socket> {
+        self.open.iter().filter(move |socket| socket.service == *service)
+    }
+
+    pub(crate) fn names_for(&self, service: &UnitName) -> Vec<String> {
+        self.of(service).map(|socket| socket.fd_name.clone()).collect()
+    }
+
+    /// One that cannot be duplicated is missed by the container, and said.
+    pub(crate) fn descriptors_for(&self, service: &UnitName) -> Vec<OwnedFd> {
+        let duplicate = |socket: &Socket| {
+            let fd = socket.fd.try_clone();
+            fd.inspect_err(|error| log::error!("{}: {error}", socket.unit)).ok()
+        };
+        self.of(service).filter_map(duplicate).collect()
+    }
+
+    pub(crate) fn problems(&self) -> impl Iterator<Item = String> {
+        self.problems.iter().map(|(unit, text)| format!("{unit}: {text}"))
+    }
+}
+
+impl Daemon {
+    /// The sockets as the unit files have them now: what is new listens, what is gone does not, what stays is not touched.
+    pub(crate) fn sync_sockets(&mut self) {
+        let wanted: Vec<(UnitName, Declared<SocketSpec>)> = self
+            .files
+            .sockets()
+            .filter(|(_, socket)| {
+                let service = UnitName::parse(&socket.spec.service).ok().and_then(|name| self.engine.get(&name));
+                service.is_some_and(|service| socket.enabled || service.plan.enabled)
+            })
+            .map(|(name, socket)| (name.clone(), socket.clone()))
+            .collect();
+        let mut before = std::mem::take(&mut self.sockets.open);
+        let was_wrong = std::mem::take(&mut self.sockets.problems);
+        for (unit, socket) in wanted {
+            let Ok(service) = UnitName::parse(&socket.spec.service) else { continue };
+            for listen in &socket.spec.listen {
+                let stored = stored_name(&unit, listen);
+                if let Some(at) = before.iter().position(|open| open.stored == stored && open.service == service) {
+                    let open = before.remove(at);
+                    self.sockets.open.push(Socket { fd_name: socket.spec.fd_name.clone(), ..open });
+                    continue;
+                }
+                let fd = match self.sockets.stored.remove(&stored) {
+                    Some(fd) => fd,
+                    None => match open::open(listen, &socket.spec) {
+                        Ok(fd) => {
+                            self.store_fd(stored.clone(), fd.as_fd());
+                            fd
+                        }
+                        Err(error) => {
+                            let text = format!("listen on {}: {error}", open::shown(listen));
+                            if was_wrong.get(&unit) != Some(&text) {
+                                self.say(format!("{unit:<9} {text}"));
+                            }
+                            self.sockets.problems.insert(unit.clone(), text);
+                            continue;
+                        }
+                    },
+                };
+                let id = self.sockets.next;
+                self.sockets.next += 1;
+                log::info!("{unit}: listens on {} for {service}", open::shown(listen));
+                let (unit, service, fd_name) = (unit.clone(), service.clone(), socket.spec.fd_name.clone());
+                self.sockets.open.push(Socket { id, unit, service, fd_name, stored, fd, armed: false });
+            }
+        }
+        let gone = before.into_iter().map(|socket| socket.stored);
+        for name in gone.chain(std::mem::take(&mut self.sockets.stored).into_keys()) {
+            self.tell(&ToInit::DropFd { name });
+        }
+        self.arm_sockets();
+    }
+
+    /// Looks for connections where nobody else does: as long as the container does not run and nothing else starts it.
+    pub(crate) fn arm_sockets(&mut self) {
+        let (stopping, now) = (self.engine.is_shutting_down(), clock::monotonic());
+        let Sockets { open, triggers, held, .. } = &mut self.sockets;
+        let mut given_up = Vec::new();
+        for socket in open {
+            let entry = self.engine.get(&socket.service);
+            let state = entry.map(|entry| &entry.record.state);
+            if matches!(state, Some(State::Running { .. })) && held.remove(&socket.service) {
+                // By other means than a connection: it is tried anew.
+                triggers.remove(&socket.service);
+            }
+            let rests =
+                matches!(state, Some(State::Inactive | State::Failed)) && entry.is_some_and(|e| e.job.is_none());
+            let mut wanted = rests && !stopping && !held.contains(&socket.service);
+            if wanted
+                && !socket.armed
+                && let Some(triggers) = triggers.get_mut(&socket.service)
+                && is_too_often(triggers, state == Some(&State::Failed), now)
+            {
+                held.insert(socket.service.clone());
+                given_up.push((socket.unit.clone(), socket.service.clone()));
+                wanted = false;
+            }
+            if wanted != socket.armed {
+                let token = (u64::from(class::SOCKETS) << 32) | u64::from(socket.id);
+                let result = if wanted {
+                    self.epoll.add(&socket.fd, EpollEvent::new(EpollFlags::EPOLLIN, token))
+                } else {
+                    self.epoll.delete(&socket.fd)
+                };
+                if let Err(errno) = result {
+                    log::error!("{}: epoll: {errno}", socket.unit);
+                }
+                socket.armed = wanted;
+            }
+        }
+        for (unit, service) in given_up {
+            self.say(format!("{unit:<9} starts {service} too often in vain, waits for `orlop start {service}`"));
+        }
+    }
+
+    /// Somebody connects, or sends.
+    pub(crate) fn on_socket(&mut self, id: u32) {
+        let Some(socket) = self.sockets.open.iter_mut().find(|socket| socket.id == id) else { return };
+        // Not looked at again before it has come to something.
+        let _ = self.epoll.delete(&socket.fd);
+        socket.armed = false;
+        let (unit, service, now) = (socket.unit.clone(), socket.service.clone(), clock::now());
+        self.sockets.triggers.entry(service.clone()).or_default().push_back(now.mono);
+        log::info!("{unit}: a connection, {service} is started");
+        self.engine.start(&service, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unit::{ListenAddress, ListenKind};
+
+    #[test]
+    fn a_changed_address_has_another_place_in_the_store() {
+        let unit = |text: &str| UnitName::parse(text).unwrap();
+        let listen = |port| Listen { kind: ListenKind::Stream, address: ListenAddress::Ip(None, port) };
+        assert_eq!(stored_name(&unit("web.socket"), &listen(80)), stored_name(&unit("web.socket"), &listen(80)));
+        assert_ne!(stored_name(&unit("web.socket"), &listen(80)), stored_name(&unit("web.socket"), &listen(81)));
+        let long = |last: char| stored_name(&unit(&format!("{}{last}", "a".repeat(199))), &listen(80));
+        assert!(long('a') != long('b') && long('a').len() <= MAX_NAME_BYTES);
+    }
+
+    #[test]
+    fn starts_in_vain_come_to_an_end() {
+        let second = Duration::from_secs;
+        let mut triggers: VecDeque<Duration> = (0..5).map(second).collect();
+        assert!(is_too_often(&mut triggers, true, second(5)));
+        assert!(!is_too_often(&mut triggers, false, second(5)), "it did its work");
+        let mut triggers: VecDeque<Duration> = std::iter::repeat_n(second(20), 20).collect();
+        assert!(is_too_often(&mut triggers, false, second(21)));
+    }
+}
