@@ -24,6 +24,7 @@ pub(crate) struct UnitFiles {
     asked: BTreeSet<UnitName>,
     sockets: BTreeMap<UnitName, Declared<SocketSpec>>,
     problems: Vec<Problem>,
+    circles: Vec<(BTreeSet<UnitName>, Problem)>,
     pub(crate) options: Options,
     inotify: Inotify,
     stale: bool,
@@ -34,7 +35,8 @@ impl UnitFiles {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let (units, asked) = (BTreeMap::new(), BTreeSet::new());
         let (sockets, options) = (BTreeMap::new(), Options::default());
-        Ok(Self { units, asked, sockets, problems: Vec::new(), options, inotify, stale: true })
+        let (problems, circles) = (Vec::new(), Vec::new());
+        Ok(Self { units, asked, sockets, problems, circles, options, inotify, stale: true })
     }
 
     pub(crate) fn watch(&self) -> BorrowedFd<'_> {
@@ -84,7 +86,11 @@ impl UnitFiles {
     /// Mistakes in the file of this unit, which therefore is not there.
     pub(crate) fn problems_of(&self, name: &UnitName) -> Vec<String> {
         let its = self.problems.iter().filter(|problem| container_of(&problem.path).as_ref() == Some(name));
-        its.map(ToString::to_string).collect()
+        let its: Vec<String> = its.map(ToString::to_string).collect();
+        if !its.is_empty() {
+            return its;
+        }
+        self.circles.iter().filter(|(members, _)| members.contains(name)).map(|(_, p)| p.to_string()).collect()
     }
 
     /// Containers that are not there because of a mistake, each with the first one.
@@ -93,6 +99,11 @@ impl UnitFiles {
         for problem in self.problems.iter().filter(|problem| problem.severity == Severity::Error) {
             if let Some(name) = container_of(&problem.path).filter(|name| !self.units.contains_key(name)) {
                 refused.entry(name).or_insert(problem);
+            }
+        }
+        for (members, problem) in &self.circles {
+            for name in members {
+                refused.entry(name.clone()).or_insert(problem);
             }
         }
         refused
@@ -116,6 +127,7 @@ impl UnitFiles {
         self.units = set.units.into_iter().map(|(name, unit)| (name, Arc::new(unit))).collect();
         self.problems = set.problems;
         self.sockets = set.sockets;
+        self.circles = set.circles;
         self.options = set.options;
         self.stale = false;
         fresh
@@ -184,5 +196,24 @@ mod tests {
         assert_eq!(units.len(), 1);
         let plan = plan(&units["web"], StateStore::Persistent, &units);
         assert_eq!(plan.forbidden.as_deref(), Some("requires db, whose unit file has mistakes or is masked"));
+    }
+
+    #[test]
+    fn every_unit_of_a_circle_is_refused_by_name() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        std::fs::create_dir_all(paths.machine_units()).unwrap();
+        for (name, other) in [("a", "b"), ("b", "a")] {
+            let text = format!("[Unit]\nAfter={other}.container\n[Container]\nImage=localhost/x\nNetwork=none\n");
+            std::fs::write(paths.machine_units().join(format!("{name}.container")), text).unwrap();
+        }
+        let mut files = UnitFiles::new().unwrap();
+        assert_eq!(files.read(&paths).len(), 1, "the circle is one mistake");
+        let names: Vec<String> = files.refused().keys().map(ToString::to_string).collect();
+        assert_eq!(names, ["a", "b"]);
+        for name in ["a", "b"] {
+            let problems = files.problems_of(&UnitName::parse(name).unwrap());
+            assert!(problems.len() == 1 && problems[0].contains("in a circle"), "{problems:?}");
+        }
     }
 }

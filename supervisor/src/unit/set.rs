@@ -105,11 +105,10 @@ fn check(
     judge::drop_unknown(&mut drafts, &mut set);
     claims::refuse_doubles(&mut drafts, &mut set);
     for cycle in cycle::find(&drafts.good) {
-        set.problems.push(cycle.problem);
-        for name in cycle.members {
-            drafts.good.remove(&name);
-            set.broken.insert(name);
-        }
+        set.problems.push(cycle.problem.clone());
+        drafts.good.retain(|name, _| !cycle.members.contains(name));
+        set.broken.extend(cycle.members.iter().cloned());
+        set.circles.push((cycle.members, cycle.problem));
     }
     set.problems.sort_by(|a, b| (&a.path, a.place, &a.text).cmp(&(&b.path, b.place, &b.text)));
     (drafts, set)

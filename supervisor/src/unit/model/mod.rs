@@ -45,6 +45,8 @@ pub struct UnitSet {
     pub templates: BTreeSet<String>,
     /// Units of all kinds that are not here because their files have errors.
     pub broken: BTreeSet<UnitName>,
+    /// Those of them that wait for each other in a circle, with the one mistake that is theirs together.
+    pub circles: Vec<(BTreeSet<UnitName>, Problem)>,
     /// Units hidden by a link to /dev/null (or by an empty file, as systemd has it).
     pub masked: BTreeSet<UnitName>,
     /// Of the machine as a whole.
