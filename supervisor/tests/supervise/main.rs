@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used)] // tests are exempt, their helpers too
 
+mod faults;
 mod http;
+mod inject;
 mod pid1;
 mod place;
 mod shim;

@@ -68,16 +68,19 @@ impl Pid1 {
     }
 
     pub(crate) fn start_supervisor(&mut self) {
+        self.start_as(supervisor_command());
+        self.wait("the supervisor's first answer", |_| http::ask("GET", "/v1/ping").is_some_and(|(s, _)| s == 200));
+    }
+
+    /// Starts a supervisor by this command, and waits for nothing.
+    pub(crate) fn start_as(&mut self, mut command: Command) {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
         fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         let ours = Arc::new(ours);
         self.generation += 1;
         let mut shared = self.shared.lock().unwrap();
-        // In its own cgroup before it runs, as on a machine: that is how its runtime processes are found after its death.
-        let child = Command::new("sh")
-            .args(["-c", "echo $$ > /sys/fs/cgroup/orlop/cgroup.procs && exec \"$0\" supervise"])
-            .arg(env!("CARGO_BIN_EXE_orlop"))
+        let child = command
             .env("ORLOP_OCI", &self.runtime)
             .env("ORLOP_HANDOFF", theirs.as_raw_fd().to_string())
             .spawn()
@@ -99,7 +102,15 @@ impl Pid1 {
         self.supervisor = Some(pid);
         let state = Arc::clone(&self.shared);
         thread::spawn(move || serve(&state, &ours));
-        self.wait("the supervisor's first answer", |_| http::ask("GET", "/v1/ping").is_some_and(|(s, _)| s == 200));
+    }
+
+    /// It answers, or it has died.
+    pub(crate) fn answers_or_is_gone(&self) -> bool {
+        self.wait("an answer or an end", |machine| {
+            machine.shared.lock().unwrap().supervisor.is_none()
+                || http::ask("GET", "/v1/ping").is_some_and(|(status, _)| status == 200)
+        });
+        self.shared.lock().unwrap().supervisor.is_some()
     }
 
     /// SIGTERM to PID 1 asks for another supervisor: this one is told to end, and the program starts anew.
@@ -118,7 +129,8 @@ impl Pid1 {
 
     pub(crate) fn kill_supervisor(&mut self) {
         let pid = self.supervisor.take().expect("a supervisor");
-        kill(pid, Signal::SIGKILL).unwrap();
+        // Dead already, and not reaped yet or not by anybody else.
+        let _ = kill(pid, Signal::SIGKILL);
         self.wait("the supervisor's end", |machine| machine.shared.lock().unwrap().supervisor != Some(pid));
     }
 
@@ -196,6 +208,14 @@ impl Pid1 {
         let tail: Vec<&str> = log.lines().rev().take(60).collect();
         format!("the supervisor's log:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
     }
+}
+
+/// In its own cgroup before it runs, as on a machine: that is how its runtime processes are found after its death.
+pub(crate) fn supervisor_command() -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo $$ > /sys/fs/cgroup/orlop/cgroup.procs && exec \"$0\" supervise"]);
+    command.arg(env!("CARGO_BIN_EXE_orlop"));
+    command
 }
 
 fn send(socket: &OwnedFd, message: &ToSupervisor, fd: Option<RawFd>) {

@@ -152,6 +152,12 @@ impl Place {
         procs.lines().any(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n"))
     }
 
+    /// A supervisor lives, whoever its parent is.
+    pub(crate) fn has_supervisor(&self) -> bool {
+        let procs = fs::read_to_string("/sys/fs/cgroup/orlop/cgroup.procs").unwrap();
+        procs.lines().any(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "orlop\n"))
+    }
+
     /// A folder for containers to say something in.
     pub(crate) fn shared_folder(&self) -> PathBuf {
         fs::create_dir_all("/var/lib/orlop/shared").unwrap();
