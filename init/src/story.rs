@@ -22,6 +22,14 @@ const LINE_BYTES: usize = 440;
 type Line = Text<LINE_BYTES>;
 type StageName = Text<32>;
 
+/// A stage of the boot: when it was reached, and how long the CPUs had been idle by then.
+#[derive(Clone, Copy)]
+pub(crate) struct Stage {
+    pub(crate) name: StageName,
+    pub(crate) at_ns: u64,
+    pub(crate) idle_ns: u64,
+}
+
 /// syslog(3) priorities with facility daemon, as `/dev/kmsg` takes them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
@@ -36,7 +44,7 @@ struct Story {
     /// Allocated with the first line, and never again.
     ring: Vec<Line>,
     said: usize,
-    stages: [(StageName, u64); MAX_STAGES],
+    stages: [Stage; MAX_STAGES],
     stage_count: usize,
     debug: bool,
 }
@@ -46,7 +54,7 @@ static STORY: Mutex<Story> = Mutex::new(Story {
     kmsg: None,
     ring: Vec::new(),
     said: 0,
-    stages: [(StageName::new(), 0); MAX_STAGES],
+    stages: [Stage { name: StageName::new(), at_ns: 0, idle_ns: 0 }; MAX_STAGES],
     stage_count: 0,
     debug: false,
 });
@@ -107,42 +115,44 @@ pub(crate) fn warn_from_hook(stage: &str, text: fmt::Arguments<'_>) {
 
 /// Records that a stage of the boot is reached now.
 pub(crate) fn stage(name: &str) {
-    stage_at(name, now_ns());
+    stage_at(name, now_ns(), handoff::idle_ns());
 }
 
-/// Records a stage with its time: what stage 1 handed on.
-pub(crate) fn stage_at(name: &str, at_ns: u64) {
+/// Records a stage with its times: what stage 1 handed on.
+fn stage_at(name: &str, at_ns: u64, idle_ns: u64) {
     let mut story = story();
     if let Some(slot) = (story.stage_count < MAX_STAGES).then_some(story.stage_count) {
-        story.stages[slot] = (StageName::of(name), at_ns);
+        story.stages[slot] = Stage { name: StageName::of(name), at_ns, idle_ns };
         story.stage_count += 1;
     }
 }
 
-/// The `at`-th stage recorded, with its time in ns.
-pub(crate) fn nth_stage(at: usize) -> Option<(StageName, u64)> {
+/// The `at`-th stage recorded.
+pub(crate) fn nth_stage(at: usize) -> Option<Stage> {
     let story = story();
     (at < story.stage_count).then(|| story.stages[at])
 }
 
-/// The stages so far as `ORLOP_BOOT` carries them over the exec of stage 2: `init:<ns>,modules:<ns>…`.
+/// The stages so far as `ORLOP_BOOT` carries them over the exec of stage 2: `init:<ns>:<idle ns>,modules:…`.
 pub(crate) fn stages_for_env() -> String {
     let story = story();
     let mut out = String::new();
-    for (name, at_ns) in &story.stages[..story.stage_count] {
+    for Stage { name, at_ns, idle_ns } in &story.stages[..story.stage_count] {
         if !out.is_empty() {
             out.push(',');
         }
-        out.push_str(&format!("{name}:{at_ns}"));
+        out.push_str(&format!("{name}:{at_ns}:{idle_ns}"));
     }
     out
 }
 
 /// Takes over the stages of `ORLOP_BOOT`; what it cannot read is left out.
 pub(crate) fn adopt_stages(env: &str) {
-    for (name, at) in env.split(',').filter_map(|s| s.split_once(':')) {
-        if let Ok(at_ns) = at.parse() {
-            stage_at(name, at_ns);
+    for stage in env.split(',') {
+        let mut words = stage.splitn(3, ':');
+        let (name, mut number) = (words.next(), || words.next().and_then(|word| word.parse().ok()));
+        if let (Some(name), Some(at_ns), Some(idle_ns)) = (name, number(), number()) {
+            stage_at(name, at_ns, idle_ns);
         }
     }
 }
@@ -229,8 +239,8 @@ mod tests {
         assert!(seen[0].ends_with("root      line 36?[2J"), "{}", seen[0]);
         assert!(seen[63].ends_with("root      line 99?[2J"), "{}", seen[63]);
 
-        adopt_stages("init:5,broken,modules:x,root:7");
-        assert_eq!(stages_for_env(), "init:5,root:7");
+        adopt_stages("init:5:0,broken,modules:x:1,root:7:2");
+        assert_eq!(stages_for_env(), "init:5:0,root:7:2");
         for _ in 0..100 {
             stage("more");
         }

@@ -25,11 +25,7 @@ const SLOT_LEAST_BYTES: u64 = 32 << 20;
 const DISK: Uuid = uuid!("6f726c6f-7000-4000-8000-000000000010");
 
 /// Types of the Discoverable Partitions Specification.
-const ROOT: Uuid = if cfg!(target_arch = "aarch64") {
-    uuid!("b921b045-1df0-41c3-af44-4c6f280d3fae")
-} else {
-    uuid!("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
-};
+const ROOT: Uuid = uuid!("4f68bce3-e8cd-4db1-96e7-fbcaf984b709");
 const VAR: Uuid = uuid!("4d21b016-b534-45c2-a9fb-5c16e091fd2d");
 
 struct Slot {

@@ -20,12 +20,8 @@ pub const MKFS_XFS: Tool = Tool { program: "mkfs.xfs", package: "xfsprogs" };
 pub const DPKG: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
 /// Writes the lists of a module folder that Debian's own modprobe reads.
 pub const DEPMOD: Tool = Tool { program: "depmod", package: "kmod" };
-/// Runs machines of this host's architecture.
-pub const QEMU: Tool = if cfg!(target_arch = "aarch64") {
-    Tool { program: "qemu-system-aarch64", package: "qemu-system-arm" }
-} else {
-    Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" }
-};
+/// Runs machines.
+pub const QEMU: Tool = Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" };
 /// The firmware of a machine with UEFI.
 pub const OVMF: Tool = Tool { program: "/usr/share/OVMF/OVMF_CODE_4M.fd", package: "ovmf" };
 

@@ -41,6 +41,9 @@ fn two_builds_of_the_same_inputs_are_the_same_bytes() {
     let far = tempfile::tempdir().unwrap();
     let (one, other) = (build(near.path()), build(far.path()));
     same_bytes(&one.initramfs, &other.initramfs);
+    // A static program that is started with closed descriptors, and without these, may end before its first line.
+    let nodes = character_devices(&one.initramfs);
+    assert_eq!(nodes, ["dev/console 600 5:1", "dev/null 666 1:3"]);
     same_bytes(&one.root, &other.root);
     for seed in ["1.xfsseed", "16.xfsseed", "256.xfsseed"] {
         same_bytes(&seeds(near.path()).join(seed), &seeds(far.path()).join(seed));
@@ -53,6 +56,45 @@ fn two_builds_of_the_same_inputs_are_the_same_bytes() {
     let again = initramfs::image(near.path(), kernel, programs, quiet).unwrap();
     assert_eq!((again.root, again.sizes), (one.root, one.sizes));
     initramfs::kernel(&initramfs::out(), None, quiet).unwrap();
+}
+
+/// Those of an initramfs.
+fn character_devices(initramfs: &Path) -> Vec<String> {
+    let archive = zstd::decode_all(fs::File::open(initramfs).expect("read")).expect("zstd");
+    let (mut rest, mut found) = (&archive[..], Vec::new());
+    loop {
+        let reader = cpio::newc::Reader::new(rest).expect("an archive");
+        let entry = reader.entry();
+        if entry.is_trailer() {
+            return found;
+        }
+        if entry.mode() & 0o170_000 == 0o020_000 {
+            let (major, minor) = (entry.rdev_major(), entry.rdev_minor());
+            found.push(format!("{} {:o} {major}:{minor}", entry.name(), entry.mode() & 0o7777));
+        }
+        rest = reader.finish().expect("an archive");
+    }
+}
+
+/// Without a single capability, as anybody is: the same bytes.
+#[test]
+fn nobody_has_to_be_root() {
+    let ours = build(&initramfs::out());
+    let kernel = inputs().0.image.parent().and_then(Path::parent).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_orlop-image");
+    let mut command = Command::new(program);
+    if nix::unistd::geteuid().is_root() {
+        command = Command::new("setpriv");
+        command.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", program]);
+    }
+    command.args(["build", "--json", "--kernel"]).arg(kernel).arg("--out").arg(out.path());
+    let output = command.output().expect("run setpriv");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let built: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (name, ours) in [("initramfs", &ours.initramfs), ("root", &ours.root)] {
+        same_bytes(Path::new(built["paths"][name].as_str().unwrap()), ours);
+    }
 }
 
 /// The programs have budgets of their own, which the tests of the repository hold.

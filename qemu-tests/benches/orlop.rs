@@ -1,11 +1,12 @@
 //! `cargo bench`: the one measurement command. `cargo bench -- boot` measures what begins with `boot`.
 //!
 //! Each measurement has a dotted name and can be run alone by it. A table goes to the screen and a list of
-//! `{"name", "value", "unit", "of"}` (and `range`, least and most, where there were several) to `target/bench.json`: what this run measured and nothing older, so that no number
-//! of yesterday's build stands beside today's. `of` says what was measured: `orlop`, or what it is compared with.
+//! `{"name", "value", "unit", "of"}` (and `range`, least and most, where there were several) to `target/bench.json`: what
+//! this run measured and nothing older, so that no number of yesterday's build stands beside today's. `of` says what was
+//! measured: `orlop`, or what it is compared with.
 //!
-//! Speed is counted in instructions of the emulated CPU, kernel and user together, from init's first instruction: two
-//! runs agree within 3 %, whatever else the host does. Seconds are only measured where a person waits.
+//! Speed is counted in busy instructions of the emulated CPU, kernel and user together, from init's first one: two runs
+//! agree within 3 %, whatever else the host does. Seconds are only measured where a person waits.
 
 mod lint;
 mod oci;
@@ -69,7 +70,13 @@ const SIZES: [&str; 8] = [
 
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
-    let filters: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let filters: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    if let Some(option) = filters.iter().find(|word| word.starts_with('-')) {
+        let is_help = option == "--help" || option == "-h";
+        eprintln!("cargo bench -- [START_OF_A_NAME]… measures what begins so, or everything. There are:");
+        names().for_each(|name| eprintln!("  {name}"));
+        return if is_help { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    }
     match lint::child().unwrap_or_else(|| measure(&filters)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -79,12 +86,16 @@ fn main() -> ExitCode {
     }
 }
 
+fn names() -> impl Iterator<Item = &'static str> {
+    MEASUREMENTS.iter().flat_map(|one| one.names).copied()
+}
+
 fn measure(filters: &[String]) -> Result<()> {
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.starts_with(filter.as_str()));
     let chosen: Vec<&Measurement> =
         MEASUREMENTS.iter().filter(|one| one.names.iter().any(|name| wanted(name))).collect();
     if chosen.is_empty() {
-        let names: Vec<&str> = MEASUREMENTS.iter().flat_map(|one| one.names).copied().collect();
+        let names: Vec<&str> = names().collect();
         return Err(format!("no measurement begins with {filters:?}; there are: {}", names.join(" ")).into());
     }
     let artefacts = Artefacts::build(None, &mut |line| eprintln!("{line}"))?;
@@ -104,22 +115,13 @@ fn measure(filters: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// One nanosecond of the guest's clock is one instruction.
 fn boot(artefacts: &Artefacts) -> Result<Vec<Row>> {
     let machine = Machine::builder(artefacts, "bench-boot").counting_instructions().start()?;
     machine.settled()?;
-    let stages = machine.get("/v1/system/timing")?;
-    let at = |name: &str| -> Result<f64> {
-        let stages = stages.as_array().map_or(&[][..], Vec::as_slice);
-        let stage = stages.iter().find(|stage| stage["name"] == name);
-        stage.and_then(|stage| stage["at_ns"].as_f64()).ok_or_else(|| format!("no stage {name} in {stages:?}").into())
+    let million = |name: &str, stage: &str| -> Result<Row> {
+        Ok(row(name, machine.million_instructions(stage)?, "million instructions"))
     };
-    let first = at("init")?;
-    let million = |name: &str| at(name).map(|at_ns| (at_ns - first) / 1e6);
-    Ok(vec![
-        row("boot.supervisor_exec", million("supervisor-exec")?, "million instructions"),
-        row("boot.first_container", million("unit:demo:active")?, "million instructions"),
-    ])
+    Ok(vec![million("boot.supervisor_exec", "supervisor-exec")?, million("boot.first_container", "unit:demo:active")?])
 }
 
 /// The smallest memory with which the demo answers, found by halving.

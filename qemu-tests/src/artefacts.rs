@@ -1,12 +1,11 @@
 //! Everything a machine boots from, built or found up to date.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use initramfs::requirements::{self, DPKG, MKFS_EROFS, MKFS_XFS, QEMU};
 use initramfs::{Image, Kernel, Programs};
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::accel::{Accel, UnknownAccel};
 
@@ -35,7 +34,6 @@ impl Artefacts {
     /// Builds what is missing or outdated. `progress` gets one line per step.
     pub fn build(kernel: Option<&Path>, progress: &mut dyn FnMut(&str)) -> Result<Self, BuildError> {
         let out = initramfs::out();
-        let _lock = lock(&out)?;
         // All that will be missing later, named or installed before anything takes time.
         requirements::ensure(&[MKFS_EROFS, MKFS_XFS, DPKG, QEMU], progress)?;
         let programs = initramfs::programs(progress)?;
@@ -68,13 +66,4 @@ impl Artefacts {
             built.unwrap_or_else(|error| panic!("{error}"))
         })
     }
-}
-
-/// One build at a time below `out`, whoever runs it: a test and a `cargo boot` beside it would fetch the same files.
-fn lock(out: &Path) -> Result<Option<Flock<File>>, BuildError> {
-    let folder = |source| BuildError::Folder { path: out.to_owned(), source };
-    fs::create_dir_all(out).map_err(folder)?;
-    let file = File::create(out.join("lock")).map_err(folder)?;
-    // A file system without locks: then nobody else is kept out, as before.
-    Ok(Flock::lock(file, FlockArg::LockExclusive).ok())
 }

@@ -228,7 +228,8 @@ impl<'a> Builder<'a> {
         let folder = Folder::create(&self.artefacts.out, &self.name).map_err(setup("create the machine's folder"))?;
         let drives = self.drives(&folder, progress)?;
         let (release, accel) = (&self.artefacts.kernel.release, self.artefacts.accel.name());
-        progress(&format!("boot Linux {release} in QEMU ({accel}, {} MiB, {} CPUs)", self.memory_mib, self.cpus));
+        let cpus = if self.cpus == 1 { "1 CPU".to_owned() } else { format!("{} CPUs", self.cpus) };
+        progress(&format!("boot Linux {release} in QEMU ({accel}, {} MiB, {cpus})", self.memory_mib));
         let listen = |name: &str| UnixListener::bind(folder.sockets().join(name)).map_err(setup("listen for QEMU"));
         let (console, qmp) = (listen("console")?, listen("qmp")?);
 

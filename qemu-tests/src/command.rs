@@ -66,7 +66,7 @@ impl Hardware {
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         let mut args = Arguments::default();
         args.word("-nodefaults").word("-no-user-config");
-        // `pc`: the smallest machine whose firmware boots a PVH kernel directly and whose power button works.
+        // `pc`: the smallest machine whose firmware boots a PVH kernel directly and that a guest can switch off.
         args.pair("-machine", "pc").pair("-accel", self.accel.name());
         // QEMU 7.2's emulated cmpxchg16b sometimes leaves garbage in the flags, and the kernel dies early in boot in the
         // middle of an allocation (5 of 8 boots on a loaded host, none of 8 with the instruction hidden).

@@ -103,6 +103,11 @@ impl Console {
         self.keyboard.lock().unwrap_or_else(PoisonError::into_inner).write_all(keys.as_ref())
     }
 
+    /// The serial line itself, for somebody who types as long as there is a keyboard.
+    pub fn keyboard(&self) -> io::Result<UnixStream> {
+        self.keyboard.lock().unwrap_or_else(PoisonError::into_inner).try_clone()
+    }
+
     /// All of it so far.
     pub fn text(&self) -> String {
         self.shared.lock().text.clone()

@@ -59,10 +59,13 @@ pub struct Exit {
 pub enum ToSupervisor {
     Hello(Hello),
     Exit(Exit),
-    /// A stage of the boot, sent after the hello of every generation: name and CLOCK_MONOTONIC in ns.
+    /// A stage of the boot, sent after the hello of every generation: name, CLOCK_MONOTONIC in ns, and [`idle_ns`] by then.
+    ///
+    /// [`idle_ns`]: crate::idle_ns
     Stage {
         name: String,
         at_ns: u64,
+        idle_ns: u64,
     },
     /// Answer to [`ToInit::TakeFd`], the descriptor beside it; still stored until dropped.
     Fd {
@@ -77,7 +80,7 @@ pub enum ToSupervisor {
     Ping {
         nonce: u64,
     },
-    /// A signal, Ctrl-Alt-Del or the power button asks: stop the units, then send [`ToInit::Shutdown`].
+    /// A signal or Ctrl-Alt-Del asks: stop the units, then send [`ToInit::Shutdown`].
     ShutdownRequest {
         kind: ShutdownKind,
     },
@@ -152,9 +155,9 @@ impl ToSupervisor {
                 w.u64(exit.seq).u32(exit.pid).u64(exit.start_ticks).i32(exit.wait_status);
                 w.u64(exit.user_us).u64(exit.system_us).u64(exit.max_rss_kib);
             }
-            Self::Stage { name, at_ns } => {
+            Self::Stage { name, at_ns, idle_ns } => {
                 w = Writer::new(3);
-                w.text(name, MAX_NAME_BYTES).u64(*at_ns);
+                w.text(name, MAX_NAME_BYTES).u64(*at_ns).u64(*idle_ns);
             }
             Self::Fd { name } => {
                 w = Writer::new(4);
@@ -200,7 +203,7 @@ impl ToSupervisor {
                 system_us: r.u64()?,
                 max_rss_kib: r.u64()?,
             }),
-            3 => Self::Stage { name: r.text()?.to_owned(), at_ns: r.u64()? },
+            3 => Self::Stage { name: r.text()?.to_owned(), at_ns: r.u64()?, idle_ns: r.u64()? },
             4 => Self::Fd { name: r.text()?.to_owned() },
             5 => Self::FdName { name: r.text()?.to_owned() },
             6 => Self::FdsEnd,
@@ -277,7 +280,7 @@ mod tests {
         for message in [
             ToSupervisor::Hello(hello),
             ToSupervisor::Exit(exit),
-            ToSupervisor::Stage { name: "root".into(), at_ns: u64::MAX },
+            ToSupervisor::Stage { name: "root".into(), at_ns: u64::MAX, idle_ns: 1 },
             ToSupervisor::Fd { name: "log:web".into() },
             ToSupervisor::FdName { name: String::new() },
             ToSupervisor::FdsEnd,

@@ -7,9 +7,11 @@
 //! nothing else: PID 1 counts it, logs it and goes on.
 
 mod codec;
+mod idle;
 mod message;
 
 pub use codec::WireError;
+pub use idle::idle_ns;
 pub use message::{Exit, Hello, ShutdownKind, StateStore, ToInit, ToSupervisor};
 
 /// Version of the wire format; the third byte of every packet.

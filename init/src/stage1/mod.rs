@@ -118,6 +118,8 @@ fn attempt() -> Result<Infallible, Failure> {
         let _ = umount2(point, MntFlags::MNT_DETACH);
     }
     api_mounts()?;
+    // From here on idle time is told.
+    story::stage("proc");
     story::attach();
     let cmdline = Cmdline::read();
     story::set_debug(cmdline.has("orlop.debug"));

@@ -13,7 +13,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, 
 
 use crate::exits::ExitQueue;
 use crate::fdstore::{FdStore, Name};
-use crate::story;
+use crate::story::{self, Stage};
 use crate::sys::{crash, fds::own};
 
 const MAX_REPLIES: usize = 64;
@@ -151,8 +151,8 @@ impl Link {
         if let Some(hello) = self.hello {
             return plain(ToSupervisor::Hello(hello));
         }
-        if let Some((name, at_ns)) = story::nth_stage(self.next_stage) {
-            return plain(ToSupervisor::Stage { name: name.as_str().to_owned(), at_ns });
+        if let Some(Stage { name, at_ns, idle_ns }) = story::nth_stage(self.next_stage) {
+            return plain(ToSupervisor::Stage { name: name.as_str().to_owned(), at_ns, idle_ns });
         }
         if let Some(kind) = self.request {
             return plain(ToSupervisor::ShutdownRequest { kind });

@@ -3,8 +3,7 @@
 //! Key by key, and not shown by this side: the machine's own terminal does that, as on any serial line. Ctrl-C stays a
 //! signal here.
 
-use std::io::{self, Read};
-use std::sync::Arc;
+use std::io::{self, Read, Write};
 use std::thread;
 
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
@@ -18,7 +17,7 @@ pub(crate) struct Keyboard {
 
 impl Keyboard {
     /// Does nothing without a terminal, or behind another program that has it.
-    pub(crate) fn connect(machine: &Arc<Machine>) -> Self {
+    pub(crate) fn connect(machine: &Machine) -> Self {
         let is_ours = tcgetpgrp(io::stdin()).is_ok_and(|group| group == getpgrp());
         let Some(before) = is_ours.then(|| tcgetattr(io::stdin()).ok()).flatten() else {
             return Self { before: None };
@@ -29,16 +28,15 @@ impl Keyboard {
         mode.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
         let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &mode);
 
-        let machine = Arc::downgrade(machine);
-        thread::spawn(move || {
-            let mut keys = [0; 64];
-            while let Ok(count @ 1..) = io::stdin().read(&mut keys) {
-                let Some(machine) = machine.upgrade() else { return };
-                if machine.console().type_keys(&keys[..count]).is_err() {
-                    return;
-                }
-            }
-        });
+        // Not the machine itself: a read of the keyboard ends with this process only.
+        if let Ok(mut line) = machine.console().keyboard() {
+            thread::spawn(move || {
+                let mut keys = [0; 64];
+                while let Ok(count @ 1..) = io::stdin().read(&mut keys)
+                    && line.write_all(&keys[..count]).is_ok()
+                {}
+            });
+        }
         Self { before: Some(before) }
     }
 }

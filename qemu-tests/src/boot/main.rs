@@ -8,17 +8,19 @@ mod session;
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use keyboard::Keyboard;
 use options::Options;
-use qemu_tests::{Artefacts, BuildError, Echo, Machine, MachineError};
+use qemu_tests::{Artefacts, BuildError, Echo, Forward, Machine, MachineError};
 use screen::{Screen, harmless, say};
+use session::{Boot, Interrupts};
 
 /// The machine did not get as far as running the command of `--run`: podman's number for "not the command's fault".
 const NO_MACHINE: u8 = 125;
 /// Of a fresh state disk; sparse on the host.
 const STATE_BYTES: u64 = 8 << 30;
+/// With so much memory every machine is promised to come up.
+const ENOUGH_MIB: u32 = 96;
 
 #[derive(Debug, thiserror::Error)]
 enum BootError {
@@ -30,6 +32,12 @@ enum BootError {
     Disk { path: String, source: std::io::Error },
     #[error("--run: `{0}` has an open quote")]
     Quote(String),
+    #[error("--run: which command? For example --run 'ps --json'")]
+    NoCommand,
+    #[error("-p: port {0} of this host can only lead to one port of the machine")]
+    Twice(u16),
+    #[error("the kernel does not come up, and would try for ever: {said}{memory}")]
+    Panic { said: String, memory: String },
     #[error("watch for signals: {0}")]
     Signals(std::io::Error),
 }
@@ -50,21 +58,56 @@ fn boot(options: &Options) -> Result<ExitCode, BootError> {
         Some(text) => Some(shlex::split(text).ok_or_else(|| BootError::Quote(text.clone()))?),
         None => None,
     };
+    if run.as_ref().is_some_and(Vec::is_empty) {
+        return Err(BootError::NoCommand);
+    }
+    let asked: Vec<Forward> = options.ports.iter().map(|publish| publish.0).collect();
+    let mut hosts: Vec<u16> = asked.iter().map(|forward| forward.host).collect();
+    hosts.sort_unstable();
+    if let Some(pair) = hosts.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(BootError::Twice(pair[0]));
+    }
     let mut screen = Screen::new();
     let artefacts = Artefacts::build(options.kernel.as_deref(), &mut |line| screen.step(line))?;
-    let machine = start(options, &artefacts, &mut screen)?;
-    let interrupts = session::Interrupts::watch(&machine).map_err(BootError::Signals)?;
-    if let Some(words) = run {
-        return Ok(session::run(&machine, &words, options.timing, &interrupts)?);
+    let interrupts = Interrupts::watch().map_err(BootError::Signals)?;
+    let machine = start(options, &asked, &artefacts, &mut screen)?;
+    let boot = Boot::default();
+    // Nobody in here outlives the machine, which takes its folder with it.
+    let ended = std::thread::scope(|scope| {
+        scope.spawn(|| interrupts.serve(&machine));
+        scope.spawn(|| boot.watch(&machine));
+        let ended = if let Some(words) = run {
+            session::run(&machine, &words, options.timing, &interrupts, &boot)
+        } else {
+            let _keyboard = Keyboard::connect(&machine);
+            scope.spawn(|| session::introduce(&machine, &asked, options.timing, &boot));
+            Ok(session::wait(&machine, &interrupts))
+        };
+        // Whatever it was: those who wait for the machine end with it.
+        machine.kill();
+        interrupts.end();
+        ended
+    });
+    match boot.panic() {
+        Some(said) => Err(BootError::Panic { said: said.to_owned(), memory: advice(options.memory) }),
+        None => Ok(ended?),
     }
-    let _keyboard = Keyboard::connect(&machine);
-    let introduced = Arc::clone(&machine);
-    let timing = options.timing;
-    std::thread::spawn(move || session::introduce(&introduced, timing));
-    Ok(session::wait(&machine, &interrupts))
 }
 
-fn start(options: &Options, artefacts: &Artefacts, screen: &mut Screen) -> Result<Arc<Machine>, BootError> {
+/// What may have been the reason of a panic.
+fn advice(memory_mib: u32) -> String {
+    if memory_mib >= ENOUGH_MIB {
+        return String::new();
+    }
+    format!("\n{memory_mib} MiB of memory may be too little for it: {ENOUGH_MIB} are enough")
+}
+
+fn start(
+    options: &Options,
+    asked: &[Forward],
+    artefacts: &Artefacts,
+    screen: &mut Screen,
+) -> Result<Machine, BootError> {
     let mut builder = Machine::builder(artefacts, "boot")
         .memory_mib(options.memory)
         .cpus(options.cpus)
@@ -83,12 +126,11 @@ fn start(options: &Options, artefacts: &Artefacts, screen: &mut Screen) -> Resul
         make_disk(disk).map_err(|source| BootError::Disk { path: disk.display().to_string(), source })?;
         builder = builder.kept_state_file(disk);
     }
-    let asked: Vec<_> = options.ports.iter().map(|publish| publish.0).collect();
-    for forward in session::forwards(&asked) {
+    for forward in session::forwards(asked) {
         builder = builder.forward_from(forward.host, forward.guest);
     }
     let echo: Option<Echo> = if options.headless { None } else { Some(Box::new(|bytes: &[u8]| say(&harmless(bytes)))) };
-    Ok(Arc::new(builder.start_with(echo, &mut |line| screen.step(line))?))
+    Ok(builder.start_with(echo, &mut |line| screen.step(line))?)
 }
 
 /// A blank disk on the first use; later ones find their state in it.

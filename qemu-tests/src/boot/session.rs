@@ -3,17 +3,15 @@
 use std::io::{self, IsTerminal};
 use std::net::TcpListener;
 use std::process::{ExitCode, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use qemu_tests::{Forward, LIMIT, Machine, MachineError};
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 
 use crate::screen::{say, table};
 
@@ -34,34 +32,40 @@ pub(crate) fn forwards(asked: &[Forward]) -> Vec<Forward> {
     forwards
 }
 
-/// Turns signals into an orderly end: the first powers the machine off, the second kills it.
+/// Ctrl-C and its like, from the moment there is something to end: the first powers the machine off, the second kills it.
 pub(crate) struct Interrupts {
     /// How many came.
-    count: Arc<AtomicI32>,
-    ended: Arc<AtomicBool>,
+    count: AtomicI32,
+    signals: Mutex<Signals>,
+    handle: Handle,
 }
 
 impl Interrupts {
-    pub(crate) fn watch(machine: &Arc<Machine>) -> io::Result<Self> {
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-        let (count, ended) = (Arc::new(AtomicI32::new(0)), Arc::new(AtomicBool::new(false)));
-        let (counter, machine, qemu) = (Arc::clone(&count), Arc::downgrade(machine), machine.pid());
-        let over = Arc::clone(&ended);
-        thread::spawn(move || {
+    /// From here on a signal waits until [`Self::serve`] deals with it.
+    pub(crate) fn watch() -> io::Result<Self> {
+        let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let handle = signals.handle();
+        Ok(Self { count: AtomicI32::new(0), signals: Mutex::new(signals), handle })
+    }
+
+    /// Ends with [`Self::end`]. What it started for the machine is then over, too: nobody keeps the machine.
+    pub(crate) fn serve(&self, machine: &Machine) {
+        let mut signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
+        thread::scope(|scope| {
             for _ in signals.forever() {
-                if over.load(Ordering::Acquire) {
-                    return;
-                }
-                if counter.fetch_add(1, Ordering::AcqRel) > 0 {
+                if self.count.fetch_add(1, Ordering::AcqRel) > 0 {
                     say("\ncutting the power\n");
-                    let _ = kill(Pid::from_raw(qemu), Signal::SIGKILL);
-                } else if let Some(machine) = machine.upgrade() {
+                    machine.kill();
+                } else {
                     say("\npowering off; Ctrl-C again cuts the power\n");
-                    thread::spawn(move || power_off(&machine));
+                    scope.spawn(|| power_off(machine));
                 }
             }
         });
-        Ok(Self { count, ended })
+    }
+
+    pub(crate) fn end(&self) {
+        self.handle.close();
     }
 
     fn count(&self) -> i32 {
@@ -69,62 +73,67 @@ impl Interrupts {
     }
 }
 
-impl Drop for Interrupts {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Release);
-    }
-}
-
-/// Asks the supervisor; where none answers, presses the power button; where that does nothing either, cuts the power.
+/// Asks whoever listens: the rescue screen, the supervisor. A machine that only boots will listen soon; where nobody does for
+/// long, or the machine is halted, the power is cut.
 fn power_off(machine: &Machine) {
-    // It may be on its way already, and answers nobody any more.
-    if machine.ask_to_power_off().is_ok() || machine.wait_end_for(UNDER_WAY).is_ok() {
-        return;
+    let started = Instant::now();
+    while started.elapsed() < DEAF {
+        let last = machine.console().last_line();
+        if last.contains(HALTED) {
+            machine.quit();
+            return;
+        }
+        // The request may be on its way already, and nobody answer any more.
+        if !last.contains(RESCUE_PROMPT) && machine.ask_to_power_off().is_ok() {
+            return;
+        }
+        let _ = machine.console().type_keys("p\n");
+        if machine.wait_end_for(UNDER_WAY).is_ok() {
+            return;
+        }
     }
-    say("the supervisor does not answer: pressing the power button\n");
-    if let Err(error) = machine.power_button() {
-        say(&format!("{error}\n"));
-    }
-    if machine.wait_end_for(BUTTON_LIMIT).is_err() {
-        say("the power button does nothing: cutting the power\n");
-        machine.kill();
-    }
+    say("nothing in the machine answers: cutting the power\n");
+    machine.kill();
 }
 
 /// Waits for the units, then says how to reach the machine. Runs beside [`wait`].
-pub(crate) fn introduce(machine: &Machine, timing: bool) {
+pub(crate) fn introduce(machine: &Machine, asked: &[Forward], timing: bool, boot: &Boot) {
     let introduction = || -> Result<String, MachineError> {
         let settled = machine.settled_within(PATIENCE)?;
         let note = if settled.is_none() { "\n  not all of them are settled yet\n" } else { "" };
         let units = settled.map_or_else(|| units(machine), Ok)?;
+        boot.is_over();
         let mut text = format!("\n{}{note}", unit_table(&units));
         if timing {
             text.push_str(&format!("\n{}", timing_table(&machine.get("/v1/system/timing")?)));
         }
-        text.push_str(&addresses(machine, &units));
+        text.push_str(&addresses(machine, asked, &units));
         Ok(text)
     };
     match introduction() {
-        Ok(text) => say(&text),
         // Off, as somebody chose on the rescue screen for example.
-        Err(_) if machine.has_ended() => {}
+        _ if machine.has_ended() => {}
+        Ok(text) => say(&text),
         Err(error) => say(&format!("\nthe machine does not answer: {error}\n")),
     }
 }
 
-fn addresses(machine: &Machine, units: &[Value]) -> String {
+fn addresses(machine: &Machine, asked: &[Forward], units: &[Value]) -> String {
+    let demo_is_up = units.iter().any(|unit| unit["name"] == "demo" && unit["state"] == "active");
+    let is_demo = |forward: &Forward| forward.guest == DEMO_PORT && demo_is_up;
+    // The demo's forward is there unasked: a machine without the demo has nothing to say of it.
+    let forwards: Vec<Forward> =
+        machine.forwards().iter().copied().filter(|forward| is_demo(forward) || is_asked(forward, asked)).collect();
+    let silent = silent(machine, &forwards, demo_is_up);
     let mut text = String::from("\n");
-    for forward in machine.forwards() {
+    for forward in &forwards {
+        let what = if is_demo(forward) { "the demo" } else { "the machine" };
         let address = format!("http://127.0.0.1:{}", forward.host);
-        let demo = forward.guest == DEMO_PORT && units.iter().any(|unit| unit["name"] == "demo");
-        // A started program is not yet a listening one; what else is forwarded may not speak HTTP at all.
-        let answers = if demo { machine.http(forward.guest, "/").is_ok() } else { machine.answers_http(forward.guest) };
-        let what = if demo { "the demo" } else { "the machine" };
-        text.push_str(&match answers {
-            true => format!("  {what} answers at {address}\n"),
-            false => format!("  {what} does not answer at {address} (port {} of the machine)\n", forward.guest),
+        text.push_str(&match silent.contains(&forward.guest) {
+            false => format!("  {what} answers at {address}\n"),
+            true => format!("  nothing answers yet at {address} (port {} of the machine)\n", forward.guest),
         });
-        if demo && forward.host != DEMO_PORT {
+        if is_demo(forward) && forward.host != DEMO_PORT && !is_asked(forward, asked) {
             text.push_str(&format!("  (port {DEMO_PORT} of this host is taken)\n"));
         }
     }
@@ -133,6 +142,27 @@ fn addresses(machine: &Machine, units: &[Value]) -> String {
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
     format!("{text}\n  {} ps\n\n  Ctrl-C powers the machine off.\n\n", command.join(" "))
+}
+
+/// Whether it is there because somebody wants it.
+fn is_asked(forward: &Forward, asked: &[Forward]) -> bool {
+    asked.iter().any(|asked| asked.guest == forward.guest)
+}
+
+/// The guest ports that answer nothing, though all are tried for a while: a started program is not yet a listening one. The demo
+/// is known to speak HTTP and is waited for; what else is forwarded may not speak it at all.
+fn silent(machine: &Machine, forwards: &[Forward], demo_is_up: bool) -> Vec<u16> {
+    const PAUSE: Duration = Duration::from_millis(200);
+    let mut silent: Vec<u16> = forwards.iter().map(|forward| forward.guest).collect();
+    let started = Instant::now();
+    loop {
+        silent.retain(|port| !machine.answers_http(*port));
+        let patience = if demo_is_up && silent.contains(&DEMO_PORT) { LIMIT } else { FIRST_ANSWER };
+        if silent.is_empty() || machine.has_ended() || started.elapsed() > patience {
+            return silent;
+        }
+        thread::park_timeout(PAUSE);
+    }
 }
 
 /// The units as they are.
@@ -164,6 +194,37 @@ pub(crate) fn timing_table(stages: &Value) -> String {
     table(&rows)
 }
 
+/// The first boot of a machine. A machine that has been up starts again after a panic, as it should; one that never was would
+/// panic again and again.
+#[derive(Default)]
+pub(crate) struct Boot {
+    over: AtomicBool,
+    panic: OnceLock<String>,
+}
+
+impl Boot {
+    fn is_over(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+
+    /// Ends the machine at the second panic of the kernel; an emulator may have one of its own making. Returns with the
+    /// machine's end.
+    pub(crate) fn watch(&self, machine: &Machine) {
+        let mut panics = 0;
+        while let Ok(line) = machine.console().wait("] Kernel panic", Duration::MAX) {
+            panics += 1;
+            if panics > 1 && !self.over.load(Ordering::Acquire) && self.panic.set(line).is_ok() {
+                machine.kill();
+            }
+        }
+    }
+
+    /// What the kernel said.
+    pub(crate) fn panic(&self) -> Option<&str> {
+        self.panic.get().map(String::as_str)
+    }
+}
+
 /// Waits for the machine's end, however long that takes.
 pub(crate) fn wait(machine: &Machine, interrupts: &Interrupts) -> ExitCode {
     let end = machine.wait_for_the_end();
@@ -186,17 +247,29 @@ pub(crate) fn run(
     words: &[String],
     timing: bool,
     interrupts: &Interrupts,
+    boot: &Boot,
 ) -> Result<ExitCode, MachineError> {
-    let ran = ask(machine, words, timing);
-    if interrupts.count() == 0 {
+    let ran = ask(machine, words, timing, interrupts, boot);
+    if interrupts.count() == 0 && !machine.has_ended() {
         power_off(machine);
     }
     machine.wait_end_for(POWEROFF_LIMIT)?;
     if interrupts.count() > 0 { Ok(ExitCode::from(INTERRUPTED)) } else { ran }
 }
 
-fn ask(machine: &Machine, words: &[String], timing: bool) -> Result<ExitCode, MachineError> {
+fn ask(
+    machine: &Machine,
+    words: &[String],
+    timing: bool,
+    interrupts: &Interrupts,
+    boot: &Boot,
+) -> Result<ExitCode, MachineError> {
     wait_until_settled(machine)?;
+    boot.is_over();
+    // Settled may be a machine that goes down.
+    if interrupts.count() > 0 {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
     let status = machine.orlop_command().args(words).stdin(Stdio::null()).status();
     let status = status.map_err(|source| MachineError::Setup { what: "run orlop", source })?;
     if timing {
@@ -246,9 +319,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SAY_EVERY: Duration = Duration::from_secs(15);
 /// For an answer that needs no work.
 const ONE_ANSWER: Duration = Duration::from_secs(5);
+/// Something that was started a moment ago answers within this.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// From the last answer of a supervisor that stops the machine to the machine's end.
 const UNDER_WAY: Duration = Duration::from_secs(10);
-/// PID 1 without a supervisor has no unit to wait for.
-const BUTTON_LIMIT: Duration = Duration::from_secs(30);
+/// A boot under emulation lies in it.
+const DEAF: Duration = Duration::from_secs(60);
+/// How the rescue screen ends.
+const RESCUE_PROMPT: &str = "Type a choice";
+/// The kernel's last line.
+const HALTED: &str = "System halted";
 /// Units have their stop timeouts; ten minutes is the longest PID 1 allows them.
 const POWEROFF_LIMIT: Duration = Duration::from_secs(660);

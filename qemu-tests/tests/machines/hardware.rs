@@ -2,6 +2,7 @@
 
 use crate::support::{enabled, machine, named, probe_unit, run_probe, state};
 use qemu_tests::{Artefacts, Machine};
+use serde_json::json;
 
 #[test]
 fn a_machine_without_a_network_card_runs_its_units() {
@@ -9,6 +10,9 @@ fn a_machine_without_a_network_card_runs_its_units() {
     let machine = machine("no-network").no_network().unit("sleep.container", &sleep).start().unwrap();
     let units = machine.settled().unwrap();
     assert_eq!(state(named(&units, "sleep")), "active", "{units:#?}");
+    // Its image is in the root, its address the loopback's.
+    assert_eq!(state(named(&units, "demo")), "active", "{units:#?}");
+    machine.wait_for_log("demo", "listening on").unwrap();
     let system = machine.get("/v1/system").unwrap();
     assert_eq!(system["addresses"].as_array().map(Vec::len), Some(0), "{system:#}");
     assert_eq!(system["state"], "running", "{system:#}");
@@ -97,4 +101,26 @@ fn without_a_state_disk_the_machine_says_that_nothing_is_kept() {
     let units = machine.settled().unwrap();
     assert_eq!(state(named(&units, "demo")), "active", "{units:#?}");
     assert_eq!(machine.get("/v1/system").unwrap()["state_store"], "volatile");
+}
+
+/// What a boot costs is counted the same whether its disk answers at once or late, which moves the clock.
+#[test]
+fn waiting_for_the_disk_is_not_counted() {
+    let boot = |slow: bool| {
+        let machine = Machine::builder(Artefacts::shared(), "counting")
+            .counting_instructions()
+            .append("orlop.watchdog=off")
+            .start()
+            .unwrap();
+        if slow {
+            let limit =
+                json!({"device": "disk1", "iops": 400, "iops_rd": 0, "iops_wr": 0, "bps": 0, "bps_rd": 0, "bps_wr": 0});
+            machine.qmp().execute("block_set_io_throttle", &limit).unwrap();
+        }
+        machine.settled().unwrap();
+        let stages = machine.get("/v1/system/timing").unwrap();
+        (machine.million_instructions("supervisor-exec").unwrap(), stages)
+    };
+    let ((fast, fast_stages), (slow, slow_stages)) = (boot(false), boot(true));
+    assert!((slow / fast - 1.0).abs() < 0.1, "{fast}: {fast_stages:#}\n{slow}: {slow_stages:#}");
 }

@@ -127,6 +127,9 @@ pub struct BootStage {
     pub name: String,
     /// CLOCK_MONOTONIC.
     pub at_ns: u64,
+    /// Of all CPUs together since the kernel's start, waits for disks included, exact to 10 ms; 0 of `init`, which is before
+    /// `/proc`.
+    pub idle_ns: u64,
 }
 
 /// One line of `GET /v1/logs` and `GET /v1/units/{name}/logs`, a JSON object a line (`application/x-ndjson`).

@@ -346,7 +346,7 @@ impl Daemon {
     pub(crate) fn stage(&mut self, name: String) {
         if !self.timing.iter().any(|stage| stage.name == name) {
             let at_ns = u64::try_from(clock::monotonic().as_nanos()).unwrap_or(u64::MAX);
-            self.timing.push(BootStage { name, at_ns });
+            self.timing.push(BootStage { name, at_ns, idle_ns: handoff::idle_ns() });
         }
     }
 

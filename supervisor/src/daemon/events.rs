@@ -153,9 +153,9 @@ impl Daemon {
                 self.exit_seq = self.exit_seq.max(seq);
                 self.on_exit(Process { pid, start_ticks }, wait_status);
             }
-            ToSupervisor::Stage { name, at_ns } => {
+            ToSupervisor::Stage { name, at_ns, idle_ns } => {
                 if !self.timing.iter().any(|stage| stage.name == name) {
-                    self.timing.push(BootStage { name, at_ns });
+                    self.timing.push(BootStage { name, at_ns, idle_ns });
                     self.timing.sort_by_key(|stage| stage.at_ns);
                 }
             }
