@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Docker's daemon uses the containerd of the lane's first cases.
-const LANES: [&[&str]; 2] = [&["podman"], &["containerd", "docker"]];
+const LANES: [&[&str]; 2] = [&["podman", "systemd"], &["containerd", "docker"]];
 /// Loading an image, starting daemons: under emulation, on two busy cores.
 const SETUP_LIMIT: Duration = Duration::from_secs(300);
 const CASE_LIMIT: Duration = Duration::from_secs(400);

@@ -1,4 +1,4 @@
-//! Podman, containerd and Docker of Debian with `orlop-oci` below them: a guest of Debian's packages (no systemd in it), and
+//! Podman, containerd and Docker of Debian with `orlop-oci` below them: a guest of Debian's packages (its PID 1 is a script), and
 //! the cases, which are shell scripts in `qemu-tests/engines/cases`.
 //!
 //! Invariants: the guest reaches no network but QEMU's own; its images are made here; nothing of it needs root on the

@@ -11,7 +11,7 @@ use std::process::Command;
 /// The newest stable Debian: Podman 5.4, containerd 1.7, Docker 26.
 const SUITE: &str = "trixie";
 
-const PACKAGES: [&str; 24] = [
+const PACKAGES: [&str; 25] = [
     "aardvark-dns",
     "base-passwd",
     "bsdutils",
@@ -36,6 +36,7 @@ const PACKAGES: [&str; 24] = [
     "runc",
     "systemd",
     "uidmap",
+    "util-linux",
 ];
 
 /// Mount points, and what Debian's base-files would have made.
@@ -93,6 +94,9 @@ fn complete(tree: &Path, init: &Path) -> Result<(), GuestError> {
         link("xtables-nft-multi", &tree.join("usr/sbin").join(name))?;
     }
     link("/proc/self/mounts", &tree.join("etc/mtab"))?;
+    // util-linux's own wants PAM's settings; busybox has one that does not.
+    let su = tree.join("usr/bin/su");
+    fs::remove_file(&su).map_err(at("remove", &su))?;
     // busybox for all that no package brought.
     let busybox = tree.join("usr/bin/busybox");
     let names = Command::new(&busybox).arg("--list").output().map_err(at("start", &busybox))?.stdout;
