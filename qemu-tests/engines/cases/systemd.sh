@@ -41,7 +41,7 @@ eventually inside systemctl is-active cases.target
 p load -q -i /run/media/image.tar
 p info --format '{{.Host.OCIRuntime.Name}} {{.Host.CgroupManager}}'
 
-### short run under systemd
+### run under systemd
 is "$(p run --rm --memory 64m $image cat /sys/fs/cgroup/memory.max)" 67108864
 is "$(echo typed | p run --rm -i $image cat)" typed
 set +e
