@@ -64,8 +64,45 @@ pub struct UnitStatus {
     /// The last containers of this boot, the newest first, each with the reason of its end.
     #[serde(default)]
     pub past: Vec<PastStart>,
+    /// Of a timer: what it starts, when next and when last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub triggers: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_elapse: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_trigger: Option<String>,
     /// `memory.current` of its cgroup, in bytes; absent while none runs.
     pub memory_bytes: Option<u64>,
+}
+
+impl UnitStatus {
+    /// Of a unit without a container.
+    pub(crate) fn nothing(name: String) -> Self {
+        Self {
+            description: name.clone(),
+            name,
+            state: ActiveState::Inactive,
+            sub_state: String::new(),
+            health: Health::None,
+            health_log: Vec::new(),
+            pid: None,
+            image: String::new(),
+            restarts: 0,
+            since: String::new(),
+            enabled: false,
+            path: String::new(),
+            reason: None,
+            status_text: None,
+            status_errno: None,
+            exit_code: None,
+            signal: None,
+            past: Vec::new(),
+            triggers: None,
+            next_elapse: None,
+            last_trigger: None,
+            memory_bytes: None,
+        }
+    }
 }
 
 /// One run of a health check.

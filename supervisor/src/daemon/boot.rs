@@ -46,6 +46,7 @@ impl Daemon {
             self.files.ask(&unit);
         }
         self.read_files();
+        self.load_timers();
         let taken_over = self.adopt(exits);
         self.listen();
         self.sync_sockets();
@@ -56,6 +57,7 @@ impl Daemon {
         } else {
             self.start_enabled();
         }
+        self.begin_timers(taken_over);
         // From here on a new supervisor takes over instead of starting everything; the jobs are written with it.
         self.save();
         self.booted = true;

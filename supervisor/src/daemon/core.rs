@@ -35,6 +35,7 @@ use super::{
     runtime::Runtime,
     shutdown::Shutdown,
     sockets::Sockets,
+    timers::Timers,
     unit_files::UnitFiles,
 };
 use crate::{
@@ -57,6 +58,7 @@ pub(crate) mod class {
     pub(crate) const NOTIFY: u32 = 8;
     pub(crate) const SOCKETS: u32 = 10;
     pub(crate) const CHECKS: u32 = 9;
+    pub(crate) const CLOCK: u32 = 11;
 }
 
 /// Exits of processes nobody knows (yet): a container may end before the runtime has told its pid.
@@ -130,6 +132,7 @@ pub(crate) struct Daemon {
     pub(crate) notify: Notify,
     pub(crate) sockets: Sockets,
     pub(crate) checkers: Checkers,
+    pub(crate) timers: Timers,
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) ports: BTreeSet<PathBuf>,
     pub(crate) look_for_ports: Option<Duration>,
@@ -192,6 +195,7 @@ impl Daemon {
             notify: Notify::default(),
             sockets: Sockets::default(),
             checkers: Checkers::default(),
+            timers: Timers::default(),
             shutdown: None,
             ports: BTreeSet::new(),
             look_for_ports: None,
@@ -224,6 +228,7 @@ impl Daemon {
         let shutdown = self.shutdown.as_ref().map(Shutdown::next_deadline);
         let deadlines = [
             self.engine.next_deadline(),
+            self.timers.next_deadline(clock::now()),
             self.server.next_deadline(),
             shutdown,
             self.look_for_ports,
@@ -244,6 +249,7 @@ impl Daemon {
             class::CGROUPS => self.on_cgroup_events(),
             class::UNIT_FILES => self.files.changed(),
             class::API => self.server.ready(&self.epoll, low, event.events(), clock::monotonic()),
+            class::CLOCK => self.on_clock_set(),
             class::CHECKS => self.on_check_output(low),
             class::NOTIFY => self.on_notify(low, Gone::Ignored),
             class::SOCKETS => self.on_socket(low),
@@ -254,6 +260,7 @@ impl Daemon {
     fn tick(&mut self) {
         let now = clock::now();
         self.engine.tick(now);
+        self.tick_timers(now);
         self.server.tick(&self.epoll, now.mono);
         self.tick_shutdown(now);
         if self.network.patience.is_some_and(|at| at <= now.mono) {

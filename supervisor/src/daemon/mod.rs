@@ -39,6 +39,7 @@ mod store;
 mod sys;
 #[cfg(test)]
 mod testing;
+mod timers;
 mod unit_files;
 
 use std::{env, fs, path::Path, process::ExitCode};

@@ -95,6 +95,15 @@ impl Paths {
         self.at("var/lib/orlop/seeded-units")
     }
 
+    pub(crate) fn timer_state(&self, timer: &UnitName) -> PathBuf {
+        self.at("run/orlop/timers").join(timer.as_str())
+    }
+
+    /// When a persistent timer triggered last, in µs since 1970.
+    pub(crate) fn timer_stamp(&self, timer: &UnitName) -> PathBuf {
+        self.at("var/lib/orlop/timers").join(timer.as_str())
+    }
+
     pub(crate) fn machine_id(&self) -> PathBuf {
         self.at("etc/machine-id")
     }

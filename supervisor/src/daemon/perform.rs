@@ -174,6 +174,7 @@ impl Daemon {
     /// Lines on the console, and the boot's table of times.
     fn on_changed(&mut self, unit: &UnitName, from: ActiveState, to: ActiveState, reason: &str) {
         let now = clock::monotonic();
+        self.tell_timers(unit, from, to);
         let Some(entry) = self.engine.get(unit) else { return };
         let restarts = entry.record.restarts;
         match to {

@@ -74,9 +74,10 @@ impl Daemon {
     pub(crate) fn answer_unit(&self, status: u16, unit: &UnitName) -> Answer {
         match self.engine.get(unit) {
             Some(entry) => Answer::json(status, &self.unit_status(unit, entry)),
-            None => match self.files.refused().get(unit) {
-                Some(problem) => Answer::json(status, &refused_status(unit, problem)),
-                None => self.no_such_unit(unit),
+            None => match (self.files.timers().get(unit), self.timers.get(unit), self.files.refused().get(unit)) {
+                (Some(file), Some(timer), _) => Answer::json(status, &self.timer_status(unit, file, timer)),
+                (_, _, Some(problem)) => Answer::json(status, &refused_status(unit, problem)),
+                _ => self.no_such_unit(unit),
             },
         }
     }
@@ -91,6 +92,15 @@ impl Daemon {
     }
 
     fn on_job(&mut self, connection: ConnectionId, unit: UnitName, verb: Verb, no_block: bool) -> Option<Answer> {
+        if self.timers.get(&unit).is_some() {
+            if verb != Verb::Start {
+                self.stop_timer(&unit);
+            }
+            if verb != Verb::Stop {
+                self.start_timer(&unit);
+            }
+            return Some(self.answer_unit(200, &unit));
+        }
         if self.engine.get(&unit).is_none() && verb != Verb::Stop {
             // Of a template: made when it is wanted, as systemd does.
             self.files.ask(&unit);
@@ -230,5 +240,6 @@ impl Daemon {
         let plans = self.files.plans(self.state_store);
         self.engine.load(plans, clock::now());
         self.sync_sockets();
+        self.load_timers();
     }
 }

@@ -44,6 +44,9 @@ impl Daemon {
             exit_code: record.last.as_ref().and_then(super::machine::Outcome::exit_code),
             signal: record.last.as_ref().and_then(super::machine::Outcome::signal),
             past: record.past.iter().rev().map(past_start).collect(),
+            triggers: None,
+            next_elapse: None,
+            last_trigger: None,
             memory_bytes: process.and_then(|_| cgroup::memory_bytes(&self.paths.cgroup(name))),
         }
     }
@@ -53,6 +56,7 @@ impl Daemon {
         let refused = refused.into_iter().filter(|(name, _)| self.engine.get(name).is_none());
         let mut all: Vec<UnitStatus> = self.engine.units().map(|(name, entry)| self.unit_status(name, entry)).collect();
         all.extend(refused.map(|(name, problem)| refused_status(&name, problem)));
+        all.extend(self.timer_statuses());
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -123,25 +127,12 @@ pub(crate) fn refused_status(name: &UnitName, problem: &Problem) -> UnitStatus {
     let written = fs::metadata(&problem.path).and_then(|file| file.modified()).ok();
     let written = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
     UnitStatus {
-        name: name.to_string(),
-        description: name.to_string(),
         state: ActiveState::Failed,
         sub_state: BAD_SETTING.to_owned(),
-        health: Health::None,
-        health_log: Vec::new(),
-        pid: None,
-        image: String::new(),
-        restarts: 0,
         since: clock::rfc3339(i64::try_from(written.as_micros()).unwrap_or_default()),
-        enabled: false,
         path: problem.path.display().to_string(),
         reason: Some(problem.to_string()),
-        status_text: None,
-        status_errno: None,
-        exit_code: None,
-        signal: None,
-        past: Vec::new(),
-        memory_bytes: None,
+        ..UnitStatus::nothing(name.to_string())
     }
 }
 

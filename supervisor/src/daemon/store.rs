@@ -64,7 +64,7 @@ pub(crate) fn save(paths: &Paths, unit: &UnitName, stored: &Stored) -> io::Resul
     }
 }
 
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension("new");
     fs::write(&unfinished, text)?;
     fs::rename(&unfinished, path)

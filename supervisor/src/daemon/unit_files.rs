@@ -16,13 +16,14 @@ use super::{
     machine::Policy,
     paths::Paths,
 };
-use crate::unit::{Declared, Options, Problem, Severity, SocketSpec, Unit, UnitName, VolumeSource, load};
+use crate::unit::{Declared, Options, Problem, Severity, SocketSpec, TimerSpec, Unit, UnitName, VolumeSource, load};
 
 pub(crate) struct UnitFiles {
     units: BTreeMap<UnitName, Arc<Unit>>,
     /// Instances of templates that somebody wanted started and that no file names.
     asked: BTreeSet<UnitName>,
     sockets: BTreeMap<UnitName, Declared<SocketSpec>>,
+    timers: BTreeMap<UnitName, Arc<Declared<TimerSpec>>>,
     problems: Vec<Problem>,
     circles: Vec<(BTreeSet<UnitName>, Problem)>,
     pub(crate) options: Options,
@@ -34,9 +35,9 @@ impl UnitFiles {
     pub(crate) fn new() -> nix::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let (units, asked) = (BTreeMap::new(), BTreeSet::new());
-        let (sockets, options) = (BTreeMap::new(), Options::default());
+        let (sockets, timers, options) = (BTreeMap::new(), BTreeMap::new(), Options::default());
         let (problems, circles) = (Vec::new(), Vec::new());
-        Ok(Self { units, asked, sockets, problems, circles, options, inotify, stale: true })
+        Ok(Self { units, asked, sockets, timers, problems, circles, options, inotify, stale: true })
     }
 
     pub(crate) fn watch(&self) -> BorrowedFd<'_> {
@@ -65,6 +66,10 @@ impl UnitFiles {
 
     pub(crate) fn sockets(&self) -> impl Iterator<Item = (&UnitName, &Declared<SocketSpec>)> {
         self.sockets.iter()
+    }
+
+    pub(crate) fn timers(&self) -> &BTreeMap<UnitName, Arc<Declared<TimerSpec>>> {
+        &self.timers
     }
 
     pub(crate) fn problems(&self) -> &[Problem] {
@@ -125,6 +130,7 @@ impl UnitFiles {
         let fresh = set.problems.iter().filter(|problem| !self.problems.contains(problem)).map(ToString::to_string);
         let fresh = fresh.collect();
         self.units = set.units.into_iter().map(|(name, unit)| (name, Arc::new(unit))).collect();
+        self.timers = set.timers.into_iter().map(|(name, timer)| (name, Arc::new(timer))).collect();
         self.problems = set.problems;
         self.sockets = set.sockets;
         self.circles = set.circles;

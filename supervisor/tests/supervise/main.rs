@@ -8,6 +8,7 @@
 mod faults;
 mod http;
 mod inject;
+mod life;
 mod pid1;
 mod place;
 mod shim;
@@ -270,75 +271,6 @@ fn a_container_is_ready_when_it_says_so_and_nobody_says_it_for_another() {
         );
         machine.post("/v1/units/web/stop");
         assert_eq!(place.live_containers("web"), 0);
-    });
-}
-
-#[test]
-fn health_checks_run_in_the_container_and_outlive_the_supervisor() {
-    place::inside("health_checks_run_in_the_container_and_outlive_the_supervisor", |place| {
-        let ask = place.shared_folder();
-        let volume = format!("Volume={}:/ask", ask.display());
-        let often = "HealthInterval=50ms\nHealthRetries=2";
-        let check = "HealthCmd=echo looked; test -e /ask/well";
-        let first = format!("{}\nHealthStartupInterval=50ms", check.replace("HealthCmd", "HealthStartupCmd"));
-        let keys = format!("{volume}\n{check}\n{first}\n{often}\nNotify=healthy\nHealthOnFailure=kill");
-        place.unit("web", "sleep 1000", &keys, "[Service]\nRestart=on-failure\nRestartSec=10ms");
-        let after = "[Unit]\nRequires=web.service\nAfter=web.service\n[Install]\nWantedBy=default.target";
-        place.unit("app", COUNT, "", after);
-        // One that hangs, with a child, and writes without an end.
-        let hang = "HealthCmd=sleep 999 & yes\nHealthInterval=50ms\nHealthTimeout=300ms";
-        place.unit("hang", COUNT, hang, "[Install]\nWantedBy=default.target");
-        let mut machine = Pid1::boot(place);
-        machine.wait("checks that fail", |machine| {
-            machine.unit("web")["health_log"].as_array().is_some_and(|log| log.len() > 1)
-        });
-        let web = machine.unit("web");
-        assert_eq!((&web["state"], &web["health_log"][0]["output"]), (&"activating".into(), &"looked".into()), "{web}");
-        assert_eq!(machine.unit("app")["sub_state"], "waiting");
-        fs::write(ask.join("well"), "").unwrap();
-        machine.until_active("app");
-        assert_eq!(machine.unit("web")["health"], "healthy");
-        let before = machine.unit("web")["health_log"][0]["start"].clone();
-        machine.kill_supervisor();
-        machine.start_supervisor();
-        assert_eq!(machine.unit("web")["health"], "healthy", "kept");
-        machine.wait("the next check", |machine| machine.unit("web")["health_log"][0]["start"] != before);
-        assert_eq!(machine.unit("web")["restarts"], 0);
-        fs::remove_file(ask.join("well")).unwrap();
-        machine.wait("the kill", |machine| machine.unit("web")["past"][0]["result"] == "unhealthy");
-        let reason = machine.unit("web")["past"][0]["reason"].clone();
-        assert_eq!(reason, "unhealthy: 2 checks in a row failed, the last with status 1: looked");
-        fs::write(ask.join("well"), "").unwrap();
-        machine.until_active("web");
-        assert!(machine.said().iter().any(|line| line == "web       unhealthy"), "{:?}", machine.said());
-
-        machine.wait("unhealthy", |machine| machine.unit("hang")["health"] == "unhealthy");
-        let hang = machine.unit("hang");
-        assert_eq!((&hang["state"], &hang["health_log"][0]["exit_code"]), (&"active".into(), &(-1).into()), "{hang}");
-        assert_eq!(machine.get("/v1/system")["state"], "degraded");
-        machine.post("/v1/units/hang/stop");
-        assert_eq!(place.live_containers("hang"), 0);
-    });
-}
-
-#[test]
-fn the_end_of_a_unit_reaches_those_that_say_so_and_the_machine() {
-    place::inside("the_end_of_a_unit_reaches_those_that_say_so_and_the_machine", |place| {
-        let enabled = "[Install]\nWantedBy=default.target";
-        place.unit("db", COUNT, "", &format!("[Unit]\nOnFailure=alarm.service\n{enabled}"));
-        place.unit("app", COUNT, "", &format!("[Unit]\nBindsTo=db.service\nAfter=db.service\n{enabled}"));
-        place.unit("alarm", COUNT, "", "");
-        let once = "[Unit]\nStartLimitBurst=1\nStartLimitAction=reboot\n[Service]\nRestart=always";
-        place.unit("vital", "exit 1", "", once);
-        let machine = Pid1::boot(place);
-        let (db, _) = (machine.until_active("db"), machine.until_active("app"));
-        machine.kill(&db["pid"], libc::SIGKILL);
-        machine.until_active("alarm");
-        machine.wait("the bound unit's end", |machine| machine.unit("app")["state"] == "inactive");
-        assert_eq!(machine.unit("db")["state"], "failed");
-        machine.try_post("/v1/units/vital/start?no_block=true");
-        machine.wait("the end", |machine| machine.shutdown_asked() == Some(ShutdownKind::Reboot));
-        assert_eq!(place.live_containers("alarm"), 0);
     });
 }
 

@@ -158,6 +158,11 @@ impl Place {
         procs.lines().any(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "orlop\n"))
     }
 
+    /// A persistent timer has left word of when it triggered.
+    pub(crate) fn timer_stamp(&self, timer: &str) -> bool {
+        Path::new("/var/lib/orlop/timers").join(timer).exists()
+    }
+
     /// A folder for containers to say something in.
     pub(crate) fn shared_folder(&self) -> PathBuf {
         fs::create_dir_all("/var/lib/orlop/shared").unwrap();

@@ -29,6 +29,15 @@ pub(in crate::cli) fn ps(client: &Client, args: &PsArgs, json: bool, screen: &mu
     Ok(0)
 }
 
+/// The image, or what a timer does next.
+fn what(unit: &UnitStatus) -> String {
+    match (&unit.triggers, &unit.next_elapse) {
+        (Some(triggers), Some(next)) => format!("starts {triggers} {}", date(next)),
+        (Some(triggers), None) => format!("starts {triggers}"),
+        _ => unit.image.clone(),
+    }
+}
+
 fn row(unit: &UnitStatus, now: jiff::Timestamp) -> Vec<(String, Color)> {
     let mut state = short_state(unit);
     if let Some(health) = health_word(unit.health) {
@@ -41,6 +50,6 @@ fn row(unit: &UnitStatus, now: jiff::Timestamp) -> Vec<(String, Color)> {
         (unit.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()), Color::Plain),
         (unit.restarts.to_string(), if unit.restarts > 0 { Color::Yellow } else { Color::Plain }),
         (ago(&unit.since, now).unwrap_or_else(|| date(&unit.since)), Color::Plain),
-        (unit.image.clone(), Color::Plain),
+        (what(unit), Color::Plain),
     ]
 }

@@ -95,7 +95,13 @@ fn text(unit: &UnitStatus, screen: &mut Screen) -> Result<(), CliError> {
         let last = if last.is_empty() { String::new() } else { format!(": {last}") };
         field("Health", &screen.foreign(&format!("{health}{last}")));
     }
-    field("Image", &screen.foreign(&unit.image));
+    if let Some(triggers) = &unit.triggers {
+        field("Triggers", &screen.foreign(triggers));
+        field("Next", &unit.next_elapse.as_deref().map_or_else(|| "never".to_owned(), date));
+        field("Last", &unit.last_trigger.as_deref().map_or_else(|| "never".to_owned(), date));
+    } else {
+        field("Image", &screen.foreign(&unit.image));
+    }
     if let Some(pid) = unit.pid {
         field("Main PID", &pid.to_string());
     }

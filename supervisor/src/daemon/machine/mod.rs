@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use health::{Checked, Checks};
 pub(crate) use outcome::{Outcome, Seconds};
-pub(crate) use policy::Policy;
 #[cfg(test)]
 pub(crate) use policy::RestartOn;
+pub(crate) use policy::{Policy, part_of};
 pub(crate) use step::step;
 
 use crate::{

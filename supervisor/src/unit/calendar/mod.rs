@@ -94,6 +94,11 @@ fn once(start: u64) -> Component {
 }
 
 impl Calendar {
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+
     fn instant(&mut self, seconds: &str) -> Option<()> {
         let time = jiff::Timestamp::from_second(seconds.parse().ok()?).ok()?.to_zoned(jiff::tz::TimeZone::UTC);
         let one = |value: i8| u64::try_from(value).map(|value| vec![once(value)]);

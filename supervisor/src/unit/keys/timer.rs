@@ -3,11 +3,11 @@
 use super::{Rows, Value, later, only, refused, yes};
 
 pub(super) const TIMER: &[Rows] = &[
-    later("", Value::Own("calendar event, in UTC"), "OnCalendar"),
-    later("", Value::Own("time span"), "OnActiveSec OnBootSec OnStartupSec OnUnitActiveSec OnUnitInactiveSec"),
-    later("", Value::Own("unit"), "Unit"),
-    later("", Value::Own("time span"), "AccuracySec RandomizedDelaySec RandomizedOffsetSec"),
-    later("", Value::Own("boolean"), "FixedRandomDelay Persistent RemainAfterElapse DeferReactivation"),
+    yes(Value::Own("calendar event, in UTC"), "OnCalendar"),
+    yes(Value::Own("time span"), "OnActiveSec OnBootSec OnStartupSec OnUnitActiveSec OnUnitInactiveSec"),
+    yes(Value::Own("unit"), "Unit"),
+    yes(Value::Own("time span"), "AccuracySec RandomizedDelaySec RandomizedOffsetSec"),
+    yes(Value::Own("boolean"), "FixedRandomDelay Persistent RemainAfterElapse DeferReactivation"),
     refused("the machine has no sleep to be woken from", "WakeSystem"),
     refused("the machine's clock is UTC and set by the network", "OnClockChange OnTimezoneChange"),
 ];
