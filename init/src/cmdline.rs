@@ -48,6 +48,10 @@ impl Cmdline {
         Self { words }
     }
 
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().map(String::as_str)
+    }
+
     /// The value of `key=value`; the last one counts.
     pub(crate) fn value(&self, key: &str) -> Option<&str> {
         self.pairs().filter(|(name, _)| same_name(name, key)).last().map(|(_, value)| value)

@@ -105,6 +105,35 @@ impl Settings {
     }
 }
 
+/// What stands on the command line for Orlop and means nothing: one sentence each. Slot, watchdog and host name are checked where
+/// they are used.
+pub(crate) fn mistakes(line: &Cmdline) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    for word in line.words().filter(|word| word.starts_with("orlop.")) {
+        let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        let needs = match name.replace('-', "_").as_str() {
+            "orlop.root" | "orlop.watchdog" | "orlop.hostname" if value.is_some() => continue,
+            "orlop.root" => "a or b",
+            "orlop.watchdog" => "seconds or off",
+            "orlop.hostname" => "a name",
+            "orlop.state" if value == Some("reset") => continue,
+            "orlop.state" => "reset",
+            "orlop.rescue_timeout" if value.is_some_and(|value| value.parse::<u64>().is_ok()) => continue,
+            "orlop.rescue_timeout" => "seconds, 0 for no end",
+            "orlop.debug" if value.is_none() => continue,
+            "orlop.debug" => "no value",
+            _ => {
+                mistakes.push(format!(
+                    "{word}: no such word; there are orlop.root, .state, .hostname, .watchdog, .rescue_timeout and .debug"
+                ));
+                continue;
+            }
+        };
+        mistakes.push(format!("{word}: not used; {name} takes {needs}"));
+    }
+    mistakes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +145,22 @@ mod tests {
         assert_eq!(Settings::from_cmdline(&Cmdline::parse("orlop.rescue_timeout=0")).rescue_timeout, None);
         let settings = Settings::from_cmdline(&Cmdline::parse("orlop.rescue_timeout=soon orlop.debugging"));
         assert_eq!((settings.rescue_timeout, settings.debug), (Some(Duration::from_secs(300)), false));
+    }
+
+    #[test]
+    fn no_word_of_ours_is_ignored_in_silence() {
+        let good = "quiet orlop.root=b orlop.state=reset orlop.rescue-timeout=5 orlop.debug orlop.watchdog=off orlop.hostname=a";
+        assert_eq!(mistakes(&Cmdline::parse(good)), [String::new(); 0]);
+        for (word, said) in [
+            ("orlop.rot=b", "orlop.rot=b: no such word; there are orlop.root, "),
+            ("orlop.state=rset", "orlop.state=rset: not used; orlop.state takes reset"),
+            ("orlop.state", "takes reset"),
+            ("orlop.rescue_timeout=soon", "takes seconds"),
+            ("orlop.debug=1", "takes no value"),
+            ("orlop.root", "takes a or b"),
+        ] {
+            let found = mistakes(&Cmdline::parse(word));
+            assert!(found.len() == 1 && found[0].contains(said), "{word}: {found:?}");
+        }
     }
 }

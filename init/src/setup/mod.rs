@@ -56,6 +56,9 @@ pub(crate) fn run() {
     story::stage("mounts");
 
     let cmdline = Cmdline::read();
+    for mistake in crate::settings::mistakes(&cmdline) {
+        story::warn("init", mistake);
+    }
     cgroups::set_up();
     loopback();
     sysctl::set_up();

@@ -51,6 +51,7 @@ fn load() -> io::Result<()> {
     };
     let generator: File = OpenOptions::new().read(true).write(true).open("/dev/urandom")?;
     random::credit(generator.as_fd(), seed, CREDIT_BITS)?;
+    story::debug("random", format_args!("{CREDIT_BITS} bits of the last boot's seed are credited"));
     // So that what is drawn next, the new seed first of all, depends on the old one.
     random::reseed(generator.as_fd())?;
     Ok(())

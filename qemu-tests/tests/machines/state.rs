@@ -69,7 +69,8 @@ fn state_and_identity_are_kept_over_reboot_and_power_cut() {
     first.settled().unwrap();
     first.power_cut();
 
-    let second = builder.clone().may_reboot().start().unwrap();
+    let second = builder.clone().may_reboot().append("orlop.debug").start().unwrap();
+    second.wait_for_console("bits of the last boot's seed are credited").unwrap();
     second.wait_for_log("count", "count 3").unwrap();
     assert_eq!(machine_id(&second), id);
     assert_eq!(uuid(&disk), made);
