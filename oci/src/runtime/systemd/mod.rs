@@ -7,6 +7,7 @@
 
 mod bus;
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -89,6 +90,8 @@ impl Drop for Helper {
 
 pub(crate) struct Systemd {
     bus: Bus,
+    /// What came in front of an answer.
+    early: VecDeque<Message>,
 }
 
 impl Systemd {
@@ -101,13 +104,13 @@ impl Systemd {
         let path = folder.join("systemd/private");
         let map = proc.read(&format!("{}/uid_map", std::process::id())).step("read", "/proc/self/uid_map")?;
         match Bus::connect(path.as_os_str().as_encoded_bytes(), outside(&map, process::effective_user())) {
-            Ok(bus) => Ok(Systemd { bus }),
+            Ok(bus) => Ok(Systemd { bus, early: VecDeque::new() }),
             Err(Errno(libc::ENOENT | libc::ECONNREFUSED)) => Err(Error::Usage(format!(
                 "--systemd-cgroup is not available: no systemd answers at {}; have the engine use cgroupfs (Podman: \
                  --cgroup-manager=cgroupfs, Docker: native.cgroupdriver=cgroupfs, containerd: SystemdCgroup = false)",
                 path.display()
             ))),
-            other => other.map(|bus| Systemd { bus }).step("connect to", path.display()),
+            other => other.map(|bus| Systemd { bus, early: VecDeque::new() }).step("connect to", path.display()),
         }
     }
 
@@ -166,7 +169,10 @@ impl Systemd {
         refused(step, unit, &answer)?;
         let job = answer.strings(0).into_iter().next().unwrap_or_default();
         loop {
-            let message = self.bus.next().step(step, unit)?;
+            let message = match self.early.pop_front() {
+                Some(message) => message,
+                None => self.bus.next().step(step, unit)?,
+            };
             if message.kind != Kind::Signal || message.member != "JobRemoved" {
                 continue;
             }
@@ -192,6 +198,8 @@ impl Systemd {
             if message.reply_to == serial && matches!(message.kind, Kind::Answer | Kind::Failure) {
                 return Ok(message);
             }
+            // A job may be over before its number is told.
+            self.early.push_back(message);
         }
     }
 }
