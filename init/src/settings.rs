@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn no_word_of_ours_is_ignored_in_silence() {
         let good = "quiet orlop.root=b orlop.state=reset orlop.rescue-timeout=5 orlop.debug orlop.watchdog=off orlop.hostname=a";
-        assert_eq!(mistakes(&Cmdline::parse(good)), [String::new(); 0]);
+        assert_eq!(mistakes(&Cmdline::parse(good)), Vec::<String>::new());
         for (word, said) in [
             ("orlop.rot=b", "orlop.rot=b: no such word; there are orlop.root, "),
             ("orlop.state=rset", "orlop.state=rset: not used; orlop.state takes reset"),

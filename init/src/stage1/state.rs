@@ -29,7 +29,7 @@ use crate::cmdline::Cmdline;
 use crate::modules::{ModuleError, Modules};
 use crate::rescue::{self, Choice};
 use crate::story;
-use crate::sys::blockdev::{xfs_geometry, xfs_grow};
+use crate::sys::blockdev::{XfsGeometry, xfs_geometry, xfs_grow};
 use crate::sys::random;
 
 pub(super) const LABEL: &str = "orlop-state";
@@ -276,8 +276,8 @@ fn grow(device: &BlockDevice, new: bool) -> bool {
             let geometry = xfs_geometry(folder.as_fd())?;
             let had_bytes = geometry.blocks * u64::from(geometry.block_bytes);
             let wanted = device.size_bytes / u64::from(geometry.block_bytes.max(1));
-            if wanted > geometry.blocks {
-                xfs_grow(folder.as_fd(), wanted, geometry.max_inode_percent)?;
+            if wanted > geometry.blocks || !copies_agree(&device.node(), &geometry) {
+                xfs_grow(folder.as_fd(), wanted.max(geometry.blocks), geometry.max_inode_percent)?;
             }
             let now = xfs_geometry(folder.as_fd())?;
             Ok((had_bytes, now.blocks * u64::from(now.block_bytes)))
@@ -294,6 +294,19 @@ fn grow(device: &BlockDevice, new: bool) -> bool {
         }
     }
     larger
+}
+
+/// The copies of the superblock, one at the head of each allocation group, are written behind the growth and in no log: a power
+/// cut in between leaves old ones, which only `xfs_repair` would ever miss. Growing to the size it has writes them.
+fn copies_agree(node: &str, geometry: &XfsGeometry) -> bool {
+    let Ok(device) = File::open(node) else { return true };
+    (1..u64::from(geometry.groups)).all(|group| {
+        // sb_magicnum, sb_blocksize, sb_dblocks (fs/xfs/libxfs/xfs_format.h).
+        let mut head = [0; 16];
+        let at = group * u64::from(geometry.group_blocks) * u64::from(geometry.block_bytes);
+        device.read_exact_at(&mut head, at).is_err()
+            || (head.starts_with(b"XFSB") && head[8..] == geometry.blocks.to_be_bytes())
+    })
 }
 
 /// The rescue screen's "state reset", after the word was typed: the next boot makes a new state. Refused while the

@@ -17,6 +17,8 @@ pub(crate) struct XfsGeometry {
     pub(crate) block_bytes: u32,
     pub(crate) max_inode_percent: u32,
     pub(crate) blocks: u64,
+    pub(crate) groups: u32,
+    pub(crate) group_blocks: u32,
 }
 
 /// Makes a range of the device read as zeroes, by the fastest means the device has.
@@ -36,7 +38,13 @@ pub(crate) fn xfs_geometry(folder: BorrowedFd<'_>) -> Result<XfsGeometry, Errno>
     // blocksize, rtextsize, agblocks, agcount, logblocks, sectsize, inodesize, imaxpct, then u64 datablocks.
     let [low, high] = [geometry[8], geometry[9]].map(|word| word.to_ne_bytes());
     let blocks = u64::from_ne_bytes([low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]]);
-    Ok(XfsGeometry { block_bytes: geometry[0], max_inode_percent: geometry[7], blocks })
+    Ok(XfsGeometry {
+        block_bytes: geometry[0],
+        max_inode_percent: geometry[7],
+        blocks,
+        groups: geometry[3],
+        group_blocks: geometry[2],
+    })
 }
 
 /// Grows the data part of the mounted xfs that `folder` is in.

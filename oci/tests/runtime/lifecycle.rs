@@ -164,6 +164,25 @@ fn start_container_hooks_run_inside() {
 }
 
 #[test]
+fn a_hook_out_of_the_image_has_no_more_rights_than_the_container() {
+    let asked = ["inspect", "status", "CapBnd,CapEff,NoNewPrivs,Seccomp,Uid", "cat", "/dev/fd/0"];
+    let filter =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["kexec_load"], "action": "SCMP_ACT_ERRNO"}]});
+    let c = Container::new(&[])
+        .set("/hooks", json!({"startContainer": [{"path": "/bin/inspect", "args": asked}]}))
+        .set("/linux/seccomp", filter)
+        .set("/process/user/uid", json!(7));
+    let said = c.run().ok();
+    said.has("CapBnd: 0000000020000420").has("CapEff: 0000000000000000").has("NoNewPrivs: 1").has("Seccomp: 2");
+    said.has("Uid: 7 7 7 7");
+    assert!(said.out.contains("\"status\":\"created\""), "its state: {}", said.out);
+    let missing = json!({"startContainer": [{"path": "/bin/nobody"}]});
+    let c = Container::new(&[]).set("/hooks", missing);
+    c.run().refused("error running startContainer hook #0: /bin/nobody");
+    c.assert_gone();
+}
+
+#[test]
 fn a_failing_hook_undoes_the_container() {
     let c = Container::new(&["sleep"]);
     let hook = |script: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 1}]);

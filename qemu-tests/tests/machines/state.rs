@@ -69,6 +69,9 @@ fn state_and_identity_are_kept_over_reboot_and_power_cut() {
     first.settled().unwrap();
     first.power_cut();
 
+    // As a power cut in the middle of growing leaves it.
+    let old = File::options().write(true).open(&disk).unwrap();
+    old.write_all_at(&(DISK_BYTES / 8192).to_be_bytes(), SECOND_GROUP + 8).unwrap();
     let second = builder.clone().may_reboot().append("orlop.debug").start().unwrap();
     second.wait_for_console("bits of the last boot's seed are credited").unwrap();
     second.wait_for_log("count", "count 3").unwrap();
@@ -77,6 +80,7 @@ fn state_and_identity_are_kept_over_reboot_and_power_cut() {
     second.post("/v1/system/poweroff").unwrap();
     assert_eq!(second.wait_end().unwrap().reason, "guest-shutdown");
     drop(second);
+    assert!(is_grown(&File::open(&disk).unwrap(), SECOND_GROUP), "a copy of the superblock is as old as it was");
 
     // Another machine is another one.
     let other_disk = folder.path().join("other.raw");

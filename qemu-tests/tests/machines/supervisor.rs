@@ -26,6 +26,8 @@ fn a_killed_supervisor_is_replaced_and_no_container_notices() {
     machine.settled().unwrap();
     let before = machine.unit("stream").unwrap();
     assert_eq!(state(&before), "active", "{before:#}");
+    // Then it listens: an active program need not do so yet, and QEMU accepts for it.
+    machine.wait_for_log("stream", "line 1").unwrap();
     let client = TcpStream::connect(machine.forwarded(9000).unwrap()).unwrap();
     client.set_read_timeout(Some(LIMIT)).unwrap();
     let mut lines = BufReader::new(client).lines().map(|line| number(&line.unwrap()));

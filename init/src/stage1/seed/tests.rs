@@ -42,12 +42,15 @@ fn run(program: &str, arguments: &[&str]) -> (bool, String) {
         .args(arguments)
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
         .output()
-        .unwrap_or_else(|error| panic!("{program} cannot be run ({error}): this test needs Debian's xfsprogs"));
+        .unwrap_or_else(|error| panic!("{program} cannot be run: {error}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.success(), text)
 }
 
 fn make_xfs(path: &Path, sector: &str) {
+    use initramfs::requirements::{MKFS_XFS, ensure};
+    static INSTALLED: std::sync::Once = std::sync::Once::new();
+    INSTALLED.call_once(|| ensure(&[MKFS_XFS], &mut |line| println!("{line}")).unwrap());
     let uuid = format!("uuid={OLD_UUID}");
     let sector = format!("size={sector}");
     let path = path.to_str().unwrap();

@@ -365,7 +365,7 @@ fn create_hooks(config: &Config, state: &State, pidfd: BorrowedFd<'_>) -> Result
         "createContainer",
         &hooks.create_container,
         &document,
-        Place::Container { pidfd, kinds: state.namespaces, env },
+        Place::Namespaces { pidfd, kinds: state.namespaces, env },
     )
 }
 
@@ -395,7 +395,7 @@ fn undo(machine: &Machine, folder: &Folder, hooks: &Hooks, state: &State, made: 
     if let Some(cgroup) = made.cgroup {
         tell(cgroup.remove());
     }
-    tell(leave_scope(machine, state));
+    leave_scope(machine, state);
     if made.hooks_ran {
         run_every("poststop", &hooks.poststop, &state.document(Status::Stopped), &machine.log);
     }

@@ -45,7 +45,7 @@ pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: O
     if let Some(cgroup) = cgroup {
         cgroup.remove()?;
     }
-    leave_scope(machine, state)?;
+    leave_scope(machine, state);
     rdt::leave(&state.resctrl_made)?;
     // Of namespaces and mounts nothing is left: both went with the last process.
     folder.remove()?;
@@ -54,12 +54,15 @@ pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: O
     Ok(())
 }
 
-/// systemd sees that a scope is empty, but not at once, and a container of the same name may be next.
-pub(super) fn leave_scope(machine: &Machine, state: &State) -> Result<()> {
+/// systemd sees that a scope is empty, but not at once, and a container of the same name may be next. Nothing runs in it any more:
+/// a systemd that does not say in time that it is gone is no reason to keep the container.
+pub(super) fn leave_scope(machine: &Machine, state: &State) {
     if state.scope.is_empty() {
-        return Ok(());
+        return;
     }
-    machine.systemd()?.stop(&state.scope)
+    if let Err(error) = machine.systemd().and_then(|mut systemd| systemd.stop(&state.scope)) {
+        machine.log.warn(&error.to_string());
+    }
 }
 
 /// SIGKILL, and wait until the process is gone.

@@ -146,7 +146,7 @@ fn drive(
 }
 
 /// The container's filter holds for every process in it. A broken file is no reason to go without.
-fn filter(folder: &Folder) -> Result<Option<Filter>> {
+pub(super) fn filter(folder: &Folder) -> Result<Option<Filter>> {
     let Some(bytes) = folder.read(FILTER_FILE)? else { return Ok(None) };
     match Filter::from_bytes(&bytes) {
         Some(filter) => Ok(Some(filter)),
@@ -196,20 +196,27 @@ fn plan(machine: &Machine, state: &State, options: &ExecOptions) -> Result<Proce
         }
         None => ("process".to_owned(), changed(state.process()?, options)?),
     };
-    let wrong = |error: ConfigError| Error::Config { file, error };
-    let own = process::permitted_capabilities().step("read", "own capabilities")?;
-    let grantable = if state.namespaces & NamespaceKind::User.flag() != 0 { u64::MAX } else { own };
-    let home: Vec<String> = home(machine, state, &process).into_iter().collect();
-    let linux = state.linux()?;
-    let mut warn = |warning: String| machine.log.warn(&warning);
-    let mut plan = ProcessPlan::new(&process, &linux, &home, grantable, &mut warn).map_err(wrong)?;
-    plan.limits_from_outside = state.namespaces & NamespaceKind::User.flag() != 0;
+    let mut plan = plan_of(machine, state, &process, file)?;
     if let Some(cpus) = &process.exec_affinity.initial {
         // The process inherits it; without a word on afterwards it may then use all the cgroup allows.
         schedule::set_affinity(cpus).step("set", "process.execCPUAffinity.initial")?;
         plan.affinity = Some([u64::MAX; 16]);
     }
     plan.affinity = process.exec_affinity.after.or(plan.affinity);
+    Ok(plan)
+}
+
+/// Of a further process in the container.
+pub(super) fn plan_of(machine: &Machine, state: &State, process: &Process, file: String) -> Result<ProcessPlan> {
+    let own = process::permitted_capabilities().step("read", "own capabilities")?;
+    let maps_users = state.namespaces & NamespaceKind::User.flag() != 0;
+    let grantable = if maps_users { u64::MAX } else { own };
+    let home: Vec<String> = home(machine, state, process).into_iter().collect();
+    let linux = state.linux()?;
+    let mut warn = |warning: String| machine.log.warn(&warning);
+    let plan = ProcessPlan::new(process, &linux, &home, grantable, &mut warn);
+    let mut plan = plan.map_err(|error| Error::Config { file, error })?;
+    plan.limits_from_outside = maps_users;
     Ok(plan)
 }
 

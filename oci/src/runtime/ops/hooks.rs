@@ -1,21 +1,39 @@
-//! Hooks: programs of the engine, run with the container's state on their standard input.
+//! Hooks: programs of the engine, or of the image, run with the container's state on their standard input.
 
 use std::ffi::{CString, OsString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::Machine;
+use super::create::{failure, set_limits, set_oom_score};
+use super::exec::{filter, plan_of};
+use super::listener::last_words;
 use super::wait::Ended;
+use crate::runtime::cgroup::Cgroup;
+use crate::runtime::child::{self, GO, Guest, READY};
 use crate::runtime::cli::Log;
-use crate::runtime::config::Hook;
+use crate::runtime::config::{Hook, NamespaceKind};
 use crate::runtime::error::{Error, Result, Step, c_string};
-use crate::runtime::store::write_all;
+use crate::runtime::state::{State, Status};
+use crate::runtime::store::{Folder, write_all};
 use crate::runtime::sys::process::{self, Side, StringList};
-use crate::runtime::sys::{Errno, fs, pipe};
+use crate::runtime::sys::{Errno, fs, pipe, socket};
 
-/// In whose namespaces a hook runs.
 #[derive(Clone, Copy)]
 pub(super) enum Place<'a> {
     Runtime,
-    Container { pidfd: BorrowedFd<'a>, kinds: i32, env: &'a [String] },
+    /// The container's, while its root is still the engine's and so is the program.
+    Namespaces {
+        pidfd: BorrowedFd<'a>,
+        kinds: i32,
+        env: &'a [String],
+    },
+    /// The program comes out of the image: it gets nothing of the host that the container has not.
+    Container {
+        machine: &'a Machine,
+        folder: &'a Folder,
+        state: &'a State,
+        pidfd: BorrowedFd<'a>,
+    },
 }
 
 /// In order; the first that fails ends it (spec, section "Lifecycle").
@@ -34,26 +52,12 @@ pub(super) fn run_every(point: &'static str, hooks: &[Hook], state: &str, log: &
 
 fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_>) -> Result<()> {
     let failed = |why: String| Error::Hook { point, at, path: hook.path.clone(), why };
-    let path = c_string(hook.path.as_str());
-    let args = strings(&hook.args);
-    // Without one of its own it gets, as with runc, that of whoever it runs beside.
-    let env = match place {
-        _ if !hook.env.is_empty() => strings(&hook.env),
-        Place::Container { env, .. } => strings(env),
-        Place::Runtime => StringList::new(std::env::vars_os().map(variable).collect()),
-    };
     let (read, write) = pipe::new().step("create", "pipe")?;
-    let pidfd = match process::clone(0, None).step("clone", "hook")? {
-        Side::Parent { pidfd, .. } => pidfd,
-        Side::Child => {
-            drop(write);
-            let ready = fs::replace_stdio(read.as_fd(), 0).and_then(|()| process::reset_signals());
-            let ready = ready.and_then(|()| match place {
-                Place::Runtime => Ok(()),
-                Place::Container { pidfd, kinds, .. } => process::join_namespace(pidfd, kinds),
-            });
-            let errno = ready.err().unwrap_or_else(|| process::exec(&path, &args, &env));
-            process::exit_now(if errno.0 == libc::ENOENT { 127 } else { 126 });
+    let pidfd = match place {
+        Place::Runtime => beside(hook, read.as_fd(), None)?,
+        Place::Namespaces { pidfd, kinds, env } => beside(hook, read.as_fd(), Some((pidfd, kinds, env)))?,
+        Place::Container { machine, folder, state, pidfd } => {
+            inside(hook, read.as_fd(), machine, folder, state, pidfd).map_err(|error| failed(error.to_string()))?
         }
     };
     drop(read);
@@ -74,6 +78,102 @@ fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_
         Ended::Exited(127) => Err(failed("it exited with 127 (is it missing?)".to_owned())),
         Ended::Exited(status) => Err(failed(format!("it exited with {status}"))),
         Ended::Killed(signal) => Err(failed(format!("it was killed by signal {signal}"))),
+    }
+}
+
+/// With the runtime's own rights. Without an environment of its own it gets, as with runc, that of whoever it runs beside.
+fn beside(hook: &Hook, input: BorrowedFd<'_>, join: Option<(BorrowedFd<'_>, i32, &[String])>) -> Result<OwnedFd> {
+    let (path, args) = (c_string(hook.path.as_str()), strings(&hook.args));
+    let env = match join {
+        _ if !hook.env.is_empty() => strings(&hook.env),
+        Some((_, _, env)) => strings(env),
+        None => StringList::new(std::env::vars_os().map(variable).collect()),
+    };
+    match process::clone(0, None).step("clone", "hook")? {
+        Side::Parent { pidfd, .. } => Ok(pidfd),
+        Side::Child => {
+            let ready = fs::replace_stdio(input, 0).and_then(|()| process::reset_signals());
+            let ready = ready.and_then(|()| match join {
+                Some((pidfd, kinds, _)) => process::join_namespace(pidfd, kinds),
+                None => Ok(()),
+            });
+            let errno = ready.err().unwrap_or_else(|| process::exec(&path, &args, &env));
+            process::exit_now(if errno.0 == libc::ENOENT { 127 } else { 126 });
+        }
+    }
+}
+
+/// Like a process of `exec`: in the container's cgroup, as its user, with its capabilities and its filter.
+fn inside(
+    hook: &Hook,
+    input: BorrowedFd<'_>,
+    machine: &Machine,
+    folder: &Folder,
+    state: &State,
+    container: BorrowedFd<'_>,
+) -> Result<OwnedFd> {
+    let mut process = state.process()?;
+    process.args = if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() };
+    process.terminal = false;
+    if !hook.env.is_empty() {
+        process.env.clone_from(&hook.env);
+    }
+    let mut plan = plan_of(machine, state, &process, "hooks.startContainer".to_owned())?;
+    plan.name = c_string(hook.path.as_str());
+    plan.candidates = vec![plan.name.clone()];
+    plan.seccomp = filter(folder)?;
+    let cgroup = Cgroup::open(&state.cgroup)?;
+    let (ours, theirs) = socket::pair().step("create", "channel")?;
+    let given = Guest {
+        kinds: state.namespaces
+            & !NamespaceKind::Pid.flag()
+            & if machine.entered { !NamespaceKind::User.flag() } else { !0 },
+        container,
+        proc: machine.proc.fd(),
+        console: None,
+        channel: theirs.as_fd(),
+        preserve_fds: 0,
+    };
+    // Only children enter it. An ordinary user's runtime has no right to come back: its hook stays outside.
+    let pid_kind = if machine.entered { 0 } else { state.namespaces & NamespaceKind::Pid.flag() };
+    let own = process::pidfd_open(i32::try_from(std::process::id()).unwrap_or(0)).step("open", "own process")?;
+    if pid_kind != 0 {
+        process::join_namespace(container, pid_kind).step("join namespace", "pid")?;
+    }
+    let (pid, pidfd) = match process::clone(0, cgroup.as_ref().map(Cgroup::fd)).step("clone", "hook")? {
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+        Side::Child => {
+            fs::close_copy(ours.as_fd());
+            match fs::replace_stdio(input, 0) {
+                Ok(()) => child::guest(&plan, &given),
+                Err(_) => process::exit_now(126),
+            }
+        }
+    };
+    drop(theirs);
+    // For the hooks that come later and run beside us.
+    let back = if pid_kind == 0 { Ok(()) } else { process::join_namespace(own.as_fd(), pid_kind) };
+    let driven = back.step("return to namespace", "pid").and_then(|()| {
+        set_oom_score(machine, pid, plan.oom_score_adj)?;
+        for expected in [READY, &[]] {
+            socket::send(ours.as_fd(), &[GO]).step("answer", "the hook")?;
+            let message = last_words(ours.as_fd(), state, Status::Created, pid)?;
+            if message != expected {
+                return Err(failure(&message, pidfd.as_fd()));
+            }
+            if expected == READY {
+                set_limits(pid, &plan)?;
+            }
+        }
+        Ok(())
+    });
+    match driven {
+        Ok(()) => Ok(pidfd),
+        Err(error) => {
+            let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
+            let _ = process::wait(pidfd.as_fd());
+            Err(error)
+        }
     }
 }
 

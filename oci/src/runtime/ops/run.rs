@@ -27,7 +27,7 @@ pub(crate) fn run(
     // Before the program prints: its terminal is then as it is to be.
     let terminal = held.terminal();
     let go = || socket::send(channel.as_fd(), &[GO]).step("answer", "the container's process").map(|()| Some(channel));
-    let started = terminal.and_then(|terminal| let_run(&state, pidfd.as_fd(), go).map(|()| terminal));
+    let started = terminal.and_then(|terminal| let_run(machine, &folder, &state, pidfd.as_fd(), go).map(|()| terminal));
     let terminal = started.inspect_err(|_| {
         if let Err(more) = delete_locked(machine, &folder, true) {
             machine.log.warn(&format!("while undoing: {more}"));

@@ -21,19 +21,20 @@ pub(crate) fn start(machine: &Machine, id: &ContainerId) -> Result<()> {
         return Err(state.refuse("start", status));
     }
     let pidfd = process::pidfd_open(state.pid).step("open", "the container's process")?;
-    let_run(&state, pidfd.as_fd(), || connect(folder))
+    let_run(machine, folder, &state, pidfd.as_fd(), || connect(folder))
 }
 
 /// The steps of starting, around the word to the process; `go` gives that, and the connection on which it answers.
 pub(super) fn let_run(
+    machine: &Machine,
+    folder: &Folder,
     state: &State,
     pidfd: BorrowedFd<'_>,
     go: impl FnOnce() -> Result<Option<OwnedFd>>,
 ) -> Result<()> {
     let hooks = state.hooks()?;
     if !hooks.start_container.is_empty() {
-        let process = state.process()?;
-        let place = Place::Container { pidfd, kinds: state.namespaces, env: &process.env };
+        let place = Place::Container { machine, folder, state, pidfd };
         if let Err(error) = run_all("startContainer", &hooks.start_container, &state.document(Status::Created), place) {
             // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
             let _ = process::send_signal(pidfd, libc::SIGKILL);
