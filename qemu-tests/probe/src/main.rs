@@ -18,7 +18,6 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 probe serve PORT                 answer HTTP: / says ok, /pid /uptime /hostname /hits say what they are named for
 probe stream PORT                endless numbered lines, on stdout and to each TCP client
-probe knock SOCKET               ask this control socket again and again; say `refused` when nobody listens there
 probe ignore-term                say `ignoring` and stay, whatever asks to stop
 probe zombies PROC               print how many processes below this procfs are zombies
 probe try-writes PATH [SKIP...]  print every folder below PATH in which a file can be created
@@ -63,7 +62,6 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         }
         ["serve", port] => with_number(port, net::serve),
         ["stream", port] => with_number(port, net::stream),
-        ["knock", socket] => net::knock(socket),
         ["ignore-term"] => processes::ignore_term(),
         ["zombies", proc] => processes::zombies(proc),
         ["try-writes", path, skip @ ..] => files::try_writes(path, skip),

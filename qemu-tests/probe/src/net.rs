@@ -2,7 +2,6 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -63,30 +62,6 @@ fn beat(mut to: impl Write) -> io::Result<()> {
         thread::sleep(BEAT);
     }
     Ok(())
-}
-
-/// A connection that is accepted may break off, when whoever accepted it dies; that nobody accepts is another matter.
-pub(crate) fn knock(socket: &str) -> io::Result<()> {
-    const SAY_EVERY: u64 = 100;
-    crate::sys::exit_on(libc::SIGTERM);
-    println!("knocking");
-    let mut answered = 0;
-    loop {
-        match UnixStream::connect(socket) {
-            Ok(mut stream) => {
-                let mut answer = String::new();
-                let asked = stream.write_all(b"GET /v1/ping HTTP/1.0\r\n\r\n");
-                if asked.and_then(|()| stream.read_to_string(&mut answer)).is_ok() && answer.contains(" 200 ") {
-                    answered += 1;
-                    if answered % SAY_EVERY == 1 {
-                        println!("answered {answered}");
-                    }
-                }
-            }
-            Err(error) => println!("refused: {error}"),
-        }
-        thread::sleep(BEAT);
-    }
 }
 
 /// A client may speak first or last or not at all: that it came is what counts.
