@@ -164,6 +164,25 @@ fn start_container_hooks_run_inside() {
 }
 
 #[test]
+fn a_caller_that_ignores_its_children_learns_of_their_ends_all_the_same() {
+    assert_eq!(Container::new(&["exit", "9"]).run_behind("trap '' CHLD", "").status, 9);
+}
+
+#[test]
+fn hooks_in_a_user_namespace_are_its_root() {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let asked = ["inspect", "status", "Uid,CapEff"];
+    let mut c = Container::new(&[])
+        .push("/linux/namespaces", json!({"type": "user"}))
+        .set("/linux/uidMappings", map.clone())
+        .set("/linux/gidMappings", map);
+    std::os::unix::fs::chown(c.rootfs(""), Some(100_000), Some(100_000)).unwrap();
+    let program = c.rootfs("bin/inspect");
+    c.config["hooks"] = json!({"createContainer": [{"path": program, "args": asked}]});
+    c.run().ok().has("Uid: 0 0 0 0").has("CapEff: 000001ffffffffff");
+}
+
+#[test]
 fn a_hook_out_of_the_image_has_no_more_rights_than_the_container() {
     let asked = ["inspect", "status", "CapBnd,CapEff,NoNewPrivs,Seccomp,Uid", "cat", "/dev/fd/0"];
     let filter =

@@ -49,7 +49,8 @@ fn a_dev_that_is_a_link_changes_nothing_outside() {
     // CVE-2026-41579, CVE-2026-47766, CVE-2026-88264.
     for (mounted, uid) in [(true, 0), (false, 0), (false, 1000)] {
         let outside = tempfile::tempdir_in("/var/tmp").or_else(|_| tempfile::tempdir_in("/dev/shm")).unwrap();
-        std::fs::write(outside.path().join("null"), "canary").unwrap();
+        // Of no node's name: who follows the link would stop at one that exists, and look innocent.
+        std::fs::write(outside.path().join("canary"), "canary").unwrap();
         let before = listing(outside.path());
         for target in [
             outside.path().to_path_buf(),

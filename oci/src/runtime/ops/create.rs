@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::Machine;
 use super::delete::leave_scope;
-use super::hooks::{Place, run_all, run_every};
+use super::hooks::{Place, joinable, run_all, run_every};
 use super::terminal::Terminal;
 use super::wait::how_it_ended;
 use super::{net_devices, rdt};
@@ -210,7 +210,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
             socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
         } else if message == HOOKS {
             made.hooks_ran = true;
-            create_hooks(config, state, pidfd.as_fd())?;
+            create_hooks(machine, config, state, pidfd.as_fd())?;
             socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
         } else {
             return Err(failure(message, pidfd.as_fd()));
@@ -355,7 +355,7 @@ fn has_create_hooks(hooks: &Hooks) -> bool {
     !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty() && hooks.create_container.is_empty())
 }
 
-fn create_hooks(config: &Config, state: &State, pidfd: BorrowedFd<'_>) -> Result<()> {
+fn create_hooks(machine: &Machine, config: &Config, state: &State, pidfd: BorrowedFd<'_>) -> Result<()> {
     let hooks = &config.hooks;
     let env = config.process.as_ref().map(|process| process.env.as_slice()).unwrap_or_default();
     let document = state.document(Status::Creating);
@@ -365,7 +365,7 @@ fn create_hooks(config: &Config, state: &State, pidfd: BorrowedFd<'_>) -> Result
         "createContainer",
         &hooks.create_container,
         &document,
-        Place::Namespaces { pidfd, kinds: state.namespaces, env },
+        Place::Namespaces { pidfd, kinds: joinable(machine, state.namespaces), env },
     )
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Machine;
 use super::create::{failure, hand_over, set_limits, set_oom_score};
+use super::hooks::joinable;
 use super::kill::open_process;
 use super::listener::last_words;
 use super::rdt;
@@ -71,8 +72,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
         process::join_namespace(container.as_fd(), pid_kind).step("join namespace", "pid")?;
     }
     let given = Guest {
-        // An ordinary user's runtime is in the container's user namespace already.
-        kinds: state.namespaces & !pid_kind & if machine.entered { !libc::CLONE_NEWUSER } else { !0 },
+        kinds: joinable(machine, state.namespaces & !pid_kind),
         container: container.as_fd(),
         proc: machine.proc.fd(),
         console: console.as_ref().map(AsFd::as_fd),

@@ -94,12 +94,30 @@ fn beside(hook: &Hook, input: BorrowedFd<'_>, join: Option<(BorrowedFd<'_>, i32,
         Side::Child => {
             let ready = fs::replace_stdio(input, 0).and_then(|()| process::reset_signals());
             let ready = ready.and_then(|()| match join {
-                Some((pidfd, kinds, _)) => process::join_namespace(pidfd, kinds),
+                Some((pidfd, kinds, _)) => process::join_namespace(pidfd, kinds).and_then(|()| root_of(kinds)),
                 None => Ok(()),
             });
             let errno = ready.err().unwrap_or_else(|| process::exec(&path, &args, &env));
             process::exit_now(if errno.0 == libc::ENOENT { 127 } else { 126 });
         }
+    }
+}
+
+/// Of the container's namespaces those this runtime is not in: an ordinary user's has entered the user namespace already.
+pub(super) fn joinable(machine: &Machine, kinds: i32) -> i32 {
+    kinds & if machine.entered { !NamespaceKind::User.flag() } else { !0 }
+}
+
+/// In a user namespace nobody is somebody until he says who: without that the exec would take all rights away.
+fn root_of(kinds: i32) -> crate::runtime::sys::Result<()> {
+    if kinds & NamespaceKind::User.flag() == 0 {
+        return Ok(());
+    }
+    process::set_group(0)?;
+    match process::set_groups(&[]) {
+        // A user namespace whose gid_map was written by an ordinary user.
+        Ok(()) | Err(Errno(libc::EPERM)) => process::set_user(0),
+        other => other,
     }
 }
 
@@ -125,9 +143,7 @@ fn inside(
     let cgroup = Cgroup::open(&state.cgroup)?;
     let (ours, theirs) = socket::pair().step("create", "channel")?;
     let given = Guest {
-        kinds: state.namespaces
-            & !NamespaceKind::Pid.flag()
-            & if machine.entered { !NamespaceKind::User.flag() } else { !0 },
+        kinds: joinable(machine, state.namespaces & !NamespaceKind::Pid.flag()),
         container,
         proc: machine.proc.fd(),
         console: None,

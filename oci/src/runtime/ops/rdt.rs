@@ -30,10 +30,14 @@ fn mounted(mountinfo: &str) -> Option<&str> {
 fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32) -> Result<(PathBuf, Vec<PathBuf>)> {
     let wrong = |field: &str, why: &str| Err(refused(ConfigError::invalid(format!("linux.intelRdt.{field}"), why)));
     let name = rdt.class.as_deref().unwrap_or(id);
-    if name.contains('/') || matches!(name, "." | ".." | "info" | "mon_groups" | "mon_data") {
+    // Spec, section "IntelRdt": `/` is the class there always is.
+    let group = if name == "/" {
+        root.to_owned()
+    } else if name.contains('/') || matches!(name, "." | ".." | "info" | "mon_groups" | "mon_data") {
         return wrong("closID", "is not the name of a group");
-    }
-    let group = root.join(name);
+    } else {
+        root.join(name)
+    };
     let exists = group.is_dir();
     let lines = rdt.lines();
     let mut made = Vec::new();
@@ -116,5 +120,7 @@ mod tests {
         let monitored = IntelRdt { monitoring: true, ..rdt(Some("web"), None) };
         assert_eq!(join(root.path(), &monitored, "c", 9).unwrap().1, [root.path().join("web/mon_groups/c")]);
         assert!(join(root.path(), &rdt(Some("../x"), None), "b", 7).is_err());
+        let (group, made) = join(root.path(), &rdt(Some("/"), None), "d", 10).unwrap();
+        assert!(made.is_empty() && group == root.path() && read("tasks") == "10\n");
     }
 }

@@ -28,6 +28,9 @@ pub(crate) unsafe fn enter(count: c_int, words: *const *const c_char) -> Result<
     // Writing to a reader that is gone is an error, not the end.
     // SAFETY: the disposition takes no handler of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // A caller that ignores its children's ends passes that on, and the kernel then keeps no exit status for us.
+    // SAFETY: as above.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     Ok(())
 }
 
