@@ -83,6 +83,56 @@ pub(crate) fn joined_user(first: Container) {
     fourth.run().ok().has(&format!("/proc/self/ns/net -> {}", link(net.pid(), "net")));
 }
 
+/// What a CRI engine writes for every container of a pod with a user namespace (`hostUsers: false`): the pod's namespaces by path, the
+/// pod's mappings beside them, and volumes that have them too.
+pub(crate) fn pod_user(pod: Container) {
+    pod.create().ok();
+    let kinds = [("user", "user"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts")];
+    let mut namespaces: Vec<Value> = kinds
+        .iter()
+        .map(|(kind, file)| json!({"type": kind, "path": format!("/proc/{}/ns/{file}", pod.pid())}))
+        .collect();
+    namespaces.extend(["mount", "pid", "cgroup"].map(|kind| json!({"type": kind})));
+    let container = |maps: &Value, verbs: &str| {
+        let mut c = crate::container(verbs, &json!({"owner": 100_000, "/root/readonly": false, "/hostname": null}));
+        c.config["linux"]["namespaces"] = json!(namespaces);
+        for mount in c.config["mounts"].as_array_mut().unwrap().iter_mut().filter(|m| m["type"] == "cgroup") {
+            mount["options"] = json!(["rw", "nosuid"]);
+        }
+        std::fs::create_dir(c.path("volume")).unwrap();
+        std::fs::write(c.path("volume/f"), "").unwrap();
+        std::os::unix::fs::chown(c.path("volume/f"), Some(7), Some(7)).unwrap();
+        let volume = json!({"destination": "/v", "type": "bind", "source": c.path("volume"), "options": ["rbind", "rw"],
+            "uidMappings": maps, "gidMappings": maps});
+        c.set("/linux/uidMappings", maps.clone()).set("/linux/gidMappings", maps.clone()).push("/mounts", volume)
+    };
+    let map = |host: u32, size: u32| json!([{"containerID": 0, "hostID": host, "size": size}]);
+    let c = container(
+        &map(100_000, 1000),
+        "status Uid mode /v/f create /v/g create /made create /sys/fs/cgroup/x say up sleep",
+    );
+    c.create().ok();
+    assert_eq!(link(c.pid(), "user"), link(pod.pid(), "user"));
+    c.start().ok();
+    c.wait_for_output("up");
+    for line in ["Uid: 0 0 0 0", "/v/f: 100644 7 7 0", "create /v/g: ok", "create /made: ok"] {
+        c.wait_for_output(line);
+    }
+    // The cgroup is its root's, as of one that made the namespace itself.
+    use std::os::unix::fs::MetadataExt as _;
+    assert_eq!(std::fs::metadata(c.cgroup("cgroup.procs")).unwrap().uid(), 100_000);
+    c.oci(&["exec", &c.id, "/bin/inspect", "create", "/v/h", "status", "Uid"]).ok().has("create /v/h: ok");
+    for wrong in [map(100_001, 1000), map(100_000, 999)] {
+        let c = container(&wrong, "pid");
+        c.create().refused(
+            "linux.uidMappings: is not that of the user namespace that is joined by path, which has 0 100000 1000",
+        );
+        c.assert_gone();
+        let c = c.set("/linux/uidMappings", map(100_000, 1000));
+        c.create().refused("linux.gidMappings: is not that of the user namespace");
+    }
+}
+
 pub(crate) fn joined_mount(c: Container) {
     let mut other = std::process::Command::new("unshare");
     other.args(["-m", "sleep", "1000"]).stdin(std::process::Stdio::null());
@@ -97,6 +147,37 @@ pub(crate) fn joined_mount(c: Container) {
     other.kill().unwrap();
     other.wait().unwrap();
     said.ok().has(&format!("/proc/self/ns/mnt -> {want}"));
+}
+
+/// A mapping without the container's root: its program's user makes all that is made for it.
+pub(crate) fn no_root(c: Container) {
+    std::os::unix::fs::chown(c.rootfs(""), Some(100_005), Some(100_006)).unwrap();
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "test $(id -u):$(id -g) = 5:6"]}]);
+    let c = c.with_args(&[
+        "status",
+        "Uid,Gid,CapEff",
+        "create",
+        "/made",
+        "mode",
+        "/made",
+        "open",
+        "/dev/null",
+        "say",
+        "up",
+        "sleep",
+    ]);
+    let c = c.set("/hooks", json!({"createContainer": hook}));
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    for line in ["Uid: 5 5 5 5", "CapEff: 0000000000000000", "/made: 100644 5 6 0", "open /dev/null: ok"] {
+        c.wait_for_output(line);
+    }
+    c.oci(&["exec", &c.id, "/bin/inspect", "status", "Uid,Gid", "create", "/tmp"])
+        .ok()
+        .has("Uid: 5 5 5 5")
+        .has("Gid: 6 6 6 6");
+    c.oci(&["exec", "--user", "0:0", &c.id, "/bin/inspect", "pid"]).refused("invalid argument");
 }
 
 fn notifying(path: &str) -> Value {

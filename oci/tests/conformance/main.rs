@@ -56,7 +56,9 @@ const HOLDS: &[(&str, Holds)] = &[
     ("joined_user", linux::joined_user),
     ("new_namespaces", linux::new_namespaces),
     ("net_device", linux::net_device),
+    ("no_root", linux::no_root),
     ("notify", linux::notify),
+    ("pod_user", linux::pod_user),
 ];
 
 #[test]

@@ -189,7 +189,7 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
     // By pidfd: all at once, and no path in /proc to be swapped.
     process::join_namespace(given.container, given.kinds).doing("join the namespaces of", c"the container")?;
     if given.kinds & libc::CLONE_NEWUSER != 0 {
-        become_root()?;
+        become_root(plan)?;
     }
     if let Some(console) = given.console {
         let root = fs::open_host(c"/", libc::O_PATH | libc::O_DIRECTORY, 0).doing("open", c"/")?;
@@ -226,10 +226,20 @@ fn common<'a>() -> Done<'a> {
     process::new_session().doing("start", c"a session")
 }
 
-fn become_root<'a>() -> Done<'a> {
-    process::set_group(0).doing("set group to", c"0 of the user namespace")?;
+/// Or whom the program is for, where the mapping has no root: all rights in a user namespace are its first process's, whoever it is
+/// (user_namespaces(7)), but it makes nothing in a file system as somebody who has no id there.
+fn become_root<'a>(plan: &ProcessPlan) -> Done<'a> {
+    root_or(process::set_group, plan.gid).doing("set group to", c"one of the user namespace")?;
     process::set_groups(&[]).doing("clear groups in", c"the user namespace")?;
-    process::set_user(0).doing("set user to", c"0 of the user namespace")
+    root_or(process::set_user, plan.uid).doing("set user to", c"one of the user namespace")
+}
+
+/// The id 0 if there is one, else this one.
+pub(crate) fn root_or(set: fn(u32) -> Result<(), Errno>, id: u32) -> Result<(), Errno> {
+    match set(0) {
+        Err(Errno(libc::EINVAL)) => set(id),
+        other => other,
+    }
 }
 
 fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
@@ -241,7 +251,7 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
         wait_go(channel);
     }
     if all.maps.is_some() || all.user.is_some() {
-        become_root()?;
+        become_root(&plan.process)?;
     }
     enter_namespaces(plan, proc, channel)?;
     if let Some(name) = &plan.hostname {

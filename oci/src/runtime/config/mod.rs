@@ -18,7 +18,7 @@ use std::fmt;
 pub(crate) use hooks::{Hook, Hooks};
 pub(crate) use linux::{DeviceKind, IdMapping, Linux, NamespaceKind, NetDevice};
 pub(crate) use mount::Mount;
-pub(crate) use process::{Capabilities, Process, RLimit};
+pub(crate) use process::{Capabilities, Process, RLimit, User};
 pub(crate) use rdt::IntelRdt;
 pub(crate) use resources::{BlockIo, Cpu, DeviceRule, Memory, Resources, Throttle};
 pub(crate) use scheduling::{MEMORY_FLAGS, MEMORY_MODES, MemoryPolicy};

@@ -15,10 +15,10 @@ use super::wait::how_it_ended;
 use super::{net_devices, rdt};
 use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, OFFSETS, READY};
-use crate::runtime::config::{Config, Hooks, NamespaceKind, Resources};
+use crate::runtime::config::{Config, Hooks, NamespaceKind, Process, Resources};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
-use crate::runtime::plan::{Console, ConsoleTo, Given, Plan, ProcessPlan, rootfs_path};
+use crate::runtime::plan::{Console, ConsoleTo, Given, Namespaces, Plan, ProcessPlan, rootfs_path};
 use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, read_file, replace_file};
 use crate::runtime::sys::process::{self, Memory};
@@ -159,9 +159,6 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
             Err(Error::System { errno: Errno(libc::EPERM), .. }) if machine.rootless => {}
             other => other?,
         }
-        if let Some(uid) = owner_of_cgroup(config) {
-            cgroup.give_to(uid)?;
-        }
     }
     state.namespaces = plan.namespaces.kinds();
     if let Some(filter) = &plan.process.seccomp {
@@ -195,6 +192,10 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     }
     drop(helper);
     let pidfd = made.pidfd.insert(pidfd);
+    // Not before somebody is in it: who joined a user namespace first could not clone into what is another one's.
+    if let (Some(cgroup), Some(uid)) = (cgroup, owner_of_cgroup(config, &plan.namespaces)) {
+        cgroup.give_to(uid)?;
+    }
     state.pid = pid;
     state.start_ticks = machine.proc.stat(pid).map_or(0, |stat| stat.start_ticks);
     outside_steps(machine, plan, pid, ours.as_fd())?;
@@ -287,7 +288,7 @@ fn start_scope(
 }
 
 /// Whose the cgroup is to be: the program's user, if it sees the cgroup as a root of its own that it may write to.
-fn owner_of_cgroup(config: &Config) -> Option<u32> {
+fn owner_of_cgroup(config: &Config, namespaces: &Namespaces) -> Option<u32> {
     let linux = &config.linux;
     let own = linux.namespaces.iter().any(|one| one.kind == NamespaceKind::Cgroup && one.path.is_none());
     let writable = config.mounts.iter().any(|one| {
@@ -295,7 +296,7 @@ fn owner_of_cgroup(config: &Config) -> Option<u32> {
         cgroup && one.destination == "/sys/fs/cgroup" && !one.options.iter().any(|option| option == "ro")
     });
     let uid = config.process.as_ref().filter(|_| own && writable)?.user.uid;
-    let map = linux.uid_mappings.iter().find(|map| uid.checked_sub(map.container).is_some_and(|at| at < map.size))?;
+    let map = namespaces.uids.iter().find(|map| uid.checked_sub(map.container).is_some_and(|at| at < map.size))?;
     map.host.checked_add(uid - map.container)
 }
 
@@ -357,15 +358,18 @@ fn has_create_hooks(hooks: &Hooks) -> bool {
 
 fn create_hooks(machine: &Machine, config: &Config, state: &State, pidfd: BorrowedFd<'_>) -> Result<()> {
     let hooks = &config.hooks;
-    let env = config.process.as_ref().map(|process| process.env.as_slice()).unwrap_or_default();
-    let document = state.document(Status::Creating);
+    let (document, absent) = (state.document(Status::Creating), Process::default());
     run_all("prestart", &hooks.prestart, &document, Place::Runtime)?;
     run_all("createRuntime", &hooks.create_runtime, &document, Place::Runtime)?;
     run_all(
         "createContainer",
         &hooks.create_container,
         &document,
-        Place::Namespaces { pidfd, kinds: joinable(machine, state.namespaces), env },
+        Place::Namespaces {
+            pidfd,
+            kinds: joinable(machine, state.namespaces),
+            process: config.process.as_ref().unwrap_or(&absent),
+        },
     )
 }
 

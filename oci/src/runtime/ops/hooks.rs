@@ -11,7 +11,7 @@ use super::wait::Ended;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::child::{self, GO, Guest, READY};
 use crate::runtime::cli::Log;
-use crate::runtime::config::{Hook, NamespaceKind};
+use crate::runtime::config::{Hook, NamespaceKind, Process, User};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::state::{State, Status};
 use crate::runtime::store::{Folder, write_all};
@@ -25,7 +25,7 @@ pub(super) enum Place<'a> {
     Namespaces {
         pidfd: BorrowedFd<'a>,
         kinds: i32,
-        env: &'a [String],
+        process: &'a Process,
     },
     /// The program comes out of the image: it gets nothing of the host that the container has not.
     Container {
@@ -55,7 +55,7 @@ fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_
     let (read, write) = pipe::new().step("create", "pipe")?;
     let pidfd = match place {
         Place::Runtime => beside(hook, read.as_fd(), None)?,
-        Place::Namespaces { pidfd, kinds, env } => beside(hook, read.as_fd(), Some((pidfd, kinds, env)))?,
+        Place::Namespaces { pidfd, kinds, process } => beside(hook, read.as_fd(), Some((pidfd, kinds, process)))?,
         Place::Container { machine, folder, state, pidfd } => {
             inside(hook, read.as_fd(), machine, folder, state, pidfd).map_err(|error| failed(error.to_string()))?
         }
@@ -82,11 +82,11 @@ fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_
 }
 
 /// With the runtime's own rights. Without an environment of its own it gets, as with runc, that of whoever it runs beside.
-fn beside(hook: &Hook, input: BorrowedFd<'_>, join: Option<(BorrowedFd<'_>, i32, &[String])>) -> Result<OwnedFd> {
+fn beside(hook: &Hook, input: BorrowedFd<'_>, join: Option<(BorrowedFd<'_>, i32, &Process)>) -> Result<OwnedFd> {
     let (path, args) = (c_string(hook.path.as_str()), strings(&hook.args));
     let env = match join {
         _ if !hook.env.is_empty() => strings(&hook.env),
-        Some((_, _, env)) => strings(env),
+        Some((_, _, process)) => strings(&process.env),
         None => StringList::new(std::env::vars_os().map(variable).collect()),
     };
     match process::clone(0, None).step("clone", "hook")? {
@@ -94,7 +94,9 @@ fn beside(hook: &Hook, input: BorrowedFd<'_>, join: Option<(BorrowedFd<'_>, i32,
         Side::Child => {
             let ready = fs::replace_stdio(input, 0).and_then(|()| process::reset_signals());
             let ready = ready.and_then(|()| match join {
-                Some((pidfd, kinds, _)) => process::join_namespace(pidfd, kinds).and_then(|()| root_of(kinds)),
+                Some((pidfd, kinds, beside)) => {
+                    process::join_namespace(pidfd, kinds).and_then(|()| root_of(kinds, &beside.user))
+                }
                 None => Ok(()),
             });
             let errno = ready.err().unwrap_or_else(|| process::exec(&path, &args, &env));
@@ -109,14 +111,14 @@ pub(super) fn joinable(machine: &Machine, kinds: i32) -> i32 {
 }
 
 /// In a user namespace nobody is somebody until he says who: without that the exec would take all rights away.
-fn root_of(kinds: i32) -> crate::runtime::sys::Result<()> {
+fn root_of(kinds: i32, or: &User) -> crate::runtime::sys::Result<()> {
     if kinds & NamespaceKind::User.flag() == 0 {
         return Ok(());
     }
-    process::set_group(0)?;
+    child::root_or(process::set_group, or.gid)?;
     match process::set_groups(&[]) {
         // A user namespace whose gid_map was written by an ordinary user.
-        Ok(()) | Err(Errno(libc::EPERM)) => process::set_user(0),
+        Ok(()) | Err(Errno(libc::EPERM)) => child::root_or(process::set_user, or.uid),
         other => other,
     }
 }

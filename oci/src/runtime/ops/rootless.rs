@@ -50,6 +50,14 @@ pub(crate) fn enter_new(file: &Path) -> Result<()> {
         );
         return Err(wrong(ConfigError::invalid("linux.namespaces", why)));
     }
+    for (mappings, field) in [(&linux.uid_mappings, "linux.uidMappings"), (&linux.gid_mappings, "linux.gidMappings")] {
+        if !mappings.iter().any(|one| one.container == 0 && one.size > 0) {
+            // It executes itself anew in there, and an exec leaves the rights of the namespace to its root alone (capabilities(7)).
+            let why =
+                "maps no id to the container's 0, who an ordinary user's runtime has to be to set the container up";
+            return Err(wrong(ConfigError::invalid(field, why)));
+        }
+    }
     let (uid, gid) = (process::effective_user(), process::effective_group());
     let own = |all: &[IdMapping], id| matches!(all, [one] if one.host == id && one.size == 1);
     let alone = own(&linux.uid_mappings, uid) && own(&linux.gid_mappings, gid);

@@ -10,7 +10,7 @@ use crate::runtime::config::{IdMapping, Linux, Mount};
 use crate::runtime::error::{Result, Step, c_string};
 use crate::runtime::procfs::Procfs;
 use crate::runtime::sys::process::{self, Side};
-use crate::runtime::sys::{fs, socket};
+use crate::runtime::sys::{Errno, fs, socket};
 
 /// Content of uid_map and gid_map.
 type Maps = (String, String);
@@ -71,11 +71,42 @@ impl Idmaps<'_> {
 
 /// A user namespace that lives as long as the descriptor: its one process ends at once.
 fn make(proc: &Procfs, (uids, gids): &Maps) -> Result<OwnedFd> {
+    inhabitant(None, |pid| {
+        proc.write(&format!("{pid}/uid_map"), uids.as_bytes()).step("set", "the uid mapping of a mount")?;
+        proc.write(&format!("{pid}/gid_map"), gids.as_bytes()).step("set", "the gid mapping of a mount")?;
+        let path = c_string(format!("{pid}/ns/user"));
+        fs::open_at(proc.fd(), &path, libc::O_RDONLY, 0).step("open", "the user namespace of a mount")
+    })
+}
+
+/// The uid and gid mapping of a user namespace. The kernel tells them of a process only, and a namespace held by a file may have none.
+pub(super) fn of_namespace(proc: &Procfs, user: BorrowedFd<'_>) -> Result<[Vec<IdMapping>; 2]> {
+    inhabitant(Some(user), |pid| {
+        let read = |name: &str| proc.read(&format!("{pid}/{name}")).step("read", name);
+        Ok([told(&read("uid_map")?), told(&read("gid_map")?)])
+    })
+}
+
+/// In the words of uid_map: where it begins inside, where outside, how far it goes.
+fn told(text: &str) -> Vec<IdMapping> {
+    let line = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map(|one| one.parse().ok());
+        let mut next = || numbers.next().flatten();
+        Some(IdMapping { container: next()?, host: next()?, size: next()? })
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// A process that is in this user namespace, or in a new one, for as long as something is asked about it.
+fn inhabitant<T>(user: Option<BorrowedFd<'_>>, ask: impl FnOnce(i32) -> Result<T>) -> Result<T> {
     let (ours, theirs) = socket::pair().step("create", "channel")?;
-    let flags = u64::from(libc::CLONE_NEWUSER.unsigned_abs());
+    let flags = if user.is_none() { u64::from(libc::CLONE_NEWUSER.unsigned_abs()) } else { 0 };
     let (pid, pidfd) = match process::clone(flags, None).step("clone", "a process for a user namespace")? {
         Side::Child => {
             drop(ours);
+            let joined = user.map_or(Ok(()), |user| process::join_namespace(user, libc::CLONE_NEWUSER));
+            let errno = joined.err().map_or(0, |errno| errno.0);
+            let _ = socket::send(theirs.as_fd(), &[&errno.to_le_bytes()]);
             // Until the other side has what it wants, or is gone.
             let _ = socket::receive(theirs.as_fd(), &mut [0]);
             process::exit_now(0);
@@ -83,15 +114,15 @@ fn make(proc: &Procfs, (uids, gids): &Maps) -> Result<OwnedFd> {
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
-    let made = (|| {
-        proc.write(&format!("{pid}/uid_map"), uids.as_bytes()).step("set", "the uid mapping of a mount")?;
-        proc.write(&format!("{pid}/gid_map"), gids.as_bytes()).step("set", "the gid mapping of a mount")?;
-        let path = c_string(format!("{pid}/ns/user"));
-        fs::open_at(proc.fd(), &path, libc::O_RDONLY, 0).step("open", "the user namespace of a mount")
-    })();
+    let mut errno = libc::ESRCH.to_le_bytes();
+    let answered = socket::receive(ours.as_fd(), &mut errno).and_then(|_| match i32::from_le_bytes(errno) {
+        0 => Ok(()),
+        errno => Err(Errno(errno)),
+    });
+    let asked = answered.step("enter", "a user namespace").and_then(|()| ask(pid));
     drop(ours);
     let _ = process::wait(pidfd.as_fd());
-    made
+    asked
 }
 
 /// The mapping some engines write into the option itself: `uids=0-1000-10#10-2000-5;gids=0-1000-10`.

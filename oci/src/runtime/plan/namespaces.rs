@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use super::idmap;
 use crate::runtime::config::{ConfigError, IdMapping, Linux, NamespaceKind};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::procfs::Procfs;
@@ -19,6 +20,8 @@ pub(crate) struct Namespaces {
     pub(crate) user: Option<OwnedFd>,
     /// Content of uid_map and gid_map, written by the runtime.
     pub(crate) maps: Option<(String, String)>,
+    /// Of the uids, whoever wrote it: this container, or who made the namespace it joins.
+    pub(crate) uids: Vec<IdMapping>,
     /// Content of timens_offsets.
     pub(crate) time_offsets: String,
     /// All that are not the host's.
@@ -34,6 +37,7 @@ impl Namespaces {
             pid: None,
             user: None,
             maps: None,
+            uids: linux.uid_mappings.clone(),
             time_offsets: String::new(),
             kinds: 0,
         };
@@ -54,7 +58,12 @@ impl Namespaces {
             let why = "holds no mount namespace; without one the container's mounts would be the host's";
             return Err(wrong(ConfigError::invalid("linux.namespaces", why)));
         }
-        if !entered {
+        if let Some(user) = &all.user {
+            let [uids, gids] = idmap::of_namespace(proc, user.as_fd())?;
+            same(&linux.uid_mappings, &uids, "linux.uidMappings").map_err(wrong)?;
+            same(&linux.gid_mappings, &gids, "linux.gidMappings").map_err(wrong)?;
+            all.uids = uids;
+        } else if !entered {
             all.maps = maps(linux, all.creates(NamespaceKind::User)).map_err(wrong)?;
         }
         if !linux.time_offsets.is_empty() {
@@ -123,14 +132,27 @@ fn maps(linux: &Linux, creates_user: bool) -> std::result::Result<Option<(String
         if mappings.is_empty() {
             return Err(ConfigError::invalid(field, "a new user namespace needs a mapping"));
         }
-        if !mappings.iter().any(|one| one.container == 0 && one.size > 0) {
-            return Err(ConfigError::invalid(
-                field,
-                "maps no id to the container's 0, who has to set the container up",
-            ));
-        }
     }
     Ok(Some((lines(&linux.uid_mappings), lines(&linux.gid_mappings))))
+}
+
+/// Engines (CRI) write a pod's mapping beside the pod's namespace that each of its containers joins; whoever meant another one would
+/// get it from nobody.
+fn same(given: &[IdMapping], have: &[IdMapping], field: &str) -> std::result::Result<(), ConfigError> {
+    let sorted = |all: &[IdMapping]| {
+        let mut all = all.to_vec();
+        all.sort_unstable_by_key(|one| one.container);
+        all
+    };
+    if given.is_empty() || sorted(given) == sorted(have) {
+        return Ok(());
+    }
+    let have = lines(have);
+    let have = have.trim_end().replace('\n', ", ");
+    Err(ConfigError::invalid(
+        field,
+        format!("is not that of the user namespace that is joined by path, which has {have}"),
+    ))
 }
 
 pub(super) fn lines(mappings: &[IdMapping]) -> String {
