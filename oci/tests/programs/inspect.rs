@@ -134,6 +134,7 @@ fn main() {
                 std::io::stdin().read_to_string(&mut text).unwrap();
                 println!("stdin {text}");
             }
+            "seize" => seize(),
             "sleep" => loop {
                 unsafe { pause() };
             },
@@ -143,6 +144,48 @@ fn main() {
             }
         }
         std::io::stdout().flush().unwrap();
+    }
+}
+
+/// Takes hold of the file of any other program that shows itself in /proc, and writes to it as soon as nobody runs it.
+fn seize() -> ! {
+    use std::os::fd::AsRawFd;
+    let own = fs::read_link("/proc/self/exe").unwrap();
+    let mut said = Vec::new();
+    let mut say = |word: String| {
+        if !said.contains(&word) {
+            println!("{word}");
+            said.push(word);
+        }
+    };
+    say("seize".to_owned());
+    loop {
+        for entry in fs::read_dir("/proc").unwrap().flatten().filter(|e| e.file_name().as_encoded_bytes()[0].is_ascii_digit()) {
+            let exe = entry.path().join("exe");
+            match fs::read_link(&exe) {
+                Ok(path) if path == own => continue,
+                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => say("hidden".to_owned()),
+                _ => {}
+            }
+            let Ok(held) = fs::File::open(&exe) else { continue };
+            // Its own may have come in between.
+            let again = format!("/proc/self/fd/{}", held.as_raw_fd());
+            if fs::read_link(&again).is_ok_and(|path| path == own) {
+                continue;
+            }
+            say("held".to_owned());
+            loop {
+                match fs::OpenOptions::new().write(true).open(&again) {
+                    Ok(mut file) => {
+                        file.write_all(b"seized").unwrap();
+                        say("written".to_owned());
+                    }
+                    Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => continue,
+                    Err(e) => say(format!("refused: {e}")),
+                }
+                break;
+            }
+        }
     }
 }
 

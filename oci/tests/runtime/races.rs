@@ -59,7 +59,7 @@ fn seen(folder: &Path) -> Vec<String> {
 /// Runs `round` again and again while another thread exchanges two names as fast as it can; gives how many rounds succeeded.
 fn racing(one: &Path, two: &Path, canary: &Canary, mut round: impl FnMut() -> bool) -> usize {
     let stop = AtomicBool::new(false);
-    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts = || std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     let before = mounts();
     std::thread::scope(|scope| {
         scope.spawn(|| {

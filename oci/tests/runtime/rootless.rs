@@ -82,7 +82,7 @@ fn what_an_ordinary_user_cannot_have_is_said() {
 fn root_of_a_user_namespace_runs_containers_too() {
     let c = of_user(&["open", "/dev/zero", "cat", "/proc/self/uid_map", "create", "/made"], None);
     let mut unshare = Command::new("unshare");
-    unshare.args(["-Urm", "--"]).arg(c.runtime()).arg("--root").arg(c.path("state")).args(["run", &c.id]);
+    unshare.args(["-Urm", "--"]).arg(&c.runtime).arg("--root").arg(c.path("state")).args(["run", &c.id]);
     let said = as_user(&c, unshare).ok();
     said.has("open /dev/zero: ok").has("create /made: ok");
     assert!(said.out.contains("1000"), "{said:?}");

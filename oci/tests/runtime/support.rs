@@ -68,6 +68,8 @@ fn enter_machine() {
 
 pub(crate) struct Container {
     dir: tempfile::TempDir,
+    /// A copy of the binary on a writable file system, as most machines have it.
+    pub(crate) runtime: PathBuf,
     pub(crate) id: String,
     pub(crate) config: Value,
 }
@@ -130,7 +132,7 @@ impl Container {
         config["process"]["terminal"] = false.into();
         config["linux"]["resources"] = Value::Null;
         config["linux"]["cgroupsPath"] = format!("/orlop-oci-tests/{id}").into();
-        let container = Container { dir, id, config };
+        let container = Container { runtime: dir.path().join("orlop-oci"), dir, id, config };
         container.file("bin/inspect", &programs.inspect, 0o755);
         container.file("../orlop-oci", &programs.runtime, 0o755);
         container.with_args(verbs)
@@ -187,9 +189,10 @@ impl Container {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A copy of the binary on a writable file system, as most machines have it.
-    pub(crate) fn runtime(&self) -> PathBuf {
-        self.path("orlop-oci")
+    /// It lies there from now on.
+    pub(crate) fn copy_runtime(&mut self, to: &Path) {
+        self.file(to.to_str().unwrap(), &programs().runtime, 0o755);
+        self.runtime = to.to_owned();
     }
 
     pub(crate) fn write_config(&self) {
@@ -197,7 +200,7 @@ impl Container {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(self.runtime());
+        let mut command = Command::new(&self.runtime);
         command.arg("--root").arg(self.path("state")).args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command
     }
@@ -237,7 +240,7 @@ impl Container {
     }
 
     pub(crate) fn behind(&self, shell: &str, args: &str) -> Said {
-        let (runtime, state) = (self.runtime(), self.path("state"));
+        let (runtime, state) = (&self.runtime, self.path("state"));
         let line = format!("{shell}; exec {} --root {} {args}", runtime.display(), state.display());
         let mut bash = Command::new("bash");
         bash.args(["-c", &line]).current_dir(self.dir.path()).stdin(Stdio::null());
@@ -284,7 +287,8 @@ impl Container {
                 left += &format!("{} ", path.display());
             }
         }
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        // This thread's: the process's first one sees the machine's.
+        let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         let here = self.dir.path().to_str().unwrap();
         left + &mounts.lines().filter(|line| line.contains(here)).collect::<String>()
     }

@@ -31,7 +31,7 @@ impl Stand {
         for folder in ["proc", "dev", "sys"] {
             entries.push((format!("bundle/rootfs/{folder}"), Entry::Folder));
         }
-        for case in ["run", "run_seccomp", "cycle", "cycle_seccomp", "hostile"] {
+        for case in ["run", "run_seccomp", "cycle", "cycle_seccomp"] {
             entries.push((format!("bundle/{case}/config.json"), Entry::Text(bundle(case).to_string())));
         }
         Stand { entries, subjects: String::new() }
@@ -77,7 +77,6 @@ fn bundle(case: &str) -> Value {
     config["root"]["path"] = "/bundle/rootfs".into();
     config["linux"]["cgroupsPath"] = "/bench/x".into();
     config["process"]["args"] = match case {
-        "hostile" => json!(["/entry"]),
         "cycle" | "cycle_seccomp" => json!(["/bin/true", "wait"]),
         _ => json!(["/bin/true"]),
     };

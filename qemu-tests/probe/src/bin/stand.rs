@@ -10,7 +10,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -20,8 +20,6 @@ const ID: &str = "x";
 /// Where `orlop-oci` keeps the compiled filter of a container, and where the floor gets it.
 const COMPILED: &str = "/run/orlop-oci/x/seccomp.bpf";
 const FILTER: &str = "/run/filter";
-/// The entry point of the bundle `hostile`: a script whose interpreter is whatever runs it (CVE-2019-5736).
-const HOSTILE: &str = "/bundle/rootfs/entry";
 
 struct Subject {
     name: String,
@@ -66,8 +64,6 @@ fn set_up() -> io::Result<()> {
     }
     mount("tmpfs", "/tmp", 0)?;
     mount("cgroup2", "/sys/fs/cgroup", 0)?;
-    fs::write(HOSTILE, "#!/proc/self/exe\n")?;
-    fs::set_permissions(HOSTILE, fs::Permissions::from_mode(0o755))?;
     mount_at("none", "/", "", libc::MS_REMOUNT | libc::MS_RDONLY)?;
     // What every machine has enabled before the first container starts.
     fs::create_dir("/sys/fs/cgroup/bench")?;
@@ -153,13 +149,6 @@ impl Subject {
         self.call("cycle", "kill", &[ID, "KILL"])?;
         reap(true);
         self.call("cycle", "delete", &[ID])?;
-        if !self.is_floor() {
-            let before = digest(&self.program)?;
-            // It cannot run, and most say so.
-            let _ = self.call("hostile", "run", &["--bundle", &bundle("hostile"), ID]);
-            let _ = self.call("hostile", "delete", &["--force", ID]);
-            println!("UNCHANGED {} {}", self.name, digest(&self.program)? == before);
-        }
         Ok(())
     }
 
@@ -219,20 +208,6 @@ impl Subject {
     fn print(&self, case: &str, costs: &[Cost]) {
         let all: Vec<String> = costs.iter().map(|cost| format!("{:.3}", cost.millions)).collect();
         println!("RESULT {} {case} millions {}", self.name, all.join(" "));
-    }
-}
-
-/// FNV-1a of a file, a page at a time: the most memory this process ever had is counted for every child before its exec.
-fn digest(file: &str) -> io::Result<u64> {
-    let (mut file, mut page, mut hash) = (fs::File::open(file)?, [0; 4096], 0xcbf2_9ce4_8422_2325_u64);
-    loop {
-        match file.read(&mut page)? {
-            0 => return Ok(hash),
-            count => {
-                let bytes = page.iter().take(count);
-                hash = bytes.fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-            }
-        }
     }
 }
 
