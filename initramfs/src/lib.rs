@@ -7,6 +7,7 @@
 //!
 //! Steps that take time say so through a callback that receives one line a step, for the screen.
 
+mod bare;
 mod command;
 mod debian;
 mod digest;

@@ -4,6 +4,7 @@
 //! Dependencies, aliases and soft dependencies are what the kernel's build wrote into each module (`.modinfo`), the
 //! same that depmod reads; so kmod is not needed on the host.
 
+use crate::bare::bare;
 use crate::error::{Error, Result, at, input};
 use crate::kernel::Kernel;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,24 +31,22 @@ pub(crate) struct Module {
     /// All modules to load before, in order.
     pub(crate) depends: Vec<String>,
     aliases: Vec<String>,
-    /// Whether it lies there decompressed: what every boot loads. The kernel takes some 40 instructions a byte for xz; the
-    /// initramfs as a whole and the root's erofs are compressed anyway, for a tenth of that.
-    unpacked: bool,
+    /// Whether it also lies there as every boot loads it: decompressed and [`bare`]. The kernel takes some 40 instructions a
+    /// byte for xz; the initramfs as a whole and the root's erofs are compressed anyway, for a tenth of that.
+    bare: bool,
 }
 
 impl Module {
-    /// Its name in the machine.
-    pub(crate) fn target(&self) -> PathBuf {
-        if self.unpacked && !self.path.extension().is_some_and(|end| end == "ko") {
-            return self.path.with_extension("");
-        }
-        self.path.clone()
-    }
-
-    /// Its bytes in the machine.
-    pub(crate) fn content(&self, kernel: &Kernel) -> Result<Vec<u8>> {
+    /// Its files in the machine: the distribution's own, and in front of it the bare one, which the machine tries first.
+    pub(crate) fn files(&self, kernel: &Kernel) -> Result<Vec<(String, Vec<u8>)>> {
         let path = kernel.modules.join(&self.path);
-        if self.unpacked { decompressed(&path) } else { fs::read(&path).map_err(at("read", &path)) }
+        let mut files = Vec::new();
+        if self.bare {
+            let bare = bare(&decompressed(&path)?).ok_or_else(|| input(&path, "not a kernel module"))?;
+            files.push((format!("{}.bare", self.path.display()), bare));
+        }
+        files.push((self.path.display().to_string(), fs::read(&path).map_err(at("read", &path))?));
+        Ok(files)
     }
 }
 
@@ -56,7 +55,7 @@ struct Lists {
     soft: BTreeMap<String, String>,
     initramfs: Vec<Wanted>,
     root: Vec<Wanted>,
-    unpacked: Vec<Wanted>,
+    bare: Vec<Wanted>,
 }
 
 struct Wanted {
@@ -80,11 +79,11 @@ pub(crate) fn select(kernel: &Kernel) -> Result<Selection> {
     root.extend(initramfs.iter().cloned());
     root.sort_by(|a, b| a.name.cmp(&b.name));
     root.dedup();
-    let unpacked = index.close(&lists.unpacked)?;
+    let bare = index.close(&lists.bare)?;
     for module in &mut root {
-        module.unpacked = unpacked.iter().any(|other| other.name == module.name);
+        module.bare = bare.iter().any(|other| other.name == module.name);
     }
-    initramfs.iter_mut().for_each(|module| module.unpacked = true);
+    initramfs.iter_mut().for_each(|module| module.bare = true);
     Ok(Selection { initramfs, root })
 }
 
@@ -92,7 +91,7 @@ pub(crate) fn select(kernel: &Kernel) -> Result<Selection> {
 pub(crate) fn orlop_text(modules: &[Module]) -> String {
     modules
         .iter()
-        .map(|module| format!("{}\t{}\t{}\n", module.name, module.target().display(), module.depends.join(",")))
+        .map(|module| format!("{}\t{}\t{}\n", module.name, module.path.display(), module.depends.join(",")))
         .collect()
 }
 
@@ -157,7 +156,7 @@ impl<'a> Index<'a> {
         depends.pop(); // the module itself comes last
         let aliases = self.info(name)?.aliases;
         let path = self.paths.get(name).cloned().unwrap_or_default();
-        Ok(Module { name: name.to_owned(), path, depends, aliases, unpacked: false })
+        Ok(Module { name: name.to_owned(), path, depends, aliases, bare: false })
     }
 
     /// Appends what `name` needs, each once and after what it needs itself, then `name`.
@@ -221,7 +220,7 @@ impl Info {
 
 impl Lists {
     fn parse(text: &str) -> Self {
-        let mut lists = Self { soft: BTreeMap::new(), initramfs: Vec::new(), root: Vec::new(), unpacked: Vec::new() };
+        let mut lists = Self { soft: BTreeMap::new(), initramfs: Vec::new(), root: Vec::new(), bare: Vec::new() };
         let mut section = "";
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let wanted = || Wanted { pattern: kernel_name(line.trim_end_matches('?')), required: !line.ends_with('?') };
@@ -231,7 +230,7 @@ impl Lists {
                     lists.soft.extend(line.split_once(' ').map(|(name, by)| (kernel_name(name), kernel_name(by))));
                 }
                 "[initramfs]" => lists.initramfs.push(wanted()),
-                "[unpacked]" => lists.unpacked.push(wanted()),
+                "[bare]" => lists.bare.push(wanted()),
                 _ => lists.root.push(wanted()),
             }
         }
@@ -359,20 +358,6 @@ mod tests {
     fn a_cycle_of_damaged_modules_ends() {
         let modules = [("a", "depends=b"), ("b", "depends=a")];
         assert_eq!(index(&kernel(), &modules, &[]).close(&wanted(&["a"])).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn an_unpacked_module_loses_its_ending() {
-        let module = |path: &str, unpacked| Module {
-            name: "x".to_owned(),
-            path: PathBuf::from(path),
-            depends: Vec::new(),
-            aliases: Vec::new(),
-            unpacked,
-        };
-        assert_eq!(module("kernel/x.ko.xz", true).target(), Path::new("kernel/x.ko"));
-        assert_eq!(module("kernel/x.ko", true).target(), Path::new("kernel/x.ko"));
-        assert_eq!(module("kernel/x.ko.zst", false).target(), Path::new("kernel/x.ko.zst"));
     }
 
     #[test]

@@ -65,7 +65,9 @@ pub(crate) fn add_modules(tree: &mut Tree, kernel: &Kernel, modules: &[Module]) 
     tree.text(&format!("{folder}/modules.orlop"), &modules::orlop_text(modules));
     tree.text(&format!("{folder}/modules.alias"), &modules::alias_text(modules));
     for module in modules {
-        tree.bytes(&format!("{folder}/{}", module.target().display()), module.content(kernel)?);
+        for (name, bytes) in module.files(kernel)? {
+            tree.bytes(&format!("{folder}/{name}"), bytes);
+        }
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Kernel modules: the list the image builder closed over its dependencies (`modules.orlop`), depmod's
 //! `modules.alias`, and the loading.
 //!
-//! A module costs some 17 ms of signature check under emulation, so nothing is loaded that no device and no
-//! caller asks for. Failure of one module is never fatal here: the caller says it and goes on.
+//! A signed module costs some 17 ms of signature check under emulation, and more the larger it is. Those that every boot loads
+//! lie beside it as `.bare`, without their signature and what only tracers read; the original is taken where the kernel
+//! refuses that one, as it does with Secure Boot. Nothing is loaded that no device and no caller asks for. Failure of one module is never fatal here: the caller says it and goes on.
 
 pub(crate) mod alias;
 
@@ -138,11 +139,16 @@ impl Modules {
             return Ok(false);
         }
         let path = format!("{}/{path}", self.folder);
-        let file = File::open(&path).map_err(|source| ModuleError::Read { path: path.clone(), source })?;
-        let compressed = !path.ends_with(".ko");
+        let bare = File::open(format!("{path}.bare")).ok();
         // A command line with a NUL in it does not exist.
         let parameters = CString::new(self.cmdline.module_parameters(name)).unwrap_or_default();
-        match insert(file.as_fd(), &parameters, compressed) {
+        let mut done = bare.map_or(Err(Errno::EKEYREJECTED), |file| insert(file.as_fd(), &parameters, false));
+        // module.sig_enforce and lockdown.
+        if matches!(done, Err(Errno::EKEYREJECTED | Errno::EPERM)) {
+            let file = File::open(&path).map_err(|source| ModuleError::Read { path: path.clone(), source })?;
+            done = insert(file.as_fd(), &parameters, !path.ends_with(".ko"));
+        }
+        match done {
             Ok(()) => {
                 self.loaded.insert(name.to_owned());
                 Ok(true)

@@ -56,6 +56,15 @@ fn ninety_six_mebibytes_are_enough() {
 }
 
 #[test]
+fn a_kernel_that_takes_signed_modules_alone_gets_the_distributions_own() {
+    let machine = Machine::builder(Artefacts::shared(), "signed").append("module.sig_enforce=1").start().unwrap();
+    let units = machine.settled().unwrap();
+    assert_eq!(state(named(&units, "demo")), "active", "{units:#?}");
+    let console = machine.console().text();
+    assert!(console.contains("state     xfs") && !console.contains("insert module"), "{console}");
+}
+
+#[test]
 fn a_static_address_comes_from_the_kernels_command_line() {
     // Another prefix length than QEMU's DHCP server gives, to tell the two apart.
     let machine = Machine::builder(Artefacts::shared(), "static")
