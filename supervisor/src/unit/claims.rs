@@ -1,102 +1,135 @@
 //! What two units cannot both have: a port of the machine, a name of a container, volume, network or pod.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
+    path::Path,
 };
 
 use super::{
-    Port, Protocol, Severity, UnitName, UnitSet,
+    Port, Problem, Protocol, Severity, UnitName, UnitSet,
     build::{ALIAS, Claim},
     set::Drafts,
     source::whole,
 };
 
 /// Host ports from `first` to `last`, and who has them.
-struct Taken {
+struct Range {
     last: u16,
     owner: UnitName,
     place: String,
 }
 
-/// By protocol and address; nothing stands for all addresses. Inside, ranges by their first port, none over another.
-type Ports = BTreeMap<(Protocol, Option<IpAddr>), BTreeMap<u16, Taken>>;
+/// An address of the host; nothing stands for all of the family.
+type Address = (Protocol, bool, Option<IpAddr>);
 
-/// The unit that comes later by its name has the mistake; the earlier one is named.
-pub(super) fn refuse_doubles(drafts: &mut Drafts, set: &mut UnitSet) {
-    let all = &drafts.names;
-    let mut names: HashMap<(&'static str, String), (UnitName, String)> = HashMap::new();
-    let mut ports = Ports::new();
-    drafts.good.retain(|unit, draft| {
-        let mut good = true;
-        for claim in &draft.claims {
-            let problem = match claim {
-                Claim::Name { what, name, at } => {
-                    let place = at.as_ref().map_or_else(|| draft.what.path().display().to_string(), |at| at.shown());
-                    let key = (*what, name.clone());
-                    let own = if *what == ALIAS { all.get(name.as_str()) } else { None };
-                    let (owner, other) = match (own, names.get(&key)) {
-                        (Some(own), _) => (own.clone(), "by its file".to_owned()),
-                        (None, Some(taken)) => taken.clone(),
-                        (None, None) => {
-                            names.insert(key, (unit.clone(), place));
-                            continue;
-                        }
-                    };
-                    let text = format!("{owner} has this name of a {what} already, {name} ({other}); choose another");
-                    match at {
-                        Some(at) => at.error(&at.whole(), text),
-                        None => whole(draft.what.path(), Severity::Error, text),
-                    }
-                }
-                Claim::Port { port, at } => match claim_port(&mut ports, port, unit, &at.shown()) {
-                    None => continue,
-                    Some((owner, place)) => {
-                        let owner = if owner == *unit { "this unit".to_owned() } else { owner.to_string() };
-                        let text =
-                            format!("PublishPort={}: {owner} has the port of the host already ({place})", at.text);
-                        at.error(&at.whole(), text)
-                    }
-                },
-            };
-            set.problems.push(problem);
-            good = false;
-        }
-        if !good {
-            set.broken.insert(unit.clone());
-        }
-        good
-    });
+struct Taken<'a> {
+    units: &'a BTreeSet<UnitName>,
+    names: HashMap<(&'static str, String), (UnitName, String)>,
+    /// By their first ports, none over another.
+    ports: BTreeMap<Address, BTreeMap<u16, Range>>,
 }
 
-/// Who has it already, and where that is said.
-fn claim_port(ports: &mut Ports, port: &Port, unit: &UnitName, place: &str) -> Option<(UnitName, String)> {
-    let first = port.host?;
-    let last = first.saturating_add(port.count - 1);
-    let ip = port.host_ip.filter(|ip| !ip.is_unspecified());
-    // 0.0.0.0 and [::] are all addresses of their family only.
-    let family = port.host_ip.map(|ip| ip.is_ipv4());
-    let overlaps = |(protocol, other): &(Protocol, Option<IpAddr>)| {
-        *protocol == port.protocol
-            && match (ip, other) {
-                (Some(ip), Some(other)) => ip == *other,
-                (None, Some(other)) => {
-                    family.is_none_or(|v4| v4 == other.is_ipv4() || other.is_unspecified() && v4 == other.is_ipv4())
+/// What one unit has been given.
+enum Held {
+    Name((&'static str, String)),
+    Port(Address, u16),
+}
+
+/// The unit that comes later by its name has the mistake; the earlier one is named. Units with mistakes come after all others, so
+/// that they take nothing from anybody.
+pub(super) fn refuse_doubles(drafts: &mut Drafts, set: &mut UnitSet) {
+    let Drafts { all, twins, names: units, .. } = drafts;
+    let mut taken = Taken { units, names: HashMap::new(), ports: BTreeMap::new() };
+    let drafts = all.iter_mut().chain(twins.iter_mut().map(|(name, draft)| (&*name, draft)));
+    let (mut broken, good): (Vec<_>, Vec<_>) = drafts.partition(|(_, draft)| draft.broken);
+    for (unit, draft) in good {
+        let (mut held, mut kept) = (Vec::new(), Vec::new());
+        let before = set.problems.len();
+        for claim in std::mem::take(&mut draft.claims) {
+            match taken.take(unit, draft.what.path(), &claim) {
+                Ok(got) => {
+                    held.extend(got);
+                    kept.push(claim);
                 }
-                (_, None) => true,
+                Err(problem) => set.problems.push(problem),
             }
-    };
-    for (key, taken) in ports.iter() {
-        // A wildcard of one family is kept under its own address, and means all of that family.
-        let wild = key.1.is_some_and(|other| other.is_unspecified() && family.is_none_or(|v4| v4 == other.is_ipv4()));
-        if !(overlaps(key) || wild && key.0 == port.protocol) {
-            continue;
         }
-        if let Some((_, other)) = taken.range(..=last).next_back().filter(|(_, other)| other.last >= first) {
-            return Some((other.owner.clone(), other.place.clone()));
+        draft.claims = kept;
+        if set.problems.len() > before {
+            taken.give_back(held);
+            draft.broken = true;
+            set.broken.insert(unit.clone());
+            broken.push((unit, draft));
         }
     }
-    let taken = Taken { last, owner: unit.clone(), place: place.to_owned() };
-    ports.entry((port.protocol, port.host_ip)).or_default().insert(first, taken);
-    None
+    for (unit, draft) in broken {
+        for claim in &draft.claims {
+            set.problems.extend(taken.take(unit, draft.what.path(), claim).err());
+        }
+    }
+}
+
+impl Taken<'_> {
+    fn take(&mut self, unit: &UnitName, path: &Path, claim: &Claim) -> Result<Option<Held>, Problem> {
+        match claim {
+            Claim::Name { what, name, at } => {
+                let key = (*what, name.clone());
+                let own = if *what == ALIAS { self.units.get(name.as_str()) } else { None };
+                let (owner, other) = match (own, self.names.get(&key)) {
+                    (Some(own), _) => (own.clone(), "by its file".to_owned()),
+                    (None, Some(taken)) => taken.clone(),
+                    (None, None) => {
+                        let place = at.as_ref().map_or_else(|| path.display().to_string(), |at| at.shown());
+                        self.names.insert(key.clone(), (unit.clone(), place));
+                        return Ok(Some(Held::Name(key)));
+                    }
+                };
+                let text = format!("{owner} has this name of a {what} already, {name} ({other}); choose another");
+                Err(match at {
+                    Some(at) => at.error(&at.whole(), text),
+                    None => whole(path, Severity::Error, text),
+                })
+            }
+            Claim::Port { port, at } => self.take_port(port, unit, &at.shown()).map_err(|(owner, place)| {
+                let owner = if owner == *unit { "this unit".to_owned() } else { owner.to_string() };
+                let text = format!("PublishPort={}: {owner} has the port of the host already ({place})", at.text);
+                at.error(&at.whole(), text)
+            }),
+        }
+    }
+
+    /// Who has it already, and where that is said.
+    fn take_port(&mut self, port: &Port, unit: &UnitName, place: &str) -> Result<Option<Held>, (UnitName, String)> {
+        let Some(first) = port.host else { return Ok(None) };
+        let last = first.saturating_add(port.count - 1);
+        // podman-systemd.unit(5): without an address it is IPv4's 0.0.0.0.
+        let v4 = port.host_ip.is_none_or(|ip| ip.is_ipv4());
+        let ip = port.host_ip.filter(|ip| !ip.is_unspecified());
+        let overlaps = |(protocol, family, other): &Address| {
+            *protocol == port.protocol && *family == v4 && (ip.is_none() || other.is_none() || ip == *other)
+        };
+        for (_, ranges) in self.ports.iter().filter(|(address, _)| overlaps(address)) {
+            #[cfg(test)]
+            super::text::steps::add(1);
+            if let Some((_, other)) = ranges.range(..=last).next_back().filter(|(_, other)| other.last >= first) {
+                return Err((other.owner.clone(), other.place.clone()));
+            }
+        }
+        let address = (port.protocol, v4, ip);
+        let range = Range { last, owner: unit.clone(), place: place.to_owned() };
+        self.ports.entry(address).or_default().insert(first, range);
+        Ok(Some(Held::Port(address, first)))
+    }
+
+    fn give_back(&mut self, held: Vec<Held>) {
+        for held in held {
+            match held {
+                Held::Name(key) => drop(self.names.remove(&key)),
+                Held::Port(address, first) => {
+                    self.ports.get_mut(&address).and_then(|ranges| ranges.remove(&first));
+                }
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ type Links = BTreeMap<UnitName, Vec<(LinkKind, UnitName)>>;
 pub(super) fn connect(drafts: Drafts, set: &mut UnitSet) {
     let mut links = Links::new();
     let mut containers: Vec<Box<Unit>> = Vec::new();
-    for (name, Draft { what, links: all, .. }) in drafts.good {
+    for (name, Draft { what, links: all, .. }) in drafts.all.into_iter().filter(|(_, draft)| !draft.broken) {
         let kept = |link: Link| link.to.map(|to| (link.kind, to));
         links.insert(name.clone(), all.into_iter().filter_map(kept).collect());
         match what {

@@ -19,8 +19,9 @@ type Order<'a> = BTreeMap<&'a UnitName, BTreeMap<&'a UnitName, &'a Link>>;
 /// A circle longer than this is not read to its end by anybody.
 const MAX_EDGES: usize = 16;
 
-pub(super) fn find(drafts: &BTreeMap<UnitName, Draft>) -> Vec<Cycle> {
-    let order = order(drafts);
+/// Those of the units that count.
+pub(super) fn find(drafts: &BTreeMap<UnitName, Draft>, counts: impl Fn(&Draft) -> bool) -> Vec<Cycle> {
+    let order = order(drafts, counts);
     let reverse = reverse(&order);
     let mut cycles = Vec::new();
     let mut done: BTreeSet<&UnitName> = BTreeSet::new();
@@ -48,11 +49,12 @@ pub(super) fn find(drafts: &BTreeMap<UnitName, Draft>) -> Vec<Cycle> {
     cycles
 }
 
-fn order(drafts: &BTreeMap<UnitName, Draft>) -> Order<'_> {
+fn order(drafts: &BTreeMap<UnitName, Draft>, counts: impl Fn(&Draft) -> bool) -> Order<'_> {
     let mut order = Order::new();
-    for (name, draft) in drafts {
+    for (name, draft) in drafts.iter().filter(|(_, draft)| counts(draft)) {
         for link in &draft.links {
-            let Some(other) = link.to.as_ref().filter(|other| drafts.contains_key(*other)) else { continue };
+            let is_there = |other: &&UnitName| drafts.get(*other).is_some_and(&counts);
+            let Some(other) = link.to.as_ref().filter(is_there) else { continue };
             match link.kind {
                 LinkKind::After | LinkKind::Uses => order.entry(name).or_default().entry(other).or_insert(link),
                 LinkKind::Before => order.entry(other).or_default().entry(name).or_insert(link),

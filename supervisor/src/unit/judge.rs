@@ -12,8 +12,8 @@ use super::{
 /// Finds the unit behind each name.
 pub(super) fn resolve(drafts: &mut Drafts) {
     let aliases = drafts.aliases();
-    let Drafts { good, files, names } = drafts;
-    for draft in good.values_mut() {
+    let Drafts { all, twins, files, names, .. } = drafts;
+    for draft in all.values_mut().chain(twins.iter_mut().map(|(_, draft)| draft)) {
         for link in &mut draft.links {
             link.to = match &link.target {
                 Target::File(kind, stem) => files.get(&(*kind, stem.clone())).cloned(),
@@ -33,7 +33,8 @@ pub(super) fn drop_unknown(drafts: &mut Drafts, set: &mut UnitSet) {
     names.sort();
     // Each guess looks at all names: enough of them for everybody who reads the page.
     let mut guesses = 100;
-    drafts.good.retain(|name, draft| {
+    let Drafts { all, twins, .. } = drafts;
+    for (name, draft) in all.iter_mut().chain(twins.iter_mut().map(|(name, draft)| (&*name, draft))) {
         let mut good = true;
         let path = draft.what.path().to_path_buf();
         // As many as are read; each costs a walk along its line.
@@ -65,11 +66,11 @@ pub(super) fn drop_unknown(drafts: &mut Drafts, set: &mut UnitSet) {
             set.problems.push(problem);
             false
         });
-        if !good {
+        if !good && !draft.broken {
+            draft.broken = true;
             set.broken.insert(name.clone());
         }
-        good
-    });
+    }
 }
 
 enum Verdict {

@@ -9,9 +9,9 @@ use std::{
 
 use super::{
     Place, Problem, Severity, UnitName, UnitSet,
-    kind::{Kind, REFUSED, is_template},
+    kind::{Kind, REFUSED},
     machine::Machine,
-    set,
+    set::{self, Drafts},
 };
 
 /// What was found wrong, in the order of files and lines, and how much was looked at.
@@ -30,14 +30,15 @@ impl Report {
 }
 
 /// Folders are read together, a later one over an earlier, as the machine does with its two. A file is read together with all of
-/// its folder, since units name each other, but only what is wrong with itself and its drop-ins is reported.
+/// its folder, since units name each other, but only what keeps itself from loading is reported: its own mistakes, those of the
+/// drop-ins that apply to it, and the circles it stands in.
 pub fn check(paths: &[PathBuf]) -> Report {
     let (folders, files): (Vec<&PathBuf>, Vec<&PathBuf>) = paths.iter().partition(|path| path.is_dir());
     let mut report = Report::default();
     let machine = Machine::any();
     if !folders.is_empty() {
         let dirs: Vec<&Path> = folders.iter().map(|path| path.as_path()).collect();
-        report.add(set::lint(&dirs, &machine), |_| true, |_| true);
+        report.add(set::lint(&dirs, &machine), None);
     }
     let mut by_folder: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
     for file in files {
@@ -56,39 +57,39 @@ pub fn check(paths: &[PathBuf]) -> Report {
         }
     }
     for (folder, files) in by_folder {
-        let asked = |path: &Path| {
-            files.contains(path) || path.parent().is_some_and(|dir| files.contains(&dir.with_extension("")))
-        };
-        let nodes: BTreeSet<String> = files.iter().filter_map(|path| node_of(path)).collect();
-        report.add(set::lint(&[&folder], &machine), asked, |name| nodes.contains(name));
+        report.add(set::lint(&[&folder], &machine), Some(&files));
     }
     report.problems.sort_by(|a, b| (&a.path, a.place).cmp(&(&b.path, b.place)));
     report
 }
 
 impl Report {
-    fn add(
-        &mut self,
-        (good, set): (Vec<UnitName>, UnitSet),
-        path: impl Fn(&Path) -> bool,
-        name: impl Fn(&str) -> bool,
-    ) {
-        self.good += good.iter().filter(|unit| name(unit.as_str())).count();
-        self.broken += set.broken.iter().filter(|unit| name(unit.as_str())).count();
-        for mut problem in set.problems.into_iter().filter(|problem| path(&problem.path)) {
-            if let Ok(short) = problem.path.strip_prefix("./") {
-                problem.path = short.to_path_buf();
-            }
-            self.problems.push(problem);
+    /// All of the folders, or what belongs to these files.
+    fn add(&mut self, (drafts, set): (Drafts, UnitSet), asked: Option<&BTreeSet<PathBuf>>) {
+        let is_asked = |path: &Path| asked.is_none_or(|files| files.contains(path));
+        let mut names: BTreeSet<&UnitName> = BTreeSet::new();
+        let mut drop_ins: BTreeSet<&Path> = BTreeSet::new();
+        for read in drafts.read.iter().filter(|read| is_asked(&read.path)) {
+            names.extend(&read.name);
+            drop_ins.extend(read.drop_ins.iter().map(PathBuf::as_path));
+        }
+        self.broken += names.iter().filter(|name| set.broken.contains(**name)).count();
+        self.broken += drafts.twins.iter().filter(|(_, twin)| is_asked(twin.what.path())).count();
+        self.good += names.iter().filter(|name| drafts.all.get(**name).is_some_and(|draft| !draft.broken)).count();
+        let circles: Vec<&Problem> =
+            set.circles.iter().filter(|(of, _)| names.iter().any(|name| of.contains(*name))).map(|(_, p)| p).collect();
+        let belongs = |problem: &&Problem| {
+            let of_folder = |dir: &Path| is_asked(&dir.with_extension(""));
+            is_asked(&problem.path)
+                || drop_ins.contains(problem.path.as_path())
+                || problem.path.parent().is_some_and(of_folder)
+                || circles.contains(problem)
+        };
+        for problem in set.problems.iter().filter(belongs) {
+            let path = problem.path.strip_prefix("./").unwrap_or(&problem.path).to_path_buf();
+            self.problems.push(Problem { path, ..problem.clone() });
         }
     }
-}
-
-/// The unit that a file makes, if nothing in it says otherwise.
-fn node_of(path: &Path) -> Option<String> {
-    let kind = Kind::of(path.extension()?.to_str()?)?;
-    let stem = path.file_stem()?.to_str()?;
-    if is_template(stem) { None } else { Some(kind.node(stem)) }
 }
 
 /// A file by the name that reading its folder of units gives it.
@@ -189,6 +190,24 @@ mod tests {
         assert_eq!((one.broken, one.problems.len()), (1, 1));
         assert_eq!(one.problems[0].path, drop_in);
         assert_eq!(check(&[drop_in]).errors(), 1);
+        // What keeps a unit from loading is told of it, wherever it is written.
+        let shop = write("shop-front.container", good);
+        for other in ["container.d/20-y.conf", "shop-.container.d/20-y.conf"] {
+            let drop_in = write(other, "[Container]\nMemry=1\n");
+            let one = check(std::slice::from_ref(&shop));
+            assert_eq!((one.good, one.broken, one.errors()), (0, 1, 1), "{other}");
+            assert_eq!(one.problems[0].path, drop_in);
+            fs::remove_file(drop_in).unwrap();
+        }
+        let named = write("data.volume", "[Volume]\nServiceName=store\nVolumName=x\n");
+        assert_eq!((check(&[named]).broken, check(std::slice::from_ref(&shop)).good), (1, 1));
+        let circle = |name: &str, other: &str| write(name, &format!("{good}[Unit]\nAfter={other}\n"));
+        let (first, second) = (circle("c1.container", "c2.container"), circle("c2.container", "c1.container"));
+        for file in [first.clone(), second] {
+            let one = check(&[file]);
+            assert_eq!((one.good, one.broken, one.errors()), (0, 1, 1));
+            assert_eq!(one.problems[0].path, first);
+        }
         assert_eq!(check(&[notes, dir.path().join("nothing.container")]).errors(), 2);
     }
 }

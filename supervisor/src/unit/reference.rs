@@ -15,7 +15,7 @@ that go with them. What a key means is what those manuals say; here stands what 
 
 - **yes**: supported.
 - **only** some values: those are supported; others are read, checked and refused as *known, not available in this version*.
-- **later**: read, checked and typed; nothing acts upon it yet, so it is an error that says so.
+- **later**: in the language only: read, checked and typed; nothing acts upon it yet, so it is an error that says so.
 - **no effect**: accepted, and nothing follows from it; the reason is given.
 - **refused**: cannot be honoured here; the reason and what to write instead are given.
 
@@ -74,7 +74,7 @@ fn row(page: &mut String, key: &Key) {
 
 fn counts(page: &mut String) {
     page.push_str(
-        "\n| section | keys | supported | of these now | no effect | refused |\n|---|---:|---:|---:|---:|---:|\n",
+        "\n| section | keys | in the language | acted upon | no effect | refused |\n|---|---:|---:|---:|---:|---:|\n",
     );
     let mut line = |name: &str, keys: &[Key]| {
         let count = |is: fn(&Status) -> bool| keys.iter().filter(|key| is(&key.status)).count();
@@ -93,21 +93,35 @@ fn counts(page: &mut String) {
         line(&format!("[{}]", section.name), &of(section));
     }
     line("all", &SECTIONS.iter().flat_map(of).collect::<Vec<_>>());
-    let (supported, known) = container_share();
+    let Share { language, acted, all } = container_share();
     let _ = writeln!(
         page,
-        "\nOf the {known} keys that Podman 5 has for a container {supported} are supported ({} %); *of these now* counts those that this \
-         version acts upon.",
-        supported * 100 / known
+        "\nOf the {all} keys that Podman 5 has for a container {language} are in the language ({} %), and this version acts upon {acted} \
+         of them ({} %), if only with some of their values.",
+        language * 100 / all,
+        acted * 100 / all
     );
 }
 
-/// Of the keys of a container how many are supported, without those that Podman itself has given up.
-fn container_share() -> (usize, usize) {
+struct Share {
+    /// Read, checked and typed.
+    language: usize,
+    /// Of these: something follows from it on a machine.
+    acted: usize,
+    all: usize,
+}
+
+/// Of the keys of a container, without those that Podman itself has given up.
+fn container_share() -> Share {
     let keys: Vec<Key> = SECTIONS[0].keys().collect();
     let given_up = |key: &&Key| matches!(key.status, Status::Refused(why) if why.starts_with("Podman has given it up"));
-    let supported = keys.iter().filter(|key| matches!(key.status, Status::Supported(_))).count();
-    (supported, keys.len() - keys.iter().filter(given_up).count())
+    let later = |key: &&Key| matches!(key.status, Status::Supported(Honoured::No(_)));
+    let language = keys.iter().filter(|key| matches!(key.status, Status::Supported(_))).count();
+    Share {
+        language,
+        acted: language - keys.iter().filter(later).count(),
+        all: keys.len() - keys.iter().filter(given_up).count(),
+    }
 }
 
 fn kinds(page: &mut String) {
@@ -134,8 +148,10 @@ mod tests {
     }
 
     #[test]
-    fn nine_of_ten_keys_of_a_container_are_supported() {
-        let (good, all) = container_share();
-        assert!(good * 10 >= all * 9, "{good} of {all}");
+    fn nine_of_ten_keys_of_a_container_are_in_the_language_and_none_is_given_up_again() {
+        let Share { language, acted, all } = container_share();
+        assert!(language * 10 >= all * 9, "{language} of {all}");
+        // What a machine acts upon is another number, which only grows.
+        assert!(acted >= 62 && acted <= language, "{acted} of {all}");
     }
 }

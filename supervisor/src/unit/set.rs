@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -11,7 +11,8 @@ use super::{
     build::{self, Draft, Target, What},
     claims,
     connect::connect,
-    cycle, judge,
+    cycle::{self, Cycle},
+    judge,
     kind::Kind,
     machine::Machine,
     options,
@@ -43,10 +44,21 @@ const MAX_INSTANCES: usize = 1000;
 /// Units by the names of their services, and which file makes which.
 #[derive(Default)]
 pub(super) struct Drafts {
-    pub(super) good: BTreeMap<UnitName, Draft>,
+    /// Those with mistakes too: what is wrong between units is told of them as well, all in one run.
+    pub(super) all: BTreeMap<UnitName, Draft>,
+    /// Those whose name another file's unit has. That is a mistake, and need not be their only one.
+    pub(super) twins: Vec<(UnitName, Draft)>,
     pub(super) files: HashMap<(Kind, String), UnitName>,
-    /// All there are, good or not.
+    /// All there are, masked and unreadable ones too.
     pub(super) names: BTreeSet<UnitName>,
+    pub(super) read: Vec<Read>,
+}
+
+/// A unit's file, the unit, unless it is a template that nobody names, and the drop-ins that apply.
+pub(super) struct Read {
+    pub(super) path: PathBuf,
+    pub(super) name: Option<UnitName>,
+    pub(super) drop_ins: Vec<PathBuf>,
 }
 
 struct Assembly<'a> {
@@ -68,13 +80,12 @@ pub(super) fn assemble(sources: Sources, problems: Vec<Problem>, machine: &Machi
     set
 }
 
-/// Only the mistakes, and the names of those that have none: what a unit means is let go as soon as it is read.
-pub(super) fn lint(dirs: &[&Path], machine: &Machine) -> (Vec<UnitName>, UnitSet) {
+/// Only the mistakes: what a unit means is let go as soon as it is read.
+pub(super) fn lint(dirs: &[&Path], machine: &Machine) -> (Drafts, UnitSet) {
     let mut problems = Vec::new();
     options::read(dirs, &mut problems);
     let sources = source::find(dirs, &mut problems);
-    let (drafts, set) = check(sources, problems, machine, true, false);
-    (drafts.good.into_keys().collect(), set)
+    check(sources, problems, machine, true, false)
 }
 
 fn check(
@@ -104,14 +115,28 @@ fn check(
     judge::resolve(&mut drafts);
     judge::drop_unknown(&mut drafts, &mut set);
     claims::refuse_doubles(&mut drafts, &mut set);
-    for cycle in cycle::find(&drafts.good) {
-        set.problems.push(cycle.problem.clone());
-        drafts.good.retain(|name, _| !cycle.members.contains(name));
-        set.broken.extend(cycle.members.iter().cloned());
-        set.circles.push((cycle.members, cycle.problem));
-    }
+    refuse_circles(&mut drafts, &mut set);
     set.problems.sort_by(|a, b| (&a.path, a.place, &a.text).cmp(&(&b.path, b.place, &b.text)));
     (drafts, set)
+}
+
+fn refuse_circles(drafts: &mut Drafts, set: &mut UnitSet) {
+    for Cycle { members, problem } in cycle::find(&drafts.all, |draft| !draft.broken) {
+        for name in &members {
+            drafts.all.get_mut(name).into_iter().for_each(|draft| draft.broken = true);
+        }
+        set.problems.push(problem.clone());
+        set.broken.extend(members.iter().cloned());
+        set.circles.push((members, problem));
+    }
+    // Circles that there would be without the other mistakes of their units. They keep nobody else from starting.
+    for Cycle { mut members, problem } in cycle::find(&drafts.all, |_| true) {
+        if set.circles.iter().all(|(told, _)| told.is_disjoint(&members)) {
+            members.retain(|name| set.broken.contains(name));
+            set.problems.push(problem.clone());
+            set.circles.push((members, problem));
+        }
+    }
 }
 
 impl Assembly<'_> {
@@ -122,39 +147,38 @@ impl Assembly<'_> {
         let Ok(name) = UnitName::parse(&node) else { return Vec::new() };
         match source.content {
             Content::Masked => {
-                self.drafts.name(file, &name);
+                self.drafts.name(file, &name, source);
                 self.set.masked.insert(name);
                 Vec::new()
             }
             Content::Unreadable => {
-                self.drafts.name(file, &name);
+                self.drafts.name(file, &name, source);
                 self.set.broken.insert(name);
                 Vec::new()
             }
             Content::Text(_) => {
-                let (name, draft, found) = self.draft(source);
-                let good = !found.iter().any(|p| p.severity == Severity::Error);
+                let (name, mut draft, found) = self.draft(source);
+                draft.broken = found.iter().any(|p| p.severity == Severity::Error);
                 let is_instance = source.stem.contains('@');
                 for problem in found {
                     if (problem.path == source.path && !is_instance) || self.shared.insert(problem.clone()) {
                         self.set.problems.push(problem);
                     }
                 }
-                let taken = self.drafts.names.contains(&name) && {
+                if self.drafts.names.contains(&name) {
                     let text = format!("another file makes the service {name} too; rename one, or write ServiceName=");
                     self.set.problems.push(whole(&source.path, Severity::Error, text));
-                    true
-                };
-                let named = named_instances(&draft);
-                if taken {
+                    draft.broken = true;
+                    self.drafts.read.push(Read::of(source, None));
+                    self.drafts.twins.push((name, draft));
                     return Vec::new();
                 }
-                self.drafts.name(file, &name);
-                if good {
-                    self.drafts.good.insert(name, draft);
-                } else {
-                    self.set.broken.insert(name);
+                let named = named_instances(&draft);
+                self.drafts.name(file, &name, source);
+                if draft.broken {
+                    self.set.broken.insert(name.clone());
                 }
+                self.drafts.all.insert(name, draft);
                 named
             }
         }
@@ -206,6 +230,7 @@ impl Assembly<'_> {
             if matches!(template.content, Content::Text(_)) {
                 self.set.problems.extend(self.draft(&sample).2);
             }
+            self.drafts.read.push(Read::of(template, None));
             self.set.templates.insert(file);
         }
     }
@@ -243,14 +268,22 @@ fn named_instances(draft: &Draft) -> Vec<(Kind, String)> {
 }
 
 impl Drafts {
-    fn name(&mut self, file: (Kind, String), name: &UnitName) {
+    fn name(&mut self, file: (Kind, String), name: &UnitName, source: &Source) {
+        self.read.push(Read::of(source, Some(name.clone())));
         self.files.insert(file, name.clone());
         self.names.insert(name.clone());
     }
 
     pub(super) fn aliases(&self) -> HashMap<UnitName, UnitName> {
-        let all = self.good.iter().flat_map(|(name, draft)| draft.aliases.iter().map(|a| (a.clone(), name.clone())));
+        let all = self.all.iter().flat_map(|(name, draft)| draft.aliases.iter().map(|a| (a.clone(), name.clone())));
         all.collect()
+    }
+}
+
+impl Read {
+    fn of(source: &Source, name: Option<UnitName>) -> Self {
+        let drop_ins = source.drop_ins.iter().map(|(path, _)| path.clone()).collect();
+        Self { path: source.path.clone(), name, drop_ins }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, rc::Rc, sync::Arc};
 
 use super::{
     Origin, Problem, Severity,
-    keys::{self, Guess, Honoured, Key, Status},
+    keys::{self, Guess, Honoured, Key, Reset, Status},
     kind::Kind,
     specifier::{self, Scope},
     syntax::{Assignment, Document},
@@ -20,12 +20,17 @@ pub(super) struct Sheet<'a> {
     /// Values that are right and not honoured by this version, as far as nothing worse is found at their places.
     unavailable: Vec<Problem>,
     /// By key and section: names differ in their first letters, sections seldom do.
-    values: BTreeMap<(&'static str, &'static str), Vec<Rc<Text>>>,
+    values: BTreeMap<Name, Vec<(u32, Rc<Text>)>>,
+    /// Values so far; each keeps how many came before it, whatever their keys.
+    count: u32,
     /// Header of the first section of the kind.
     main: Option<Text>,
     #[cfg(test)]
     pub(super) asked: std::collections::BTreeSet<(&'static str, &'static str)>,
 }
+
+/// Key and section.
+type Name = (&'static str, &'static str);
 
 const MAX_PROBLEMS: usize = 100;
 
@@ -38,6 +43,7 @@ impl<'a> Sheet<'a> {
             problems: Vec::new(),
             unavailable: Vec::new(),
             values: BTreeMap::new(),
+            count: 0,
             main: None,
             #[cfg(test)]
             asked: std::collections::BTreeSet::new(),
@@ -82,7 +88,7 @@ impl<'a> Sheet<'a> {
         let mut files: BTreeMap<&Path, Arc<Path>> = BTreeMap::new();
         let mut all = Vec::new();
         for ((key, section), values) in &self.values {
-            for value in values {
+            for (_, value) in values {
                 let file = files.entry(&value.file).or_insert_with(|| Arc::from(&*value.file));
                 all.push(Origin { section, key, file: Arc::clone(file), place: value.place(&value.whole()) });
             }
@@ -127,7 +133,7 @@ impl<'a> Sheet<'a> {
         if !kind.sections().contains(&section) || name.starts_with("X-") {
             return;
         }
-        let Some(Key { section, name, value: language, status }) = keys::find(section, name) else {
+        let Some(row @ Key { section, name, value: language, status }) = keys::find(section, name) else {
             let guess = || match keys::guess(section, name, kind) {
                 Guess::Section(other) => format!("{name}= belongs in [{other}], this is [{section}]"),
                 Guess::Name(near) => format!("unknown key {name}= in [{section}]; did you mean {near}=?"),
@@ -135,16 +141,12 @@ impl<'a> Sheet<'a> {
             };
             return self.push(|| key.error(&key.whole(), guess()));
         };
-        if let Status::Refused(why) = status {
-            if !value.text.is_empty() {
-                self.push(|| key.error(&key.whole(), format!("{name}= cannot be honoured here: {why}")));
-            }
-            return;
-        }
         // Nothing is asked for by an empty assignment, it takes back what came before.
-        if value.text.is_empty() {
-            self.values.remove(&(name, section));
-            return;
+        if value.text.is_empty() && row.reset() != Reset::Never {
+            return self.take_back(key, &row);
+        }
+        if let Status::Refused(why) = status {
+            return self.push(|| key.error(&key.whole(), format!("{name}= cannot be honoured here: {why}")));
         }
         let value = if value.text.contains('%') {
             match self.expand(&value) {
@@ -173,7 +175,28 @@ impl<'a> Sheet<'a> {
             _ => {}
         }
         if !matches!(status, Status::Inert(_)) {
-            self.values.entry((name, section)).or_default().push(Rc::new(value));
+            self.values.entry((name, section)).or_default().push((self.count, Rc::new(value)));
+            self.count += 1;
+        }
+    }
+
+    fn take_back(&mut self, at: &Text, key: &Key) {
+        match key.reset() {
+            Reset::Own => drop(self.values.remove(&(key.name, key.section))),
+            Reset::All(names) => {
+                let its =
+                    |name: &str, section: &str| section == key.section && names.iter().any(|n| name.starts_with(n));
+                self.values.retain(|(name, section), _| !its(name, section));
+            }
+            Reset::Nothing if self.values.contains_key(&(key.name, key.section)) => {
+                let text = format!(
+                    "{}= stays as it is: dependencies are not taken back by an empty value (systemd.unit(5)); take them out where they \
+                     are written",
+                    key.name
+                );
+                self.push(|| at.warning(&at.whole(), text));
+            }
+            Reset::Nothing | Reset::Never => {}
         }
     }
 
@@ -241,14 +264,27 @@ impl<'a> Sheet<'a> {
     pub(super) fn all(&mut self, section: &'static str, name: &'static str) -> Vec<Rc<Text>> {
         #[cfg(test)]
         self.asked.insert((section, name));
-        self.values.get(&(name, section)).cloned().unwrap_or_default()
+        self.values.get(&(name, section)).into_iter().flatten().map(|(_, value)| Rc::clone(value)).collect()
+    }
+
+    /// Every value of several keys, as they follow each other in the files.
+    pub(super) fn in_order(&mut self, section: &'static str, names: &[&'static str]) -> Vec<(&'static str, Rc<Text>)> {
+        #[cfg(test)]
+        self.asked.extend(names.iter().map(|name| (section, *name)));
+        let of = |name: &&'static str| {
+            let values = self.values.get(&(*name, section)).into_iter().flatten();
+            values.map(|(rank, value)| (*rank, *name, Rc::clone(value))).collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = names.iter().flat_map(of).collect();
+        all.sort_by_key(|(rank, ..)| *rank);
+        all.into_iter().map(|(_, name, value)| (name, value)).collect()
     }
 
     /// The last value: it replaces those before it.
     pub(super) fn last(&mut self, section: &'static str, name: &'static str) -> Option<Rc<Text>> {
         #[cfg(test)]
         self.asked.insert((section, name));
-        let value = Rc::clone(self.values.get(&(name, section))?.last()?);
+        let value = Rc::clone(&self.values.get(&(name, section))?.last()?.1);
         let length = value.text.len();
         Some(if is_quoted(section, &value.text) { Rc::new(value.slice(1..length - 1)) } else { value })
     }

@@ -51,7 +51,7 @@ pub(in crate::cli) fn lint(args: &LintArgs, json: bool, screen: &mut Screen) -> 
             plural(warnings, "warning")
         ))?;
     }
-    Ok(u8::from(errors > 0))
+    Ok(u8::from(errors > 0 || report.broken > 0))
 }
 
 fn finding(problem: &Problem) -> Finding<'_> {

@@ -48,7 +48,8 @@ fn dollars(word: &str) -> Result<String, String> {
 
 /// One program, or several words as a JSON list.
 pub(super) fn entrypoint(sheet: &mut Sheet<'_>) -> Option<Vec<String>> {
-    let value = sheet.last("Container", "Entrypoint").filter(|v| !v.text.is_empty())?;
+    // Nothing at all behind the sign is a value too: no entrypoint, as `[""]`.
+    let value = sheet.last("Container", "Entrypoint")?;
     if value.text.starts_with('[') {
         return match serde_json::from_str::<Vec<String>>(&value.text) {
             Ok(words) if words.iter().any(|w| w.contains('\0')) => {

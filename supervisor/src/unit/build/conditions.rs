@@ -2,27 +2,27 @@
 
 use crate::unit::{Condition, sheet::Sheet};
 
-/// In the order of their names; an empty value takes back those of its key.
+/// As they follow each other in the files.
 pub(super) fn conditions(sheet: &mut Sheet<'_>) -> Vec<Condition> {
     let mut all = Vec::new();
-    for key in sheet.keys_of("Unit") {
+    let keys: Vec<&str> =
+        sheet.keys_of("Unit").into_iter().filter(|k| k.starts_with("Condition") || k.starts_with("Assert")).collect();
+    for (key, value) in sheet.in_order("Unit", &keys) {
         let assert = key.strip_prefix("Assert");
         let Some(check) = assert.or_else(|| key.strip_prefix("Condition")) else { continue };
-        for value in sheet.all("Unit", key) {
-            let mut rest = value.text.as_str();
-            let mut sign = |sign: char| match rest.strip_prefix(sign) {
-                Some(after) => {
-                    rest = after.trim_start();
-                    true
-                }
-                None => false,
-            };
-            let (trigger, negated) = (sign('|'), sign('!'));
-            if let Err(expected) = argument(check, rest) {
-                sheet.error(&value, format!("{}={}: {expected}", key, value.text));
+        let mut rest = value.text.as_str();
+        let mut sign = |sign: char| match rest.strip_prefix(sign) {
+            Some(after) => {
+                rest = after.trim_start();
+                true
             }
-            all.push(Condition { check, assert: assert.is_some(), trigger, negated, argument: rest.to_owned() });
+            None => false,
+        };
+        let (trigger, negated) = (sign('|'), sign('!'));
+        if let Err(expected) = argument(check, rest) {
+            sheet.error(&value, format!("{}={}: {expected}", key, value.text));
         }
+        all.push(Condition { check, assert: assert.is_some(), trigger, negated, argument: rest.to_owned() });
     }
     all
 }

@@ -41,6 +41,8 @@ pub(super) struct Draft {
     pub(super) aliases: BTreeSet<UnitName>,
     /// Of a template: the instance that `[Install]` asks for.
     pub(super) default_instance: Option<String>,
+    /// It has a mistake, and is not loaded.
+    pub(super) broken: bool,
 }
 
 pub(super) enum What {
@@ -98,7 +100,7 @@ pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
         Kind::Timer => What::Timer(declare(path, sheet, &mut links, |s, l| timer::timer(path, stem, s, l))),
         Kind::Socket => What::Socket(declare(path, sheet, &mut links, |s, l| timer::socket(path, stem, s, l))),
     };
-    Draft { what, links, claims, aliases, default_instance }
+    Draft { what, links, claims, aliases, default_instance, broken: false }
 }
 
 fn declare<T>(

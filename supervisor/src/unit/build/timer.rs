@@ -92,21 +92,29 @@ fn started(
     }
 }
 
+const LISTEN: [(&str, ListenKind); 4] = [
+    ("ListenStream", ListenKind::Stream),
+    ("ListenDatagram", ListenKind::Datagram),
+    ("ListenSequentialPacket", ListenKind::SequentialPacket),
+    ("ListenFIFO", ListenKind::Fifo),
+];
+
 pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> SocketSpec {
     let mut listen = Vec::new();
     let mut said = false;
-    for (key, kind) in [
-        ("ListenStream", ListenKind::Stream),
-        ("ListenDatagram", ListenKind::Datagram),
-        ("ListenSequentialPacket", ListenKind::SequentialPacket),
-        ("ListenFIFO", ListenKind::Fifo),
-    ] {
-        said |= sheet.last("Socket", key).is_some();
-        let addresses = sheet.each("Socket", key, |text| address(text, kind));
-        for (value, _) in addresses.iter().filter(|(_, address)| matches!(address, ListenAddress::Vsock(..))) {
-            sheet.unavailable(value, format!("{key}={}: known, not available in this version", value.text));
+    // systemd.socket(5): the sockets "are passed in the order of configuration".
+    for (key, value) in sheet.in_order("Socket", &LISTEN.map(|(key, _)| key)) {
+        said = true;
+        let Some((_, kind)) = LISTEN.into_iter().find(|(of, _)| *of == key) else { continue };
+        match address(&value.text, kind) {
+            Ok(address) => {
+                if matches!(address, ListenAddress::Vsock(..)) {
+                    sheet.unavailable(&value, format!("{key}={}: known, not available in this version", value.text));
+                }
+                listen.push(Listen { kind, address });
+            }
+            Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
         }
-        listen.extend(addresses.into_iter().map(|(_, address)| Listen { kind, address }));
     }
     if !said && sheet.has_main() {
         sheet.missing(path, "nothing to listen on; write ListenStream=, such as ListenStream=8080");

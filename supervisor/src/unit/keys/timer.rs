@@ -47,5 +47,48 @@ pub(super) const SOCKET: &[Rows] = &[
     ),
     refused("it is no part of the system", "SmackLabel SmackLabelIPIn SmackLabelIPOut SELinuxContextFromNet"),
     refused("the host has no shell and no programs of its own", "ExecStartPre ExecStartPost ExecStopPre ExecStopPost"),
-    refused("a socket has no processes; write it in the container", "KillMode KillSignal SendSIGKILL SendSIGHUP"),
 ];
+
+/// A socket's own processes, those of its Exec…= keys, are what these are about.
+pub(super) const PROCESSES: &[Rows] = &[refused(
+    "a socket has no processes; write it in the container",
+    "ExecSearchPath WorkingDirectory RootDirectory RootImage RootImageOptions RootHash RootHashSignature \
+     RootVerity MountAPIVFS ProtectProc ProcSubset BindPaths BindReadOnlyPaths MountImages ExtensionImages \
+     ExtensionDirectories User Group DynamicUser SupplementaryGroups PAMName CapabilityBoundingSet \
+     AmbientCapabilities NoNewPrivileges SecureBits SELinuxContext AppArmorProfile SmackProcessLabel LimitCPU \
+     LimitFSIZE LimitDATA LimitSTACK LimitCORE LimitRSS LimitNOFILE LimitAS LimitNPROC LimitMEMLOCK LimitLOCKS \
+     LimitSIGPENDING LimitMSGQUEUE LimitNICE LimitRTPRIO LimitRTTIME UMask CoredumpFilter KeyringMode \
+     OOMScoreAdjust TimerSlackNSec Personality IgnoreSIGPIPE Nice CPUSchedulingPolicy CPUSchedulingPriority \
+     CPUSchedulingResetOnFork CPUAffinity NUMAPolicy NUMAMask IOSchedulingClass IOSchedulingPriority \
+     ProtectSystem ProtectHome RuntimeDirectory StateDirectory CacheDirectory LogsDirectory \
+     ConfigurationDirectory RuntimeDirectoryMode StateDirectoryMode CacheDirectoryMode LogsDirectoryMode \
+     ConfigurationDirectoryMode RuntimeDirectoryPreserve TimeoutCleanSec ReadWritePaths ReadOnlyPaths \
+     InaccessiblePaths ExecPaths NoExecPaths TemporaryFileSystem PrivateTmp PrivateDevices PrivateNetwork \
+     NetworkNamespacePath PrivateIPC IPCNamespacePath PrivateUsers ProtectHostname ProtectClock \
+     ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectControlGroups RestrictAddressFamilies \
+     RestrictFileSystems RestrictNamespaces LockPersonality MemoryDenyWriteExecute RestrictRealtime \
+     RestrictSUIDSGID RemoveIPC PrivateMounts MountFlags SystemCallFilter SystemCallErrorNumber \
+     SystemCallArchitectures SystemCallLog Environment EnvironmentFile PassEnvironment UnsetEnvironment \
+     StandardInput StandardOutput StandardError StandardInputText StandardInputData LogLevelMax LogExtraFields \
+     LogRateLimitIntervalSec LogRateLimitBurst LogNamespace SyslogIdentifier SyslogFacility SyslogLevel \
+     SyslogLevelPrefix TTYPath TTYReset TTYVHangup TTYRows TTYColumns TTYVTDisallocate LoadCredential \
+     LoadCredentialEncrypted SetCredential SetCredentialEncrypted UtmpIdentifier UtmpMode KillMode KillSignal \
+     RestartKillSignal SendSIGHUP SendSIGKILL FinalKillSignal WatchdogSignal CPUAccounting CPUWeight \
+     StartupCPUWeight CPUQuota CPUQuotaPeriodSec AllowedCPUs StartupAllowedCPUs AllowedMemoryNodes \
+     StartupAllowedMemoryNodes MemoryAccounting MemoryMin MemoryLow MemoryHigh MemoryMax MemorySwapMax \
+     TasksAccounting TasksMax IOAccounting IOWeight StartupIOWeight IODeviceWeight IOReadBandwidthMax \
+     IOWriteBandwidthMax IOReadIOPSMax IOWriteIOPSMax IODeviceLatencyTargetSec IPAccounting IPAddressAllow \
+     IPAddressDeny IPIngressFilterPath IPEgressFilterPath BPFProgram SocketBindAllow SocketBindDeny \
+     RestrictNetworkInterfaces DeviceAllow DevicePolicy Slice Delegate DisableControllers ManagedOOMSwap \
+     ManagedOOMMemoryPressure ManagedOOMMemoryPressureLimit ManagedOOMPreference BPFDelegateAttachments \
+     BPFDelegateCommands BPFDelegateMaps BPFDelegatePrograms BindLogSockets BlockIOAccounting BlockIODeviceWeight \
+     BlockIOReadBandwidth BlockIOWeight BlockIOWriteBandwidth CPUShares CacheDirectoryAccounting \
+     CacheDirectoryQuota Capabilities CoredumpReceive DefaultMemoryLow DefaultMemoryMin DefaultStartupMemoryLow \
+     DelegateNamespaces DelegateSubgroup ExtensionImagePolicy ImportCredential InaccessibleDirectories \
+     LandlockConfig LogFilterPatterns LogsDirectoryAccounting LogsDirectoryQuota \
+     ManagedOOMMemoryPressureDurationSec MemoryKSM MemoryLimit MemoryPressureThresholdSec MemoryPressureWatch \
+     MemoryZSwapMax MemoryZSwapWriteback MountImagePolicy NFTSet NetClass PrivateBPF PrivatePIDs \
+     ReadOnlyDirectories ReadWriteDirectories RootEphemeral RootImagePolicy RootMStack SetLoginEnvironment \
+     StartupBlockIOWeight StartupCPUShares StartupMemoryHigh StartupMemoryLow StartupMemoryMax \
+     StartupMemorySwapMax StartupMemoryZSwapMax StateDirectoryAccounting StateDirectoryQuota UserNamespacePath",
+)];

@@ -43,7 +43,7 @@ pub enum Protocol {
 /// `PublishPort=`: `count` ports from each on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
-    /// `None`: all addresses of the host.
+    /// `None`: all IPv4 addresses of the host.
     pub host_ip: Option<IpAddr>,
     /// `None`: any free one.
     pub host: Option<u16>,

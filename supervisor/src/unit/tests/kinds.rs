@@ -117,6 +117,10 @@ fn two_units_have_not_one_port_nor_one_name() {
     );
     for (a, b, both) in [
         ("80:80", "80:80/udp", false),
+        // Without an address it is IPv4's.
+        ("80:80", "[::]:80:80", false),
+        ("80:80", "[::1]:80:80", false),
+        ("[::]:80:80", "[::1]:80:80", true),
         ("127.0.0.1:80:80", "127.0.0.2:80:80", false),
         ("127.0.0.1:80:80", "80:80", true),
         ("0.0.0.0:80:80", "[::]:80:80", false),
@@ -129,6 +133,8 @@ fn two_units_have_not_one_port_nor_one_name() {
         let found = problems(&format!("PublishPort={a}"), &format!("PublishPort={b}"));
         assert_eq!(!found.is_empty(), both, "{a} {b}: {found:?}");
     }
+    let now = units(&[("a", &with("PublishPort=80:80")), ("b", &with("PublishPort=80:80"))]);
+    assert!(shown(&now).iter().any(|line| line.contains("a has the port of the host already (a.container:3)")));
     assert!(problems("ContainerName=x", "ContainerName=x")[0].contains("a has this name of a container"));
     assert!(problems("ContainerName=systemd-b", "")[0].contains("systemd-b"));
     let alias = |of: &str| shown(&units(&[("a", &minimal("", of)), ("b", &minimal("", "[Install]\nAlias=c.service"))]));

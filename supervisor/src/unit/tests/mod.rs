@@ -7,6 +7,7 @@ mod keys;
 mod kinds;
 mod print;
 mod problems;
+mod resets;
 mod set;
 mod spec;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, os::unix::fs::symlink};
 
-use super::{minimal, path, shown, units};
+use super::{language, minimal, path, shown, units};
 use crate::unit::{UnitName, load};
 
 fn names<'a>(set: impl IntoIterator<Item = &'a UnitName>) -> Vec<&'a str> {
@@ -67,6 +67,53 @@ fn a_circle_is_shown_as_its_path_and_the_rest_loads() {
     // It cannot start, and nothing else is held up by it.
     assert_eq!(names(&set.units["d"].requires), ["a"]);
     assert!(set.units["d"].after.is_empty());
+}
+
+/// What one mistake hides of the others would be told one run after the other.
+#[test]
+fn all_mistakes_of_all_files_are_told_at_once() {
+    let unit = "[Unit]\nRequires=nothere.service\nAfter=b.container docker.service";
+    let set = units(&[
+        ("a", &minimal("Memroy=1\nVolume=nodecl.volume:/x\nContainerName=same", unit)),
+        ("b", &minimal("", "[Unit]\nAfter=a.container")),
+        ("c", &minimal("ContainerName=same", "[Unit]\nRequires=nowhere.service")),
+        ("d", &minimal("ContainerName=same", "")),
+    ]);
+    let shown = shown(&set);
+    let expected = [
+        "a.container:4:1: unknown key Memroy=",
+        "a.container:5:8: Volume=nodecl.volume: there is no nodecl.volume",
+        "a.container:6:15: d has this name of a container or pod already, same (d.container:4); choose another",
+        "a.container:8:10: Requires=nothere.service: there is no nothere.container",
+        "a.container:9:7: units wait for each other in a circle: a after b (a.container:9, After=), b after a",
+        "a.container:9:19: warning: After=docker.service: without effect",
+        "c.container:4:15: d has this name of a container or pod already",
+        "c.container:6:10: Requires=nowhere.service: there is no nowhere.container",
+    ];
+    assert_eq!(shown.len(), expected.len(), "{shown:#?}");
+    for (shown, expected) in shown.iter().zip(expected) {
+        assert!(shown.starts_with(expected), "{shown}\n  is not\n{expected}");
+    }
+    // None of it keeps a unit without mistakes from starting.
+    assert_eq!((names(set.units.keys()), names(&set.broken)), (vec!["b", "d"], vec!["a", "c"]));
+    assert_eq!(set.circles.len(), 1);
+    assert_eq!(names(&set.circles[0].0), ["a"]);
+    assert!(set.units["b"].after.is_empty());
+}
+
+/// A unit that does not load takes no name away from one that would.
+#[test]
+fn what_a_refused_unit_claims_is_free_for_others() {
+    let with = |lines: &str| format!("[Container]\nImage=localhost/x\nNetwork=none\n{lines}\n");
+    let set = language(&[
+        ("a", &with("PublishPort=80:80")),
+        ("b", &with("PublishPort=80:80\nPublishPort=81:81")),
+        ("c", &with("PublishPort=81:81")),
+    ]);
+    assert_eq!((names(set.units.keys()), names(&set.broken)), (vec!["a", "c"], vec!["b"]));
+    let shown = shown(&set);
+    assert!(shown[0].starts_with("b.container:4:13: PublishPort=80:80: a has the port"), "{shown:#?}");
+    assert!(shown[1].starts_with("b.container:5:13: PublishPort=81:81: c has the port"), "{shown:#?}");
 }
 
 #[test]
