@@ -56,11 +56,15 @@ impl Response {
 
 /// Asks over TCP; no single read takes longer than `limit`.
 pub fn get_tcp(address: SocketAddr, path: &str, limit: Duration) -> Result<Response, HttpError> {
+    ask_tcp(address, "GET", path, limit)
+}
+
+pub fn ask_tcp(address: SocketAddr, method: &str, path: &str, limit: Duration) -> Result<Response, HttpError> {
     let connect = |source| HttpError::Connect { to: address.to_string(), source };
     let stream = TcpStream::connect_timeout(&address, limit).map_err(connect)?;
     stream.set_read_timeout(Some(limit)).map_err(connect)?;
     let writer = stream.try_clone().map_err(connect)?;
-    exchange(writer, stream, "GET", path, "close")?.read_whole(path)
+    exchange(writer, stream, method, path, "close")?.read_whole(path)
 }
 
 /// Asks over a unix socket; the body can be read as it comes.

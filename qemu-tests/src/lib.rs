@@ -26,7 +26,7 @@ pub use artefacts::{Artefacts, BuildError};
 pub use builder::Builder;
 pub use command::Forward;
 pub use console::{Console, ConsoleError, Echo};
-pub use http::{HttpError, Response, Stream, get_tcp};
+pub use http::{HttpError, Response, Stream, ask_tcp, get_tcp};
 pub use machine::{End, LIMIT, Machine, MachineError};
 pub use qmp::{Event, Qmp, QmpError};
 pub use stand::Stand;

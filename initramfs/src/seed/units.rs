@@ -15,8 +15,10 @@ pub(super) struct Unit {
     pub(super) text: Option<String>,
 }
 
-/// Quadlet's kinds of files.
-const KINDS: [&str; 7] = ["container", "volume", "network", "image", "pod", "build", "kube"];
+/// Quadlet's kinds of files, and systemd's that go with them.
+const KINDS: [&str; 9] = ["container", "volume", "network", "image", "pod", "build", "kube", "timer", "socket"];
+/// The machine's own settings, at the top.
+const MACHINE: &str = "orlop.conf";
 
 /// A unit file is some kilobytes; a folder named by mistake holds other things.
 const LIMIT_BYTES: u64 = 1 << 20;
@@ -67,7 +69,7 @@ fn unit(path: &Path, name: String) -> Result<Unit> {
 /// `web.container`, also below a folder, as Quadlet searches them.
 fn is_unit(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
-    file.rsplit_once('.').is_some_and(|(stem, kind)| !stem.is_empty() && KINDS.contains(&kind))
+    name == MACHINE || file.rsplit_once('.').is_some_and(|(stem, kind)| !stem.is_empty() && KINDS.contains(&kind))
 }
 
 /// `web.container.d/limits.conf`.
@@ -88,6 +90,9 @@ mod tests {
         fs::create_dir(path("web.container.d")).unwrap();
         fs::write(path("web.container"), "[Container]\n").unwrap();
         fs::write(path("web.container.d/limits.conf"), "[Container]\nMemory=1G\n").unwrap();
+        fs::write(path("orlop.conf"), "[Logs]\n").unwrap();
+        fs::write(path("web.socket"), "[Socket]\n").unwrap();
+        fs::write(path("web.timer"), "[Timer]\n").unwrap();
         fs::write(path("README.md"), "hello").unwrap();
         symlink("/dev/null", path("demo.container")).unwrap();
         symlink("web.container", path("alias.container")).unwrap();
@@ -99,8 +104,11 @@ mod tests {
             [
                 ("alias.container", Some("[Container]\n")),
                 ("demo.container", None),
+                ("orlop.conf", Some("[Logs]\n")),
                 ("web.container", Some("[Container]\n")),
                 ("web.container.d/limits.conf", Some("[Container]\nMemory=1G\n")),
+                ("web.socket", Some("[Socket]\n")),
+                ("web.timer", Some("[Timer]\n")),
             ]
         );
         assert_eq!(said.len(), 1);

@@ -2,7 +2,7 @@
 //! supervisor without any door of its own.
 
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -24,6 +24,33 @@ pub(crate) fn keep_killing(cgroup: &str, times: u32) -> io::Result<()> {
         killed += u32::from(was_full && !is_full);
         was_full = is_full;
         thread::sleep(BEAT);
+    }
+    Ok(())
+}
+
+/// Each line of a connection has whatever comes into the cgroup next killed, so many microseconds after it came.
+pub(crate) fn strike(port: u16, cgroup: &str) -> io::Result<()> {
+    const LOOK_EVERY: Duration = Duration::from_millis(2);
+    crate::sys::exit_on(libc::SIGTERM);
+    let cgroup = Path::new(cgroup);
+    // As above: between two supervisors there may be no cgroup at all. Who was killed is listed until it was reaped.
+    let wait_until_full = |full| {
+        while fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty()) != full {
+            thread::sleep(LOOK_EVERY);
+        }
+    };
+    let listener = crate::net::listen(port)?;
+    println!("waiting on {port}");
+    for client in listener.incoming() {
+        let client = client?;
+        for line in BufReader::new(&client).lines() {
+            let micros = line?.parse().map_err(io::Error::other)?;
+            wait_until_full(true);
+            thread::sleep(Duration::from_micros(micros));
+            fs::write(cgroup.join("cgroup.kill"), "1")?;
+            wait_until_full(false);
+            (&client).write_all(b"killed\n")?;
+        }
     }
     Ok(())
 }

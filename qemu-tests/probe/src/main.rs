@@ -17,7 +17,11 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 probe serve PORT                 answer HTTP: / says ok, /pid /uptime /hostname /hits say what they are named for
+                                 (on the socket it was handed, if it was handed one)
 probe stream PORT                endless numbered lines, on stdout and to each TCP client
+probe knock ADDRESS              ask a port here or a unix socket for / again and again; say `refused` when nobody listens there
+probe relay PORT SOCKET          carry connections to a unix socket
+probe strike PORT CGROUP         kill what comes into the cgroup as many microseconds later as a line of a connection says
 probe ignore-term                say `ignoring` and stay, whatever asks to stop
 probe zombies PROC               print how many processes below this procfs are zombies
 probe try-writes PATH [SKIP...]  print every folder below PATH in which a file can be created
@@ -62,6 +66,9 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         }
         ["serve", port] => with_number(port, net::serve),
         ["stream", port] => with_number(port, net::stream),
+        ["knock", address] => net::knock(address),
+        ["relay", port, socket] => with_number(port, |port| net::relay(port, socket)),
+        ["strike", port, cgroup] => with_number(port, |port| cgroups::strike(port, cgroup)),
         ["ignore-term"] => processes::ignore_term(),
         ["zombies", proc] => processes::zombies(proc),
         ["try-writes", path, skip @ ..] => files::try_writes(path, skip),

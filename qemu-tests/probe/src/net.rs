@@ -1,7 +1,8 @@
 //! Servers small enough to trust.
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,11 @@ const BEAT: Duration = Duration::from_millis(50);
 /// Answers every request with one line of text.
 pub(crate) fn serve(port: u16) -> io::Result<()> {
     crate::sys::exit_on(libc::SIGTERM);
-    let (listener, started, hits) = (listen(port)?, Instant::now(), AtomicU64::new(0));
+    let listener = match crate::sys::handed_listener() {
+        Some(listener) => listener,
+        None => listen(port)?,
+    };
+    let (started, hits) = (Instant::now(), AtomicU64::new(0));
     println!("listening on {port}");
     thread::scope(|scope| {
         for client in listener.incoming().flatten() {
@@ -64,6 +69,66 @@ fn beat(mut to: impl Write) -> io::Result<()> {
     Ok(())
 }
 
+/// A connection that is accepted may break off, when whoever accepted it dies; that nobody accepts is another matter.
+pub(crate) fn knock(address: &str) -> io::Result<()> {
+    const SAY_EVERY: u64 = 10;
+    const BEAT: Duration = Duration::from_millis(200);
+    crate::sys::exit_on(libc::SIGTERM);
+    println!("knocking");
+    let mut answered = 0;
+    loop {
+        let answer = match address.parse::<u16>() {
+            Ok(port) => TcpStream::connect(("127.0.0.1", port)).map(ask),
+            Err(_) => UnixStream::connect(address).map(ask),
+        };
+        match answer {
+            Ok(true) => {
+                answered += 1;
+                if answered % SAY_EVERY == 1 {
+                    println!("answered {answered}");
+                }
+            }
+            Ok(false) => {}
+            Err(error) => println!("refused: {error}"),
+        }
+        thread::sleep(BEAT);
+    }
+}
+
+/// Whether anything was answered.
+fn ask(mut stream: impl Read + Write) -> bool {
+    let mut answer = String::new();
+    let asked = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
+    asked.and_then(|()| stream.read_to_string(&mut answer)).is_ok() && answer.starts_with("HTTP/1")
+}
+
+/// One end's close is passed on to the other, each way for itself.
+pub(crate) fn relay(port: u16, socket: &str) -> io::Result<()> {
+    crate::sys::exit_on(libc::SIGTERM);
+    let listener = listen(port)?;
+    println!("waiting on {port}");
+    for client in listener.incoming().flatten() {
+        let server = match UnixStream::connect(socket) {
+            Ok(server) => server,
+            Err(error) => {
+                println!("refused: {error}");
+                continue;
+            }
+        };
+        thread::spawn(move || {
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let _ = io::copy(&mut &client, &mut &server);
+                    let _ = server.shutdown(Shutdown::Write);
+                });
+                let _ = io::copy(&mut &server, &mut &client);
+                let _ = client.shutdown(Shutdown::Both);
+            });
+        });
+    }
+    Ok(())
+}
+
 /// A client may speak first or last or not at all: that it came is what counts.
 pub(crate) fn wait_for_request(port: u16) -> io::Result<()> {
     let listener = listen(port)?;
@@ -71,6 +136,6 @@ pub(crate) fn wait_for_request(port: u16) -> io::Result<()> {
     listener.accept().map(drop)
 }
 
-fn listen(port: u16) -> io::Result<TcpListener> {
+pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
     TcpListener::bind(("0.0.0.0", port))
 }

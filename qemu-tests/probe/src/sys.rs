@@ -4,7 +4,8 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -23,6 +24,13 @@ pub(crate) fn exit_on(signal: i32) {
     let handler: extern "C" fn(i32) = exit;
     // SAFETY: the handler lives as long as the program and does nothing but end it.
     unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+}
+
+/// The first socket handed over by sd_listen_fds(3)'s protocol.
+pub(crate) fn handed_listener() -> Option<TcpListener> {
+    std::env::var_os("LISTEN_FDS")?;
+    // SAFETY: who sets the variable has opened descriptor 3 for this program; nothing here has taken or closed it.
+    Some(unsafe { TcpListener::from_raw_fd(3) })
 }
 
 /// Sleeps until a signal ends the process.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends with the sentence of the error, its place and the console's tail")]
 
 mod cargo_boot;
+mod crashes;
 mod engines;
 mod facts;
 mod first;

@@ -1,0 +1,220 @@
+//! The supervisor is killed again and again, at any instant, while units start, stop, end, log and are asked for. What must be
+//! true is kept beside it: what was asked for and answered, and nothing else, has happened, each thing once.
+//!
+//! `ORLOP_CRASHES=1000 cargo test -p qemu-tests --test machines crashes -- --nocapture` is the long campaign, some fifty minutes.
+
+mod client;
+
+use crate::support::{enabled, machine, probe_unit, state};
+use client::{Client, Deed, RELAY, Tally, Then, random};
+use qemu_tests::{LIMIT, Machine};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const STRIKE: u16 = 9001;
+/// Longer than a supervisor needs to take over, and to do a thing or two.
+const LIFE_US: u64 = 2_000_000;
+/// A power of two of microseconds: the first instants of a life are hit as often as all the later ones.
+const LIFE_BITS: u64 = 21;
+
+/// No container of these may notice anything.
+const STEADY: [&str; 6] = ["steady", "stream", "knock", "knock-door", "relay", "strike"];
+
+/// Each row has a client of its own.
+const DEEDS: [&[Deed]; 6] = [
+    &[
+        ("web/start", 200, &[("web", Then::Runs)]),
+        ("web/stop", 200, &[("web", Then::Rests("inactive"))]),
+        ("web/restart", 200, &[("web", Then::Fresh)]),
+    ],
+    // Killed in the end, as it does not listen.
+    &[
+        ("stubborn/start", 200, &[("stubborn", Then::Runs)]),
+        ("stubborn/stop", 200, &[("stubborn", Then::Rests("failed"))]),
+        ("stubborn/restart", 200, &[("stubborn", Then::Fresh)]),
+    ],
+    &[
+        ("app/start", 200, &[("db", Then::Runs), ("app", Then::Runs)]),
+        ("db/stop", 200, &[("db", Then::Rests("inactive")), ("app", Then::Rests("inactive"))]),
+    ],
+    &[("count/start", 200, &[("count", Then::Ran("inactive", 0))])],
+    &[("seven/start", 409, &[("seven", Then::Ran("failed", 7))])],
+    &[("door/restart", 200, &[("door", Then::Fresh)])],
+];
+
+fn crashes() -> u64 {
+    std::env::var("ORLOP_CRASHES").map_or(25, |text| text.parse().unwrap())
+}
+
+fn boot() -> Machine {
+    let here = "Volume=/run/orlop:/run/orlop";
+    let cgroups = "Volume=/sys/fs/cgroup:/cg";
+    let always = "[Unit]\nStartLimitIntervalSec=0\n";
+    let once = |command: &str, more: &str| always.to_owned() + &probe_unit(command, more) + "[Service]\nType=oneshot\n";
+    let up = |command: &str, more: &str| always.to_owned() + &enabled(&probe_unit(command, more));
+    let flaky = always.to_owned()
+        + &probe_unit("exit 3", "")
+        + "[Service]\nRestart=on-failure\nRestartSec=1\nRestartSteps=1\nRestartMaxDelaySec=1\n";
+    machine("crashes")
+        .append("orlop.rescue_timeout=0")
+        .unit("steady.container", &up("serve 8081", ""))
+        .unit("stream.container", &up("stream 9000", ""))
+        .unit("knock.container", &up("knock /run/orlop/control.sock", here))
+        .unit("knock-door.container", &up("knock 8082", ""))
+        .unit("relay.container", &up(&format!("relay {RELAY} /run/orlop/control.sock"), here))
+        .unit("strike.container", &up(&format!("strike {STRIKE} /cg/orlop"), cgroups))
+        .unit("flaky.container", &enabled(&flaky))
+        .unit("web.container", &up("sleep", ""))
+        .unit("stubborn.container", &up("ignore-term", "StopTimeout=1"))
+        .unit("db.container", &up("sleep", ""))
+        .unit("app.container", &("[Unit]\nRequires=db.service\nAfter=db.service\n".to_owned() + &up("sleep", "")))
+        .unit("count.container", &once("count /data/number", "Volume=data:/data"))
+        .unit("seven.container", &once("exit 7", ""))
+        .unit("door.container", &up("serve 8082", ""))
+        .unit("door.socket", "[Socket]\nListenStream=8082\n[Install]\nWantedBy=sockets.target\n")
+        .forward(STRIKE)
+        .forward(RELAY)
+        .start()
+        .unwrap()
+}
+
+/// Kills the supervisor so often, each one at a random instant of its life; each row of deeds goes on meanwhile.
+fn strike(machine: &Machine, times: u64) {
+    let killer = TcpStream::connect(machine.forwarded(STRIKE).unwrap()).unwrap();
+    killer.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut answers = BufReader::new(&killer).lines();
+    for _ in 0..times {
+        let longest = if random(2) == 0 { LIFE_US } else { 1 << random(LIFE_BITS) };
+        (&killer).write_all(format!("{}\n", random(longest)).as_bytes()).unwrap();
+        assert_eq!(answers.next().unwrap().unwrap(), "killed");
+    }
+}
+
+/// At the console, where a supervisor that died five times is reported. Containers run on meanwhile.
+fn answer_the_rescue_screen(machine: &Machine, done: &AtomicBool) -> u32 {
+    let mut answered = 0;
+    while !done.load(Ordering::Relaxed) {
+        if machine.console().wait("press Enter.", Duration::from_secs(1)).is_ok() {
+            machine.console().type_keys("r\n").unwrap();
+            answered += 1;
+        }
+    }
+    answered
+}
+
+/// Reads on as somebody would who watches.
+fn watch(client: &Client<'_>) -> u64 {
+    let mut reads = 0;
+    while !client.done.load(Ordering::Relaxed) {
+        assert!(client.get("/v1/units").as_array().is_some_and(|units| units.len() > DEEDS.len()));
+        if let Some(answer) = client.ask("GET", "/v1/units/stream/logs?tail=20") {
+            let text = answer.text();
+            let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let numbers: Vec<u64> = lines.iter().filter_map(|line| number(line["message"].as_str()?, "line")).collect();
+            assert!(numbers.is_sorted_by(|a, b| a + 1 == *b), "{numbers:?}");
+        }
+        reads += 1;
+    }
+    reads
+}
+
+/// The number in `WORD N`.
+fn number(line: &str, word: &str) -> Option<u64> {
+    line.strip_prefix(word)?.strip_prefix(' ')?.parse().ok()
+}
+
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn whatever_the_supervisor_was_doing_when_it_was_killed_is_done_once() {
+    let machine = boot();
+    machine.settled().unwrap();
+    for (unit, text) in [("relay", "waiting on"), ("strike", "waiting on"), ("stream", "line 1")] {
+        machine.wait_for_log(unit, text).unwrap();
+    }
+    let before = STEADY.map(|unit| machine.unit(unit).unwrap());
+
+    let done = AtomicBool::new(false);
+    let client = Client { machine: &machine, done: &done };
+    let starts = thread::scope(|scope| {
+        let end = Done(&done);
+        let rescue = scope.spawn(|| answer_the_rescue_screen(&machine, &done));
+        let watcher = scope.spawn(|| watch(&client));
+        let clients = DEEDS.map(|deeds| scope.spawn(|| client.run(deeds)));
+        strike(&machine, crashes());
+        drop(end);
+        let clients = clients.map(|client| client.join().unwrap());
+        let sum = |of: fn(&Tally) -> u64| clients.iter().map(of).sum::<u64>();
+        let (asked, held_back) = (sum(|tally| tally.asked), sum(|tally| tally.held_back));
+        let (reads, rescues) = (watcher.join().unwrap(), rescue.join().unwrap());
+        println!("{} kills, {rescues} rescues, {asked} requests ({held_back} held back), {reads} reads", crashes());
+        clients.into_iter().flat_map(|tally| tally.starts).collect::<Vec<_>>()
+    });
+
+    let system = machine.wait_until("the last supervisor", || machine.get("/v1/system").map(Some)).unwrap();
+    assert_eq!((&system["state_store"], &system["problems"]), (&"persistent".into(), &Value::Array(Vec::new())));
+    assert_eq!(system["supervisor_generation"].as_u64(), Some(crashes() + 1), "{system:#}");
+    for unit in &before {
+        let now = machine.unit(unit["name"].as_str().unwrap()).unwrap();
+        let same = |unit: &Value| [&unit["pid"], &unit["restarts"], &unit["since"]].map(Value::clone);
+        assert_eq!((same(&now), state(&now)), (same(unit), "active"), "{now:#}");
+    }
+
+    // Each start has printed its line, and nothing has started that nobody asked for.
+    for (unit, (least, most)) in starts {
+        let line = match unit {
+            "count" => "count",
+            "seven" => "exiting",
+            "stubborn" => "ignoring",
+            "door" => "listening",
+            _ => "sleeping",
+        };
+        let what = format!("`{line}` {least} to {most} times in the log of {unit}");
+        machine
+            .wait_until(&what, || {
+                let times = machine.log(unit)?.iter().filter(|text| text.starts_with(line)).count() as u64;
+                assert!(times <= most, "{what}, but {times} times");
+                Ok((times >= least).then_some(()))
+            })
+            .unwrap();
+        println!("{what}");
+    }
+    let numbers = |unit: &str, word: &str| -> Vec<u64> {
+        machine.log(unit).unwrap().iter().filter_map(|line| number(line, word)).collect()
+    };
+    for (unit, word) in [("count", "count"), ("stream", "line")] {
+        let found = numbers(unit, word);
+        let gap = found.iter().zip(1..).find(|(found, expected)| **found != *expected);
+        assert!(gap.is_none(), "{unit}: {gap:?} (found, expected)");
+        println!("{unit}: {} lines", found.len());
+    }
+    for unit in ["knock", "knock-door", "relay"] {
+        let log = machine.log(unit).unwrap();
+        assert!(!log.iter().any(|line| line.contains("refused")), "{unit}: {log:#?}");
+        println!("{unit}: {}", log.last().unwrap());
+    }
+
+    // Each end of it was seen: so often it was started again.
+    machine.post("/v1/units/flaky/stop").unwrap();
+    let flaky = machine.unit("flaky").unwrap();
+    let log = machine.log("flaky").unwrap();
+    let count = |text: &str| log.iter().filter(|line| *line == text).count() as u64;
+    println!(
+        "flaky: {} restarts, {} ends, {} told",
+        flaky["restarts"],
+        count("exiting"),
+        count("exited with status 3")
+    );
+    let (exiting, restarts) = (count("exiting"), flaky["restarts"].as_u64().unwrap());
+    assert!(exiting == restarts || exiting == restarts + 1, "{exiting} ends: {flaky:#}");
+}
