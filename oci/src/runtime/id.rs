@@ -13,9 +13,9 @@ impl ContainerId {
         if id.is_empty() {
             return refuse("it is empty");
         }
-        // The longest name a folder can have, less the suffix of a temporary file.
-        if id.len() > 240 {
-            return refuse("it is longer than 240 characters");
+        // The longest name a folder can have (NAME_MAX).
+        if id.len() > 255 {
+            return refuse("it is longer than 255 characters");
         }
         if id == "." || id == ".." {
             return refuse("it names a folder");
@@ -43,10 +43,24 @@ mod tests {
 
     #[test]
     fn ids() {
-        for good in ["a", "web-1", "A_b+c.d", "...", "-x", &"x".repeat(240)] {
+        for good in ["a", "web-1", "A_b+c.d", "...", "-x", &"x".repeat(255)] {
             assert!(ContainerId::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "a/b", "/", "../x", "a b", "a\nb", "a\0", "é", "a\x1b[31m", &"x".repeat(10_000)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "/",
+            "../x",
+            "a b",
+            "a\nb",
+            "a\0",
+            "é",
+            "a\x1b[31m",
+            &"x".repeat(256),
+            &"x".repeat(10_000),
+        ] {
             let error = ContainerId::parse(bad).unwrap_err().to_string();
             assert!(error.starts_with("invalid container id"), "{error}");
             assert!(error.len() < 500 && !error.contains(['\n', '\x1b']), "{error:?}");

@@ -66,8 +66,8 @@ pub(crate) struct State {
     /// Where the seccomp listener goes, and what the agent is to be told with it.
     pub(crate) listener_path: String,
     pub(crate) listener_metadata: String,
-    /// The resctrl group, and what of it was made for this container.
-    pub(crate) resctrl: String,
+    /// The resctrl groups every process enters, in this order, and what of them was made for this container.
+    pub(crate) resctrl: Vec<String>,
     pub(crate) resctrl_made: Vec<String>,
 }
 
@@ -90,7 +90,7 @@ impl State {
             w.name("scope").string(&self.scope);
         }
         if !self.resctrl.is_empty() {
-            w.name("resctrl").string(&self.resctrl).strings("resctrlMade", &self.resctrl_made);
+            w.strings("resctrl", &self.resctrl).strings("resctrlMade", &self.resctrl_made);
         }
         w.close('}');
         folder.replace(FILE, w.finish().as_bytes())
@@ -120,7 +120,7 @@ impl State {
                 "process" => state.process = r.raw()?,
                 "linux" => state.linux = r.raw()?,
                 "listenerPath" => state.listener_path = r.text()?,
-                "resctrl" => state.resctrl = r.text()?,
+                "resctrl" => state.resctrl = r.strings()?,
                 "resctrlMade" => state.resctrl_made = r.strings()?,
                 "listenerMetadata" => state.listener_metadata = r.text()?,
                 _ => return Ok(Taken::No),

@@ -43,6 +43,12 @@ fn ids_that_are_no_names_are_refused() {
         c.oci(&["delete", "--force", "--", bad]).refused("invalid container id");
     }
     assert!(!c.path("state").exists());
+    // The longest name of a folder is one of a container, whose cgroup has it too.
+    let long = "x".repeat(255);
+    let mut c = c.with_args(&["say", "ok"]);
+    c.config["linux"]["cgroupsPath"] = json!(format!("/orlop-oci-tests/{long}"));
+    c.write_config();
+    c.oci(&["run", &long]).ok().has("ok");
 }
 
 #[test]

@@ -87,3 +87,23 @@ fn options_of_create_that_engines_know() {
         c.oci(&["exec", option, "x", &c.id, "/bin/inspect"]).refused(&words);
     }
 }
+
+#[test]
+fn ps_gives_numbers_or_the_lines_of_this_machines_ps() {
+    let tool = initramfs::requirements::Tool { program: "ps", package: "procps" };
+    initramfs::requirements::ensure(&[tool], &mut |line| println!("{line}")).unwrap();
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    let pid = c.pid();
+    assert_eq!(c.oci(&["ps", &c.id, "--format", "json"]).ok().out, format!("[{pid}]\n"));
+    for options in [vec!["-ef"], vec!["aux"], vec!["-o", "comm,pid"]] {
+        let said = c.oci(&[vec!["ps", &c.id], options].concat()).ok();
+        let lines: Vec<&str> = said.out.lines().collect();
+        assert!(lines.len() == 2 && lines[0].contains("PID") && lines[1].contains("inspect"), "{said:?}");
+    }
+    c.oci(&["ps", &c.id, "-o", "comm"]).refused("ps tells no PID");
+    let said = c.oci(&["ps", &c.id, "--no-such"]);
+    assert!(said.status == 1 && said.err.ends_with("ps did not take these options\n"), "{said:?}");
+}

@@ -7,38 +7,12 @@ use std::time::Duration;
 use lexopt::prelude::{Long, Short, Value};
 use lexopt::{Parser, ValueExt as _};
 
+use super::help::{HELP, help_of, is_command, is_long};
 use super::{Log, limits};
-use crate::runtime::config::Resources;
+use crate::runtime::config::{IntelRdt, Resources};
 use crate::runtime::error::{Error, Result};
 use crate::runtime::id::ContainerId;
 use crate::runtime::ops::{CreateOptions, ExecOptions, parse_interval, parse_signal};
-
-const HELP: &str = "\
-orlop-oci: an OCI container runtime (runtime-spec 1.3, cgroup v2)
-
-usage: orlop-oci [--root DIR] [--rootless true|false|auto] [--log FILE] [--log-format text|json] [--debug] [--systemd-cgroup]
-                 COMMAND …
-
-  create  [--bundle DIR] [--config FILE] [--pid-file FILE] [--console-socket SOCKET] [--pidfd-socket SOCKET] [--preserve-fds N]
-          [--no-pivot] [--no-new-keyring] ID
-  start   ID
-  run     the options of create, [--detach] [--keep] ID
-  exec    [--process FILE] [--detach] [--pid-file FILE] [--console-socket SOCKET] [--pidfd-socket SOCKET] [--tty] [--cwd DIR]
-          [--env N=V] [--user UID[:GID]] [--additional-gids GID] [--cap CAP] [--apparmor PROFILE] [--process-label LABEL]
-          [--no-new-privs] [--ignore-paused] [--cgroup PATH] [--preserve-fds N] ID COMMAND …
-  kill    [--all] ID [SIGNAL]
-  delete  [--force] ID
-  state   ID
-  list    [--format table|json] [--quiet]
-  ps      [--format table|json] ID
-  update  [--resources FILE|-] [--memory SIZE] [--memory-reservation SIZE] [--memory-swap SIZE] [--cpu-period N] [--cpu-quota N]
-          [--cpu-burst N] [--cpu-share N] [--cpu-idle 0|1] [--cpuset-cpus LIST] [--cpuset-mems LIST] [--pids-limit N] [--blkio-weight N] ID
-  events  [--stats] [--interval DURATION] ID
-  pause   ID
-  resume  ID
-  features
-  spec    [--bundle DIR] [--rootless]
-";
 
 pub(super) struct Invocation {
     /// None: where it lies by default.
@@ -57,9 +31,9 @@ pub(super) enum Command {
     Delete { id: ContainerId, force: bool },
     State { id: ContainerId },
     List { json: bool, quiet: bool },
-    Update { id: ContainerId, resources: Box<Resources> },
+    Update { id: ContainerId, resources: Box<Resources>, rdt: IntelRdt },
     Events { id: ContainerId, interval: Option<Duration> },
-    Ps { id: ContainerId, json: bool },
+    Ps { id: ContainerId, json: bool, options: Vec<String> },
     Freeze { id: ContainerId, frozen: bool },
     Features,
     Spec { bundle: PathBuf, rootless: bool },
@@ -68,11 +42,17 @@ pub(super) enum Command {
 /// Nothing: help or version was asked for and printed.
 pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<(Log, Invocation)>> {
     let words: Vec<OsString> = words.into_iter().collect();
-    Words { parser: Parser::from_iter(words), root: None, rootless: None, systemd: false, log: Log::default() }.read()
+    let parser = Parser::from_iter(words);
+    Words { parser, only_words: false, help: false, root: None, rootless: None, systemd: false, log: Log::default() }
+        .read()
 }
 
 struct Words {
     parser: Parser,
+    /// `--` was there.
+    only_words: bool,
+    /// What was said so far is not to be done, but explained.
+    help: bool,
     root: Option<PathBuf>,
     rootless: Option<bool>,
     systemd: bool,
@@ -92,31 +72,42 @@ fn usage(error: impl std::fmt::Display) -> Error {
 
 impl Words {
     fn read(mut self) -> Result<Option<(Log, Invocation)>> {
-        let name = match self.word()? {
+        let first = self.word();
+        if self.help {
+            return say(HELP);
+        }
+        let name = match first? {
             Word::Positional(name) => name,
             Word::End => return Err(usage("a command is missing")),
-            Word::Flag(flag) if flag == "help" || flag == "h" => return say(HELP),
             Word::Flag(flag) if flag == "version" || flag == "v" => {
                 return say(concat!("orlop-oci version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0\n"));
             }
             Word::Flag(flag) => return Err(unknown(&flag)),
         };
         let command = match name.as_str() {
-            "create" | "run" => self.create(name == "run")?,
-            "exec" => self.exec()?,
-            "kill" => self.kill()?,
-            "list" => self.list()?,
-            "update" => self.update()?,
-            "events" => self.events()?,
-            "help" => return say(HELP),
-            _ => self.simple(&name)?,
+            "create" | "run" => self.create(name == "run"),
+            "exec" => self.exec(),
+            "kill" => self.kill(),
+            "list" => self.list(),
+            "update" => self.update(),
+            "events" => self.events(),
+            "help" => match self.word()? {
+                Word::Positional(name) if is_command(&name) => return say(&help_of(&name)),
+                Word::Positional(name) => return Err(no_command(&name)),
+                _ => return say(HELP),
+            },
+            _ => self.simple(&name),
         };
-        Ok(Some((self.log, Invocation { root: self.root, rootless: self.rootless, command })))
+        if self.help {
+            return say(&help_of(&name));
+        }
+        Ok(Some((self.log, Invocation { root: self.root, rootless: self.rootless, command: command? })))
     }
 
     /// The next option that is not one of the global ones, which may stand anywhere.
     fn word(&mut self) -> Result<Word> {
         loop {
+            self.one_dash();
             let flag = match self.parser.next().map_err(usage)? {
                 None => return Ok(Word::End),
                 Some(Value(value)) => return value.string().map(Word::Positional).map_err(usage),
@@ -124,6 +115,10 @@ impl Words {
                 Some(Short(letter)) => letter.to_string(),
             };
             match flag.as_str() {
+                "help" | "h" => {
+                    self.help = true;
+                    return Err(usage("help is asked for"));
+                }
                 "root" => self.root = Some(absolute(self.value()?)?),
                 "log" => self.log.file = Some(absolute(self.value()?)?),
                 "log-format" => {
@@ -158,6 +153,24 @@ impl Words {
         }
     }
 
+    /// To Go's flag package, and so to who writes for runc, one dash is as good as two: `-root`.
+    fn one_dash(&mut self) {
+        let Some(mut rest) = self.parser.try_raw_args() else { return };
+        let Some(word) = rest.peek().and_then(|word| word.to_str()).map(str::to_owned) else { return };
+        self.only_words |= word == "--";
+        let name = word.strip_prefix('-').and_then(|rest| rest.split('=').next()).unwrap_or_default();
+        if !self.only_words && is_long(name) {
+            let _ = rest.next();
+            let rest: Vec<OsString> = rest.collect();
+            self.parser = Parser::from_args([OsString::from(format!("-{word}"))].into_iter().chain(rest));
+        }
+    }
+
+    /// What is left is another program's.
+    fn rest(&mut self) -> Result<Vec<String>> {
+        self.parser.raw_args().map_err(usage)?.map(|one| one.string().map_err(usage)).collect()
+    }
+
     fn value(&mut self) -> Result<String> {
         self.parser.value().map_err(usage)?.string().map_err(usage)
     }
@@ -167,13 +180,13 @@ impl Words {
         decimal(&value).ok_or_else(|| usage(format!("--{flag} {value:?} is not a number")))
     }
 
-    /// A flag alone, or `--flag=true` as engines written in Go may say.
+    /// A flag alone, or `--flag=true` in the words of Go's ParseBool.
     fn boolean(&mut self) -> Result<bool> {
-        match self.parser.optional_value() {
-            None => Ok(true),
-            Some(value) if value == "true" => Ok(true),
-            Some(value) if value == "false" => Ok(false),
-            Some(value) => Err(usage(format!("{value:?} is neither true nor false"))),
+        let Some(value) = self.parser.optional_value() else { return Ok(true) };
+        match value.to_str() {
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            _ => Err(usage(format!("{value:?} is neither true nor false"))),
         }
     }
 
@@ -233,10 +246,11 @@ impl Words {
                 Word::End => return Ok(Command::Exec { id, options }),
             }
         }
-        let rest: Vec<OsString> = self.parser.raw_args().map_err(usage)?.collect();
+        options.args = self.rest()?;
         // `exec ID -- COMMAND`: the dashes are the shell's habit, not the program's name.
-        let skip = usize::from(rest.first().is_some_and(|first| first == "--"));
-        options.args = rest.into_iter().skip(skip).map(|one| one.string().map_err(usage)).collect::<Result<_>>()?;
+        if options.args.first().is_some_and(|first| first == "--") {
+            options.args.remove(0);
+        }
         if options.args.is_empty() {
             return Err(usage("the command is missing"));
         }
@@ -303,12 +317,14 @@ impl Words {
     }
 
     fn update(&mut self) -> Result<Command> {
-        let (mut id, mut resources) = (None, Box::<Resources>::default());
+        let (mut id, mut resources, mut rdt) = (None, Box::<Resources>::default(), IntelRdt::default());
         loop {
             match self.word()? {
-                Word::End => return Ok(Command::Update { id: need_id(id)?, resources }),
+                Word::End => return Ok(Command::Update { id: need_id(id)?, resources, rdt }),
                 Word::Positional(word) => take_id(&mut id, &word)?,
                 Word::Flag(flag) if flag == "resources" || flag == "r" => *resources = limits::read(&self.value()?)?,
+                Word::Flag(flag) if flag == "l3-cache-schema" => rdt.l3 = Some(self.value()?),
+                Word::Flag(flag) if flag == "mem-bw-schema" => rdt.bandwidth = Some(self.value()?),
                 Word::Flag(flag) => {
                     let value = self.value()?;
                     if !limits::set(&mut resources, &flag, &value)? {
@@ -335,19 +351,26 @@ impl Words {
 
     /// The commands with an id and at most one option.
     fn simple(&mut self, name: &str) -> Result<Command> {
-        let known = ["start", "state", "delete", "ps", "pause", "resume", "features", "spec"];
         if matches!(name, "checkpoint" | "restore") {
             return Err(usage(format!("{name} is not available: this runtime does not write processes to disk")));
         }
-        if !known.contains(&name) {
-            return Err(usage(format!("{name:?} is not a command")));
+        if !is_command(name) {
+            return Err(no_command(name));
         }
-        let (mut id, mut force, mut json, mut rootless) = (None, false, false, false);
+        let (mut id, mut force, mut json, mut rootless, mut options) = (None, false, false, false, Vec::new());
         let mut bundle = PathBuf::from(".");
         loop {
             match self.word()? {
                 Word::End => break,
-                Word::Positional(word) => take_id(&mut id, &word)?,
+                Word::Positional(word) => {
+                    take_id(&mut id, &word)?;
+                    let next = self.parser.try_raw_args();
+                    let next = next.as_ref().and_then(|rest| rest.peek()).and_then(|word| word.to_str());
+                    // As with runc everything behind the id is for ps; our own option may stand there too.
+                    if name == "ps" && !next.is_some_and(|next| next.starts_with("--format")) {
+                        options = self.rest()?;
+                    }
+                }
                 Word::Flag(flag) => match (name, flag.as_str()) {
                     ("delete", "force" | "f") => force = self.boolean()?,
                     ("ps", "format" | "f") => json = self.format()?,
@@ -363,11 +386,14 @@ impl Words {
             _ => {}
         }
         let id = need_id(id)?;
+        if json && !options.is_empty() {
+            return Err(usage("--format json gives numbers alone: it has no options of ps"));
+        }
         Ok(match name {
             "start" => Command::Start { id },
             "state" => Command::State { id },
             "delete" => Command::Delete { id, force },
-            "ps" => Command::Ps { id, json },
+            "ps" => Command::Ps { id, json, options },
             _ => Command::Freeze { id, frozen: name == "pause" },
         })
     }
@@ -375,6 +401,10 @@ impl Words {
 
 fn say(text: &str) -> Result<Option<(Log, Invocation)>> {
     super::print(text).map(|_| None)
+}
+
+fn no_command(name: &str) -> Error {
+    usage(format!("{name:?} is not a command"))
 }
 
 fn unknown(flag: &str) -> Error {

@@ -46,23 +46,33 @@ pub(super) fn read(file: &str) -> Result<Resources> {
     parse_resources(&text).map_err(|error| Error::Config { file: file.to_owned(), error })
 }
 
-/// `-1`, `1048576`, `1m`, `1GiB`: powers of 1024, as engines mean them.
+/// `-1`, `1048576`, `1m`, `1.5 GiB`: powers of 1024, in the forms of RAMInBytes, which runc reads sizes with.
 fn bytes(text: &str) -> Option<i64> {
     if text == "-1" {
         return Some(-1);
     }
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let unit = unit.to_ascii_lowercase();
-    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
+    let factor = match unit.as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1_i64 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        "t" | "tb" | "tib" => 1 << 40,
+        "p" | "pb" | "pib" => 1 << 50,
         _ => return None,
     };
-    digits.parse::<i64>().ok()?.checked_mul(1024_i64.pow(power))
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    if part.contains('.') || (whole.is_empty() && part.is_empty()) {
+        return None;
+    }
+    // What is less than a byte is not counted, and what stands further behind is less than that.
+    let part = part.get(..18).unwrap_or(part);
+    let above: i128 = if part.is_empty() { 0 } else { part.parse().ok()? };
+    let part = above * i128::from(factor) / 10_i128.pow(u32::try_from(part.len()).ok()?);
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<i64>().ok()? };
+    whole.checked_mul(factor)?.checked_add(i64::try_from(part).ok()?)
 }
 
 #[cfg(test)]
@@ -75,7 +85,11 @@ mod tests {
         {
             assert_eq!(bytes(text), Some(value), "{text}");
         }
-        for bad in ["", "x", "-2", "1.5m", "9999999999t"] {
+        for (text, value) in [("1.5m", 3 << 19), (".5k", 512), ("1.", 1), ("0.1k", 102), ("2 GB", 2 << 30), ("7.9b", 7)]
+        {
+            assert_eq!(bytes(text), Some(value), "{text}");
+        }
+        for bad in ["", ".", "x", "-2", "1.5.m", "1  k", "1kk", "1ib", "1bb", "1,5m", "9999999999t"] {
             assert!(bytes(bad).is_none(), "{bad}");
         }
     }

@@ -1,6 +1,7 @@
 //! The command line: runc's, options before and after the container's id.
 
 mod args;
+mod help;
 mod limits;
 mod log;
 
@@ -93,9 +94,9 @@ fn perform(log: Log, Invocation { root, rootless, command }: Invocation) -> Resu
         Command::Freeze { id, frozen } => ops::freeze(machine, &id, frozen).map(|()| 0),
         Command::State { id } => print(&ops::state(machine, &id)?),
         Command::List { json, quiet } => print(&ops::list(machine, json, quiet)?),
-        Command::Update { id, resources } => ops::update(machine, &id, *resources).map(|()| 0),
+        Command::Update { id, resources, rdt } => ops::update(machine, &id, *resources, &rdt).map(|()| 0),
         Command::Events { id, interval } => ops::events(machine, &id, interval, print).map(|()| 0),
-        Command::Ps { id, json } => print(&ops::ps(machine, &id, json)?),
+        Command::Ps { id, json, options } => print(&ops::ps(machine, &id, json, &options)?),
         Command::Features | Command::Spec { .. } => Ok(0),
     }
 }

@@ -241,9 +241,7 @@ pub(super) fn hand_over(path: &Path, word: &[u8], pidfd: BorrowedFd<'_>) -> Resu
 fn place(machine: &Machine, config: &Config, plan: &Plan, state: &mut State) -> Result<()> {
     let (linux, pid) = (&config.linux, state.pid);
     if let Some(rdt) = &linux.intel_rdt {
-        let (group, made) = rdt::apply(rdt, &state.id, pid, &machine.proc)?;
-        state.resctrl = group.display().to_string();
-        state.resctrl_made = made.iter().map(|folder| folder.display().to_string()).collect();
+        rdt::apply(rdt, state, &machine.proc)?;
     }
     if linux.net_devices.is_empty() {
         return Ok(());

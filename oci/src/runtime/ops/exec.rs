@@ -99,9 +99,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     };
     let (pid, pidfd) = started.step("clone", "a process")?;
     drop(theirs);
-    if !state.resctrl.is_empty() {
-        rdt::enter(std::path::Path::new(&state.resctrl), pid)?;
-    }
+    state.resctrl.iter().try_for_each(|group| rdt::enter(group.as_ref(), pid))?;
     let caller = console.as_ref().and_then(Console::caller);
     let driven = drive(machine, &state, &plan, options, (pid, pidfd.as_fd()), ours.as_fd(), caller);
     let terminal = driven.inspect_err(|_| {

@@ -1,15 +1,19 @@
 //! What only reads: `state`, `list`, `ps`, `features`, `spec`.
 
+use std::os::fd::AsFd as _;
+
 use super::Machine;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::config::{MEMORY_FLAGS, MEMORY_MODES, NamespaceKind, OPERATORS};
-use crate::runtime::error::{Error, Result, Step};
+use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
 use crate::runtime::json::Writer;
 use crate::runtime::plan::known_mount_options;
+use crate::runtime::procfs::read_all;
 use crate::runtime::seccomp;
 use crate::runtime::state::{START_SOCKET, State, Status};
-use crate::runtime::sys::process;
+use crate::runtime::sys::process::{self, Ended, Side, StringList};
+use crate::runtime::sys::{fs, pipe};
 
 fn status(machine: &Machine, id: &ContainerId, state: &State) -> Status {
     let socket = START_SOCKET.to_str().unwrap_or_default();
@@ -56,8 +60,8 @@ pub(crate) fn list(machine: &Machine, json: bool, quiet: bool) -> Result<String>
     Ok(out)
 }
 
-/// The host's pids of the container's processes.
-pub(crate) fn ps(machine: &Machine, id: &ContainerId, json: bool) -> Result<String> {
+/// The host's pids of the container's processes; with options those lines of the host's own `ps` that are about them.
+pub(crate) fn ps(machine: &Machine, id: &ContainerId, json: bool, options: &[String]) -> Result<String> {
     let state = State::peek(&machine.store, id)?;
     let pids = match Cgroup::open(&state.cgroup)? {
         Some(cgroup) => cgroup.pids()?,
@@ -68,6 +72,9 @@ pub(crate) fn ps(machine: &Machine, id: &ContainerId, json: bool) -> Result<Stri
         let all: Vec<String> = pids.iter().map(i32::to_string).collect();
         return Ok(format!("[{}]\n", all.join(",")));
     }
+    if !options.is_empty() {
+        return lines_about(&pids, &output_of_ps(options)?);
+    }
     let mut out = format!("{:>8}  COMMAND\n", "PID");
     for pid in pids {
         let line = machine.proc.read(&format!("{pid}/cmdline")).unwrap_or_default();
@@ -76,6 +83,45 @@ pub(crate) fn ps(machine: &Machine, id: &ContainerId, json: bool) -> Result<Stri
         out += &format!("{pid:>8}  {}\n", words.escape_debug());
     }
     Ok(out)
+}
+
+fn output_of_ps(options: &[String]) -> Result<String> {
+    let words = ["ps"].into_iter().chain(options.iter().map(String::as_str));
+    let args = StringList::new(words.map(c_string).collect());
+    let env = StringList::new(Vec::new());
+    let (read, write) = pipe::new().step("create", "pipe")?;
+    let pidfd = match process::clone(0, None).step("clone", "ps")? {
+        Side::Parent { pidfd, .. } => pidfd,
+        Side::Child => {
+            if fs::replace_stdio(write.as_fd(), 1).is_ok() {
+                for place in [c"/usr/bin/ps", c"/bin/ps"] {
+                    process::exec(place, &args, &env);
+                }
+            }
+            process::exit_now(127)
+        }
+    };
+    drop(write);
+    let text = read_all(read.as_fd()).step("read the output of", "ps")?;
+    match process::wait(pidfd.as_fd()).step("wait for", "ps")? {
+        Ended::Exited(0) => Ok(text),
+        Ended::Exited(127) => Err(Error::Usage("options of ps need this machine's ps, which is missing".to_owned())),
+        _ => Err(Error::Usage("ps did not take these options".to_owned())),
+    }
+}
+
+/// The heading, and the lines with one of these numbers below PID.
+fn lines_about(pids: &[i32], text: &str) -> Result<String> {
+    let heading = text.lines().next().unwrap_or_default();
+    let Some(place) = heading.split_ascii_whitespace().position(|name| name == "PID") else {
+        return Err(Error::Usage("with these options ps tells no PID".to_owned()));
+    };
+    let about = |line: &&str| {
+        let pid = line.split_ascii_whitespace().nth(place).and_then(|word| word.parse().ok());
+        pid.is_some_and(|pid: i32| pids.contains(&pid))
+    };
+    let lines = [heading].into_iter().chain(text.lines().skip(1).filter(about));
+    Ok(lines.map(|line| format!("{line}\n")).collect())
 }
 
 /// The "features" document (spec, features.md and features-linux.md): what this build honours, whether or not this machine can.
@@ -167,6 +213,13 @@ mod tests {
         assert!(has(NamespaceKind::User) && !has(NamespaceKind::Network) && linux.resources.is_none());
         assert_eq!((linux.uid_mappings.len(), linux.gid_mappings.len()), (1, 1));
         assert!(super::rootless_sample().contains(r#""source": "/sys", "options": ["rbind""#));
+    }
+
+    #[test]
+    fn what_ps_says_about_others_is_left_out() {
+        let text = "UID   PID  CMD\nroot    1  init 7\nroot    7  sh 1\n";
+        assert_eq!(super::lines_about(&[7, 9], text).unwrap(), "UID   PID  CMD\nroot    7  sh 1\n");
+        assert!(super::lines_about(&[7], "UID  CMD\n").is_err());
     }
 
     #[test]

@@ -5,12 +5,18 @@ use std::path::{Path, PathBuf};
 use crate::runtime::config::{ConfigError, IntelRdt};
 use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::procfs::Procfs;
+use crate::runtime::state::State;
 
-/// Puts a container's process into its group. Gives the folders that were made for it, the outer one first.
-pub(super) fn apply(rdt: &IntelRdt, id: &str, pid: i32, proc: &Procfs) -> Result<(PathBuf, Vec<PathBuf>)> {
+/// Puts a container's process into its group, and notes the groups, and what of them was made for it, the outer one first.
+pub(super) fn apply(rdt: &IntelRdt, state: &mut State, proc: &Procfs) -> Result<()> {
     let text = proc.read(&format!("{}/mountinfo", std::process::id())).step("read", "/proc/self/mountinfo")?;
     match mounted(&text) {
-        Some(root) => join(Path::new(root), rdt, id, pid),
+        Some(root) => {
+            let (groups, made) = join(Path::new(root), rdt, &state.id, state.pid)?;
+            let names = |all: &[PathBuf]| all.iter().map(|folder| folder.display().to_string()).collect();
+            (state.resctrl, state.resctrl_made) = (names(&groups), names(&made));
+            Ok(())
+        }
         None => Err(refused(ConfigError::unsupported("linux.intelRdt", "no resctrl is mounted on this machine"))),
     }
 }
@@ -27,7 +33,7 @@ fn mounted(mountinfo: &str) -> Option<&str> {
     })
 }
 
-fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32) -> Result<(PathBuf, Vec<PathBuf>)> {
+fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let wrong = |field: &str, why: &str| Err(refused(ConfigError::invalid(format!("linux.intelRdt.{field}"), why)));
     let name = rdt.class.as_deref().unwrap_or(id);
     // Spec, section "IntelRdt": `/` is the class there always is.
@@ -58,19 +64,24 @@ fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32) -> Result<(PathBuf, Vec
             std::fs::create_dir(&group).step("create", group.display())?;
             made.push(group.clone());
         }
-        for line in &lines {
-            let file = group.join("schemata");
-            std::fs::write(&file, format!("{line}\n")).step("write", file.display())?;
-        }
+        set(&group, &lines)?;
     }
     enter(&group, pid)?;
-    if rdt.monitoring {
+    let mut groups = vec![group];
+    if let (true, [group]) = (rdt.monitoring, groups.as_slice()) {
         let folder = group.join("mon_groups").join(id);
         std::fs::create_dir_all(&folder).step("create", folder.display())?;
         enter(&folder, pid)?;
-        made.push(folder);
+        made.push(folder.clone());
+        groups.push(folder);
     }
-    Ok((group, made))
+    Ok((groups, made))
+}
+
+/// One write a line, as the kernel takes them.
+pub(super) fn set(group: &Path, lines: &[&str]) -> Result<()> {
+    let file = group.join("schemata");
+    lines.iter().try_for_each(|line| std::fs::write(&file, format!("{line}\n")).step("write", file.display()))
 }
 
 /// Also for `exec`, whose process is no child of the container's.
@@ -110,17 +121,23 @@ mod tests {
             ..IntelRdt::default()
         };
         let read = |path: &str| std::fs::read_to_string(root.path().join(path)).unwrap();
-        let (group, made) = join(root.path(), &rdt(None, Some("L3:0=f")), "web", 7).unwrap();
+        let (groups, made) = join(root.path(), &rdt(None, Some("L3:0=f")), "web", 7).unwrap();
         assert_eq!((read("web/schemata").as_str(), read("web/tasks").as_str()), ("L3:0=f\n", "7\n"));
-        assert_eq!(made, [group]);
+        assert_eq!(made, groups);
+        set(&groups[0], &["L3:0=7"]).unwrap();
+        assert_eq!(read("web/schemata"), "L3:0=7\n");
+        set(&groups[0], &["L3:0=f"]).unwrap();
         assert!(join(root.path(), &rdt(Some("absent"), None), "b", 7).is_err());
         assert!(join(root.path(), &rdt(Some("web"), Some("L3:0=1")), "b", 8).is_err());
         let (_, made) = join(root.path(), &rdt(Some("web"), Some("L3:0=f")), "b", 8).unwrap();
         assert!(made.is_empty() && read("web/tasks") == "8\n");
         let monitored = IntelRdt { monitoring: true, ..rdt(Some("web"), None) };
-        assert_eq!(join(root.path(), &monitored, "c", 9).unwrap().1, [root.path().join("web/mon_groups/c")]);
+        let (groups, made) = join(root.path(), &monitored, "c", 9).unwrap();
+        // What `exec` starts enters both: the class first, as only its tasks can be monitored in it.
+        assert_eq!(groups, [root.path().join("web"), root.path().join("web/mon_groups/c")]);
+        assert_eq!(made, groups[1..]);
         assert!(join(root.path(), &rdt(Some("../x"), None), "b", 7).is_err());
-        let (group, made) = join(root.path(), &rdt(Some("/"), None), "d", 10).unwrap();
-        assert!(made.is_empty() && group == root.path() && read("tasks") == "10\n");
+        let (groups, made) = join(root.path(), &rdt(Some("/"), None), "d", 10).unwrap();
+        assert!(made.is_empty() && groups == [root.path()] && read("tasks") == "10\n");
     }
 }

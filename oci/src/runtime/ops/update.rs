@@ -1,15 +1,15 @@
 //! `update`: other limits for a container that exists.
 
-use super::Machine;
+use super::{Machine, rdt};
 use crate::runtime::cgroup::{self, Cgroup};
-use crate::runtime::config::{ConfigError, Resources};
+use crate::runtime::config::{ConfigError, IntelRdt, Resources};
 use crate::runtime::error::{Error, Result};
 use crate::runtime::id::ContainerId;
 use crate::runtime::state::{START_SOCKET, State, Status};
 
-pub(crate) fn update(machine: &Machine, id: &ContainerId, mut resources: Resources) -> Result<()> {
+pub(crate) fn update(machine: &Machine, id: &ContainerId, mut resources: Resources, rdt: &IntelRdt) -> Result<()> {
     let folder = machine.store.open(id)?;
-    let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
+    let mut state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
     let status = state.status(&machine.proc, folder.exists(START_SOCKET));
     state.needs_cgroup("update")?;
     let cgroup = match Cgroup::open(&state.cgroup)? {
@@ -22,7 +22,18 @@ pub(crate) fn update(machine: &Machine, id: &ContainerId, mut resources: Resourc
         machine.systemd()?.set(&state.scope, &cgroup::limits(&resources)?)?;
     }
     cgroup.apply(&resources)?;
-    if resources.devices.is_empty() { Ok(()) } else { cgroup.guard_devices(&resources.devices, true) }
+    if !resources.devices.is_empty() {
+        cgroup.guard_devices(&resources.devices, true)?;
+    }
+    match state.resctrl.first() {
+        _ if rdt.lines().is_empty() => Ok(()),
+        Some(group) => rdt::set(group.as_ref(), &rdt.lines()),
+        // It gets one now; what `exec` starts finds it in the state.
+        None => {
+            rdt::apply(rdt, &mut state, &machine.proc)?;
+            state.save(&folder)
+        }
+    }
 }
 
 /// What is set as a pair keeps the half that is not named.

@@ -23,6 +23,68 @@ fn options_before_and_after_the_id() {
 }
 
 #[test]
+fn options_as_gos_flag_package_takes_them() {
+    for line in [
+        "-root /r -log=/l -debug create -bundle /b web",
+        "create web -bundle=/b --root /r -debug=T",
+        "--debug=1 create -b /b web -root=/r",
+    ] {
+        let words = std::iter::once("orlop-oci").chain(line.split(' ')).map(OsString::from);
+        let (log, Invocation { root, command, .. }) = parse(words).unwrap().unwrap();
+        assert!(log.debug && root.unwrap().to_str() == Some("/r"), "{line}");
+        let Command::Create { id, options } = command else { panic!("{line}") };
+        assert_eq!((id.as_str(), options.bundle.to_str()), ("web", Some("/b")), "{line}");
+    }
+    for (value, want) in [("1", true), ("t", true), ("True", true), ("0", false), ("F", false), ("FALSE", false)] {
+        assert!(
+            matches!(parse_words(&format!("delete --force={value} a")), Ok(Command::Delete { force, .. }) if force == want)
+        );
+    }
+    assert!(parse_words("delete --force=yes a").is_err());
+    // Two dashes end the options, and what is another program's is left alone.
+    assert!(matches!(parse_words("state -- -root"), Ok(Command::State { id }) if id.as_str() == "-root"));
+    assert!(
+        matches!(parse_words("exec a ls -root"), Ok(Command::Exec { options, .. }) if options.args == ["ls", "-root"])
+    );
+}
+
+#[test]
+fn help_of_one_command() {
+    for line in [
+        "run --help",
+        "create -h",
+        "exec -help web",
+        "create --bundle /b -h",
+        "help kill",
+        "help",
+        "-h",
+        "--log /l --help",
+    ] {
+        let words = std::iter::once("orlop-oci").chain(line.split(' ')).map(OsString::from);
+        assert!(parse(words).unwrap().is_none(), "{line}");
+    }
+    assert!(help_of("run").contains("[--keep]") && help_of("run").contains("--pidfd-socket"));
+    assert!(help_of("kill").contains("[SIGNAL]") && !help_of("kill").contains("--bundle"));
+    assert!(
+        matches!(parse_words("exec a ls --help"), Ok(Command::Exec { options, .. }) if options.args == ["ls", "--help"])
+    );
+    assert!(parse_words("frob --help").is_err() && parse_words("help frob").is_err());
+}
+
+#[test]
+fn behind_the_id_of_ps_stand_its_options() {
+    let ps = |line: &str| match parse_words(line) {
+        Ok(Command::Ps { json, options, .. }) => (json, options.join(" ")),
+        _ => panic!("{line}"),
+    };
+    assert_eq!(ps("ps a"), (false, String::new()));
+    assert_eq!(ps("ps a -ef"), (false, "-ef".to_owned()));
+    assert_eq!(ps("ps -f table a aux --sort -pid"), (false, "aux --sort -pid".to_owned()));
+    assert_eq!(ps("ps a --format json"), (true, String::new()));
+    assert!(parse_words("ps --format json a -ef").is_err());
+}
+
+#[test]
 fn behind_execs_id_everything_is_the_commands() {
     let Ok(Command::Exec { options, .. }) = parse_words("exec -d --env A=B web ls --root -x") else { panic!() };
     assert_eq!(options.args, ["ls", "--root", "-x"]);
