@@ -22,6 +22,7 @@ use oci::image::PreparedImage;
 
 use super::{
     clock,
+    conditions::Unmet,
     engine::{Engine, JobId},
     handoff::Handoff,
     health::Checkers,
@@ -70,6 +71,12 @@ pub(crate) enum Mail {
     Image {
         image: String,
         prepared: Prepared,
+    },
+    /// What of a unit's conditions does not hold.
+    Judged {
+        unit: UnitName,
+        attempt: u64,
+        unmet: Option<Unmet>,
     },
     Bundle {
         unit: UnitName,

@@ -173,6 +173,7 @@ impl Daemon {
     pub(crate) fn on_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Image { image, prepared } => self.on_image(&image, &prepared),
+            Mail::Judged { unit, attempt, unmet } => self.on_judged(&unit, attempt, unmet),
             Mail::Bundle { unit, attempt, result } => self.on_bundle(&unit, attempt, result),
             Mail::LogEnded { stored } => self.tell(&ToInit::DropFd { name: stored }),
             Mail::LogChunk => {}

@@ -12,6 +12,7 @@ mod boot;
 mod bundle;
 mod cgroup;
 mod clock;
+mod conditions;
 mod core;
 mod engine;
 mod events;

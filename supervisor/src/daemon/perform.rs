@@ -13,7 +13,7 @@ use super::{
     core::{Daemon, Mail},
     engine::Effect,
     logs::Stream,
-    machine::{Action, Event, Process, Seconds, State},
+    machine::{Action, Event, Outcome, Process, Seconds, State},
     mailbox, process,
     recover::{Kept, stored_name},
     runtime::Operation,
@@ -68,6 +68,16 @@ impl Daemon {
     }
 
     fn prepare(&mut self, unit: &UnitName, attempt: u64) {
+        let conditions = self.files.get(unit).map(|unit| unit.conditions.clone()).unwrap_or_default();
+        if conditions.is_empty() {
+            self.want_image(unit, attempt);
+        } else if !self.ask_conditions(unit, attempt, conditions) {
+            let text = "the machine has no room for another thread".to_owned();
+            self.later(unit, Event::PrepareFailed { attempt, text });
+        }
+    }
+
+    pub(crate) fn want_image(&mut self, unit: &UnitName, attempt: u64) {
         let Some(image) = self.files.get(unit).map(|unit| unit.container.image.clone()) else {
             let text = "its unit file is gone or has mistakes".to_owned();
             return self.later(unit, Event::PrepareFailed { attempt, text });
@@ -200,6 +210,10 @@ impl Daemon {
             }
             ActiveState::Inactive => {
                 self.start_began.remove(unit);
+                if matches!(self.engine.get(unit).and_then(|e| e.record.last.as_ref()), Some(Outcome::Asserted { .. }))
+                {
+                    self.say(format!("{unit:<9} {reason}"));
+                }
             }
             _ => {}
         }

@@ -9,7 +9,7 @@ use super::{
     cgroup, clock,
     core::Daemon,
     engine::Entry,
-    machine::{Checked, Past},
+    machine::{Checked, Outcome, Past},
     perform::hostname,
 };
 use crate::{
@@ -41,8 +41,8 @@ impl Daemon {
             reason: record.last.as_ref().map(ToString::to_string),
             status_text: record.status.clone(),
             status_errno: record.errno,
-            exit_code: record.last.as_ref().and_then(super::machine::Outcome::exit_code),
-            signal: record.last.as_ref().and_then(super::machine::Outcome::signal),
+            exit_code: record.last.as_ref().and_then(Outcome::exit_code),
+            signal: record.last.as_ref().and_then(Outcome::signal),
             past: record.past.iter().rev().map(past_start).collect(),
             triggers: None,
             next_elapse: None,
@@ -64,8 +64,9 @@ impl Daemon {
     pub(crate) fn system_status(&self) -> SystemStatus {
         let failed = self.engine.units().any(|(_, entry)| {
             let failed = entry.record.state.active(&entry.plan.policy) == ActiveState::Failed;
+            let refused = matches!(entry.record.last, Some(Outcome::Asserted { .. }));
             let unhealthy = entry.record.health() == Health::Unhealthy;
-            entry.plan.enabled && (failed || unhealthy || entry.keeps_restarting())
+            entry.plan.enabled && (failed || refused || unhealthy || entry.keeps_restarting())
         });
         let state = if self.engine.is_shutting_down() {
             "stopping"

@@ -12,6 +12,7 @@
 mod build;
 mod calendar;
 mod claims;
+pub(crate) mod compare;
 mod connect;
 mod cpus;
 mod cycle;
@@ -42,14 +43,16 @@ mod values;
 mod words;
 
 pub use calendar::Calendar;
+#[cfg(test)]
+pub(crate) use keys::condition_checks;
 use kind::Kind;
 pub use model::{
     Addresses, Amount, Attachment, Capabilities, Condition, ContainerSpec, CpuPolicy, CpuQuota, CpuWeight, Declared,
-    Device, Dns, ExitStatuses, Health, HealthAction, IdMap, ImageSpec, IoPriority, Listen, ListenAddress, ListenKind,
-    LogSpec, MachineAction, MachineActions, MachineEnd, Network, NetworkSpec, Notify, OomPolicy, Origin, PodSpec, Port,
-    Propagation, Protocol, Pull, Reload, Resources, Restart, Scheduling, Seccomp, Secret, SecretTarget, ServiceSpec,
-    ServiceType, SocketSpec, Subnet, TimerSpec, Tmpfs, TmpfsKind, Trigger, Ulimit, Unit, UnitSet, Unmask, User,
-    UserNamespace, Volume, VolumeSource, VolumeSpec,
+    Device, Dns, ExitStatuses, Health, HealthAction, IdMap, ImageSpec, IoLimit, IoLimitKind, IoPriority, Listen,
+    ListenAddress, ListenKind, LogSpec, MachineAction, MachineActions, MachineEnd, Network, NetworkSpec, Notify,
+    OomPolicy, Origin, PodSpec, Port, Propagation, Protocol, Pull, Reload, Resources, Restart, Scheduling, Seccomp,
+    Secret, SecretTarget, ServiceSpec, ServiceType, SocketSpec, Subnet, TimerSpec, Tmpfs, TmpfsKind, Trigger, Ulimit,
+    Unit, UnitSet, Unmask, User, UserNamespace, Volume, VolumeSource, VolumeSpec,
 };
 pub use name::{NameError, UnitName};
 pub use options::{Endpoint, Options};

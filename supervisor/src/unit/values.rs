@@ -93,23 +93,32 @@ fn number(text: &str) -> Option<(u64, u64, &str)> {
 
 /// A size in bytes with systemd's suffixes K, M, G, T, P, E (of 1024) or Podman's, which may be small and may have `i` and `b` behind them.
 pub(super) fn size(text: &str) -> Result<u64, Expected> {
+    scaled(text, 1024)
+}
+
+/// So many a second: the suffixes are of 1000, systemd.resource-control(5).
+pub(super) fn count(text: &str) -> Result<u64, Expected> {
+    scaled(text, 1000)
+}
+
+fn scaled(text: &str, base: u128) -> Result<u64, Expected> {
     let (whole, fraction, rest) = number(text.trim()).ok_or(SIZE)?;
     let suffix = rest.trim_start().to_ascii_lowercase();
     let letter = match suffix.as_str() {
         "" | "b" => "",
         s => s.strip_suffix("ib").or_else(|| s.strip_suffix('b')).or_else(|| s.strip_suffix('i')).unwrap_or(s),
     };
-    let shift = match letter {
+    let power = match letter {
         "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        "p" => 50,
-        "e" => 60,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        "e" => 6,
         _ => return Err(SIZE),
     };
-    let unit = 1_u128 << shift;
+    let unit = base.pow(power);
     let bytes = u128::from(whole) * unit + u128::from(fraction) * unit / u128::from(SCALE);
     u64::try_from(bytes).map_err(|_| SIZE)
 }

@@ -104,3 +104,52 @@ fn health_checks_run_in_the_container_and_outlive_the_supervisor() {
         assert_eq!(place.live_containers("hang"), 0);
     });
 }
+
+#[test]
+fn conditions_are_asked_at_each_start() {
+    place::inside("life::conditions_are_asked_at_each_start", |place| {
+        let shared = place.shared_folder();
+        let file = shared.join("go");
+        let condition = format!("ConditionPathExists={}\nConditionPathIsMountPoint=!/etc/passwd", file.display());
+        let enabled = "[Install]\nWantedBy=default.target";
+        place.unit("web", COUNT, "", &format!("[Unit]\n{condition}\n{enabled}"));
+        place.unit("app", COUNT, "", &format!("[Unit]\nRequires=web.service\nAfter=web.service\n{enabled}"));
+        place.unit("strict", COUNT, "", &format!("[Unit]\nAssertPathExists={}", file.display()));
+        let machine = Pid1::boot(place);
+        machine.until_active("app");
+        let web = machine.unit("web");
+        assert_eq!((&web["state"], &web["sub_state"]), (&"inactive".into(), &"dead".into()), "{web}");
+        let reason = format!("was not started: ConditionPathExists={} does not hold", file.display());
+        assert_eq!(web["reason"], reason);
+        assert_eq!(machine.get("/v1/system")["state"], "running", "nothing of it is a failure");
+        assert_eq!(machine.post("/v1/units/web/start")["state"], "inactive", "the job is done");
+        let why = format!("cannot start: AssertPathExists={} does not hold", file.display());
+        let refused = machine.try_post("/v1/units/strict/start").unwrap();
+        assert!(refused["detail"].as_str().is_some_and(|text| text.contains(&why)), "{refused}");
+        let said = format!("strict    {why}");
+        assert!(machine.said().contains(&said), "{:?}", machine.said());
+        fs::write(&file, "").unwrap();
+        machine.post("/v1/units/strict/start");
+        assert_eq!(machine.post("/v1/units/web/start")["state"], "active");
+    });
+}
+
+#[test]
+fn a_unit_that_has_run_its_time_is_asked_to_end_by_its_kill_signal() {
+    place::inside("life::a_unit_that_has_run_its_time_is_asked_to_end_by_its_kill_signal", |place| {
+        let script = "trap 'echo asked; exit 0' USR1; trap '' TERM; while true; do sleep 0.01; done";
+        let service = "[Service]\nRuntimeMaxSec=500ms\nKillSignal=SIGUSR1\nRestart=always\nRestartSec=10ms";
+        place.unit("brief", script, "", &format!("{service}\n[Install]\nWantedBy=default.target"));
+        let mut machine = Pid1::boot(place);
+        machine.wait("its end", |machine| machine.unit("brief")["past"][0]["result"] == "timeout");
+        let reason = machine.unit("brief")["past"][0]["reason"].to_string();
+        assert!(reason.ends_with("as long as RuntimeMaxSec= allows\""), "{reason}");
+        assert!(machine.logs("/v1/units/brief/logs").iter().any(|line| line["message"] == "asked"));
+        // The time goes on under another supervisor.
+        machine.until_active("brief");
+        let before = machine.unit("brief")["restarts"].as_u64();
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        machine.wait("its next end", |machine| machine.unit("brief")["restarts"].as_u64() > before);
+    });
+}

@@ -59,7 +59,8 @@ pub(crate) fn settings(resources: &Resources) -> Result<Vec<Setting>> {
             let path = format!("linux.resources.unified.{file}");
             return Err(ConfigError::invalid(path, "is not the name of a controller's file"));
         }
-        all.push(set(file, value));
+        // A device a line (io.max): the kernel reads the first line of a write only.
+        all.extend(value.lines().map(|line| set(file, line)));
     }
     Ok(all)
 }
@@ -206,6 +207,8 @@ mod tests {
             ["hugetlb.2MB.max=9", "hugetlb.2MB.rsvd.max=9"]
         );
         assert_eq!(lines(r#"{"unified":{"memory.oom.group":"1"}}"#).unwrap(), ["memory.oom.group=1"]);
+        let two = r#"{"unified":{"io.max":"8:0 rbps=1\n8:16 rbps=2\n"}}"#;
+        assert_eq!(lines(two).unwrap(), ["io.max=8:0 rbps=1", "io.max=8:16 rbps=2"]);
         for bad in ["../x.y", "cgroup.procs", "memory", ".x.y"] {
             assert!(lines(&format!(r#"{{"unified":{{"{bad}":"1"}}}}"#)).is_err(), "{bad}");
         }

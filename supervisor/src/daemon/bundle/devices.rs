@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{BundleError, at};
-use crate::unit::{Device, DeviceNode};
+use crate::unit::{Device, DeviceNode, IoLimit};
 
 /// A folder stands for the devices in it and below it; one that may be missing is left out where it is.
 pub(super) fn nodes(devices: &[Device]) -> Result<Vec<DeviceNode>, BundleError> {
@@ -51,8 +51,32 @@ fn add(host: &Path, container: &Path, access: &str, nodes: &mut Vec<DeviceNode>)
     Ok(())
 }
 
+/// The disks that limits are for: a path's own device, or the one its file system lies on, and as the kernel counts for whole disks
+/// alone, not a part of it.
+pub(super) fn disks(limits: &[IoLimit]) -> Result<Vec<(u32, u32)>, BundleError> {
+    let disk = |limit: &IoLimit| disk(&limit.path).map_err(at("find the disk of", &limit.path));
+    limits.iter().map(disk).collect()
+}
+
+fn disk(path: &Path) -> io::Result<(u32, u32)> {
+    let meta = fs::metadata(path)?;
+    let device = if meta.file_type().is_block_device() { meta.rdev() } else { meta.dev() };
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let known = Path::new("/sys/dev/block").join(format!("{major}:{minor}"));
+    if major == 0 || !known.exists() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it lies on no disk"));
+    }
+    if !known.join("partition").exists() {
+        return Ok((major, minor));
+    }
+    let whole = fs::read_to_string(fs::canonicalize(known)?.join("../dev"))?;
+    let numbers =
+        whole.trim().split_once(':').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    numbers.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the disk of this partition is not told"))
+}
+
 /// Of /proc/meminfo.
-pub(super) fn memory_bytes() -> u64 {
+pub(crate) fn memory_bytes() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = text
         .lines()
@@ -84,5 +108,27 @@ mod tests {
         assert!(super::nodes(&[device("/dev/none-such", false)]).is_err());
         assert!(super::nodes(&[device("/etc/passwd", false)]).is_err());
         assert!(memory_bytes() > 1 << 20 && tasks() > 1);
+    }
+
+    #[test]
+    fn a_path_has_the_disk_it_lies_on() {
+        for entry in fs::read_dir("/sys/class/block").unwrap().map(Result::unwrap) {
+            let of = |folder: &Path| {
+                let text = fs::read_to_string(folder.join("dev")).unwrap();
+                let (major, minor) = text.trim().split_once(':').unwrap();
+                (major.parse::<u32>().unwrap(), minor.parse::<u32>().unwrap())
+            };
+            let folder = fs::canonicalize(entry.path()).unwrap();
+            let whole = if folder.join("partition").exists() { of(folder.parent().unwrap()) } else { of(&folder) };
+            let node = Path::new("/dev").join(entry.file_name());
+            if node.exists() {
+                assert_eq!(disk(&node).unwrap(), whole, "{}", node.display());
+            }
+        }
+        for path in ["/proc", "/none"] {
+            let limit = IoLimit { path: path.into(), kind: crate::unit::IoLimitKind::Weight, value: 1 };
+            let text = disks(&[limit]).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("find the disk of {path}: ")), "{text}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use std::{
 
 use oci::image::PreparedImage;
 
+pub(crate) use devices::memory_bytes;
 pub(crate) use overlay::unmount;
 
 use super::paths::Paths;
@@ -107,7 +108,8 @@ pub(crate) fn build(
         environment_files: Vec::new(),
         listen_names: listen,
         devices: devices::nodes(&unit.container.devices)?,
-        memory_bytes: devices::memory_bytes(),
+        disks: devices::disks(&unit.container.resources.io_limits)?,
+        memory_bytes: memory_bytes(),
         tasks: devices::tasks(),
     };
     for (index, volume) in spec::volumes(unit, &image.config).iter().enumerate() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Effect, Engine};
 use crate::{
     api::types::ActiveState,
-    daemon::machine::{Action, Now, State},
+    daemon::machine::{Action, Now, Outcome, State},
     unit::UnitName,
 };
 
@@ -37,6 +37,10 @@ impl Engine {
             }
         }
         let Some(entry) = self.units.get(name) else { return };
+        // It never began, so nothing of it has ended.
+        if matches!(entry.record.last, Some(Outcome::Skipped { .. } | Outcome::Asserted { .. })) && to == Inactive {
+            return;
+        }
         let (links, actions) = (&entry.plan.links, entry.plan.policy.actions);
         let (then, action) = match (from, to) {
             (Inactive | Failed, _) => (None, None),

@@ -244,7 +244,7 @@ impl Engine {
 
     /// The earliest deadline of any unit.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        let deadlines = |entry: &Entry| [entry.record.state.deadline(), entry.record.check_deadline()];
+        let deadlines = |entry: &Entry| [entry.record.deadline(), entry.record.check_deadline()];
         let wanted = self.wanted.values().map(|wanted| wanted.at);
         self.units.values().flat_map(deadlines).flatten().chain(wanted).min()
     }
@@ -254,7 +254,7 @@ impl Engine {
         let past = |at: Option<Duration>| at.is_some_and(|at| at <= now.mono);
         let mut due: Vec<(UnitName, Event)> = Vec::new();
         for (name, entry) in &self.units {
-            due.extend(past(entry.record.state.deadline()).then(|| (name.clone(), Event::Deadline)));
+            due.extend(past(entry.record.deadline()).then(|| (name.clone(), Event::Deadline)));
             due.extend(past(entry.record.check_deadline()).then(|| (name.clone(), Event::CheckDue)));
         }
         if due.is_empty() && !self.is_wanted_by(now) {
@@ -343,8 +343,11 @@ impl Engine {
             if entry.job.is_some() {
                 wait = true;
             } else if by_job && self.graph.requires(name).contains(other) {
+                let bound = || self.graph.bound_by(other).contains(name);
                 match &entry.record.state {
                     state if entry.is_up(state) => {}
+                    // systemd.unit(5): only BindsTo= wants more than that its start job was no failure.
+                    _ if entry.record.skipped() && !bound() => {}
                     state if state.at_rest() => {
                         let text = match &entry.record.last {
                             Some(outcome) => format!("requires {other}, which {outcome}"),

@@ -167,7 +167,7 @@ impl Engine {
                     let result = Err(format!("{name}: {}", entry.reason()));
                     self.done(name, result)
                 }
-                State::Inactive if entry.finished_well() => self.done(name, Ok(())),
+                State::Inactive if entry.finished_well() || entry.record.skipped() => self.done(name, Ok(())),
                 // It ended well before anybody saw it run.
                 State::Inactive if entry.record.last.as_ref().is_some_and(|o| o.exit_code() == Some(0)) => {
                     self.done(name, Ok(()))

@@ -36,6 +36,11 @@ pub(super) fn list(logs: &Path) -> Vec<Boot> {
     boots
 }
 
+/// Whether there was none before this one; `None` where no boot is kept.
+pub(super) fn is_first(logs: &Path, id: &str) -> Option<bool> {
+    list(logs).iter().find(|boot| boot.id == id).map(|boot| boot.number == 1)
+}
+
 /// The folder of this boot, made when it begins; boots that are no longer kept go.
 pub(super) fn enter(logs: &Path, id: &str) -> io::Result<PathBuf> {
     let mut boots = list(logs);

@@ -21,7 +21,7 @@ use std::{
     collections::BTreeMap,
     fs,
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         mpsc::{self, SyncSender},
@@ -46,6 +46,11 @@ use crate::unit::{Options, UnitName};
 const MAX_COMMANDS: usize = 1024;
 /// Of one message of the supervisor, in bytes.
 const MAX_MESSAGE_BYTES: usize = 8 << 10;
+
+/// Whether no boot was before this one; `None`: no logs of boots are kept.
+pub(crate) fn is_first_boot(logs: &Path) -> Option<bool> {
+    boots::is_first(logs, &boots::present_id())
+}
 
 /// The loop's handle.
 #[derive(Clone)]
@@ -103,7 +108,7 @@ pub(crate) struct Own {
 
 impl Own {
     /// Before there are logs, so that it holds the first words too.
-    pub(crate) fn open(spools: &std::path::Path) -> std::io::Result<Self> {
+    pub(crate) fn open(spools: &Path) -> std::io::Result<Self> {
         fs::create_dir_all(spools)?;
         let owner = Owner::pseudo(SUPERVISOR);
         let spool = spool::Spool::open(spool_path(spools, &owner, "log", 0))?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Action, Ending, Event, Found, Outcome, Phase, Process, State,
     end::{by_itself, by_request},
+    policy::{Policy, part_of},
     step::Machine,
 };
 
@@ -27,6 +28,7 @@ impl Machine<'_> {
                 self.goto(State::Creating { deadline, abort: None });
                 self.act(Action::Create { attempt });
             }
+            Event::Unmet { text, assert, .. } => self.unmet(text, assert),
             Event::PrepareFailed { text, .. } => self.finish(by_itself(Outcome::Image { text })),
             Event::Deadline => self.finish(by_itself(self.start_timeout())),
             Event::Interrupted if self.held_back() => {}
@@ -92,6 +94,9 @@ impl Machine<'_> {
                 let waits = self.policy.oneshot || phase == Phase::Starting;
                 let deadline = if waits { deadline } else { self.next_sign_of_life() };
                 self.goto(State::Running { process, since: self.now.mono, deadline, phase });
+                if phase == Phase::Ready {
+                    self.begin_active();
+                }
                 self.begin_checks();
                 self.remark(if self.record.restarts > 0 {
                     format!("restarted, pid {}, restart {}", process.pid, self.record.restarts)
@@ -129,6 +134,23 @@ impl Machine<'_> {
             }
             _ => {}
         }
+    }
+
+    /// No start was made, so none is counted. After an assertion systemd's job fails and the unit is as it was, systemd.unit(5).
+    fn unmet(&mut self, text: String, assert: bool) {
+        self.record.starts.pop_back();
+        self.record.in_a_row = 0;
+        let outcome = if assert { Outcome::Asserted { text } } else { Outcome::Skipped { text } };
+        self.remark(outcome.to_string());
+        self.record.last = Some(outcome);
+        self.goto(State::Inactive);
+    }
+
+    /// It is active from now on. `RuntimeMaxSec=` says nothing of a oneshot, systemd.service(5).
+    pub(super) fn begin_active(&mut self) {
+        let Policy { oneshot, runtime_max, runtime_extra, .. } = *self.policy;
+        let extra = part_of(runtime_extra, self.chance());
+        self.record.run_until = runtime_max.filter(|_| !oneshot).map(|most| self.now.mono + most + extra);
     }
 
     pub(super) fn start_timeout(&self) -> Outcome {

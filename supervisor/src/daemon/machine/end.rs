@@ -51,6 +51,12 @@ impl Machine<'_> {
             Event::Checked { exit_code, output, .. } => self.check_ended(exit_code, output, run),
             Event::Interrupted => self.check_interrupted(),
             Event::Stop => self.stop(process, None),
+            Event::Deadline
+                if phase != Phase::Stopping && self.record.run_until.is_some_and(|at| at <= self.now.mono) =>
+            {
+                let after = self.now.mono.saturating_sub(since);
+                self.stop(process, Some(Outcome::RuntimeLimit { after }));
+            }
             Event::Deadline => match phase {
                 Phase::Stopping => {
                     let after = self.policy.stop_timeout.unwrap_or_default();
@@ -197,11 +203,9 @@ impl Machine<'_> {
         self.record.last = Some(outcome);
         if again {
             self.record.in_a_row = self.record.in_a_row.saturating_add(1);
-            let (row, now) = (self.record.in_a_row, self.now);
-            let chance = u64::from(now.mono.subsec_nanos()) ^ (self.record.attempt << 48);
-            let seed = chance ^ self.record.began_us.unsigned_abs();
-            let delay = policy.restart_delay(row) + part_of(policy.restart_spread(row), seed);
-            self.goto(State::AutoRestart { at: now.mono + delay });
+            let row = self.record.in_a_row;
+            let delay = policy.restart_delay(row) + part_of(policy.restart_spread(row), self.chance());
+            self.goto(State::AutoRestart { at: self.now.mono + delay });
         } else if !clean {
             self.goto(State::Failed);
         } else if policy.oneshot && policy.remain_after_exit && !by_request {
@@ -209,5 +213,11 @@ impl Machine<'_> {
         } else {
             self.goto(State::Inactive);
         }
+    }
+
+    /// Differs from unit to unit and from start to start.
+    pub(super) fn chance(&self) -> u64 {
+        let moment = u64::from(self.now.mono.subsec_nanos()) ^ (self.record.attempt << 48);
+        moment ^ self.record.began_us.unsigned_abs()
     }
 }

@@ -24,6 +24,12 @@ pub(crate) enum Event {
         attempt: u64,
         text: String,
     },
+    /// A `Condition…=`, or with `assert` an `Assert…=`, does not hold.
+    Unmet {
+        attempt: u64,
+        text: String,
+        assert: bool,
+    },
     Created {
         attempt: u64,
         process: Process,
@@ -133,7 +139,7 @@ pub(crate) struct Notice {
     pub(crate) hangs: bool,
     pub(crate) status: Option<String>,
     pub(crate) errno: Option<i32>,
-    /// For start or stop: from now on.
+    /// For start, run or stop: from now on.
     pub(crate) extend: Option<Duration>,
     /// Another watchdog time than the unit's.
     pub(crate) watchdog: Option<Duration>,

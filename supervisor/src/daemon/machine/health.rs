@@ -158,6 +158,7 @@ impl Machine<'_> {
         if self.policy.ready_when_healthy && run.phase == Phase::Starting {
             run.phase = Phase::Ready;
             run.deadline = self.next_sign_of_life();
+            self.begin_active();
             self.goto(run.into());
         }
     }

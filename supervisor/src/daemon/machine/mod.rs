@@ -72,6 +72,8 @@ pub(crate) struct Ending {
 ///   └── Stop ── Exited ◀── oneshot,       unclean ──▶ Failed ── Start ──▶ Waiting
 ///                          RemainAfterExit
 /// ```
+/// A condition of the unit that does not hold leads from Preparing to Inactive.
+///
 /// A supervisor that takes over sends Interrupted: Preparing and Cleaning begin anew, Creating goes over Killing back to Waiting,
 /// Starting asks the runtime, the others only repeat their signal.
 ///
@@ -189,6 +191,9 @@ pub(crate) struct Record {
     /// Between two signs of life; as the unit says, or the container.
     #[serde(default)]
     pub(crate) watchdog: Option<Duration>,
+    /// When `RuntimeMaxSec=` ends it.
+    #[serde(default)]
+    pub(crate) run_until: Option<Duration>,
     /// Of its present container, or its last.
     #[serde(default)]
     pub(crate) checks: Option<Checks>,
@@ -212,6 +217,7 @@ impl Record {
             status: None,
             errno: None,
             watchdog: None,
+            run_until: None,
             checks: None,
             since_us: now.wall_us,
         }
@@ -219,6 +225,22 @@ impl Record {
 }
 
 impl Record {
+    /// When `Event::Deadline` is due.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let limited = matches!(self.state, State::Running { phase: Phase::Ready | Phase::Reloading, .. });
+        [self.state.deadline(), self.run_until.filter(|_| limited)].into_iter().flatten().min()
+    }
+
+    /// What was found out for this attempt is still wanted.
+    pub(crate) fn is_preparing(&self, attempt: u64) -> bool {
+        self.attempt == attempt && matches!(self.state, State::Preparing { .. })
+    }
+
+    /// Not started for its conditions' sake: what waited for it, or requires it, goes on.
+    pub(crate) fn skipped(&self) -> bool {
+        self.state == State::Inactive && matches!(self.last, Some(Outcome::Skipped { .. }))
+    }
+
     /// When `Event::CheckDue` is due.
     pub(crate) fn check_deadline(&self) -> Option<Duration> {
         let runs = matches!(self.state, State::Running { .. });
@@ -245,8 +267,8 @@ impl Record {
 }
 
 impl State {
-    /// When `Event::Deadline` is due.
-    pub(crate) fn deadline(&self) -> Option<Duration> {
+    /// When this state has lasted long enough.
+    fn deadline(&self) -> Option<Duration> {
         match self {
             Self::Preparing { deadline }
             | Self::Creating { deadline, .. }

@@ -51,6 +51,10 @@ impl Machine<'_> {
         }
         if before == Phase::Starting && run.phase == Phase::Ready {
             self.remark("ready");
+            self.begin_active();
+        }
+        if let (Some(extend), Phase::Ready | Phase::Reloading) = (extend, run.phase) {
+            self.record.run_until = self.record.run_until.map(|at| at.max(now + extend));
         }
         self.goto(run.into());
         if hangs && matches!(run.phase, Phase::Ready | Phase::Reloading) {

@@ -28,6 +28,10 @@ pub(crate) enum Outcome {
     StartTimeout {
         after: Duration,
     },
+    /// Was active for as long as `RuntimeMaxSec=` allows.
+    RuntimeLimit {
+        after: Duration,
+    },
     /// Ended well before it said that it is ready.
     NotReady,
     /// Gave no sign of life for so long, or said that it hangs.
@@ -48,6 +52,14 @@ pub(crate) enum Outcome {
     },
     /// It never started: a unit it requires failed, or a rule of the machine forbids it.
     Refused {
+        text: String,
+    },
+    /// It was not started, because its `Condition…=` say so: nothing that anybody has to repair.
+    Skipped {
+        text: String,
+    },
+    /// The same of its `Assert…=`, and that is a failure.
+    Asserted {
         text: String,
     },
     /// Started too often. `last`: how it ended the last time.
@@ -91,7 +103,7 @@ impl Outcome {
 
     pub(crate) fn class(&self) -> Class {
         match self {
-            Self::Exit { code: 0 } | Self::Cancelled | Self::Interrupted => Class::Clean,
+            Self::Exit { code: 0 } | Self::Cancelled | Self::Interrupted | Self::Skipped { .. } => Class::Clean,
             Self::Signal { number: libc::SIGHUP | libc::SIGINT | libc::SIGTERM | libc::SIGPIPE, core: false } => {
                 Class::Clean
             }
@@ -101,9 +113,9 @@ impl Outcome {
                 Class::UncleanCode
             }
             Self::Signal { .. } | Self::OutOfMemory => Class::UncleanSignal,
-            Self::StartTimeout { .. } | Self::StopTimeout { .. } => Class::Timeout,
+            Self::StartTimeout { .. } | Self::StopTimeout { .. } | Self::RuntimeLimit { .. } => Class::Timeout,
             Self::Watchdog { .. } => Class::Watchdog,
-            Self::Refused { .. } | Self::StartLimit { .. } | Self::Unkillable => Class::Final,
+            Self::Refused { .. } | Self::Asserted { .. } | Self::StartLimit { .. } | Self::Unkillable => Class::Final,
         }
     }
 
@@ -117,7 +129,7 @@ impl Outcome {
         }
     }
 
-    /// systemd's words for the result of a service (systemd.exec(5), `$SERVICE_RESULT`), and two for what it does not have.
+    /// systemd's words for the result of a service (systemd.exec(5), `$SERVICE_RESULT`), and some for what it does not have.
     pub(crate) fn result(&self) -> &'static str {
         match self {
             Self::Exit { code: 0 } | Self::Cancelled | Self::Interrupted => "success",
@@ -126,13 +138,15 @@ impl Outcome {
             Self::Signal { core: true, .. } => "core-dump",
             Self::OutOfMemory => "oom-kill",
             Self::NotReady => "protocol",
-            Self::StartTimeout { .. } | Self::StopTimeout { .. } => "timeout",
+            Self::StartTimeout { .. } | Self::StopTimeout { .. } | Self::RuntimeLimit { .. } => "timeout",
             Self::Watchdog { .. } => "watchdog",
             Self::Unhealthy { .. } => "unhealthy",
             Self::StartLimit { .. } => "start-limit-hit",
             Self::Image { .. } => "image",
             Self::Runtime { .. } => "runtime",
             Self::Refused { .. } => "dependency",
+            Self::Skipped { .. } => "condition",
+            Self::Asserted { .. } => "assert",
         }
     }
 
@@ -161,7 +175,12 @@ impl fmt::Display for Outcome {
             Self::Signal { number, core: true } => write!(f, "killed by {}, core dumped", signal_name(*number)),
             Self::OutOfMemory => f.write_str("killed for using more memory than its limit"),
             Self::Image { text } | Self::Runtime { text } | Self::Refused { text } => f.write_str(text),
+            Self::Skipped { text } => write!(f, "was not started: {text} does not hold"),
+            Self::Asserted { text } => write!(f, "cannot start: {text} does not hold"),
             Self::StartTimeout { after } => write!(f, "did not start within {}", Seconds(*after)),
+            Self::RuntimeLimit { after } => {
+                write!(f, "was active for {}, as long as RuntimeMaxSec= allows", Seconds(*after))
+            }
             Self::NotReady => f.write_str("exited with status 0 before it was ready"),
             Self::Watchdog { after } => write!(f, "gave no sign of life for {}, killed", Seconds(*after)),
             Self::Unhealthy { failures, exit_code, output, .. } => {

@@ -30,6 +30,11 @@ pub(crate) struct Policy {
     /// Between two signs of life.
     #[serde(default)]
     pub(crate) watchdog: Option<Duration>,
+    /// For so long it may be active; up to so much is added, as chance will have it.
+    #[serde(default)]
+    pub(crate) runtime_max: Option<Duration>,
+    #[serde(default)]
+    pub(crate) runtime_extra: Duration,
     pub(crate) restart: RestartOn,
     pub(crate) restart_delay: Duration,
     /// In so many steps the delay grows to this one.
@@ -86,6 +91,8 @@ impl Policy {
             startup_health: unit.container.startup_health.clone(),
             ready_when_healthy: unit.container.notify == Notify::Healthy,
             watchdog: service.watchdog,
+            runtime_max: service.runtime_max,
+            runtime_extra: service.runtime_extra,
             restart: match service.restart {
                 Restart::No => RestartOn::No,
                 Restart::OnWatchdog => RestartOn::OnWatchdog,
@@ -103,7 +110,7 @@ impl Policy {
             restart_force: service.restart_force.clone(),
             start_timeout: service.start_timeout,
             stop_timeout: service.stop_timeout,
-            stop_signal: unit.container.stop_signal.unwrap_or(libc::SIGTERM),
+            stop_signal: unit.container.stop_signal.or(service.kill_signal).unwrap_or(libc::SIGTERM),
             start_limit_burst: unit.start_limit_burst,
             start_limit_interval: unit.start_limit_interval,
             actions: unit.actions,
@@ -220,6 +227,8 @@ impl Policy {
             startup_health: None,
             ready_when_healthy: false,
             watchdog: None,
+            runtime_max: None,
+            runtime_extra: Duration::ZERO,
             restart: RestartOn::No,
             restart_delay: Duration::from_millis(100),
             restart_growth: None,

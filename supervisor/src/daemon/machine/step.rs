@@ -36,6 +36,7 @@ impl Machine<'_> {
             // Late: the container it speaks of is gone.
             Event::Prepared { attempt: of }
             | Event::PrepareFailed { attempt: of, .. }
+            | Event::Unmet { attempt: of, .. }
             | Event::Created { attempt: of, .. }
             | Event::CreateFailed { attempt: of, .. }
             | Event::Started { attempt: of }
@@ -152,6 +153,7 @@ impl Machine<'_> {
         self.record.status = None;
         self.record.errno = None;
         self.record.watchdog = self.policy.watchdog;
+        self.record.run_until = None;
         self.goto(State::Preparing { deadline: self.policy.start_timeout.map(|t| now + t) });
         self.act(Action::Prepare { attempt: self.record.attempt });
     }

@@ -1,6 +1,10 @@
 //! `Condition…=` and `Assert…=`.
 
-use crate::unit::{Condition, sheet::Sheet};
+use crate::unit::{
+    Condition,
+    compare::{self, Operator},
+    sheet::Sheet,
+};
 
 /// As they follow each other in the files.
 pub(super) fn conditions(sheet: &mut Sheet<'_>) -> Vec<Condition> {
@@ -35,11 +39,14 @@ fn argument(check: &str, text: &str) -> Result<(), String> {
         _ if text.is_empty() => Err("expected an argument".to_owned()),
         "FirstBoot" | "ACPower" => crate::unit::values::boolean(text).map(drop).map_err(str::to_owned),
         "Architecture" => one_of(&["x86-64", "arm64", "x86", "arm", "riscv64", "ppc64-le", "s390x", "native"]),
-        "Memory" | "CPUs" => {
-            let number = text.trim_start_matches(['<', '>', '=', '!']).trim_start();
-            crate::unit::values::size(number)
-                .map(drop)
-                .map_err(|_| "expected a comparison with a number, such as >=4".to_owned())
+        "Memory" | "CPUs" => Operator::number(text, 0)
+            .map(drop)
+            .map_err(|_| "expected a comparison with a number, such as >=4".to_owned()),
+        "KernelVersion" => compare::version(text, "").map(drop),
+        "OSRelease" => compare::release(text, "").map(drop),
+        "MemoryPressure" | "CPUPressure" | "IOPressure" => compare::pressure(text).map(drop),
+        "Firmware" if !text.starts_with("device-tree-compatible(") && !text.starts_with("smbios-field(") => {
+            one_of(&["uefi", "device-tree", "device-tree-compatible(…)", "smbios-field(…)"])
         }
         _ if (check.starts_with("Path") || check.contains("File") || check == "DirectoryNotEmpty")
             && !text.starts_with('/') =>

@@ -1,10 +1,10 @@
 //! Limits in `[Service]`: systemd.resource-control(5) for the container's cgroup, systemd.exec(5)'s `Limit…=` for its processes.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::unit::{
-    Amount, CpuPolicy, CpuQuota, CpuWeight, IoPriority, OomPolicy, Resources, Scheduling, Ulimit, cpus, sheet::Sheet,
-    values,
+    Amount, CpuPolicy, CpuQuota, CpuWeight, IoLimit, IoLimitKind, IoPriority, OomPolicy, Resources, Scheduling, Ulimit,
+    cpus, sheet::Sheet, values,
 };
 
 pub(super) fn resources(sheet: &mut Sheet<'_>) -> Resources {
@@ -42,6 +42,7 @@ pub(super) fn resources(sheet: &mut Sheet<'_>) -> Resources {
         allowed_memory_nodes: sheet.read("Service", "AllowedMemoryNodes", cpus::read),
         io_weight: sheet
             .read("Service", "IOWeight", |text| weight(text).ok_or("expected a weight from 1 to 10000, 100 is usual")),
+        io_limits: io_limits(sheet),
         oom_policy: sheet.read("Service", "OOMPolicy", |text| match text {
             "continue" => Ok(OomPolicy::Continue),
             "stop" => Ok(OomPolicy::Stop),
@@ -50,6 +51,50 @@ pub(super) fn resources(sheet: &mut Sheet<'_>) -> Resources {
         }),
         scheduling: scheduling(sheet),
         limits: limits(sheet),
+    }
+}
+
+const IO_LIMITS: [(&str, IoLimitKind); 5] = [
+    ("IODeviceWeight", IoLimitKind::Weight),
+    ("IOReadBandwidthMax", IoLimitKind::ReadBandwidth),
+    ("IOWriteBandwidthMax", IoLimitKind::WriteBandwidth),
+    ("IOReadIOPSMax", IoLimitKind::ReadOperations),
+    ("IOWriteIOPSMax", IoLimitKind::WriteOperations),
+];
+
+/// A path and a number each; of one path the last line counts, and `infinity` takes a limit back.
+fn io_limits(sheet: &mut Sheet<'_>) -> Vec<IoLimit> {
+    let mut all: Vec<IoLimit> = Vec::new();
+    for (key, kind) in IO_LIMITS {
+        for value in sheet.all("Service", key) {
+            let words = sheet.words(&value);
+            let read = match words.as_slice() {
+                [path, _] if !path.text.starts_with('/') => Err("expected an absolute path first".to_owned()),
+                [path, number] => io_limit(&number.text, kind).map(|number| (PathBuf::from(&path.text), number)),
+                _ => Err("expected a path and a number, such as /var 5M".to_owned()),
+            };
+            match read {
+                Ok((path, number)) => {
+                    all.retain(|limit| limit.kind != kind || limit.path != path);
+                    all.extend(number.map(|value| IoLimit { path, kind, value }));
+                }
+                Err(expected) => sheet.error(&value, format!("{key}={}: {expected}", value.text)),
+            }
+        }
+    }
+    all
+}
+
+fn io_limit(text: &str, kind: IoLimitKind) -> Result<Option<u64>, String> {
+    if kind == IoLimitKind::Weight {
+        return between(1, 10_000)(text).map(Some);
+    }
+    match text {
+        "infinity" => Ok(None),
+        _ => match values::count(text) {
+            Ok(0) => Err("nothing is read or written within a limit of 0".to_owned()),
+            read => read.map(Some).map_err(str::to_owned),
+        },
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
         runtime_max: sheet.read("Service", "RuntimeMaxSec", values::span).flatten(),
         runtime_extra: sheet.read("Service", "RuntimeRandomizedExtraSec", values::finite).unwrap_or_default(),
         watchdog: watchdog(sheet),
-        kill_signal: sheet.read("Service", "KillSignal", values::signal).unwrap_or(libc::SIGTERM),
+        kill_signal: sheet.read("Service", "KillSignal", values::signal),
         abort_timeout: timeout(sheet, "TimeoutAbortSec"),
         start_timeout: start.unwrap_or(start_default),
         stop_timeout: stop.unwrap_or(Some(DEFAULT_TIMEOUT)),

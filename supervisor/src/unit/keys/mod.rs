@@ -186,6 +186,13 @@ pub(super) fn guess(section: &str, name: &str, kind: Kind) -> Guess {
     near.map_or(Guess::Nothing, Guess::Name)
 }
 
+/// `PathExists`, …: what the running side has to be able to ask.
+#[cfg(test)]
+pub(crate) fn condition_checks() -> Vec<&'static str> {
+    let asked = |key: &Key| key.section == "Unit" && matches!(key.status, Status::Supported(_));
+    all().filter(asked).filter_map(|key| key.name.strip_prefix("Condition")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

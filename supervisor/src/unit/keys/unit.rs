@@ -82,8 +82,7 @@ const CHECKS: Value = Value::Own("[|][!]argument");
 
 /// What can be asked of such a machine, and what cannot: nobody logs in, nothing is decrypted, there is no systemd.
 pub(super) const CONDITIONS: &[Rows] = &[
-    later(
-        "",
+    yes(
         CHECKS,
         "ConditionPathExists ConditionPathExistsGlob ConditionPathIsDirectory ConditionPathIsSymbolicLink \
          ConditionPathIsMountPoint ConditionPathIsReadWrite ConditionDirectoryNotEmpty ConditionFileNotEmpty \
@@ -92,8 +91,7 @@ pub(super) const CONDITIONS: &[Rows] = &[
          ConditionCPUFeature ConditionCPUs ConditionControlGroupController ConditionOSRelease ConditionMemoryPressure \
          ConditionCPUPressure ConditionIOPressure ConditionKernelModuleLoaded",
     ),
-    later(
-        "",
+    yes(
         CHECKS,
         "AssertPathExists AssertPathExistsGlob AssertPathIsDirectory AssertPathIsSymbolicLink AssertPathIsMountPoint \
          AssertPathIsReadWrite AssertDirectoryNotEmpty AssertFileNotEmpty AssertFileIsExecutable AssertFirstBoot \

@@ -1,6 +1,6 @@
 //! Limits of `[Service]`: of the container's cgroup (systemd.resource-control(5)) and of its processes (systemd.exec(5)).
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::Ulimit;
 
@@ -74,6 +74,24 @@ pub enum IoPriority {
     Idle,
 }
 
+/// Of the disk that this path is, or lies on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IoLimit {
+    pub path: PathBuf,
+    pub kind: IoLimitKind,
+    /// Bytes or operations a second, or the weight.
+    pub value: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoLimitKind {
+    Weight,
+    ReadBandwidth,
+    WriteBandwidth,
+    ReadOperations,
+    WriteOperations,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resources {
     pub memory_min: Option<Amount>,
@@ -90,6 +108,8 @@ pub struct Resources {
     pub allowed_cpus: Option<String>,
     pub allowed_memory_nodes: Option<String>,
     pub io_weight: Option<u32>,
+    /// No two of one kind and path.
+    pub io_limits: Vec<IoLimit>,
     pub oom_policy: Option<OomPolicy>,
     pub scheduling: Scheduling,
     /// `Limit…=`; `Ulimit=` of the same kind goes before.

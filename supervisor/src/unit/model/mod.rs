@@ -18,7 +18,9 @@ pub use kinds::{
 pub use life::{
     Condition, ExitStatuses, Health, HealthAction, MachineAction, MachineActions, MachineEnd, Notify, Origin, Reload,
 };
-pub use limits::{Amount, CpuPolicy, CpuQuota, CpuWeight, IoPriority, OomPolicy, Resources, Scheduling};
+pub use limits::{
+    Amount, CpuPolicy, CpuQuota, CpuWeight, IoLimit, IoLimitKind, IoPriority, OomPolicy, Resources, Scheduling,
+};
 pub use network::{Addresses, Attachment, Dns, IdMap, Network, Port, Protocol, Secret, SecretTarget, UserNamespace};
 
 use std::{
@@ -132,7 +134,8 @@ pub struct ServiceSpec {
     pub runtime_extra: Duration,
     /// `WatchdogSec=`: the container has to say so with sd_notify.
     pub watchdog: Option<Duration>,
-    pub kill_signal: i32,
+    /// Asks the container to end where it has no `StopSignal=` of its own.
+    pub kill_signal: Option<i32>,
     /// `TimeoutAbortSec=`; `None`: as `stop_timeout`.
     pub abort_timeout: Option<Option<Duration>>,
     /// `None`: no limit. Covers what precedes the start, the image's preparation included.

@@ -8,7 +8,10 @@ use oci_spec::runtime::{
 };
 
 use super::{DeviceNode, Facts};
-use crate::unit::{Amount, ContainerSpec, CpuWeight, IdMap, Network, OomPolicy, Unit, Unmask, UserNamespace, glob};
+use crate::unit::{
+    Amount, ContainerSpec, CpuWeight, IdMap, IoLimit, IoLimitKind, Network, OomPolicy, Resources, Unit, Unmask,
+    UserNamespace, glob,
+};
 
 /// Podman's list (podman-systemd.unit(5), `Unmask=`), and two places it added since for what they tell of the host
 /// (CVE-2020-8694; counts of interrupts betray keystrokes).
@@ -193,8 +196,30 @@ fn unified(container: &ContainerSpec, facts: &Facts) -> HashMap<String, String> 
     );
     set("cpuset.cpus", limits.allowed_cpus.clone());
     set("cpuset.mems", limits.allowed_memory_nodes.clone());
-    set("io.weight", limits.io_weight.map(|weight| format!("default {weight}")));
+    for (file, lines) in io(limits, &facts.disks) {
+        set(file, (!lines.is_empty()).then(|| lines.join("\n")));
+    }
     all
+}
+
+/// A line for each disk, and one write for each line.
+fn io(limits: &Resources, disks: &[(u32, u32)]) -> [(&'static str, Vec<String>); 2] {
+    let mut weights: Vec<String> = limits.io_weight.iter().map(|weight| format!("default {weight}")).collect();
+    let mut most = Vec::new();
+    for (IoLimit { kind, value, .. }, (major, minor)) in limits.io_limits.iter().zip(disks) {
+        let name = match kind {
+            IoLimitKind::Weight => {
+                weights.push(format!("{major}:{minor} {value}"));
+                continue;
+            }
+            IoLimitKind::ReadBandwidth => "rbps",
+            IoLimitKind::WriteBandwidth => "wbps",
+            IoLimitKind::ReadOperations => "riops",
+            IoLimitKind::WriteOperations => "wiops",
+        };
+        most.push(format!("{major}:{minor} {name}={value}"));
+    }
+    [("io.weight", weights), ("io.max", most)]
 }
 
 fn unmasked(unmask: &Unmask, path: &str) -> bool {

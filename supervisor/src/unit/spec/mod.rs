@@ -42,6 +42,8 @@ pub struct Facts {
     pub listen_names: Vec<String>,
     /// The nodes behind the unit's `devices`.
     pub devices: Vec<DeviceNode>,
+    /// Major and minor number of the disk of each of `resources.io_limits`, in their order.
+    pub disks: Vec<(u32, u32)>,
     /// What `MemoryMax=50%` and `TasksMax=50%` are shares of.
     pub memory_bytes: u64,
     pub tasks: u64,
@@ -140,10 +142,10 @@ pub fn hostname(unit: &Unit, machine: &str) -> String {
     unit.name.as_str().chars().map(plain).take(63).collect()
 }
 
-/// What asks the container to end: `StopSignal=`, the image's, or SIGTERM.
+/// What asks the container to end: `StopSignal=`, `KillSignal=`, the image's, or SIGTERM.
 pub fn stop_signal(unit: &Unit, image: &ImageConfiguration) -> i32 {
     let of_image = || values::signal(config(image)?.stop_signal().as_ref()?).ok();
-    unit.container.stop_signal.or_else(of_image).unwrap_or(libc::SIGTERM)
+    unit.container.stop_signal.or(unit.service.kill_signal).or_else(of_image).unwrap_or(libc::SIGTERM)
 }
 
 /// The unit's check, or the image's with what the unit changes of it, as podman takes them.

@@ -29,6 +29,7 @@ fn facts() -> Facts {
         etc: "/run/orlop/units/web/etc".into(),
         environment_files: Vec::new(),
         devices: Vec::new(),
+        disks: Vec::new(),
         memory_bytes: 1 << 30,
         tasks: 10_000,
     }
@@ -59,6 +60,7 @@ pub(super) fn config_of(unit: &Unit) -> Value {
         facts.volume_dirs.insert(volume.destination.clone(), "/volume".into());
     }
     facts.environment_files = vec![String::new(); unit.container.environment_files.len()];
+    facts.disks = unit.container.resources.io_limits.iter().zip(0..).map(|(_, minor)| (8, minor)).collect();
     facts.devices = unit
         .container
         .devices
@@ -359,6 +361,8 @@ fn the_stop_signal_is_the_units_the_images_or_term() {
     assert_eq!(signal("", json!({"StopSignal": "SIGQUIT"})), 3);
     assert_eq!(signal("", json!({"StopSignal": "RTMIN+3"})), 37);
     assert_eq!(signal("StopSignal=INT", json!({"StopSignal": "SIGQUIT"})), 2);
+    assert_eq!(signal("[Service]\nKillSignal=USR1", json!({"StopSignal": "SIGQUIT"})), 10);
+    assert_eq!(signal("StopSignal=INT\n[Service]\nKillSignal=USR1", json!({})), 2);
 }
 
 #[test]

@@ -211,3 +211,48 @@ fn the_machine_ends_when_the_unit_says_so() {
     world.pass(Duration::from_millis(100));
     assert_eq!(world.diary, ["limited failed", "reboot"]);
 }
+
+#[test]
+fn a_condition_that_does_not_hold_holds_up_nobody() {
+    let bound = linked(|links| {
+        links.binds_to = names(&["db"]);
+        links.after = names(&["db"]);
+    });
+    let mut db = linked(|links| {
+        links.on_failure = names(&["alarm"]);
+        links.on_success = names(&["alarm"]);
+    });
+    db.policy.actions.success = Some(MachineAction { end: MachineEnd::Reboot, force: false });
+    let upholds = linked(|links| links.upholds = names(&["db"]));
+    let plans = [("db", db), ("app", requires(&["db"])), ("bound", bound), ("keeper", upholds), ("alarm", plan())];
+    let mut world = World::new(&plans);
+    world.unmet.insert(name("db"), false);
+    let jobs: Vec<JobId> = ["db", "app", "bound", "keeper"].iter().map(|unit| world.start(unit)).collect();
+    world.run();
+    assert_eq!((&world.done[&jobs[0]], &world.done[&jobs[1]]), (&Ok(()), &Ok(())));
+    assert_eq!(["db", "app", "keeper", "alarm"].map(|unit| world.state(unit)), ["dead", "running", "running", "dead"]);
+    let text = "requires db, which was not started: ConditionHost=x does not hold";
+    assert_eq!(world.done[&jobs[2]], Err(format!("bound: {text}")), "BindsTo= wants it active");
+    assert!(world.engine.settled());
+    // Nobody upholds what is not to be there, or the question would never end.
+    world.diary.clear();
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.diary, [""; 0]);
+    // It holds now.
+    world.unmet.clear();
+    world.start("db");
+    world.run();
+    assert_eq!(world.state("db"), "running");
+}
+
+#[test]
+fn an_assertion_fails_the_job_and_what_requires_it() {
+    let db = linked(|links| links.on_failure = names(&["alarm"]));
+    let mut world = World::new(&[("db", db), ("app", requires(&["db"])), ("alarm", plan())]);
+    world.unmet.insert(name("db"), true);
+    let (db, app) = (world.start("db"), world.start("app"));
+    world.run();
+    assert_eq!(world.done[&db], Err("db: cannot start: ConditionHost=x does not hold".into()));
+    assert!(world.done[&app].is_err());
+    assert_eq!(["db", "app", "alarm"].map(|unit| world.state(unit)), ["dead", "failed", "dead"]);
+}

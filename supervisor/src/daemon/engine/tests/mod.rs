@@ -33,6 +33,8 @@ struct World {
     /// Actions not yet answered.
     open: Vec<(UnitName, Action)>,
     live: BTreeMap<UnitName, Process>,
+    /// Units whose conditions do not hold; true: their assertions.
+    unmet: BTreeMap<UnitName, bool>,
     /// Units whose image is missing.
     broken: BTreeSet<UnitName>,
     /// Units whose health checks fail.
@@ -56,6 +58,7 @@ impl World {
             now,
             open: Vec::new(),
             live: BTreeMap::new(),
+            unmet: BTreeMap::new(),
             broken: BTreeSet::new(),
             ill: BTreeSet::new(),
             diary: Vec::new(),
@@ -109,7 +112,10 @@ impl World {
             Action::Prepare { attempt } if self.broken.contains(&unit) => {
                 Event::PrepareFailed { attempt, text: "no such image".into() }
             }
-            Action::Prepare { attempt } => Event::Prepared { attempt },
+            Action::Prepare { attempt } => match self.unmet.get(&unit) {
+                Some(assert) => Event::Unmet { attempt, text: "ConditionHost=x".into(), assert: *assert },
+                None => Event::Prepared { attempt },
+            },
             Action::Create { attempt } => {
                 self.next_pid += 1;
                 let process = Process { pid: self.next_pid, start_ticks: 1 };

@@ -1,4 +1,5 @@
 mod health;
+mod limits;
 
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ impl Bench {
 
     /// To the deadline, and over it.
     fn wait_out(&mut self) -> Vec<Action> {
-        self.now.mono = self.record.state.deadline().expect("a deadline");
+        self.now.mono = self.record.deadline().expect("a deadline");
         self.event(Event::Deadline)
     }
 
@@ -369,12 +370,13 @@ fn every_stop_ends_from_every_state() {
         let mut policy = Policy::plain();
         policy.oneshot = random.below(3) == 0;
         policy.remain_after_exit = random.below(2) == 0;
+        policy.runtime_max = [None, Some(Duration::from_secs(1))][random.below(2)];
         policy.restart = [RestartOn::No, RestartOn::Always, RestartOn::OnFailure][random.below(3)];
         let mut unit = Bench::new(policy);
         for _ in 0..random.below(30) {
             let attempt = unit.attempt().saturating_sub(u64::from(random.below(5) == 0));
             let process = Process { pid: 100, start_ticks: random.below(2) as u64 + 7 };
-            let event = match random.below(16) {
+            let event = match random.below(17) {
                 0 => Event::Start,
                 1 | 2 => Event::Go,
                 3 => Event::Stop,
@@ -387,6 +389,7 @@ fn every_stop_ends_from_every_state() {
                 12 => Event::Exited { process, wait_status: 256, out_of_memory: false },
                 13 => Event::CgroupEmpty,
                 14 => Event::Cleaned { attempt },
+                15 => Event::Unmet { attempt, text: "no".into(), assert: random.below(2) == 0 },
                 _ => Event::Deadline,
             };
             unit.event(event);
