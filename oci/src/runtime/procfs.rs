@@ -49,8 +49,12 @@ impl Procfs {
     }
 
     /// State and start time of a process; none when there is none.
-    pub(crate) fn stat(&self, pid: i32) -> Option<Stat> {
-        parse_stat(&self.read(&format!("{pid}/stat")).ok()?)
+    pub(crate) fn stat(&self, pid: i32) -> sys::Result<Option<Stat>> {
+        match self.read(&format!("{pid}/stat")) {
+            // It may end while we look.
+            Err(Errno(libc::ENOENT | libc::ESRCH)) => Ok(None),
+            other => other.map(|text| parse_stat(&text)),
+        }
     }
 }
 
@@ -94,7 +98,7 @@ mod tests {
     fn links_and_magic_links_are_not_followed() {
         let proc = Procfs::open().unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(proc.stat(own).unwrap().start_ticks > 0);
+        assert!(proc.stat(own).unwrap().unwrap().start_ticks > 0);
         assert!(proc.read("self/stat").is_err());
         assert!(proc.read(&format!("{own}/root/etc/passwd")).is_err());
         assert!(proc.read("../etc/passwd").is_err());

@@ -7,7 +7,7 @@
 //! ```
 
 use super::config::{ConfigError, Hooks, Linux, Process};
-use super::error::{Error, Result};
+use super::error::{Error, Result, Step};
 use super::id::ContainerId;
 use super::json::{Reader, Taken, Writer};
 use super::procfs::{Procfs, Stat, text};
@@ -147,20 +147,22 @@ impl State {
     }
 
     /// What the kernel says about the container's process now; `waiting` is whether the start socket is still there.
-    pub(crate) fn status(&self, proc: &Procfs, waiting: bool) -> Status {
-        match self.lives(proc) {
+    pub(crate) fn status(&self, proc: &Procfs, waiting: bool) -> Result<Status> {
+        Ok(match self.lives(proc)? {
             _ if self.pid == 0 => Status::Creating,
             false => Status::Stopped,
             true if waiting => Status::Created,
             true if self.frozen() => Status::Paused,
             true => Status::Running,
-        }
+        })
     }
 
     /// Whether the container's process is there.
-    pub(crate) fn lives(&self, proc: &Procfs) -> bool {
-        let stat = if self.pid == 0 { None } else { proc.stat(self.pid) };
-        stat.is_some_and(|Stat { state, start_ticks }| start_ticks == self.start_ticks && !matches!(state, 'Z' | 'X'))
+    pub(crate) fn lives(&self, proc: &Procfs) -> Result<bool> {
+        let stat = if self.pid == 0 { Ok(None) } else { proc.stat(self.pid) };
+        let stat = stat.step("look for", format!("process {}", self.pid))?;
+        let same = |Stat { state, start_ticks }| start_ticks == self.start_ticks && !matches!(state, 'Z' | 'X');
+        Ok(stat.is_some_and(same))
     }
 
     pub(crate) fn frozen(&self) -> bool {

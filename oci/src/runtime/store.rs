@@ -105,8 +105,9 @@ impl Store {
         }
     }
 
-    pub(crate) fn has(&self, id: &ContainerId, file: &str) -> bool {
-        self.root.join(id.as_str()).join(file).symlink_metadata().is_ok()
+    pub(crate) fn has(&self, id: &ContainerId, file: &CStr) -> Result<bool> {
+        let path = self.root.join(id.as_str()).join(file.to_string_lossy().as_ref());
+        there(path.symlink_metadata().map_err(Errno::from)).step("look for", path.display())
     }
 }
 
@@ -126,8 +127,8 @@ impl Folder {
         Ok(fs::stat(self.fd()).step("read container folder", self.path.display())?.st_nlink > 0)
     }
 
-    pub(crate) fn exists(&self, name: &CStr) -> bool {
-        fs::stat_at(self.fd(), name).is_ok()
+    pub(crate) fn exists(&self, name: &CStr) -> Result<bool> {
+        there(fs::stat_at(self.fd(), name)).step("look for", self.path.join(name.to_string_lossy().as_ref()).display())
     }
 
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
@@ -157,7 +158,8 @@ impl Folder {
         if fs::unlink(self.root.as_fd(), &c_string(self.id.as_str()), libc::AT_REMOVEDIR).is_ok() {
             return Ok(());
         }
-        for entry in std::fs::read_dir(&self.path).step("list", self.path.display())?.flatten() {
+        for entry in std::fs::read_dir(&self.path).step("list", self.path.display())? {
+            let entry = entry.step("list", self.path.display())?;
             let name = c_string(entry.file_name().as_encoded_bytes());
             fs::unlink(self.fd(), &name, 0).step("remove", entry.path().display())?;
         }
@@ -165,6 +167,14 @@ impl Folder {
             Err(Errno(libc::ENOENT)) => Ok(()),
             other => other.step("remove container folder", self.path.display()),
         }
+    }
+}
+
+/// Whether what was looked for is there.
+fn there<T>(found: std::result::Result<T, Errno>) -> std::result::Result<bool, Errno> {
+    match found {
+        Err(Errno(libc::ENOENT)) => Ok(false),
+        other => other.map(|_| true),
     }
 }
 

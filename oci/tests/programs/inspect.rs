@@ -15,6 +15,7 @@ unsafe extern "C" {
     fn personality(domain: u64) -> i32;
     fn clock_gettime(clock: i32, time: *mut [i64; 2]) -> i32;
     fn umask(mask: u32) -> u32;
+    fn ioctl(fd: i32, request: u64, ...) -> i32;
     fn syscall(number: i64, ...) -> i64;
 }
 
@@ -73,6 +74,23 @@ fn main() {
             "cwd" => println!("cwd {}", std::env::current_dir().map_or_else(|e| e.to_string(), |p| p.display().to_string())),
             "env" => std::env::vars().for_each(|(k, v)| println!("env {k}={v}")),
             "tty" => println!("tty {} {} {}", unsafe { isatty(0) }, unsafe { isatty(1) }, unsafe { isatty(2) }),
+            "size" => {
+                let mut size = [0_u16; 4];
+                // TIOCGWINSZ
+                unsafe { ioctl(0, 0x5413, &mut size) };
+                println!("size {} rows {} columns", size[0], size[1]);
+            }
+            "keyring" => {
+                let number = if cfg!(target_arch = "x86_64") { 250 } else { 219 };
+                // KEYCTL_GET_KEYRING_ID of KEY_SPEC_SESSION_KEYRING
+                println!("keyring {}", unsafe { syscall(number, 0_i64, -3_i64, 0_i64) });
+            }
+            // Whose the standard streams are.
+            "owners" => {
+                use std::os::{fd::FromRawFd, unix::fs::MetadataExt};
+                let of = |fd| std::mem::ManuallyDrop::new(unsafe { fs::File::from_raw_fd(fd) }).metadata().unwrap().uid();
+                println!("owners {} {} {}", of(0), of(1), of(2));
+            }
             "umask" => println!("umask {:o}", unsafe { umask(0) }),
             "personality" => println!("personality {:x}", unsafe { personality(0xffff_ffff) }),
             "limit" => {
@@ -102,7 +120,9 @@ fn main() {
                 // Behind the name: state is the first field, nice the 17th, priority and policy the 38th and 39th.
                 let text = fs::read_to_string("/proc/self/stat").unwrap();
                 let fields: Vec<&str> = text[text.rfind(')').unwrap() + 2..].split(' ').collect();
-                println!("sched {} nice {} priority {}", fields[38], fields[16], fields[37]);
+                let (mut attributes, number) = ([0_u64; 8], if cfg!(target_arch = "x86_64") { 315 } else { 275 });
+                unsafe { syscall(number, 0_i64, &raw mut attributes, 64_i64, 0_i64, 0_i64, 0_i64) };
+                println!("sched {} nice {} priority {} flags {:x}", fields[38], fields[16], fields[37], attributes[1]);
             }
             "ioprio" => println!("ioprio {}", unsafe { syscall(if cfg!(target_arch = "x86_64") { 252 } else { 31 }, 1_i64, 0_i64) }),
             "mempolicy" => {

@@ -137,3 +137,23 @@ fn who_asks_for_it_waits_in_a_paused_container() {
     c.oci(&["resume", &c.id]).ok();
     Said::from(&exec.wait_with_output().unwrap()).ok().has("inside");
 }
+
+#[test]
+fn no_new_privileges_are_for_this_process_alone() {
+    let c = Container::new(&["say", "up", "sleep"]).set("/process/noNewPrivileges", json!(false));
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    let status = ["/bin/inspect", "status", "NoNewPrivs"];
+    c.oci(&[&["exec", "--no-new-privs", &c.id], &status[..]].concat()).ok().has("NoNewPrivs: 1");
+    c.oci(&[&["exec", &c.id], &status[..]].concat()).ok().has("NoNewPrivs: 0");
+}
+
+#[test]
+fn as_many_descriptors_as_are_asked_for_are_passed_on() {
+    let c = running();
+    let fds =
+        |more: &str| c.behind("exec 3</dev/null 4</dev/null 5</", &format!("exec {more} {} /bin/inspect fds", c.id));
+    fds("").ok().has("fds [0, 1, 2]");
+    fds("--preserve-fds 2").ok().has("fds [0, 1, 2, 3, 4]");
+}

@@ -21,14 +21,22 @@ pub(crate) enum Fate {
     Killed,
 }
 
-/// What the traced operation said, and whether it had an Nth call at all.
+/// What the traced operation said, and its Nth call, if it had one.
 pub(crate) struct Traced {
     pub(crate) said: Said,
-    pub(crate) reached: bool,
+    pub(crate) call: Option<Call>,
 }
 
-/// The registers of x86_64 as PTRACE_GETREGS gives them: only these two are of interest.
+/// The number of a system call, and its first argument.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Call {
+    pub(crate) number: i64,
+    pub(crate) first: i64,
+}
+
+/// The registers of x86_64 as PTRACE_GETREGS gives them: only these are of interest.
 const RAX: usize = 10 * 8;
+const RDI: usize = 14 * 8;
 const ORIG_RAX: usize = 15 * 8;
 
 /// Runs the operation; the call `number` (from 1) of `who` meets its fate.
@@ -55,15 +63,15 @@ pub(crate) fn traced(c: &Container, args: &[&str], who: Who, number: usize, fate
     let mut target = (who == Who::Runtime).then_some(pid);
     let resume = if who == Who::Runtime { libc::PTRACE_SYSCALL } else { libc::PTRACE_CONT };
     ptrace(resume, pid, 0, 0).unwrap();
-    let reached = follow_calls(pid, &mut target, number, fate);
+    let call = follow_calls(pid, &mut target, number, fate);
     let status = Said::status_of(runtime.wait().unwrap());
     let text = |name: &str| std::fs::read_to_string(c.path(name)).unwrap();
-    Traced { said: Said { status, out: text("traced.out"), err: text("traced.err") }, reached }
+    Traced { said: Said { status, out: text("traced.out"), err: text("traced.err") }, call }
 }
 
 /// Until the runtime ends, or the call has met its fate; then nobody is traced any more who can be let go.
-fn follow_calls(runtime: i32, target: &mut Option<i32>, number: usize, fate: Fate) -> bool {
-    let (mut calls, mut entering, mut failing) = (0, true, false);
+fn follow_calls(runtime: i32, target: &mut Option<i32>, number: usize, fate: Fate) -> Option<Call> {
+    let (mut calls, mut entering, mut failing) = (0, true, None);
     // The end of the runtime stays for its own wait: only stops are taken from it.
     while let Some((pid, status)) = next_stop(runtime) {
         if !libc::WIFSTOPPED(status) {
@@ -72,7 +80,7 @@ fn follow_calls(runtime: i32, target: &mut Option<i32>, number: usize, fate: Fat
         if status >> 16 == libc::PTRACE_EVENT_EXEC && Some(pid) == *target {
             // What follows are the program's own calls.
             ptrace(libc::PTRACE_DETACH, pid, 0, 0).unwrap();
-            return false;
+            return None;
         }
         if status >> 16 == libc::PTRACE_EVENT_EXEC {
             let _ = ptrace(libc::PTRACE_CONT, pid, 0, 0);
@@ -94,37 +102,38 @@ fn follow_calls(runtime: i32, target: &mut Option<i32>, number: usize, fate: Fat
             let _ = ptrace(libc::PTRACE_SYSCALL, pid, 0, signal.unwrap_or(0).unsigned_abs() as usize);
             continue;
         }
-        if failing {
+        if failing.is_some() {
             let Fate::Fails(errno) = fate else { unreachable!() };
             ptrace(libc::PTRACE_POKEUSER, pid, RAX, 0_usize.wrapping_sub(errno.unsigned_abs() as usize)).unwrap();
             let _ = ptrace(libc::PTRACE_DETACH, pid, 0, 0);
-            return true;
+            return failing;
         }
         if entering {
             calls += 1;
             if calls == number {
+                let call = Call { number: ptrace_read(pid, ORIG_RAX), first: ptrace_read(pid, RDI) };
                 if fate == Fate::Killed {
                     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
                     // The runtime learns of its child's end only when its tracer has.
                     while pid != runtime && wait(pid).is_ok_and(|status| !libc::WIFSIGNALED(status)) {}
-                    return true;
+                    return Some(call);
                 }
                 // No such call: the kernel does nothing, and at its end the answer is ours. A close that fails has closed all the
                 // same (close(2)).
-                let call = ptrace_read(pid, ORIG_RAX);
-                const CARRIED_OUT: [i64; 3] = [libc::SYS_close, libc::SYS_umask, libc::SYS_exit_group];
-                if !CARRIED_OUT.contains(&call) {
+                const NEVER_FAIL: [i64; 4] =
+                    [libc::SYS_umask, libc::SYS_exit_group, libc::SYS_geteuid, libc::SYS_getegid];
+                let carried_out = call.number == libc::SYS_close || NEVER_FAIL.contains(&call.number);
+                if !carried_out {
                     ptrace(libc::PTRACE_POKEUSER, pid, ORIG_RAX, usize::MAX).unwrap();
                 }
-                // Neither can fail.
-                failing = call != libc::SYS_umask && call != libc::SYS_exit_group;
+                failing = Some(call).filter(|call| !NEVER_FAIL.contains(&call.number));
             }
         }
         entering = !entering;
         // A process that was killed meanwhile is gone.
         let _ = ptrace(libc::PTRACE_SYSCALL, pid, 0, 0);
     }
-    false
+    None
 }
 
 fn ptrace(request: u32, pid: i32, address: usize, data: usize) -> std::io::Result<i64> {

@@ -298,6 +298,20 @@ fn home_comes_from_the_containers_passwd() {
 }
 
 #[test]
+fn pipes_belong_to_the_programs_user_and_nothing_else_does() {
+    // CVE-2026-88265: /dev/null, which the whole machine shares, is standard input.
+    use std::os::unix::fs::MetadataExt as _;
+    let c =
+        Container::new(&["owners", "create", "/proc/self/fd/1"]).set("/process/user", json!({"uid": 1000, "gid": 7}));
+    c.run().ok().has("owners 0 1000 1000").has("create /proc/self/fd/1: ok");
+    assert_eq!(std::fs::metadata("/dev/null").unwrap().uid(), 0);
+    // A file is its owner's.
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("owners 0 0 0");
+}
+
+#[test]
 fn standard_input_reaches_the_program() {
     let c = Container::new(&["stdin"]);
     c.run_behind("exec 0<<<word", "").ok().has("stdin word");

@@ -40,7 +40,7 @@ fn wait_for(terminal: &mut std::fs::File, seen: &mut String, words: &str) {
     });
 }
 
-const VERBS: [&str; 7] = ["tty", "link", "/proc/self/fd/0", "cat", "/proc/self/mountinfo", "say", "END"];
+const VERBS: [&str; 8] = ["tty", "size", "link", "/proc/self/fd/0", "cat", "/proc/self/mountinfo", "say", "END"];
 
 #[test]
 fn the_engine_gets_the_master_and_the_program_a_terminal() {
@@ -57,6 +57,7 @@ fn the_engine_gets_the_master_and_the_program_a_terminal() {
         wait_for(&mut terminal, &mut seen, "END");
         assert!(seen.contains("tty 1 1 1") && seen.contains("/proc/self/fd/0 -> /dev/pts/0"), "{seen}");
         assert!(seen.contains(" /dev/console rw"), "{seen}");
+        assert!(seen.contains("size 24 rows 300 columns"), "{seen}");
     }
 }
 

@@ -3,9 +3,11 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
+use nix::mount::MsFlags;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::{Value, json};
 
-use crate::support::{Container, spawn};
+use crate::support::{Container, spawn, wait_until};
 
 fn running(c: Container) -> Container {
     c.create().ok();
@@ -78,9 +80,7 @@ fn events_are_lines_of_json() {
 fn options_of_create_that_engines_know() {
     let c = Container::new(&["ls", "/", "mount", "/", "cat", "/proc/self/comm"]);
     c.write_config();
-    for option in ["--no-pivot", "--no-new-keyring", "--no-subreaper"] {
-        c.oci(&["run", option, &c.id]).ok().has("/: bin dev proc sys").has("/proc/self/comm: inspect");
-    }
+    c.oci(&["run", "--no-subreaper", &c.id]).ok().has("/: bin dev proc sys").has("/proc/self/comm: inspect");
     let c = running(Container::new(&["say", "up", "sleep"]));
     for (option, field) in [("--apparmor", "apparmorProfile"), ("--process-label", "selinuxLabel")] {
         let words = format!("process.{field}: is not supported: this kernel runs without");
@@ -106,4 +106,67 @@ fn ps_gives_numbers_or_the_lines_of_this_machines_ps() {
     c.oci(&["ps", &c.id, "-o", "comm"]).refused("ps tells no PID");
     let said = c.oci(&["ps", &c.id, "--no-such"]);
     assert!(said.status == 1 && said.err.ends_with("ps did not take these options\n"), "{said:?}");
+}
+
+#[test]
+fn what_was_mounted_before_goes_with_the_old_root_unless_nothing_is_pivoted() {
+    for (options, lives) in [(&[][..], false), (&["--no-pivot"], true)] {
+        let c = Container::new(&["sleep"]);
+        let before = c.path("before");
+        std::fs::create_dir(&before).unwrap();
+        nix::mount::mount(Some("t"), &before, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        // The kernel reports the end of a file system to those who watch it: when its last mount is gone.
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        watch.add_watch(&before, AddWatchFlags::IN_ATTRIB).unwrap();
+        let ended = || {
+            let events = watch.read_events().unwrap_or_default();
+            events.iter().any(|event| event.mask.contains(AddWatchFlags::IN_UNMOUNT))
+        };
+        c.create_with(options).ok();
+        nix::mount::umount(&before).unwrap();
+        if lives {
+            assert!(!ended(), "the old root is below the new one");
+            c.oci(&["exec", &c.id, "/bin/inspect", "ls", "/"]).ok().has("/: bin dev proc sys");
+            c.oci(&["delete", "--force", &c.id]).ok();
+        }
+        wait_until("the end of the file system", ended);
+    }
+}
+
+#[test]
+fn the_callers_keyring_is_the_callers() {
+    #[allow(unsafe_code)]
+    // SAFETY: plain numbers go in.
+    let own = unsafe { libc::syscall(libc::SYS_keyctl, 0, -3, 0) };
+    let own = format!("keyring {own}");
+    let c = Container::new(&["keyring"]);
+    c.write_config();
+    c.oci(&["run", "--no-new-keyring", &c.id]).ok().has(&own);
+    let said = c.oci(&["run", &c.id]).ok();
+    assert!(said.out.starts_with("keyring ") && said.out.trim() != own, "{said:?}");
+    assert!(!said.out.contains('-'), "it has one: {said:?}");
+}
+
+#[test]
+fn a_container_that_is_kept_is_there_until_it_is_deleted() {
+    let c = Container::new(&["exit", "6"]);
+    c.write_config();
+    assert_eq!(c.oci(&["run", "--keep", &c.id]).status, 6);
+    assert_eq!(c.state()["status"], "stopped");
+    c.oci(&["delete", &c.id]).ok();
+    assert_eq!(c.oci(&["run", &c.id]).status, 6);
+    c.oci(&["state", &c.id]).refused("does not exist");
+}
+
+#[test]
+fn debug_messages_are_for_who_asks_for_them() {
+    let c = Container::new(&["pid"]);
+    c.write_config();
+    let log = || std::fs::read_to_string(c.path("log")).unwrap_or_default();
+    c.oci(&["--log", "log", "run", &c.id]).ok();
+    assert_eq!(log(), "");
+    c.oci(&["--debug", "--log", "log", "run", &c.id]).ok();
+    assert!(log().contains("level=debug") && log().contains(&c.id), "{}", log());
+    let said = c.oci(&["--debug", "run", &c.id]).ok();
+    assert!(said.err.starts_with("orlop-oci: debug: "), "{said:?}");
 }

@@ -54,8 +54,9 @@ pub(crate) fn settings(resources: &Resources) -> Result<Vec<Setting>> {
         all.push(set("rdma.max", line));
     }
     for (file, value) in &resources.unified {
-        // The key is a file's name: nothing that could leave the folder or move processes.
-        if file.contains('/') || !file.contains('.') || file.starts_with("cgroup.") || file.starts_with('.') {
+        // The key is a file's name: nothing that could leave the folder, or move, stop and end processes.
+        let drives = file.starts_with("cgroup.") && !file.starts_with("cgroup.max.");
+        if file.contains('/') || !file.contains('.') || drives || file.starts_with('.') {
             let path = format!("linux.resources.unified.{file}");
             return Err(ConfigError::invalid(path, "is not the name of a controller's file"));
         }
@@ -209,7 +210,14 @@ mod tests {
         assert_eq!(lines(r#"{"unified":{"memory.oom.group":"1"}}"#).unwrap(), ["memory.oom.group=1"]);
         let two = r#"{"unified":{"io.max":"8:0 rbps=1\n8:16 rbps=2\n"}}"#;
         assert_eq!(lines(two).unwrap(), ["io.max=8:0 rbps=1", "io.max=8:16 rbps=2"]);
-        for bad in ["../x.y", "cgroup.procs", "memory", ".x.y"] {
+        let rdma = r#"{"rdma":{"mlx5_1":{"hcaHandles":3,"hcaObjects":10000},"rxe3":{"hcaObjects":1}}}"#;
+        assert_eq!(
+            lines(rdma).unwrap(),
+            ["rdma.max=mlx5_1 hca_handle=3 hca_object=10000", "rdma.max=rxe3 hca_object=1"]
+        );
+        let own = r#"{"unified":{"cgroup.max.depth":"3","misc.max":"res_a 1"}}"#;
+        assert_eq!(lines(own).unwrap(), ["cgroup.max.depth=3", "misc.max=res_a 1"]);
+        for bad in ["../x.y", "cgroup.procs", "cgroup.subtree_control", "memory", ".x.y"] {
             assert!(lines(&format!(r#"{{"unified":{{"{bad}":"1"}}}}"#)).is_err(), "{bad}");
         }
         assert!(lines(r#"{"cpu":{"cpus":"0; rm"}}"#).is_err());

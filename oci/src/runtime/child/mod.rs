@@ -184,8 +184,9 @@ pub(crate) fn guest(plan: &ProcessPlan, given: &Guest<'_>) -> ! {
 }
 
 fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infallible> {
+    // First: a failure's words would be lost behind an answer that nobody has read.
+    wait_go(given.channel)?;
     common()?;
-    wait_go(given.channel);
     // By pidfd: all at once, and no path in /proc to be swapped.
     process::join_namespace(given.container, given.kinds).doing("join the namespaces of", c"the container")?;
     if given.kinds & libc::CLONE_NEWUSER != 0 {
@@ -197,7 +198,7 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
     }
     identity::assume(plan, given.proc, given.preserve_fds)?;
     socket::send(given.channel, &[READY]).doing("report to", c"the runtime")?;
-    wait_go(given.channel);
+    wait_go(given.channel)?;
     identity::run(plan, given.channel)
 }
 
@@ -209,10 +210,10 @@ fn fail(to: BorrowedFd<'_>, failed: &Failed<'_>) -> ! {
     process::exit_now(1)
 }
 
-fn wait_go(channel: BorrowedFd<'_>) {
+fn wait_go<'a>(channel: BorrowedFd<'_>) -> Done<'a> {
     let mut answer = [0; 1];
-    match socket::receive(channel, &mut answer) {
-        Ok(1) if answer == GO => {}
+    match socket::receive(channel, &mut answer).doing("listen to", c"the runtime")? {
+        1 if answer == GO => Ok(()),
         // The runtime is gone or has given up.
         _ => process::exit_now(1),
     }
@@ -248,7 +249,7 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
     let all = &plan.namespaces;
     if all.maps.is_some() || all.go_between() {
         // For the mapping, or until the one that went between has said all it had to say.
-        wait_go(channel);
+        wait_go(channel)?;
     }
     if all.maps.is_some() || all.user.is_some() {
         become_root(&plan.process)?;
@@ -266,13 +267,13 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
     rootfs::build(plan)?;
     if ends.hooks {
         socket::send(channel, &[HOOKS]).doing("report to", c"the runtime")?;
-        wait_go(channel);
+        wait_go(channel)?;
     }
     rootfs::seal(plan)?;
     rootfs::enter(plan)?;
     identity::assume(&plan.process, proc, plan.preserve_fds)?;
     socket::send(channel, &[READY]).doing("report to", c"the runtime")?;
-    wait_go(channel);
+    wait_go(channel)?;
     Ok(())
 }
 
@@ -288,7 +289,7 @@ fn enter_namespaces<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, channel: BorrowedF
         if !all.time_offsets.is_empty() {
             // The file belongs to the machine's root, which in a user namespace this process is not.
             socket::send(channel, &[OFFSETS]).doing("report to", "the runtime")?;
-            wait_go(channel);
+            wait_go(channel)?;
         }
         let time = fs::open_at(proc, c"self/ns/time_for_children", libc::O_RDONLY, 0);
         let time = time.doing("open", c"/proc/self/ns/time_for_children")?;

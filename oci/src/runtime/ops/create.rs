@@ -197,8 +197,9 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         cgroup.give_to(uid)?;
     }
     state.pid = pid;
-    state.start_ticks = machine.proc.stat(pid).map_or(0, |stat| stat.start_ticks);
-    outside_steps(machine, plan, pid, ours.as_fd())?;
+    let stat = machine.proc.stat(pid).step("look for", "the container's process")?;
+    state.start_ticks = stat.map_or(0, |stat| stat.start_ticks);
+    outside_steps(machine, plan, (pid, pidfd.as_fd()), ours.as_fd())?;
     loop {
         let message = &*socket::message(ours.as_fd()).step("listen to", "the container's process")?;
         if message == READY {
@@ -208,11 +209,11 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         } else if message == OFFSETS {
             let offsets = plan.namespaces.time_offsets.as_bytes();
             machine.proc.write(&format!("{pid}/timens_offsets"), offsets).step("set", "linux.timeOffsets")?;
-            socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
+            answer(ours.as_fd(), pidfd.as_fd())?;
         } else if message == HOOKS {
             made.hooks_ran = true;
             create_hooks(machine, config, state, pidfd.as_fd())?;
-            socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
+            answer(ours.as_fd(), pidfd.as_fd())?;
         } else {
             return Err(failure(message, pidfd.as_fd()));
         }
@@ -225,7 +226,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         hand_over(path, b"standard", pidfd.as_fd())?;
     }
     if !at_once {
-        socket::send(ours.as_fd(), &[GO]).step("answer", "the container's process")?;
+        answer(ours.as_fd(), pidfd.as_fd())?;
     }
     Ok(ours)
 }
@@ -320,15 +321,32 @@ fn listen(folder: &Folder, bundle: &Path) -> Result<OwnedFd> {
 }
 
 /// What only a process outside the container's user namespace can do for it.
-fn outside_steps(machine: &Machine, plan: &Plan, pid: i32, channel: BorrowedFd<'_>) -> Result<()> {
+fn outside_steps(
+    machine: &Machine,
+    plan: &Plan,
+    (pid, pidfd): (i32, BorrowedFd<'_>),
+    channel: BorrowedFd<'_>,
+) -> Result<()> {
     if let Some((uids, gids)) = &plan.namespaces.maps {
         machine.proc.write(&format!("{pid}/uid_map"), uids.as_bytes()).step("set", "linux.uidMappings")?;
         machine.proc.write(&format!("{pid}/gid_map"), gids.as_bytes()).step("set", "linux.gidMappings")?;
     }
     if plan.namespaces.maps.is_some() || plan.namespaces.go_between() {
-        socket::send(channel, &[GO]).step("answer", "the container's process")?;
+        answer(channel, pidfd)?;
     }
     set_oom_score(machine, pid, plan.process.oom_score_adj)
+}
+
+/// Lets the process go on.
+pub(super) fn answer(channel: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<()> {
+    match socket::send(channel, &[GO]) {
+        // It has ended, and what it said is still there; that it was not answered in time comes first, and once.
+        Err(Errno(libc::EPIPE)) => {
+            let words = socket::message(channel).or_else(|_| socket::message(channel));
+            Err(failure(&words.unwrap_or_default(), pidfd))
+        }
+        other => other.step("answer", "the container's process"),
+    }
 }
 
 /// When the process is ready, because its own steps may need more than the program is to have.

@@ -30,10 +30,10 @@ pub(super) fn delete_locked(machine: &Machine, folder: &Folder, force: bool) -> 
         if let Some(Err(error)) = cgroup.take().map(Cgroup::remove_unused) {
             machine.log.warn(&error.to_string());
         }
-    } else if state.lives(&machine.proc) {
-        let waiting = folder.exists(START_SOCKET);
+    } else if state.lives(&machine.proc)? {
+        let waiting = folder.exists(START_SOCKET)?;
         if !waiting && !force {
-            return Err(state.refuse("delete", state.status(&machine.proc, waiting)));
+            return Err(state.refuse("delete", state.status(&machine.proc, waiting)?));
         }
         end(&state, machine)?;
     }

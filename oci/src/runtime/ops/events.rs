@@ -19,7 +19,7 @@ pub(crate) fn events(
     print: fn(&str) -> Result<u8>,
 ) -> Result<()> {
     let state = State::peek(&machine.store, id)?;
-    let status = state.status(&machine.proc, machine.store.has(id, START_SOCKET.to_str().unwrap_or_default()));
+    let status = state.status(&machine.proc, machine.store.has(id, START_SOCKET)?)?;
     state.needs_cgroup("watch")?;
     let cgroup = match Cgroup::open(&state.cgroup)? {
         Some(cgroup) if !matches!(status, Status::Stopped | Status::Creating) => cgroup,

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use super::Machine;
-use super::create::{failure, hand_over, set_limits, set_oom_score};
+use super::create::{answer, failure, hand_over, set_limits, set_oom_score};
 use super::hooks::joinable;
 use super::kill::open_process;
 use super::listener::last_words;
@@ -12,7 +12,7 @@ use super::rdt;
 use super::terminal::Terminal;
 use super::wait::foreground;
 use crate::runtime::cgroup::Cgroup;
-use crate::runtime::child::{self, GO, Guest, READY};
+use crate::runtime::child::{self, Guest, READY};
 use crate::runtime::config::{ConfigError, NamespaceKind, Process, parse_process};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
@@ -53,7 +53,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
     let gone = || state.refuse("exec in", if state.pid == 0 { Status::Creating } else { Status::Stopped });
     let container = open_process(&state, &machine.proc)?.ok_or_else(gone)?;
-    if !options.ignore_paused && state.frozen() && !folder.exists(START_SOCKET) {
+    if !options.ignore_paused && state.frozen() && !folder.exists(START_SOCKET)? {
         return Err(state.refuse("exec in", Status::Paused));
     }
     if options.ignore_paused {
@@ -124,7 +124,7 @@ fn drive(
     let mut terminal = None;
     set_oom_score(machine, pid, plan.oom_score_adj)?;
     for expected in [READY, &[]] {
-        socket::send(channel, &[GO]).step("answer", "the process")?;
+        answer(channel, pidfd)?;
         let message = last_words(channel, state, Status::Running, pid)?;
         if message != expected {
             return Err(failure(&message, pidfd));

@@ -22,7 +22,7 @@ pub(super) fn open_process(state: &State, proc: &Procfs) -> Result<Option<OwnedF
         other => other.step("open", format!("process {}", state.pid))?,
     };
     // Checked after the descriptor is there: from then on the number cannot come to mean another process for us.
-    Ok(state.lives(proc).then_some(pidfd))
+    Ok(state.lives(proc)?.then_some(pidfd))
 }
 
 pub(crate) fn kill(machine: &Machine, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
@@ -66,7 +66,7 @@ pub(crate) fn freeze(machine: &Machine, id: &ContainerId, frozen: bool) -> Resul
     let operation = if frozen { "pause" } else { "resume" };
     let folder = machine.store.open(id)?;
     let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
-    let status = state.status(&machine.proc, folder.exists(START_SOCKET));
+    let status = state.status(&machine.proc, folder.exists(START_SOCKET)?)?;
     state.needs_cgroup(operation)?;
     let allowed = if frozen { matches!(status, Status::Running | Status::Created) } else { status == Status::Paused };
     let cgroup = Cgroup::open(&state.cgroup)?;

@@ -15,8 +15,8 @@ pub(super) fn last_words(channel: BorrowedFd<'_>, state: &State, status: Status,
         match socket::message_and_fd(channel) {
             Ok((_, Some(listener))) => hand_over(state, status, pid, &listener)?,
             Ok((message, None)) => return Ok(message),
-            // The process died with our connection in its queue: nothing was said.
-            Err(crate::runtime::sys::Errno(libc::ECONNRESET)) => return Ok(Vec::new()),
+            // The process ended before it read our word: told once, and behind it comes what it said, if anything.
+            Err(crate::runtime::sys::Errno(libc::ECONNRESET)) => {}
             Err(errno) => return Err(errno).step("listen to", "the container's process"),
         }
     }

@@ -15,22 +15,21 @@ use crate::runtime::state::{START_SOCKET, State, Status};
 use crate::runtime::sys::process::{self, Ended, Side, StringList};
 use crate::runtime::sys::{fs, pipe};
 
-fn status(machine: &Machine, id: &ContainerId, state: &State) -> Status {
-    let socket = START_SOCKET.to_str().unwrap_or_default();
-    state.status(&machine.proc, machine.store.has(id, socket))
+fn status(machine: &Machine, id: &ContainerId, state: &State) -> Result<Status> {
+    state.status(&machine.proc, machine.store.has(id, START_SOCKET)?)
 }
 
 /// The state object of the spec.
 pub(crate) fn state(machine: &Machine, id: &ContainerId) -> Result<String> {
     let state = State::peek(&machine.store, id)?;
-    Ok(state.document(status(machine, id, &state)) + "\n")
+    Ok(state.document(status(machine, id, &state)?) + "\n")
 }
 
 pub(crate) fn list(machine: &Machine, json: bool, quiet: bool) -> Result<String> {
     let mut all = Vec::new();
     for id in machine.store.ids()? {
         match State::peek(&machine.store, &id) {
-            Ok(state) => all.push((status(machine, &id, &state), state)),
+            Ok(state) => all.push((status(machine, &id, &state)?, state)),
             // Deleted while we looked, or not yet written.
             Err(Error::NotFound { .. }) => {}
             Err(error) => return Err(error),
@@ -65,7 +64,7 @@ pub(crate) fn ps(machine: &Machine, id: &ContainerId, json: bool, options: &[Str
     let state = State::peek(&machine.store, id)?;
     let pids = match Cgroup::open(&state.cgroup)? {
         Some(cgroup) => cgroup.pids()?,
-        None if status(machine, id, &state) != Status::Stopped => vec![state.pid],
+        None if status(machine, id, &state)? != Status::Stopped => vec![state.pid],
         None => Vec::new(),
     };
     if json {

@@ -3,15 +3,13 @@
 use std::os::fd::AsFd;
 
 use super::Machine;
-use super::create::{CreateOptions, Created, create};
+use super::create::{CreateOptions, Created, answer, create};
 use super::delete::{clear, delete_locked};
 use super::start::let_run;
 use super::wait::foreground;
-use crate::runtime::child::GO;
 use crate::runtime::error::{Result, Step};
 use crate::runtime::id::ContainerId;
 use crate::runtime::sys::signal::Signals;
-use crate::runtime::sys::socket;
 
 /// The exit status for the shell: 0 when detached, else the container's.
 pub(crate) fn run(
@@ -26,7 +24,7 @@ pub(crate) fn run(
     let Created { folder, state, cgroup, pidfd, channel, held } = create(machine, id, options, true)?;
     // Before the program prints: its terminal is then as it is to be.
     let terminal = held.terminal();
-    let go = || socket::send(channel.as_fd(), &[GO]).step("answer", "the container's process").map(|()| Some(channel));
+    let go = || answer(channel.as_fd(), pidfd.as_fd()).map(|()| Some(channel));
     let started = terminal.and_then(|terminal| let_run(machine, &folder, &state, pidfd.as_fd(), go).map(|()| terminal));
     let terminal = started.inspect_err(|_| {
         if let Err(more) = delete_locked(machine, &folder, true) {

@@ -16,7 +16,7 @@ pub(crate) fn start(machine: &Machine, id: &ContainerId) -> Result<()> {
     let folder = &machine.store.open(id)?;
     let gone = || Error::NotFound { id: folder.id.to_string() };
     let state = State::load(folder)?.ok_or_else(gone)?;
-    let status = state.status(&machine.proc, folder.exists(START_SOCKET));
+    let status = state.status(&machine.proc, folder.exists(START_SOCKET)?)?;
     if status != Status::Created {
         return Err(state.refuse("start", status));
     }

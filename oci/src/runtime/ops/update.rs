@@ -2,7 +2,7 @@
 
 use super::{Machine, rdt};
 use crate::runtime::cgroup::{self, Cgroup};
-use crate::runtime::config::{ConfigError, IntelRdt, Resources};
+use crate::runtime::config::{ConfigError, IntelRdt, Memory, Resources};
 use crate::runtime::error::{Error, Result};
 use crate::runtime::id::ContainerId;
 use crate::runtime::state::{START_SOCKET, State, Status};
@@ -10,7 +10,7 @@ use crate::runtime::state::{START_SOCKET, State, Status};
 pub(crate) fn update(machine: &Machine, id: &ContainerId, mut resources: Resources, rdt: &IntelRdt) -> Result<()> {
     let folder = machine.store.open(id)?;
     let mut state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
-    let status = state.status(&machine.proc, folder.exists(START_SOCKET));
+    let status = state.status(&machine.proc, folder.exists(START_SOCKET)?)?;
     state.needs_cgroup("update")?;
     let cgroup = match Cgroup::open(&state.cgroup)? {
         Some(cgroup) if !matches!(status, Status::Stopped | Status::Creating) => cgroup,
@@ -49,13 +49,32 @@ fn complete(resources: &mut Resources, cgroup: &Cgroup) -> Result<()> {
         cpu.quota = cpu.quota.or(Some(quota.parse().unwrap_or(-1)));
         cpu.period = cpu.period.or(period.parse().ok());
     }
+    fits(memory, || cgroup.value("memory.current", "").flatten())
+}
+
+/// With `checkBeforeUpdate`, a limit below what is used is refused, where the kernel would call the OOM killer.
+fn fits(memory: &Memory, used: impl FnOnce() -> Option<i64>) -> Result<()> {
     if let (true, Some(limit @ 1..)) = (memory.check_before_update, memory.limit)
-        && let Some(Some(used)) = cgroup.value("memory.current", "")
-        && used > limit
+        && let Some(used) = used().filter(|used| *used > limit)
     {
         let why = format!("{limit} is below what is used now ({used})");
         let error = ConfigError::invalid("memory.limit", why);
         return Err(Error::Config { file: "update".to_owned(), error });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::runtime::config::parse_resources;
+
+    #[test]
+    fn a_limit_below_what_is_used_is_refused_where_that_is_asked_for() {
+        let fits = |json: &str, used| super::fits(&parse_resources(json).unwrap().memory, || used).is_ok();
+        let checked = r#"{"memory":{"limit":100,"checkBeforeUpdate":true}}"#;
+        assert!(!fits(checked, Some(101)));
+        assert!(fits(checked, Some(100)) && fits(checked, None));
+        assert!(fits(r#"{"memory":{"limit":100}}"#, Some(101)));
+        assert!(fits(r#"{"memory":{"limit":-1,"checkBeforeUpdate":true}}"#, Some(101)));
+    }
 }

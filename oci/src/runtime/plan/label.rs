@@ -15,19 +15,41 @@ pub(crate) struct Label {
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
+/// The security modules of a kernel.
+#[derive(Clone, Copy)]
+struct Modules {
+    apparmor: bool,
+    /// AppArmor has a file of its own: a kernel with several modules gives the common one to the first.
+    apparmor_file: bool,
+    selinux: bool,
+}
+
+impl Modules {
+    fn here() -> Modules {
+        let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+        Modules {
+            apparmor: enabled.first() == Some(&b'Y'),
+            apparmor_file: Path::new("/proc/self/attr/apparmor/exec").exists(),
+            selinux: Path::new("/sys/fs/selinux/status").exists(),
+        }
+    }
+}
+
 /// What the program is to run under, from its exec on.
 pub(super) fn of_process(process: &Process) -> Result<Vec<Label>> {
+    if process.apparmor_profile.is_none() && process.selinux_label.is_none() {
+        return Ok(Vec::new());
+    }
+    labels(process, Modules::here())
+}
+
+fn labels(process: &Process, modules: Modules) -> Result<Vec<Label>> {
     let mut all = Vec::new();
     if let Some(profile) = process.apparmor_profile.as_deref() {
         let field = "process.apparmorProfile";
-        let text = std::fs::read("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
-        match (text.first() == Some(&b'Y'), profile) {
+        match (modules.apparmor, profile) {
             (true, _) => {
-                let path = if Path::new("/proc/self/attr/apparmor/exec").exists() {
-                    c"self/attr/apparmor/exec"
-                } else {
-                    c"self/attr/exec"
-                };
+                let path = if modules.apparmor_file { c"self/attr/apparmor/exec" } else { c"self/attr/exec" };
                 all.push(Label { path, value: format!("exec {profile}").into_bytes(), field });
             }
             (false, "unconfined") => {}
@@ -36,15 +58,61 @@ pub(super) fn of_process(process: &Process) -> Result<Vec<Label>> {
     }
     if let Some(label) = process.selinux_label.as_deref() {
         let field = "process.selinuxLabel";
-        need_selinux(field)?;
+        check_selinux(field, modules)?;
         all.push(Label { path: c"self/attr/exec", value: label.as_bytes().to_vec(), field });
     }
     Ok(all)
 }
 
 pub(super) fn need_selinux(field: &str) -> Result<()> {
-    if Path::new("/sys/fs/selinux/status").exists() {
+    check_selinux(field, Modules::here())
+}
+
+fn check_selinux(field: &str, modules: Modules) -> Result<()> {
+    if modules.selinux {
         return Ok(());
     }
     Err(ConfigError::unsupported(field, "this kernel runs without SELinux"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Modules = Modules { apparmor: false, apparmor_file: false, selinux: false };
+
+    /// The file below /proc and what is written to it.
+    fn written(apparmor: Option<&str>, selinux: Option<&str>, modules: Modules) -> Result<Vec<(String, String)>> {
+        let process = Process {
+            apparmor_profile: apparmor.map(str::to_owned),
+            selinux_label: selinux.map(str::to_owned),
+            ..Process::default()
+        };
+        let text = |label: Label| {
+            (label.path.to_string_lossy().into_owned(), String::from_utf8_lossy(&label.value).into_owned())
+        };
+        Ok(labels(&process, modules)?.into_iter().map(text).collect())
+    }
+
+    #[test]
+    fn labels_are_written_where_the_kernel_reads_them() {
+        let pair = |path: &str, value: &str| vec![(path.to_owned(), value.to_owned())];
+        let apparmor = Modules { apparmor: true, ..NONE };
+        assert_eq!(written(Some("p"), None, apparmor).unwrap(), pair("self/attr/exec", "exec p"));
+        let both = Modules { apparmor_file: true, selinux: true, ..apparmor };
+        assert_eq!(written(Some("p"), None, both).unwrap(), pair("self/attr/apparmor/exec", "exec p"));
+        // A profile of its own name, by which what confines the runtime is left behind.
+        assert_eq!(
+            written(Some("unconfined"), None, both).unwrap(),
+            pair("self/attr/apparmor/exec", "exec unconfined")
+        );
+        assert_eq!(written(None, Some("a:b:c:s0"), both).unwrap(), pair("self/attr/exec", "a:b:c:s0"));
+    }
+
+    #[test]
+    fn labels_nobody_reads_are_refused() {
+        assert!(written(Some("p"), None, Modules { selinux: true, ..NONE }).is_err());
+        assert!(written(None, Some("a:b:c:s0"), Modules { apparmor: true, ..NONE }).is_err());
+        assert_eq!(written(Some("unconfined"), None, NONE).unwrap(), []);
+    }
 }

@@ -290,4 +290,30 @@ mod tests {
         assert!(check("/proc/sys", true).is_err());
         assert!(!check("/process", true).unwrap());
     }
+
+    #[test]
+    fn what_is_made_has_the_containers_label() {
+        let proc = crate::runtime::procfs::Procfs::open().unwrap();
+        let linux = crate::runtime::config::Linux::default();
+        let idmaps = Idmaps { proc: &proc, linux: &linux, joined: None, last: std::cell::RefCell::new(None) };
+        let around = Surroundings {
+            bundle: Path::new("/"),
+            cgroup: "",
+            own_cgroup_namespace: true,
+            user_namespace: false,
+            label: Some("a:b:c:s0:c1,c2"),
+            idmaps,
+        };
+        let context = |kind: &str| {
+            let given = Mount { destination: "/x".to_owned(), kind: Some(kind.to_owned()), ..Mount::default() };
+            match step(0, &given, &around).unwrap().source {
+                Source::FileSystem { parameters, .. } => {
+                    parameters.into_iter().find(|(name, _)| **name == *c"context").and_then(|(_, label)| label)
+                }
+                _ => None,
+            }
+        };
+        assert_eq!(context("tmpfs"), Some(c"a:b:c:s0:c1,c2".to_owned()));
+        assert_eq!(context("sysfs"), None);
+    }
 }

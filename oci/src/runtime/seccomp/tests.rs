@@ -151,3 +151,19 @@ fn a_filter_is_written_and_read_back() {
     assert_eq!(Filter::from_bytes(&filter.to_bytes()), Some(filter));
     assert_eq!(Filter::from_bytes(&[]), None);
 }
+
+#[test]
+fn each_flag_is_the_kernels() {
+    let flags = |names: &str, rest: &str| {
+        profile(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","flags":[{names}]{rest}}}"#)).unwrap().flags
+    };
+    assert_eq!(flags("", ""), 0);
+    assert_eq!(flags(r#""SECCOMP_FILTER_FLAG_LOG""#, ""), 2);
+    assert_eq!(flags(r#""SECCOMP_FILTER_FLAG_SPEC_ALLOW""#, ""), 4);
+    assert_eq!(flags(r#""SECCOMP_FILTER_FLAG_TSYNC""#, ""), 1);
+    // Nobody waits for a listener that is not there.
+    let killable = r#""SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV""#;
+    assert_eq!(flags(killable, ""), 0);
+    let notify = r#","listenerPath":"/x","syscalls":[{"names":["read"],"action":"SCMP_ACT_NOTIFY"}]"#;
+    assert_eq!(flags(killable, notify), 32 | 8);
+}
