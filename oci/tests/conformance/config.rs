@@ -81,4 +81,14 @@ pub(crate) fn exec_affinity(c: Container) {
     let verbs = ["/bin/inspect", "status", "Cpus_allowed_list"];
     let exec = |c: &Container| c.oci(&[&["exec", &c.id], &verbs[..]].concat()).ok();
     exec(&c).has(&format!("Cpus_allowed_list: {last}"));
+    // The one that waits for it is the one that has put it there.
+    let mut waits = c.command(&["exec", &c.id, "/bin/inspect", "sleep"]);
+    let mut waits = crate::support::spawn(waits.stdout(std::process::Stdio::null()));
+    crate::support::wait_until("the process", || {
+        std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().lines().count() == 2
+    });
+    let status = std::fs::read_to_string(format!("/proc/{}/status", waits.id())).unwrap();
+    assert!(status.contains(&format!("Cpus_allowed_list:\t{first}\n")), "{status}");
+    c.oci(&["delete", "--force", &c.id]).ok();
+    waits.wait().unwrap();
 }

@@ -38,7 +38,10 @@ fn beside(first: &Container, kinds: &[(&str, &str)], change: &Value) -> Containe
     first.create().ok();
     let mut second = crate::container("sleep", change);
     second.config["hostname"] = json!(null);
-    let mut all = vec![json!({"type": "mount"}), json!({"type": "cgroup"})];
+    let mut all = vec![json!({"type": "mount"})];
+    if !kinds.contains(&("cgroup", "cgroup")) {
+        all.push(json!({"type": "cgroup"}));
+    }
     all.extend(
         kinds.iter().map(|(kind, file)| json!({"type": kind, "path": format!("/proc/{}/ns/{file}", first.pid())})),
     );
@@ -51,7 +54,8 @@ fn beside(first: &Container, kinds: &[(&str, &str)], change: &Value) -> Containe
 }
 
 pub(crate) fn joined(first: Container) {
-    beside(&first, &[("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts")], &json!({}));
+    let same = [("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts")];
+    beside(&first, &[&same[..], &[("cgroup", "cgroup"), ("time", "time")]].concat(), &json!({}));
 }
 
 pub(crate) fn joined_user(first: Container) {
@@ -180,6 +184,58 @@ pub(crate) fn no_root(c: Container) {
     c.oci(&["exec", "--user", "0:0", &c.id, "/bin/inspect", "pid"]).refused("invalid argument");
 }
 
+/// The rootfs is on a mount that others see, with another one below it.
+pub(crate) fn propagation(_: Container) {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let none = None::<&str>;
+    for (word, root, below) in
+        [("slave", true, true), ("rslave", true, true), ("private", false, true), ("rprivate", false, false)]
+    {
+        let c = crate::container("mount / mount /sub", &json!({"/linux/rootfsPropagation": word}));
+        let rootfs = c.rootfs("");
+        std::fs::create_dir(c.rootfs("sub")).unwrap();
+        mount(Some(&rootfs), &rootfs, none, MsFlags::MS_BIND, none).unwrap();
+        mount(Some("t"), &c.rootfs("sub"), Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        mount(none, &rootfs, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).unwrap();
+        let said = c.run();
+        umount2(&rootfs, MntFlags::MNT_DETACH).unwrap();
+        let said = said.ok();
+        for (path, follows) in [("mount / ", root), ("mount /sub ", below)] {
+            let line = said.out.lines().find(|line| line.starts_with(path)).unwrap();
+            assert_eq!(line.contains(" master "), follows, "{word}: {line}");
+        }
+    }
+}
+
+pub(crate) fn cgroups_path(c: Container) {
+    let line = format!("0::/orlop-oci-tests/{}", c.id);
+    for _ in 0..2 {
+        c.create().ok();
+        let all = std::fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
+        assert!(all.lines().any(|one| one == line), "{all}");
+        assert_eq!(std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().trim(), c.pid().to_string());
+        c.oci(&["delete", "--force", &c.id]).ok();
+        c.assert_gone();
+    }
+}
+
+pub(crate) fn unified(c: Container) {
+    let c = c.set("/linux/resources", json!({"unified": {"cgroup.max.descendants": "5"}}));
+    c.create().ok();
+    assert_eq!(std::fs::read_to_string(c.cgroup("cgroup.max.descendants")).unwrap(), "5\n");
+    c.oci(&["delete", "--force", &c.id]).ok();
+    // Where the machine gives its controllers to cgroup v1, that is said.
+    let machine = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
+    let c = c.set("/linux/resources", json!({"unified": {"pids.max": "7"}}));
+    let said = c.create();
+    if machine.split_ascii_whitespace().any(|one| one == "pids") {
+        said.ok();
+        assert_eq!(std::fs::read_to_string(c.cgroup("pids.max")).unwrap(), "7\n");
+    } else {
+        said.refused("cannot enable the controller pids");
+    }
+}
+
 fn notifying(path: &str) -> Value {
     let rules = json!([{"names": ["getppid"], "action": "SCMP_ACT_NOTIFY"}]);
     json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path, "listenerMetadata": "M", "flags": ["SECCOMP_FILTER_FLAG_TSYNC"], "syscalls": rules})
@@ -222,13 +278,47 @@ fn taken(listener: &UnixListener, c: &Container, pid: i64) {
     nix::unistd::close(fd).unwrap();
 }
 
+fn ip(args: &str) {
+    let mut ip = std::process::Command::new("ip");
+    let said = crate::support::spawn(ip.args(args.split(' '))).wait().unwrap();
+    assert!(said.success(), "ip {args}");
+}
+
+/// A device of this machine's that goes with the test.
+struct Veth(String);
+
+impl Veth {
+    fn new(letter: char) -> Veth {
+        let name = format!("or{letter}{}", std::process::id() % 100_000);
+        ip(&format!("link add {name} type veth peer name p{name}"));
+        Veth(name)
+    }
+}
+
+impl Drop for Veth {
+    fn drop(&mut self) {
+        // In a container it may have gone with that.
+        let mut ip = std::process::Command::new("ip");
+        let _ = ip.args(["link", "del", &self.0]).stderr(std::process::Stdio::null()).status();
+    }
+}
+
+pub(crate) fn net_device_taken(_: Container) {
+    let veth = Veth::new('t');
+    let c = crate::container("pid", &json!({"/linux/netDevices": {&veth.0: {"name": "lo"}}}));
+    c.create().refused(&format!("move linux.netDevices.{}: file exists", veth.0));
+    c.assert_gone();
+    ip(&format!("link show {}", veth.0));
+}
+
+pub(crate) fn net_device_template(_: Container) {
+    let veth = Veth::new('m');
+    let c = crate::container("ls /sys/class/net", &json!({"/linux/netDevices": {&veth.0: {"name": "lo%d"}}}));
+    c.run().ok().has("/sys/class/net: lo lo0");
+}
+
 pub(crate) fn net_device(_: Container) {
     let name = format!("or{}", std::process::id() % 100_000);
-    let ip = |args: &str| {
-        let mut ip = std::process::Command::new("ip");
-        let said = crate::support::spawn(ip.args(args.split(' '))).wait().unwrap();
-        assert!(said.success(), "ip {args}");
-    };
     ip(&format!("link add {name} mtu 1234 type veth peer name p{name}"));
     ip(&format!("address add 192.0.2.7/24 dev {name}"));
     let c = crate::container(

@@ -15,6 +15,7 @@
 //!   behind SHELL                       the caller of `run` has done this before
 //!   holds NAME                         a function of the files here
 //!   differs WHY                        it is not so, for this reason
+//!   elsewhere WHERE                    another test holds it
 //! ```
 //!
 //! What is not here: MUSTs for bundles and engines, for other platforms, and for cgroup v1.
@@ -24,6 +25,7 @@
 #![allow(dead_code)] // the helpers are shared with the other tests, which use all of them
 
 mod config;
+mod features;
 mod lifecycle;
 mod linux;
 #[path = "../runtime/support.rs"]
@@ -43,6 +45,13 @@ const HOLDS: &[(&str, Holds)] = &[
     ("exec_affinity", config::exec_affinity),
     ("idmapped", config::idmapped),
     ("recursive_attributes", config::recursive_attributes),
+    ("feature_capabilities", features::capabilities),
+    ("feature_hooks", features::hooks),
+    ("feature_mount_options", features::mount_options),
+    ("feature_namespaces", features::namespaces),
+    ("feature_properties", features::properties),
+    ("feature_seccomp", features::seccomp),
+    ("feature_versions", features::versions),
     ("failing_create", lifecycle::failing_create),
     ("failing_poststart", lifecycle::failing_poststart),
     ("failing_poststop", lifecycle::failing_poststop),
@@ -50,15 +59,20 @@ const HOLDS: &[(&str, Holds)] = &[
     ("hooks_in_order", lifecycle::hooks_in_order),
     ("later_changes", lifecycle::later_changes),
     ("state", lifecycle::state),
+    ("cgroups_path", linux::cgroups_path),
     ("inherited_namespaces", linux::inherited_namespaces),
     ("joined", linux::joined),
     ("joined_mount", linux::joined_mount),
     ("joined_user", linux::joined_user),
     ("new_namespaces", linux::new_namespaces),
     ("net_device", linux::net_device),
+    ("net_device_taken", linux::net_device_taken),
+    ("net_device_template", linux::net_device_template),
     ("no_root", linux::no_root),
     ("notify", linux::notify),
     ("pod_user", linux::pod_user),
+    ("propagation", linux::propagation),
+    ("unified", linux::unified),
 ];
 
 #[test]
@@ -72,6 +86,11 @@ fn config_linux_md() {
     let tool = Tool { program: "ip", package: "iproute2" };
     initramfs::requirements::ensure(&[tool], &mut |line| println!("{line}")).unwrap();
     check(include_str!("config-linux.cases"));
+}
+
+#[test]
+fn features_md() {
+    check(include_str!("features.cases"));
 }
 
 #[test]
@@ -93,8 +112,10 @@ fn check(table: &str) {
             let text = panic.downcast_ref::<String>().cloned();
             text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
         });
+        let elsewhere = case.iter().find(|(step, _)| *step == "elsewhere");
         let differs = case.iter().find(|(step, _)| *step == "differs");
         match why {
+            None if elsewhere.is_some() => println!("other {section}: {must}: {}", elsewhere.map_or("", |(_, at)| at)),
             None if differs.is_some() => println!("differs {section}: {must}: {}", differs.map_or("", |(_, why)| why)),
             None => println!("pass  {section}: {must}"),
             Some(why) => {
@@ -117,7 +138,7 @@ fn judge(case: &[(&str, &str)]) {
             None => c.run().ok(),
         };
         match *step {
-            "with" | "run" | "behind" | "differs" => {}
+            "with" | "run" | "behind" | "differs" | "elsewhere" => {}
             "says" => says(said.get_or_insert_with(&mut run), rest),
             "ends" => assert_eq!(c.run().status, rest.parse::<i32>().unwrap()),
             "fails" => {

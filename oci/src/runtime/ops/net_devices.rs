@@ -31,6 +31,7 @@ struct Address {
 pub(super) fn move_all(devices: &[NetDevice], target: BorrowedFd<'_>, proc: &Procfs) -> Result<()> {
     for device in devices {
         let field = || format!("linux.netDevices.{}", device.from);
+        check_free(target, proc, &device.to).step("move", field())?;
         let here = net::route_socket().step("open", "a netlink socket")?;
         let index = net::index_of(&c_string(device.from.as_str())).step("find", field())?;
         let addresses = addresses(here.as_fd(), index).step("ask for the addresses of", field())?;
@@ -53,15 +54,36 @@ pub(super) fn move_all(devices: &[NetDevice], target: BorrowedFd<'_>, proc: &Pro
     Ok(())
 }
 
+/// Asked before the move: the kernel would find a taken name only behind it, and the device would go with the container.
+fn check_free(target: BorrowedFd<'_>, proc: &Procfs, name: &str) -> sys::Result<()> {
+    // The kernel makes a free name of a template.
+    if name.contains('%') {
+        return Ok(());
+    }
+    match within(target, proc, || net::index_of(&c_string(name)))? {
+        Err(Errno(libc::ENODEV)) => Ok(()),
+        Ok(_) => Err(Errno(libc::EEXIST)),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// A socket that speaks to the container's network namespace, and the device's number there. A socket stays where it was made.
 fn inside(target: BorrowedFd<'_>, proc: &Procfs, device: &NetDevice, index: u32) -> sys::Result<(OwnedFd, u32)> {
+    let (there, index) = within(target, proc, || {
+        // The kernel fills in a name such as eth%d; the number mostly stays as it was.
+        let index = if device.to.contains('%') { Ok(index) } else { net::index_of(&c_string(device.to.as_str())) };
+        (net::route_socket(), index)
+    })?;
+    Ok((there?, index?))
+}
+
+/// In another network namespace for a moment.
+fn within<T>(target: BorrowedFd<'_>, proc: &Procfs, look: impl FnOnce() -> T) -> sys::Result<T> {
     let own = fs::open_at(proc.fd(), c"self/ns/net", libc::O_RDONLY, 0)?;
     process::join_namespace(target, libc::CLONE_NEWNET)?;
-    let there = net::route_socket();
-    // The kernel fills in a name such as eth%d; the number mostly stays as it was.
-    let index = if device.to.contains('%') { Ok(index) } else { net::index_of(&c_string(device.to.as_str())) };
+    let seen = look();
     process::join_namespace(own.as_fd(), libc::CLONE_NEWNET)?;
-    Ok((there?, index?))
+    Ok(seen)
 }
 
 /// `struct ifinfomsg`: only the flags that are named change.
