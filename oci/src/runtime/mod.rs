@@ -22,6 +22,7 @@ mod ops;
 mod plan;
 mod procfs;
 mod seccomp;
+mod signal;
 mod state;
 mod store;
 #[allow(unsafe_code)]
@@ -29,5 +30,5 @@ mod sys;
 mod systemd;
 mod time;
 
-pub use cli::main;
-pub use sys::Bump;
+pub use signal::signal;
+pub use sys::{Bump, start};

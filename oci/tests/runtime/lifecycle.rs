@@ -93,6 +93,30 @@ fn a_created_container_can_be_killed_and_deleted() {
 }
 
 #[test]
+fn kill_all_reaches_who_flees() {
+    // SIGCHLD ignored: nobody waits for those who are gone.
+    let verbs = [&["ignore", "17"][..], &["flee"; 60], &["say", "up", "sleep"]].concat();
+    let c = Container::new(&verbs);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    c.oci(&["kill", "--all", &c.id, "USR1"]).ok();
+    // The first process of a pid namespace gets no signal that it has not asked for.
+    wait_until("the end of the others", || {
+        std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().lines().count() == 1
+    });
+    // Who is paused stays so.
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    c.oci(&["pause", &c.id]).ok();
+    c.oci(&["kill", "--all", &c.id, "USR1"]).ok();
+    assert_eq!(c.state()["status"], "paused");
+    c.oci(&["resume", &c.id]).ok();
+}
+
+#[test]
 fn kill_all_reaches_every_process_and_delete_ends_what_is_left() {
     // In the host's pid namespace the children survive the first process.
     let mut c = Container::new(&["child", "child", "say", "up", "ignore", "15", "sleep"]);

@@ -157,63 +157,8 @@ pub(super) fn amount_of(text: &str, read: impl Fn(&str) -> Result<u64, Expected>
 
 /// Number of a signal by name, with or without SIG, or by number.
 pub(crate) fn signal(text: &str) -> Result<i32, Expected> {
-    if text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse().ok().filter(|n| (1..=64).contains(n)).ok_or(SIGNAL);
-    }
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if let Some((_, number)) = SIGNALS.iter().find(|(known, _)| *known == name) {
-        return Ok(*number);
-    }
-    // As the kernel and musl number them, with the three that glibc keeps for itself left out, as systemd and Podman count.
-    let offset = |rest: &str, sign: char| -> Option<i32> {
-        if rest.is_empty() { Some(0) } else { rest.strip_prefix(sign)?.parse::<u8>().ok().map(i32::from) }
-    };
-    let number = if let Some(rest) = name.strip_prefix("RTMIN") {
-        offset(rest, '+').map(|n| 34 + n)
-    } else if let Some(rest) = name.strip_prefix("RTMAX") {
-        offset(rest, '-').map(|n| 64 - n)
-    } else {
-        None
-    };
-    number.filter(|n| (34..=64).contains(n)).ok_or(SIGNAL)
+    oci::runtime::signal(text).filter(|number| *number > 0).ok_or(SIGNAL)
 }
-
-const SIGNALS: [(&str, i32); 33] = [
-    ("HUP", libc::SIGHUP),
-    ("INT", libc::SIGINT),
-    ("QUIT", libc::SIGQUIT),
-    ("ILL", libc::SIGILL),
-    ("TRAP", libc::SIGTRAP),
-    ("ABRT", libc::SIGABRT),
-    ("IOT", libc::SIGABRT),
-    ("BUS", libc::SIGBUS),
-    ("FPE", libc::SIGFPE),
-    ("KILL", libc::SIGKILL),
-    ("USR1", libc::SIGUSR1),
-    ("SEGV", libc::SIGSEGV),
-    ("USR2", libc::SIGUSR2),
-    ("PIPE", libc::SIGPIPE),
-    ("ALRM", libc::SIGALRM),
-    ("TERM", libc::SIGTERM),
-    ("STKFLT", libc::SIGSTKFLT),
-    ("CHLD", libc::SIGCHLD),
-    ("CONT", libc::SIGCONT),
-    ("STOP", libc::SIGSTOP),
-    ("TSTP", libc::SIGTSTP),
-    ("TTIN", libc::SIGTTIN),
-    ("TTOU", libc::SIGTTOU),
-    ("URG", libc::SIGURG),
-    ("XCPU", libc::SIGXCPU),
-    ("XFSZ", libc::SIGXFSZ),
-    ("VTALRM", libc::SIGVTALRM),
-    ("PROF", libc::SIGPROF),
-    ("WINCH", libc::SIGWINCH),
-    ("IO", libc::SIGIO),
-    ("POLL", libc::SIGIO),
-    ("PWR", libc::SIGPWR),
-    ("SYS", libc::SIGSYS),
-];
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,8 @@ use super::{Log, limits};
 use crate::runtime::config::{IntelRdt, Resources};
 use crate::runtime::error::{Error, Result};
 use crate::runtime::id::ContainerId;
-use crate::runtime::ops::{CreateOptions, ExecOptions, parse_interval, parse_signal};
+use crate::runtime::ops::{CreateOptions, ExecOptions, parse_interval};
+use crate::runtime::signal::signal;
 
 pub(super) struct Invocation {
     /// None: where it lies by default.
@@ -293,10 +294,10 @@ impl Words {
             match self.word()? {
                 Word::End => break,
                 Word::Positional(word) if id.is_none() => id = Some(ContainerId::parse(&word)?),
-                Word::Positional(word) if signal.is_none() => signal = Some(parse_signal(&word)?),
+                Word::Positional(word) if signal.is_none() => signal = Some(signal_of(&word)?),
                 Word::Positional(word) => return Err(usage(format!("one word too many: {word:?}"))),
                 Word::Flag(flag) if flag == "all" || flag == "a" => all = self.boolean()?,
-                Word::Flag(flag) if flag == "signal" || flag == "s" => signal = Some(parse_signal(&self.value()?)?),
+                Word::Flag(flag) if flag == "signal" || flag == "s" => signal = Some(signal_of(&self.value()?)?),
                 Word::Flag(flag) => return Err(unknown(&flag)),
             }
         }
@@ -397,6 +398,10 @@ impl Words {
             _ => Command::Freeze { id, frozen: name == "pause" },
         })
     }
+}
+
+fn signal_of(word: &str) -> Result<i32> {
+    signal(word).ok_or_else(|| usage(format!("{word:?} is not a signal")))
 }
 
 fn say(text: &str) -> Result<Option<(Log, Invocation)>> {

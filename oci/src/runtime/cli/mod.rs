@@ -5,7 +5,7 @@ mod help;
 mod limits;
 mod log;
 
-use std::ffi::{OsStr, c_char, c_int};
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -17,17 +17,11 @@ use super::error::{Error, Result, Step as _};
 use super::ops::{self, Machine};
 use super::procfs::Procfs;
 use super::store::Store;
-use super::sys::entry;
+use super::sys::{self, entry};
 
 /// The program. Exit status: 0, or 1 (255 of `exec`) with one line on stderr; `run` and `exec` in the foreground give the
 /// container's own.
-///
-/// # Safety
-/// `words` has to point to `count` strings that live as long as the program.
-#[allow(unsafe_code)] // the C runtime's pointers are passed on
-pub unsafe fn main(count: c_int, words: *const *const c_char) -> u8 {
-    // SAFETY: the caller's promise is passed on.
-    let entered = unsafe { entry::enter(count, words) };
+pub(crate) fn main(entered: sys::Result<()>) -> u8 {
     let words = entry::words().iter().map(|word| OsStr::from_bytes(word.to_bytes()).to_owned());
     let (log, invocation) = match entered.step("open", "/dev/null").and_then(|()| args::parse(words)) {
         Ok(Some(both)) => both,

@@ -47,7 +47,7 @@ impl Hooks {
 
 fn hook(r: &mut Reader<'_>) -> Result<Hook> {
     let mut hook = Hook::default();
-    r.object(&mut |r, name| {
+    r.object_with(&["path"], &mut |r, name| {
         match name {
             "path" => hook.path = r.text()?,
             "args" => hook.args = r.strings()?,

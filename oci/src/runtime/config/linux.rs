@@ -208,7 +208,7 @@ fn namespace(r: &mut Reader<'_>) -> Result<Namespace> {
         }
         Ok(Taken::Yes)
     })?;
-    let kind = kind.ok_or_else(|| r.invalid("type is required and missing"))?;
+    let kind = kind.ok_or_else(|| r.missing("type"))?;
     if let Some(path) = &path
         && !path.starts_with('/')
     {
@@ -221,7 +221,7 @@ pub(super) fn id_mappings(r: &mut Reader<'_>) -> Result<Vec<IdMapping>> {
     let mut all = Vec::new();
     r.array(&mut |r| {
         let mut one = IdMapping { container: 0, host: 0, size: 0 };
-        r.object(&mut |r, name| {
+        r.object_with(&["containerID", "hostID", "size"], &mut |r, name| {
             match name {
                 "containerID" => one.container = r.integer()?,
                 "hostID" => one.host = r.integer()?,
@@ -260,7 +260,7 @@ fn time_offsets(r: &mut Reader<'_>) -> Result<Vec<(String, i64, u32)>> {
 fn device(r: &mut Reader<'_>) -> Result<Device> {
     let mut device = Device::default();
     let (mut kind, mut major, mut minor) = (None, None, None);
-    r.object(&mut |r, name| {
+    r.object_with(&["type", "path"], &mut |r, name| {
         match name {
             "type" => {
                 let kinds = [
@@ -281,13 +281,13 @@ fn device(r: &mut Reader<'_>) -> Result<Device> {
         }
         Ok(Taken::Yes)
     })?;
-    device.kind = kind.ok_or_else(|| r.invalid("type is required and missing"))?;
+    device.kind = kind.unwrap_or_default();
     if !device.path.starts_with('/') {
         return Err(r.invalid(format!("path {:?} is not absolute", device.path)));
     }
     if device.kind != DeviceKind::Fifo {
-        device.major = major.ok_or_else(|| r.invalid("major is required and missing"))?;
-        device.minor = minor.ok_or_else(|| r.invalid("minor is required and missing"))?;
+        device.major = major.ok_or_else(|| r.missing("major"))?;
+        device.minor = minor.ok_or_else(|| r.missing("minor"))?;
     }
     Ok(device)
 }
@@ -305,5 +305,5 @@ fn personality(r: &mut Reader<'_>) -> Result<u64> {
         }
         Ok(Taken::Yes)
     })?;
-    domain.ok_or_else(|| r.invalid("domain is required and missing"))
+    domain.ok_or_else(|| r.missing("domain"))
 }

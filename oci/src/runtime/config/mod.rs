@@ -247,6 +247,59 @@ mod tests {
     }
 
     #[test]
+    fn members_that_have_to_be_there_are_named() {
+        let base = |field: &str| format!(r#"{{"ociVersion":"1.2.0","root":{{"path":"r"}},{field}}}"#);
+        for (field, path) in [
+            (r#""mounts":[{"source":"x"}]"#, "mounts[0].destination"),
+            (r#""process":{}"#, "process.cwd"),
+            (r#""process":{"cwd":"/","user":{"gid":0}}"#, "process.user.uid"),
+            (r#""process":{"cwd":"/","user":{"uid":0}}"#, "process.user.gid"),
+            (r#""process":{"cwd":"/","consoleSize":{"width":7}}"#, "process.consoleSize.height"),
+            (r#""process":{"cwd":"/","rlimits":[{"type":"RLIMIT_CORE","hard":1}]}"#, "process.rlimits[0].soft"),
+            (r#""process":{"cwd":"/","rlimits":[{"type":"RLIMIT_CORE","soft":1}]}"#, "process.rlimits[0].hard"),
+            (r#""process":{"cwd":"/","scheduler":{"nice":1}}"#, "process.scheduler.policy"),
+            (r#""process":{"cwd":"/","ioPriority":{"priority":1}}"#, "process.ioPriority.class"),
+            (r#""hooks":{"poststop":[{"args":["a"]}]}"#, "hooks.poststop[0].path"),
+            (r#""linux":{"namespaces":[{"path":"/x"}]}"#, "linux.namespaces[0].type"),
+            (r#""linux":{"uidMappings":[{"containerID":0,"hostID":1}]}"#, "linux.uidMappings[0].size"),
+            (r#""linux":{"gidMappings":[{"size":1,"hostID":1}]}"#, "linux.gidMappings[0].containerID"),
+            (r#""linux":{"devices":[{"type":"c","major":1,"minor":1}]}"#, "linux.devices[0].path"),
+            (r#""linux":{"devices":[{"type":"c","path":"/a","major":1}]}"#, "linux.devices[0].minor"),
+            (r#""linux":{"resources":{"devices":[{"access":"rwm"}]}}"#, "linux.resources.devices[0].allow"),
+            (r#""linux":{"resources":{"pids":{}}}"#, "linux.resources.pids.limit"),
+            (
+                r#""linux":{"resources":{"hugepageLimits":[{"pageSize":"2MB"}]}}"#,
+                "linux.resources.hugepageLimits[0].limit",
+            ),
+            (
+                r#""linux":{"resources":{"blockIO":{"weightDevice":[{"major":1}]}}}"#,
+                "linux.resources.blockIO.weightDevice[0].minor",
+            ),
+            (
+                r#""linux":{"resources":{"blockIO":{"throttleReadBpsDevice":[{"major":1,"minor":null,"rate":1}]}}}"#,
+                "linux.resources.blockIO.throttleReadBpsDevice[0].minor",
+            ),
+            (
+                r#""linux":{"resources":{"blockIO":{"throttleWriteIOPSDevice":[{"major":1,"minor":1}]}}}"#,
+                "linux.resources.blockIO.throttleWriteIOPSDevice[0].rate",
+            ),
+            (r#""linux":{"seccomp":{"syscalls":[]}}"#, "linux.seccomp.defaultAction"),
+            (
+                r#""linux":{"seccomp":{"defaultAction":"x","syscalls":[{"names":["a"]}]}}"#,
+                "linux.seccomp.syscalls[0].action",
+            ),
+            (
+                r#""linux":{"seccomp":{"defaultAction":"x","syscalls":[{"names":["a"],"action":"x","args":[{"index":0,"op":"SCMP_CMP_EQ"}]}]}}"#,
+                "linux.seccomp.syscalls[0].args[0].value",
+            ),
+            (r#""linux":{"memoryPolicy":{"nodes":"0"}}"#, "linux.memoryPolicy.mode"),
+            (r#""linux":{"personality":{}}"#, "linux.personality.domain"),
+        ] {
+            assert_eq!(error(&base(field)), format!("{path}: is required and missing"), "{field}");
+        }
+    }
+
+    #[test]
     fn what_is_not_supported_is_refused_by_name() {
         let base = |field: &str| format!(r#"{{"ociVersion":"1.2.0","root":{{"path":"r"}},{field}}}"#);
         for (field, path) in [

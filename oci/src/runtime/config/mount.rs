@@ -30,7 +30,7 @@ impl Mount {
             Ok(Taken::Yes)
         })?;
         if mount.destination.is_empty() {
-            return Err(r.invalid("destination is required and missing"));
+            return Err(r.missing("destination"));
         }
         Ok(mount)
     }

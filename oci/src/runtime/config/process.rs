@@ -91,7 +91,7 @@ impl Process {
             Ok(Taken::Yes)
         })?;
         if process.cwd.is_empty() {
-            return Err(r.invalid("cwd is required and missing"));
+            return Err(r.missing("cwd"));
         }
         if !process.cwd.starts_with('/') {
             return Err(r.invalid(format!("cwd {:?} is not an absolute path", process.cwd)));
@@ -102,7 +102,7 @@ impl Process {
 
 fn user(r: &mut Reader<'_>) -> Result<User> {
     let mut user = User::default();
-    r.object(&mut |r, name| {
+    r.object_with(&["uid", "gid"], &mut |r, name| {
         match name {
             "uid" => user.uid = id(r)?,
             "gid" => user.gid = id(r)?,
@@ -133,7 +133,7 @@ fn id(r: &mut Reader<'_>) -> Result<u32> {
 
 fn console_size(r: &mut Reader<'_>) -> Result<(u16, u16)> {
     let (mut rows, mut columns) = (0, 0);
-    r.object(&mut |r, name| {
+    r.object_with(&["height", "width"], &mut |r, name| {
         match name {
             "height" => rows = r.integer()?,
             "width" => columns = r.integer()?,
@@ -163,7 +163,7 @@ fn capabilities(r: &mut Reader<'_>) -> Result<Capabilities> {
 
 fn rlimit(r: &mut Reader<'_>) -> Result<RLimit> {
     let mut limit = RLimit::default();
-    r.object(&mut |r, name| {
+    r.object_with(&["type", "soft", "hard"], &mut |r, name| {
         match name {
             "type" => limit.kind = r.text()?,
             "soft" => limit.soft = r.integer()?,
@@ -192,9 +192,9 @@ mod tests {
             r#"{"args":["a"]}"#,
             r#"{"cwd":"tmp"}"#,
             r#"{"cwd":"/","env":["A"]}"#,
-            r#"{"cwd":"/","user":{"uid":4294967295}}"#,
-            r#"{"cwd":"/","user":{"uid":-1}}"#,
-            r#"{"cwd":"/","user":{"umask":512}}"#,
+            r#"{"cwd":"/","user":{"uid":4294967295,"gid":0}}"#,
+            r#"{"cwd":"/","user":{"uid":-1,"gid":0}}"#,
+            r#"{"cwd":"/","user":{"uid":0,"gid":0,"umask":512}}"#,
             r#"{"cwd":"/","oomScoreAdj":1001}"#,
             r#"{"cwd":"/","rlimits":[{"type":"RLIMIT_CORE","soft":2,"hard":1}]}"#,
             r#"{"cwd":"/","rlimits":[{"type":"RLIMIT_CORE","soft":1,"hard":1},{"type":"RLIMIT_CORE","soft":0,"hard":1}]}"#,
@@ -206,6 +206,6 @@ mod tests {
         ] {
             assert!(read(text).is_err(), "{text}");
         }
-        assert!(read(r#"{"cwd":"/","scheduler":null,"user":{"uid":4294967294,"umask":63}}"#).is_ok());
+        assert!(read(r#"{"cwd":"/","scheduler":null,"user":{"uid":4294967294,"gid":0,"umask":63}}"#).is_ok());
     }
 }

@@ -149,7 +149,7 @@ fn cpu(r: &mut Reader<'_>) -> Result<Cpu> {
 
 fn pids(r: &mut Reader<'_>) -> Result<Option<i64>> {
     let mut limit = None;
-    r.object(&mut |r, name| {
+    r.object_with(&["limit"], &mut |r, name| {
         match name {
             "limit" => limit = Some(r.integer()?),
             _ => return Ok(Taken::No),
@@ -165,11 +165,11 @@ fn block_io(r: &mut Reader<'_>) -> Result<BlockIo> {
         match name {
             "weight" => io.weight = Some(r.integer()?),
             "leafWeight" => only_v1(r)?,
-            "weightDevice" => io.weight_device = throttles(r)?,
-            "throttleReadBpsDevice" => io.read_bps = throttles(r)?,
-            "throttleWriteBpsDevice" => io.write_bps = throttles(r)?,
-            "throttleReadIOPSDevice" => io.read_iops = throttles(r)?,
-            "throttleWriteIOPSDevice" => io.write_iops = throttles(r)?,
+            "weightDevice" => io.weight_device = throttles(r, &RATE[..2])?,
+            "throttleReadBpsDevice" => io.read_bps = throttles(r, &RATE)?,
+            "throttleWriteBpsDevice" => io.write_bps = throttles(r, &RATE)?,
+            "throttleReadIOPSDevice" => io.read_iops = throttles(r, &RATE)?,
+            "throttleWriteIOPSDevice" => io.write_iops = throttles(r, &RATE)?,
             _ => return Ok(Taken::No),
         }
         Ok(Taken::Yes)
@@ -177,11 +177,14 @@ fn block_io(r: &mut Reader<'_>) -> Result<BlockIo> {
     Ok(io)
 }
 
-fn throttles(r: &mut Reader<'_>) -> Result<Vec<Throttle>> {
+/// What a limit of a device has to have; a weight may be missing.
+const RATE: [&str; 3] = ["major", "minor", "rate"];
+
+fn throttles(r: &mut Reader<'_>, required: &[&str]) -> Result<Vec<Throttle>> {
     let mut all = Vec::new();
     r.array(&mut |r| {
         let mut one = Throttle::default();
-        r.object(&mut |r, name| {
+        r.object_with(required, &mut |r, name| {
             match name {
                 "major" => one.major = r.integer()?,
                 "minor" => one.minor = r.integer()?,
@@ -199,7 +202,7 @@ fn throttles(r: &mut Reader<'_>) -> Result<Vec<Throttle>> {
 
 fn hugepage(r: &mut Reader<'_>) -> Result<(String, u64)> {
     let (mut size, mut limit) = (String::new(), 0);
-    r.object(&mut |r, name| {
+    r.object_with(&["pageSize", "limit"], &mut |r, name| {
         match name {
             "pageSize" => size = r.text()?,
             "limit" => limit = r.integer()?,
@@ -230,7 +233,7 @@ fn rdma(r: &mut Reader<'_>, device: &str) -> Result<(String, Option<u32>, Option
 fn device(r: &mut Reader<'_>) -> Result<DeviceRule> {
     let mut rule = DeviceRule { kind: 'a', ..DeviceRule::default() };
     let mut access = None;
-    r.object(&mut |r, name| {
+    r.object_with(&["allow"], &mut |r, name| {
         match name {
             "allow" => rule.allow = r.boolean()?,
             "type" => {

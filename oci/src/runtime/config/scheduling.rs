@@ -53,10 +53,9 @@ pub(crate) struct MemoryPolicy {
 
 pub(super) fn scheduler(r: &mut Reader<'_>) -> Result<SchedulerAttributes> {
     let mut all = SchedulerAttributes::default();
-    let mut policy = None;
-    r.object(&mut |r, name| {
+    r.object_with(&["policy"], &mut |r, name| {
         match name {
-            "policy" => policy = Some(one_of(r, &POLICIES)?),
+            "policy" => all.policy = one_of(r, &POLICIES)?,
             "nice" => {
                 all.nice = r.integer()?;
                 if !(-20..=19).contains(&all.nice) {
@@ -72,16 +71,15 @@ pub(super) fn scheduler(r: &mut Reader<'_>) -> Result<SchedulerAttributes> {
         }
         Ok(Taken::Yes)
     })?;
-    all.policy = policy.ok_or_else(|| r.invalid("policy is required and missing"))?;
     Ok(all)
 }
 
 /// As ioprio_set(2) takes it: the class above the priority's 13 bits.
 pub(super) fn io_priority(r: &mut Reader<'_>) -> Result<u32> {
-    let (mut class, mut priority) = (None, 0_u32);
-    r.object(&mut |r, name| {
+    let (mut class, mut priority) = (0, 0_u32);
+    r.object_with(&["class"], &mut |r, name| {
         match name {
-            "class" => class = Some(one_of(r, &IO_CLASSES)?),
+            "class" => class = one_of(r, &IO_CLASSES)?,
             "priority" => {
                 priority = r.integer()?;
                 if priority > 7 {
@@ -92,7 +90,6 @@ pub(super) fn io_priority(r: &mut Reader<'_>) -> Result<u32> {
         }
         Ok(Taken::Yes)
     })?;
-    let class = class.ok_or_else(|| r.invalid("class is required and missing"))?;
     Ok(class << 13 | priority)
 }
 
@@ -111,17 +108,17 @@ pub(super) fn affinity(r: &mut Reader<'_>) -> Result<Affinity> {
 
 pub(super) fn memory_policy(r: &mut Reader<'_>) -> Result<MemoryPolicy> {
     let mut all = MemoryPolicy::default();
-    let (mut mode, mut flags) = (None, 0);
-    r.object(&mut |r, name| {
+    let (mut mode, mut flags) = (0, 0);
+    r.object_with(&["mode"], &mut |r, name| {
         match name {
-            "mode" => mode = Some(one_of(r, &MEMORY_MODES)?),
+            "mode" => mode = one_of(r, &MEMORY_MODES)?,
             "nodes" => all.nodes = numbers(r)?.unwrap_or_default(),
             "flags" => flags = words_of(r, &MEMORY_FLAGS)?.iter().fold(0, |all, one| all | one),
             _ => return Ok(Taken::No),
         }
         Ok(Taken::Yes)
     })?;
-    all.mode = mode.ok_or_else(|| r.invalid("mode is required and missing"))? | flags;
+    all.mode = mode | flags;
     Ok(all)
 }
 

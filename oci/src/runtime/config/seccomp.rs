@@ -72,7 +72,7 @@ impl Seccomp {
             Ok(Taken::Yes)
         })?;
         if seccomp.default_action.is_empty() {
-            return Err(r.invalid("defaultAction is required and missing"));
+            return Err(r.missing("defaultAction"));
         }
         Ok(seccomp)
     }
@@ -80,7 +80,7 @@ impl Seccomp {
 
 fn rule(r: &mut Reader<'_>) -> Result<SyscallRule> {
     let mut rule = SyscallRule::default();
-    r.object(&mut |r, name| {
+    r.object_with(&["names", "action"], &mut |r, name| {
         match name {
             "names" => rule.names = r.strings()?,
             "action" => rule.action = r.text()?,
@@ -96,23 +96,19 @@ fn rule(r: &mut Reader<'_>) -> Result<SyscallRule> {
         Ok(Taken::Yes)
     })?;
     if rule.names.is_empty() || rule.action.is_empty() {
-        return Err(r.invalid("names and action are required"));
+        return Err(r.invalid("names and action must not be empty"));
     }
     Ok(rule)
 }
 
 fn argument(r: &mut Reader<'_>) -> Result<Argument> {
     let mut argument = Argument { index: 0, value: 0, value_two: 0, operator: Operator::Equal };
-    let mut has_operator = false;
-    r.object(&mut |r, name| {
+    r.object_with(&["index", "value", "op"], &mut |r, name| {
         match name {
             "index" => argument.index = r.integer()?,
             "value" => argument.value = r.integer()?,
             "valueTwo" => argument.value_two = r.integer()?,
-            "op" => {
-                has_operator = true;
-                argument.operator = one_of(r, &OPERATORS)?;
-            }
+            "op" => argument.operator = one_of(r, &OPERATORS)?,
             _ => return Ok(Taken::No),
         }
         Ok(Taken::Yes)
@@ -120,5 +116,5 @@ fn argument(r: &mut Reader<'_>) -> Result<Argument> {
     if argument.index > 5 {
         return Err(r.invalid("a system call has the arguments 0 to 5"));
     }
-    if has_operator { Ok(argument) } else { Err(r.invalid("op is required and missing")) }
+    Ok(argument)
 }

@@ -70,6 +70,13 @@ impl<'a> Reader<'a> {
         self.error(Problem::Unsupported(why))
     }
 
+    /// The object that was read has to have this member.
+    pub(crate) fn missing(&self, name: &str) -> ConfigError {
+        let path = self.path();
+        let dot = if path.is_empty() { "" } else { "." };
+        ConfigError { path: format!("{path}{dot}{name}"), problem: Problem::Missing }
+    }
+
     /// This field's value is not allowed.
     pub(crate) fn invalid(&self, why: impl Into<String>) -> ConfigError {
         self.error(Problem::Invalid(why.into()))
@@ -146,6 +153,25 @@ impl<'a> Reader<'a> {
             self.expect(b'}', "`,` or `}`")?;
             self.depth -= 1;
             return Ok(());
+        }
+    }
+
+    /// The same of an object that has to have certain members.
+    pub(crate) fn object_with(
+        &mut self,
+        required: &[&str],
+        field: &mut dyn FnMut(&mut Self, &str) -> Result<Taken>,
+    ) -> Result<()> {
+        let mut seen = 0_u32;
+        self.object(&mut |r, name| {
+            if let Some(at) = required.iter().position(|one| *one == name) {
+                seen |= 1 << at;
+            }
+            field(r, name)
+        })?;
+        match required.iter().enumerate().find(|(at, _)| seen & 1 << at == 0) {
+            Some((_, name)) => Err(self.missing(name)),
+            None => Ok(()),
         }
     }
 

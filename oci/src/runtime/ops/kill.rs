@@ -36,7 +36,7 @@ pub(crate) fn kill(machine: &Machine, id: &ContainerId, signal: i32, all: bool) 
         && let Some(cgroup) = Cgroup::open(&state.cgroup)?
         && (process.is_some() || cgroup.populated())
     {
-        return kill_all(&cgroup, signal);
+        return kill_all(&cgroup, signal, state.frozen());
     }
     let Some(process) = process else {
         let status = if state.pid == 0 { Status::Creating } else { Status::Stopped };
@@ -49,17 +49,21 @@ pub(crate) fn kill(machine: &Machine, id: &ContainerId, signal: i32, all: bool) 
     }
 }
 
-fn kill_all(cgroup: &Cgroup, signal: i32) -> Result<()> {
+/// Frozen meanwhile: who is forked while the list is read would be missed, and a number that is free again be somebody else's.
+fn kill_all(cgroup: &Cgroup, signal: i32, paused: bool) -> Result<()> {
     if signal == libc::SIGKILL {
         return cgroup.kill();
     }
-    for pid in cgroup.pids()? {
-        match process::kill(pid, signal) {
-            Ok(()) | Err(Errno(libc::ESRCH)) => {}
-            Err(errno) => return Err(errno).step("kill", format!("process {pid}")),
-        }
-    }
-    Ok(())
+    // Should one of them not freeze in time, the others are; it gets the signal all the same.
+    let _ = if paused { Ok(()) } else { cgroup.freeze(true) };
+    let sent = cgroup.pids().and_then(|pids| {
+        pids.into_iter().try_for_each(|pid| match process::kill(pid, signal) {
+            Ok(()) | Err(Errno(libc::ESRCH)) => Ok(()),
+            Err(errno) => Err(errno).step("kill", format!("process {pid}")),
+        })
+    });
+    let thawed = if paused { Ok(()) } else { cgroup.freeze(false) };
+    sent.and(thawed)
 }
 
 pub(crate) fn freeze(machine: &Machine, id: &ContainerId, frozen: bool) -> Result<()> {
@@ -73,78 +77,5 @@ pub(crate) fn freeze(machine: &Machine, id: &ContainerId, frozen: bool) -> Resul
     match cgroup.filter(|_| allowed) {
         Some(cgroup) => cgroup.freeze(frozen),
         None => Err(state.refuse(operation, status)),
-    }
-}
-
-/// `TERM`, `SIGTERM`, `15`, `RTMIN+3`.
-pub(crate) fn parse_signal(text: &str) -> Result<i32> {
-    const NAMES: [(&str, i32); 34] = [
-        ("HUP", libc::SIGHUP),
-        ("INT", libc::SIGINT),
-        ("QUIT", libc::SIGQUIT),
-        ("ILL", libc::SIGILL),
-        ("TRAP", libc::SIGTRAP),
-        ("ABRT", libc::SIGABRT),
-        ("IOT", libc::SIGABRT),
-        ("BUS", libc::SIGBUS),
-        ("FPE", libc::SIGFPE),
-        ("KILL", libc::SIGKILL),
-        ("USR1", libc::SIGUSR1),
-        ("SEGV", libc::SIGSEGV),
-        ("USR2", libc::SIGUSR2),
-        ("PIPE", libc::SIGPIPE),
-        ("ALRM", libc::SIGALRM),
-        ("TERM", libc::SIGTERM),
-        ("STKFLT", libc::SIGSTKFLT),
-        ("CHLD", libc::SIGCHLD),
-        ("CLD", libc::SIGCHLD),
-        ("CONT", libc::SIGCONT),
-        ("STOP", libc::SIGSTOP),
-        ("TSTP", libc::SIGTSTP),
-        ("TTIN", libc::SIGTTIN),
-        ("TTOU", libc::SIGTTOU),
-        ("URG", libc::SIGURG),
-        ("XCPU", libc::SIGXCPU),
-        ("XFSZ", libc::SIGXFSZ),
-        ("VTALRM", libc::SIGVTALRM),
-        ("PROF", libc::SIGPROF),
-        ("WINCH", libc::SIGWINCH),
-        ("IO", libc::SIGIO),
-        ("POLL", libc::SIGIO),
-        ("PWR", libc::SIGPWR),
-        ("SYS", libc::SIGSYS),
-    ];
-    // The C library keeps the first real-time signals for itself: 34 is what everybody calls RTMIN.
-    const RTMIN: i32 = 34;
-    const RTMAX: i32 = 64;
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |rest: &str| if rest.is_empty() { Some(0) } else { rest.get(1..)?.parse::<i32>().ok() };
-    let number = if let Some(rest) = name.strip_prefix("RTMIN") {
-        offset(rest).map(|n| RTMIN + n)
-    } else if let Some(rest) = name.strip_prefix("RTMAX") {
-        offset(rest).map(|n| RTMAX - n)
-    } else {
-        NAMES.iter().find(|(one, _)| *one == name).map(|(_, n)| *n).or_else(|| upper.parse().ok())
-    };
-    match number.filter(|n| (0..=RTMAX).contains(n)) {
-        Some(number) => Ok(number),
-        None => Err(Error::Usage(format!("{text:?} is not a signal"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals() {
-        let good = [("TERM", 15), ("sigkill", 9), ("9", 9), ("SIGRTMIN+3", 37), ("RTMAX-1", 63), ("0", 0), ("SYS", 31)];
-        for (text, number) in good {
-            assert_eq!(parse_signal(text).unwrap(), number, "{text}");
-        }
-        for bad in ["", "SIG", "65", "-1", "TERMS", "RTMIN+99", "1.5", "é"] {
-            assert!(parse_signal(bad).is_err(), "{bad}");
-        }
     }
 }

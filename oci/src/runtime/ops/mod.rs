@@ -22,7 +22,7 @@ pub(crate) use create::{CreateOptions, create};
 pub(crate) use delete::delete;
 pub(crate) use events::{events, parse_interval};
 pub(crate) use exec::{ExecOptions, exec};
-pub(crate) use kill::{freeze, kill, parse_signal};
+pub(crate) use kill::{freeze, kill};
 pub(crate) use protect::protect;
 pub(crate) use query::{features, list, ps, spec, state};
 pub(crate) use rootless::{enter_existing, enter_new, entered, in_first_namespace, ordinary_user};

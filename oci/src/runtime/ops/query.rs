@@ -8,7 +8,7 @@ use crate::runtime::config::{MEMORY_FLAGS, MEMORY_MODES, NamespaceKind, OPERATOR
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
 use crate::runtime::json::Writer;
-use crate::runtime::plan::known_mount_options;
+use crate::runtime::plan::{KEEP_GROUPS, known_mount_options};
 use crate::runtime::procfs::read_all;
 use crate::runtime::seccomp;
 use crate::runtime::state::{START_SOCKET, State, Status};
@@ -154,6 +154,7 @@ pub(crate) fn features() -> String {
     }
     w.name("mountExtensions").open('{').name("idmap").open('{').name("enabled").boolean(true);
     w.close('}').close('}').close('}');
+    w.strings("potentiallyUnsafeConfigAnnotations", &[KEEP_GROUPS]);
     w.name("annotations").open('{').name("org.orlop.version").string(env!("CARGO_PKG_VERSION")).close('}');
     w.close('}');
     w.finish() + "\n"
@@ -230,6 +231,8 @@ mod tests {
         let linux = features.linux().as_ref().unwrap();
         assert_eq!(linux.memory_policy().as_ref().unwrap().modes().as_ref().unwrap().len(), 7);
         assert!(features.mount_options().as_ref().unwrap().iter().any(|option| option == "rnosymfollow"));
+        // What an annotation changes about a container, whoever wrote it.
+        assert_eq!(value["potentiallyUnsafeConfigAnnotations"], serde_json::json!(["run.oci.keep_original_groups"]));
         assert!(value["linux"]["capabilities"].as_array().unwrap().len() > 30);
     }
 }

@@ -31,7 +31,7 @@ use super::procfs::Procfs;
 use super::seccomp::Filter;
 
 /// Podman's `--group-add keep-groups`: the caller's supplementary groups stay, which an ordinary user could not ask for by number.
-const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+pub(crate) const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
 pub(crate) struct Plan {
     pub(crate) namespaces: Namespaces,

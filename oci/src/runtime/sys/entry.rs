@@ -4,6 +4,21 @@ use std::ffi::{CStr, c_char, c_int};
 use std::sync::OnceLock;
 
 use super::{Result, check};
+use crate::runtime::cli;
+
+/// The program's `main`, as the C runtime calls it: what std does before its own (a stack for handlers of overflow, a table of
+/// threads) costs a fifth of a short command, and is for nothing here. To be written once, at the top of the program.
+#[macro_export]
+macro_rules! entry {
+    () => {
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[allow(unsafe_code)] // the name is the C runtime's
+        extern "C" fn main(count: ::std::ffi::c_int, words: *const *const ::std::ffi::c_char) -> ::std::ffi::c_int {
+            // SAFETY: the C runtime gives the kernel's list of `count` strings, which live as long as the program.
+            unsafe { $crate::runtime::start(count, words) }
+        }
+    };
+}
 
 static WORDS: OnceLock<Vec<&'static CStr>> = OnceLock::new();
 
@@ -12,11 +27,21 @@ pub(crate) fn words() -> &'static [&'static CStr] {
     WORDS.get().map_or(&[], Vec::as_slice)
 }
 
+/// The program, from the command line to its exit status.
+///
+/// # Safety
+/// `words` has to point to `count` strings that live as long as the program.
+pub unsafe fn start(count: c_int, words: *const *const c_char) -> c_int {
+    // SAFETY: the caller's promise is passed on.
+    let entered = unsafe { enter(count, words) };
+    cli::main(entered).into()
+}
+
 /// Keeps the command line, and makes the process what std promises its users.
 ///
 /// # Safety
 /// `words` has to point to `count` strings that live as long as the program.
-pub(crate) unsafe fn enter(count: c_int, words: *const *const c_char) -> Result<()> {
+unsafe fn enter(count: c_int, words: *const *const c_char) -> Result<()> {
     let word = |index| {
         // SAFETY: the caller's promise: there are `count` pointers.
         let word = unsafe { *words.wrapping_add(index) };

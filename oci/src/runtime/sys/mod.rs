@@ -15,6 +15,7 @@ pub(crate) mod socket;
 pub(crate) mod tty;
 
 pub use bump::Bump;
+pub use entry::start;
 
 use std::ffi::CStr;
 use std::fmt;
