@@ -37,6 +37,7 @@ impl Daemon {
         let _ = fs::set_permissions(self.paths.units(), mode);
         match take_seed(&self.paths) {
             Ok(None) => {}
+            Ok(Some(1)) => self.say(format!("{:<9} one unit file", "seed")),
             Ok(Some(units)) => self.say(format!("{:<9} {units} unit files", "seed")),
             Err(error) => self.say(format!("{:<9} not used: {error}", "seed")),
         }

@@ -24,6 +24,7 @@ use super::{
     clock,
     conditions::Unmet,
     engine::{Engine, JobId},
+    fd_store::FdStore,
     handoff::Handoff,
     health::Checkers,
     images::{Images, Prepared},
@@ -60,6 +61,7 @@ pub(crate) mod class {
     pub(crate) const SOCKETS: u32 = 10;
     pub(crate) const CHECKS: u32 = 9;
     pub(crate) const CLOCK: u32 = 11;
+    pub(crate) const FDS: u32 = 12;
 }
 
 /// Exits of processes nobody knows (yet): a container may end before the runtime has told its pid.
@@ -138,6 +140,7 @@ pub(crate) struct Daemon {
     pub(crate) network: Network,
     pub(crate) notify: Notify,
     pub(crate) sockets: Sockets,
+    pub(crate) fd_store: FdStore,
     pub(crate) checkers: Checkers,
     pub(crate) timers: Timers,
     pub(crate) shutdown: Option<Shutdown>,
@@ -201,6 +204,7 @@ impl Daemon {
             network: Network::default(),
             notify: Notify::default(),
             sockets: Sockets::default(),
+            fd_store: FdStore::default(),
             checkers: Checkers::default(),
             timers: Timers::default(),
             shutdown: None,
@@ -260,6 +264,7 @@ impl Daemon {
             class::CHECKS => self.on_check_output(low),
             class::NOTIFY => self.on_notify(low, Gone::Ignored),
             class::SOCKETS => self.on_socket(low),
+            class::FDS => self.on_fd_ended(low),
             other => log::error!("an event of class {other}"),
         }
     }

@@ -33,7 +33,7 @@ impl Images {
             return true;
         }
         let (paths, name) = (paths.clone(), image.to_owned());
-        let started = mailbox::spawn("image", move || {
+        let started = mailbox::spawn(&format!("image {name}"), move || {
             let prepared = find(&paths, &name);
             report(name, prepared.map(Arc::new));
         });

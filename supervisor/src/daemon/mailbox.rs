@@ -60,7 +60,7 @@ impl<T> Mailbox<T> {
     }
 }
 
-/// A thread for slow work; `false` when the machine has no room for one.
+/// A thread for slow work, named for people who read of its panic; `false` when the machine has no room for one.
 pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
     let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work);
     if let Err(error) = &thread {

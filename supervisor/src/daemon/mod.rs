@@ -16,6 +16,7 @@ mod conditions;
 mod core;
 mod engine;
 mod events;
+mod fd_store;
 mod handoff;
 mod health;
 mod images;
@@ -65,6 +66,7 @@ pub fn run() -> ExitCode {
         }
     };
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    logger::end_with_every_panic();
     let own = logger::start(&paths.spools(), cmdline.split_ascii_whitespace().any(|word| word == "orlop.debug"));
     // Two pipes and a file for each of some hundred units are more than the usual soft limit; containers get limits of their own.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)

@@ -25,9 +25,11 @@ use nix::{
 };
 
 use super::{
-    clock,
+    cgroup, clock,
     core::{Daemon, class},
+    fd_store::checked_name,
     machine::{Event, Notice, Process},
+    process,
     recover::{Kept, stored_name},
     sys,
 };
@@ -53,10 +55,22 @@ struct Socket {
     fd: OwnedFd,
 }
 
-/// The assignments of one message. What nobody asks for here (MAINPID, FDSTORE, BUSERROR, …) is passed over, as systemd does with
-/// what it does not know: the main process is the container's first, and no descriptors are kept for it.
-fn parse(message: &[u8]) -> Notice {
-    let mut notice = Notice::default();
+/// The assignments of one message. What nobody asks for here (BUSERROR, …) is passed over, as systemd does with what it does not know.
+/// `BARRIER=1` needs no more than that the descriptor beside it is closed.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Message {
+    notice: Notice,
+    /// As the sender counts.
+    main_pid: Option<u32>,
+    keep: bool,
+    forget: bool,
+    fd_name: Option<String>,
+    stays: bool,
+}
+
+fn parse(message: &[u8]) -> Message {
+    let mut read = Message::default();
+    let notice = &mut read.notice;
     for line in String::from_utf8_lossy(message).lines() {
         let Some((name, value)) = line.split_once('=') else { continue };
         let us = || value.parse().ok().map(Duration::from_micros);
@@ -76,10 +90,15 @@ fn parse(message: &[u8]) -> Notice {
             ("ERRNO", _) => notice.errno = value.parse().ok(),
             ("EXTEND_TIMEOUT_USEC", _) => notice.extend = us(),
             ("WATCHDOG_USEC", _) => notice.watchdog = us(),
+            ("MAINPID", _) => read.main_pid = value.parse().ok(),
+            ("FDSTORE", "1") => read.keep = true,
+            ("FDSTOREREMOVE", "1") => read.forget = true,
+            ("FDNAME", _) => read.fd_name = Some(value.to_owned()),
+            ("FDPOLL", "0") => read.stays = true,
             _ => {}
         }
     }
-    notice
+    read
 }
 
 /// Makes the socket in this folder, for containers of any user.
@@ -99,23 +118,46 @@ pub(crate) fn bind(folder: &Path) -> std::io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// The next message and its sender's pid; descriptors beside it are closed, which is what `BARRIER=1` waits for.
-fn receive(fd: &OwnedFd) -> nix::Result<(Vec<u8>, u32)> {
+struct Received {
+    bytes: Vec<u8>,
+    /// The sender's.
+    pid: u32,
+    fds: Vec<OwnedFd>,
+}
+
+/// The next message, with its sender and the descriptors beside it. `peek`: it stays where it is.
+fn receive(fd: &OwnedFd, peek: bool) -> nix::Result<Received> {
     let mut bytes = [0u8; MAX_BYTES];
     let mut control = nix::cmsg_space!(nix::sys::socket::UnixCredentials, [RawFd; 253]);
     let mut parts = [IoSliceMut::new(&mut bytes)];
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let flags = if peek { flags | MsgFlags::MSG_PEEK } else { flags };
     let message = recvmsg::<()>(fd.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-    let mut pid = 0;
+    let (mut pid, mut fds) = (0, Vec::new());
     for control in message.cmsgs()? {
         match control {
             ControlMessageOwned::ScmCredentials(sender) => pid = u32::try_from(sender.pid()).unwrap_or(0),
-            ControlMessageOwned::ScmRights(fds) => fds.into_iter().for_each(|fd| drop(sys::adopt_fd(fd))),
+            ControlMessageOwned::ScmRights(numbers) => {
+                fds.extend(numbers.into_iter().filter_map(|n| sys::adopt_fd(n).ok()));
+            }
             _ => {}
         }
     }
     let length = message.bytes;
-    Ok((bytes[..length].to_vec(), pid))
+    Ok(Received { bytes: bytes[..length].to_vec(), pid, fds })
+}
+
+/// The process of this cgroup that has this pid where the sender lives.
+fn main_process(cgroup: &Path, sender: u32, pid: u32) -> Option<Process> {
+    let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(sender)?;
+    let is_it = |candidate: &u32| {
+        let status = fs::read_to_string(format!("/proc/{candidate}/status")).unwrap_or_default();
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        pids.split_ascii_whitespace().next_back().and_then(|last| last.parse().ok()) == Some(pid)
+            && namespace(*candidate).as_ref() == Some(&own)
+    };
+    process::identify(cgroup::processes(cgroup).into_iter().find(is_it)?)
 }
 
 /// The process lies in this unit's cgroup, or below it; `None`: it is gone.
@@ -175,23 +217,46 @@ impl Daemon {
         }
     }
 
+    /// A message is taken from the socket when what follows from it is written: who dies over it leaves it to the next.
     pub(crate) fn on_notify(&mut self, id: u32, gone: Gone) {
         for _ in 0..TURN {
             let Some(Socket { unit, attempt, fd }) = self.notify.sockets.get(&id) else { return };
-            let (message, pid) = match receive(fd) {
+            let received = match receive(fd, true) {
                 Ok(received) => received,
                 Err(Errno::EAGAIN) => return,
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return log::error!("{unit}: its notification socket: {errno}"),
             };
             let (unit, attempt) = (unit.clone(), *attempt);
-            let counts = is_of(&unit, pid).unwrap_or(gone == Gone::Heard || gone == Gone::First(pid));
-            if !counts {
-                log::warn!("{unit}: notification from pid={pid}, which is not in its cgroup: ignored");
-                continue;
+            if is_of(&unit, received.pid).unwrap_or(gone == Gone::Heard || gone == Gone::First(received.pid)) {
+                self.on_message(&unit, attempt, received);
+                self.save();
+            } else {
+                log::warn!("{unit}: notification from pid={}, which is not in its cgroup: ignored", received.pid);
             }
-            self.engine.event(&unit, Event::Notified { attempt, notice: parse(&message) }, clock::now());
+            let socket = self.notify.sockets.get(&id);
+            if let Some(Err(errno)) = socket.map(|socket| receive(&socket.fd, false)) {
+                return log::error!("{unit}: its notification socket: {errno}");
+            }
         }
+    }
+
+    fn on_message(&mut self, unit: &UnitName, attempt: u64, received: Received) {
+        let Message { mut notice, main_pid, keep, forget, fd_name, stays } = parse(&received.bytes);
+        if let Some(pid) = main_pid {
+            notice.main = main_process(&self.paths.cgroup(unit), received.pid, pid);
+            if notice.main.is_none() {
+                log::warn!("{unit}: MAINPID={pid} is no process of its container: ignored");
+            }
+        }
+        let current = self.engine.get(unit).is_some_and(|entry| entry.record.attempt == attempt);
+        let name = checked_name(fd_name.as_deref());
+        if forget && current && fd_name.is_some() {
+            self.forget_fds(unit, name);
+        } else if keep && current {
+            self.keep_fds(unit, name, !stays, received.fds);
+        }
+        self.engine.event(unit, Event::Notified { attempt, notice }, clock::now());
     }
 }
 
@@ -202,15 +267,30 @@ mod tests {
     #[test]
     fn messages_are_read_as_the_manual_has_them() {
         let notice = parse(b"READY=1\nSTATUS=Serving 3 clients=2\nEXTEND_TIMEOUT_USEC=5000000\nX-OWN=1\nMAINPID=7\n");
+        assert_eq!(notice.main_pid, Some(7));
+        let notice = notice.notice;
         assert_eq!(notice.status.as_deref(), Some("Serving 3 clients=2"));
         assert_eq!((notice.ready, notice.extend), (true, Some(Duration::from_secs(5))));
-        let notice = parse(b"STOPPING=1\nERRNO=2\nWATCHDOG=trigger");
+        let notice = parse(b"STOPPING=1\nERRNO=2\nWATCHDOG=trigger").notice;
         assert_eq!((notice.stopping, notice.errno, notice.hangs, notice.alive), (true, Some(2), true, false));
-        for nothing in [&b""[..], b"READY", b"READY=0", b"ready=1", b"ERRNO=x", b"EXTEND_TIMEOUT_USEC=-1", &[0xff; 9]] {
-            assert_eq!(parse(nothing), Notice::default());
+        for nothing in [
+            &b""[..],
+            b"READY",
+            b"READY=0",
+            b"ready=1",
+            b"ERRNO=x",
+            b"EXTEND_TIMEOUT_USEC=-1",
+            b"MAINPID=-1",
+            b"FDSTORE=0",
+            &[0xff; 9],
+        ] {
+            assert_eq!(parse(nothing), Message::default());
         }
+        let fds = parse(b"FDSTORE=1\nFDNAME=x\nFDPOLL=0");
+        assert!(fds.keep && !fds.forget && fds.stays && fds.fd_name.as_deref() == Some("x"));
+        assert!(parse(b"FDSTOREREMOVE=1\nFDNAME=x").forget);
         let long = format!("STATUS=x{}", "\u{e4}".repeat(4000));
-        assert_eq!(parse(long.as_bytes()).status.map(|text| text.len()), Some(MAX_STATUS_BYTES - 1));
+        assert_eq!(parse(long.as_bytes()).notice.status.map(|text| text.len()), Some(MAX_STATUS_BYTES - 1));
     }
 
     #[test]
@@ -220,7 +300,7 @@ mod tests {
         fs::create_dir(&deep).unwrap();
         let socket = bind(&deep).unwrap();
         let socket = bind(&deep).map(|again| (socket, again)).unwrap().1;
-        assert_eq!(receive(&socket), Err(Errno::EAGAIN));
+        assert_eq!(receive(&socket, false).err(), Some(Errno::EAGAIN));
         let client = UnixDatagram::unbound().unwrap();
         let folder_fd = open(&deep, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
         client.connect(format!("/proc/self/fd/{}/notify.sock", folder_fd.as_raw_fd())).unwrap();
@@ -230,7 +310,22 @@ mod tests {
         let parts = [std::io::IoSlice::new(b"BARRIER=1")];
         nix::sys::socket::sendmsg::<()>(client.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None).unwrap();
         drop(theirs);
-        assert_eq!(receive(&socket), Ok((b"BARRIER=1".to_vec(), std::process::id())));
+        for peek in [true, false] {
+            let Received { bytes, pid, fds } = receive(&socket, peek).unwrap();
+            assert_eq!((bytes.as_slice(), pid, fds.len()), (&b"BARRIER=1"[..], std::process::id(), 1));
+        }
+        assert_eq!(receive(&socket, true).err(), Some(Errno::EAGAIN));
         assert_eq!(std::io::Read::read(&mut barrier, &mut [0]).unwrap(), 0, "the other end is closed");
+    }
+
+    #[test]
+    fn a_main_process_is_one_of_the_cgroup_and_of_the_senders_namespace() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = std::process::id();
+        fs::write(folder.path().join("cgroup.procs"), format!("1\n{own}\n")).unwrap();
+        assert_eq!(main_process(folder.path(), own, own), process::identify(own));
+        assert_eq!(main_process(folder.path(), own, own + 1), None);
+        fs::write(folder.path().join("cgroup.procs"), "1\n").unwrap();
+        assert_eq!(main_process(folder.path(), own, own), None);
     }
 }

@@ -64,6 +64,11 @@ impl Paths {
         self.unit(unit).join("state.json")
     }
 
+    /// What the descriptors are called that PID 1 keeps for its containers.
+    pub(crate) fn stored_fds(&self, unit: &UnitName) -> PathBuf {
+        self.unit(unit).join("fds.json")
+    }
+
     /// The container's writable layer.
     pub(crate) fn container(&self, unit: &UnitName) -> PathBuf {
         self.at("var/lib/orlop/containers").join(unit.as_str())

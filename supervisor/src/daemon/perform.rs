@@ -40,7 +40,7 @@ impl Daemon {
             Action::Create { attempt } => self.build(unit, attempt),
             Action::Start { attempt } => self.runtime.run(unit, attempt, Operation::Start),
             Action::Query { attempt } => self.runtime.run(unit, attempt, Operation::Query),
-            Action::Signal { process, signal } => signal_process(unit, process, signal),
+            Action::Signal { process, signal } => self.signal_process(unit, process, signal),
             Action::KillOperation => self.runtime.kill(unit),
             Action::Check { attempt } => self.check(unit, attempt),
             Action::KillCheck => self.kill_check(unit),
@@ -97,8 +97,9 @@ impl Daemon {
         };
         let (paths, hostname, sender) = (self.paths.clone(), hostname(), self.mail.sender());
         let name = unit.clone();
-        let listen = self.sockets.names_for(unit);
-        let started = mailbox::spawn("bundle", move || {
+        let mut listen = self.sockets.names_for(unit);
+        listen.extend(self.fd_store.names_for(unit));
+        let started = mailbox::spawn(&format!("bundle of {name}"), move || {
             let result =
                 bundle::build(&paths, &described, &image, &hostname, listen).map_err(|error| error.to_string());
             sender.send(Mail::Bundle { unit: name, attempt, result });
@@ -125,11 +126,11 @@ impl Daemon {
             self.pipes(unit, attempt).map_err(|errno| format!("make the pipes of its log: {errno}"))
         });
         match made {
-            Ok((out, err)) => self.runtime.run(
-                unit,
-                attempt,
-                Operation::Create { out, err, sockets: self.sockets.descriptors_for(unit) },
-            ),
+            Ok((out, err)) => {
+                let mut fds = self.sockets.descriptors_for(unit);
+                fds.extend(self.fd_store.descriptors_for(unit));
+                self.runtime.run(unit, attempt, Operation::Create { out, err, fds });
+            }
             Err(text) if current => self.engine.event(unit, Event::CreateFailed { attempt, text }, clock::now()),
             Err(_) => {
                 // Given up on while it was built: what it mounted goes, unless a newer start works there.
@@ -155,6 +156,18 @@ impl Daemon {
             self.follow_log(unit, stream, attempt, read);
         }
         Ok((out.1, err.1))
+    }
+
+    /// The main process may be another than the first, and gone before it.
+    fn signal_process(&self, unit: &UnitName, process: Process, signal: i32) {
+        let first = self.engine.get(unit).and_then(|entry| entry.record.state.process());
+        for process in [Some(process), first.filter(|first| *first != process)].into_iter().flatten() {
+            match process::signal(process, signal) {
+                Ok(()) => return,
+                // Gone already: its exit status is on the way.
+                Err(error) => log::debug!("{unit}: signal {signal} to pid {}: {error}", process.pid),
+            }
+        }
     }
 
     fn kill_cgroup(&self, unit: &UnitName) {
@@ -185,6 +198,7 @@ impl Daemon {
     fn on_changed(&mut self, unit: &UnitName, from: ActiveState, to: ActiveState, reason: &str) {
         let now = clock::monotonic();
         self.tell_timers(unit, from, to);
+        self.sweep_fds(unit);
         let Some(entry) = self.engine.get(unit) else { return };
         let restarts = entry.record.restarts;
         match to {
@@ -236,13 +250,6 @@ impl Daemon {
                 self.engine.mark_changed(&unit);
             }
         }
-    }
-}
-
-fn signal_process(unit: &UnitName, process: Process, signal: i32) {
-    if let Err(error) = process::signal(process, signal) {
-        // Gone already: its exit status is on the way.
-        log::debug!("{unit}: signal {signal} to pid {}: {error}", process.pid);
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     bundle, cgroup, clock,
     core::Daemon,
     engine::Plan,
+    fd_store,
     logs::Stream,
     machine::{Event, Process, Record, State},
     notify::Gone,
@@ -135,6 +136,10 @@ impl Daemon {
                 }
             }
         }
+        // Before a container's words are heard, which may bring more of them.
+        let is_given = |name: &String, _: &mut OwnedFd| name.starts_with(fd_store::PREFIX);
+        let given: BTreeMap<String, OwnedFd> = self.stored.extract_if(.., is_given).collect();
+        self.adopt_fds(given);
         for (name, fd) in std::mem::take(&mut self.stored) {
             self.take_stored(&name, fd);
         }

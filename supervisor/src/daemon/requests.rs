@@ -144,7 +144,7 @@ impl Daemon {
 
     fn on_kill(&mut self, unit: &UnitName, signal: i32) -> Answer {
         let Some(entry) = self.engine.get(unit) else { return self.no_such_unit(unit) };
-        let Some(process) = entry.record.state.process() else {
+        let Some(process) = entry.record.main_process() else {
             return Answer::problem(409, format!("{unit}: not running"));
         };
         match process::signal(process, signal) {

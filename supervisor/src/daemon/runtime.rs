@@ -18,11 +18,11 @@ const PROGRAM: &str = "/usr/bin/orlop-oci";
 
 #[derive(Debug)]
 pub(crate) enum Operation {
-    /// With the write ends of the container's stdout and stderr, and the sockets it is handed.
+    /// With the write ends of the container's stdout and stderr, and the sockets and stored descriptors it is handed.
     Create {
         out: OwnedFd,
         err: OwnedFd,
-        sockets: Vec<OwnedFd>,
+        fds: Vec<OwnedFd>,
     },
     Start,
     Delete,
@@ -129,13 +129,13 @@ impl Runtime {
         let folder = self.paths.unit(unit);
         let mut command = self.base(&folder.join("runtime.log"))?;
         match operation {
-            Operation::Create { out, err, sockets } => {
+            Operation::Create { out, err, fds } => {
                 command.arg("create").arg("--bundle").arg(&folder).arg("--pid-file").arg(folder.join("pid"));
                 command.stdout(out).stderr(err);
-                if !sockets.is_empty() {
+                if !fds.is_empty() {
                     // sd_listen_fds(3); the runtime hands them on, as runc does.
-                    command.env("LISTEN_FDS", sockets.len().to_string());
-                    super::sys::pass_fds(&mut command, &sockets)?;
+                    command.env("LISTEN_FDS", fds.len().to_string());
+                    super::sys::pass_fds(&mut command, &fds)?;
                 }
             }
             Operation::Start => drop(command.arg("start")),

@@ -32,7 +32,7 @@ impl Daemon {
             sub_state: record.state.sub_state().to_owned(),
             health: record.health(),
             health_log: record.checks.iter().flat_map(|checks| checks.log.iter().rev()).map(health_result).collect(),
-            pid: process.map(|process| process.pid),
+            pid: record.main_process().map(|process| process.pid),
             image: unit.map(|unit| unit.container.image.clone()).unwrap_or_default(),
             restarts: record.restarts,
             since: clock::rfc3339(record.since_us),

@@ -50,9 +50,11 @@ fn round(machine: &mut Pid1, place: &Place, shared: &Path, fault: Fault, keep: &
     machine.start_as(traced(fault, Path::new(CALLS)));
     let mut accepted = false;
     if machine.answers_or_is_gone() {
-        accepted = http::ask("POST", "/v1/units/job/start?no_block=true").is_some_and(|(status, _)| status < 300);
-        machine.try_post("/v1/units/web/restart");
-        let _ = http::ask("GET", "/v1/units/keep/logs");
+        // One that has died answers nothing.
+        let ask = |method, path| http::ask_within(Duration::from_secs(5), method, path);
+        accepted = ask("POST", "/v1/units/job/start?no_block=true").is_some_and(|(status, _)| status < 300);
+        let _ = ask("POST", "/v1/units/web/restart");
+        let _ = ask("GET", "/v1/units/keep/logs");
         machine.let_run(Duration::from_millis(20));
     }
     machine.kill_supervisor();

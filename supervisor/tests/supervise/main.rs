@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // tests are exempt, their helpers too
 
 mod faults;
+mod given;
 mod http;
 mod inject;
 mod life;

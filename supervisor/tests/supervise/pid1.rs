@@ -107,8 +107,9 @@ impl Pid1 {
     /// It answers, or it has died.
     pub(crate) fn answers_or_is_gone(&self) -> bool {
         self.wait("an answer or an end", |machine| {
+            let soon = Duration::from_millis(500);
             machine.shared.lock().unwrap().supervisor.is_none()
-                || http::ask("GET", "/v1/ping").is_some_and(|(status, _)| status == 200)
+                || http::ask_within(soon, "GET", "/v1/ping").is_some_and(|(status, _)| status == 200)
         });
         self.shared.lock().unwrap().supervisor.is_some()
     }

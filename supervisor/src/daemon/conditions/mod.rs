@@ -103,7 +103,7 @@ impl Daemon {
     /// The first thing of a start, for a unit that has conditions. False when no thread could be started.
     pub(crate) fn ask_conditions(&self, unit: &UnitName, attempt: u64, conditions: Vec<Condition>) -> bool {
         let (paths, unit, sender) = (self.paths.clone(), unit.clone(), self.mail.sender());
-        mailbox::spawn("conditions", move || {
+        mailbox::spawn(&format!("conditions of {unit}"), move || {
             let unmet = judge(&conditions, |condition| holds(condition, &paths));
             sender.send(Mail::Judged { unit, attempt, unmet });
         })

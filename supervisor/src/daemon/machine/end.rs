@@ -75,7 +75,12 @@ impl Machine<'_> {
         let signal = self.policy.stop_signal;
         let kill_at = self.policy.stop_timeout.map(|t| self.now.mono + t);
         self.goto(State::Stopping { process, kill_at, timeout });
-        self.act(Action::Signal { process, signal });
+        self.ask(process, signal);
+    }
+
+    /// The main process, as KillMode=mixed has it.
+    pub(super) fn ask(&mut self, first: Process, signal: i32) {
+        self.act(Action::Signal { process: self.record.main.unwrap_or(first), signal });
     }
 
     pub(super) fn stopping(&mut self, event: Event, process: Process, timeout: Option<Outcome>) {
@@ -88,7 +93,7 @@ impl Machine<'_> {
             Event::Lost { process: of } if of.is(&process) => {
                 self.kill(None, Ending { outcome: timeout.unwrap_or(Outcome::Lost), by_request });
             }
-            Event::Interrupted => self.act(Action::Signal { process, signal: self.policy.stop_signal }),
+            Event::Interrupted => self.ask(process, self.policy.stop_signal),
             Event::Notified { notice, .. } => {
                 let until = notice.extend.map(|extend| self.now.mono + extend);
                 self.note(notice);

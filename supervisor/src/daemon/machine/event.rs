@@ -137,6 +137,8 @@ pub(crate) struct Notice {
     /// A sign of life for the watchdog, or that there will be none.
     pub(crate) alive: bool,
     pub(crate) hangs: bool,
+    /// Its main process, where that is not its first.
+    pub(crate) main: Option<Process>,
     pub(crate) status: Option<String>,
     pub(crate) errno: Option<i32>,
     /// For start, run or stop: from now on.

@@ -188,6 +188,9 @@ pub(crate) struct Record {
     pub(crate) status: Option<String>,
     #[serde(default)]
     pub(crate) errno: Option<i32>,
+    /// The one it named with `MAINPID=`: shown, and asked to end. That its first process ends is the container's end all the same.
+    #[serde(default)]
+    pub(crate) main: Option<Process>,
     /// Between two signs of life; as the unit says, or the container.
     #[serde(default)]
     pub(crate) watchdog: Option<Duration>,
@@ -216,6 +219,7 @@ impl Record {
             began_us: 0,
             status: None,
             errno: None,
+            main: None,
             watchdog: None,
             run_until: None,
             checks: None,
@@ -229,6 +233,12 @@ impl Record {
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let limited = matches!(self.state, State::Running { phase: Phase::Ready | Phase::Reloading, .. });
         [self.state.deadline(), self.run_until.filter(|_| limited)].into_iter().flatten().min()
+    }
+
+    /// As long as it may live.
+    pub(crate) fn main_process(&self) -> Option<Process> {
+        let first = self.state.process()?;
+        Some(self.main.unwrap_or(first))
     }
 
     /// What was found out for this attempt is still wanted.

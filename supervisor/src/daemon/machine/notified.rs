@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Notice, Outcome, Phase, Process, State, step::Machine};
+use super::{Notice, Outcome, Phase, Process, State, step::Machine};
 
 /// `State::Running`.
 #[derive(Clone, Copy)]
@@ -66,6 +66,7 @@ impl Machine<'_> {
         if let Some(text) = notice.status {
             self.record.status = (!text.is_empty()).then_some(text);
         }
+        self.record.main = notice.main.or(self.record.main);
         self.record.errno = notice.errno.or(self.record.errno);
         self.record.watchdog = notice.watchdog.or(self.record.watchdog);
     }
@@ -79,6 +80,6 @@ impl Machine<'_> {
         let outcome = Outcome::Watchdog { after: self.record.watchdog.unwrap_or_default() };
         let kill_at = self.policy.stop_timeout.map(|t| self.now.mono + t);
         self.goto(State::Stopping { process, kill_at, timeout: Some(outcome) });
-        self.act(Action::Signal { process, signal: libc::SIGABRT });
+        self.ask(process, libc::SIGABRT);
     }
 }

@@ -154,6 +154,7 @@ impl Machine<'_> {
         self.record.errno = None;
         self.record.watchdog = self.policy.watchdog;
         self.record.run_until = None;
+        self.record.main = None;
         self.goto(State::Preparing { deadline: self.policy.start_timeout.map(|t| now + t) });
         self.act(Action::Prepare { attempt: self.record.attempt });
     }

@@ -49,11 +49,24 @@ pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
         runtime_max: sheet.read("Service", "RuntimeMaxSec", values::span).flatten(),
         runtime_extra: sheet.read("Service", "RuntimeRandomizedExtraSec", values::finite).unwrap_or_default(),
         watchdog: watchdog(sheet),
+        fd_store_max: fd_store_max(sheet),
         kill_signal: sheet.read("Service", "KillSignal", values::signal),
         abort_timeout: timeout(sheet, "TimeoutAbortSec"),
         start_timeout: start.unwrap_or(start_default),
         stop_timeout: stop.unwrap_or(Some(DEFAULT_TIMEOUT)),
     }
+}
+
+fn fd_store_max(sheet: &mut Sheet<'_>) -> u32 {
+    let most = sheet.read("Service", "FileDescriptorStoreMax", number).unwrap_or(0);
+    let notifies = sheet.last("Container", "Notify").is_some_and(|value| values::boolean(&value.text) == Ok(true));
+    if most > 0
+        && !notifies
+        && let Some(value) = sheet.last("Service", "FileDescriptorStoreMax")
+    {
+        sheet.warning(&value, "without Notify=true in [Container] no descriptor can come");
+    }
+    most
 }
 
 fn watchdog(sheet: &mut Sheet<'_>) -> Option<Duration> {

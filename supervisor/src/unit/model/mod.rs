@@ -134,6 +134,8 @@ pub struct ServiceSpec {
     pub runtime_extra: Duration,
     /// `WatchdogSec=`: the container has to say so with sd_notify.
     pub watchdog: Option<Duration>,
+    /// So many descriptors are kept for its next container.
+    pub fd_store_max: u32,
     /// Asks the container to end where it has no `StopSignal=` of its own.
     pub kill_signal: Option<i32>,
     /// `TimeoutAbortSec=`; `None`: as `stop_timeout`.

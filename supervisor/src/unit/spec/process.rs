@@ -46,6 +46,10 @@ pub(super) fn process(
     let of_image = image.and_then(|c| c.user().as_deref()).unwrap_or("");
     let identity = identity::identity(container, of_image, facts)?;
     let mut environment = environment(container, image, facts, hostname, &identity.home)?;
+    // systemd.exec(5): that there is a store, and how much it takes.
+    if unit.service.fd_store_max > 0 {
+        environment.insert("FDSTORE".to_owned(), unit.service.fd_store_max.to_string());
+    }
     if let (Notify::Container, Some(every)) = (container.notify, unit.service.watchdog) {
         environment.insert("WATCHDOG_USEC".to_owned(), every.as_micros().to_string());
     }

@@ -109,3 +109,21 @@ fn a_oneshot_has_no_such_time_and_chance_adds_to_that_of_others() {
     let extra = unit.record.deadline().unwrap() - unit.now.mono - Duration::from_secs(60);
     assert!(extra > Duration::ZERO && extra <= Duration::from_secs(10), "{extra:?}");
 }
+
+#[test]
+fn the_main_process_is_asked_to_end_and_the_first_ones_end_counts() {
+    let mut unit = Bench::new(Policy { notify: true, ..Policy::plain() });
+    unit.run();
+    let main = Process { pid: 200, start_ticks: 9 };
+    let notice = Notice { ready: true, main: Some(main), ..Notice::default() };
+    unit.event(Event::Notified { attempt: 1, notice });
+    assert_eq!(unit.record.main_process(), Some(main));
+    assert_eq!(unit.event(Event::Stop), [Action::Signal { process: main, signal: libc::SIGTERM }]);
+    assert_eq!(unit.event(Event::Interrupted), [Action::Signal { process: main, signal: libc::SIGTERM }]);
+    assert_eq!(unit.event(Event::Exited { process: main, wait_status: 0, out_of_memory: false }), []);
+    assert_eq!(unit.exit(0), [Action::KillCgroup]);
+    unit.clean();
+    assert_eq!((unit.sub(), unit.record.main_process()), ("dead", None));
+    unit.run();
+    assert_eq!(unit.record.main_process(), Some(WEB), "another container, another word");
+}

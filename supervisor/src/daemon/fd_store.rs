@@ -1,0 +1,209 @@
+//! The descriptors that containers give away to be kept, `FDSTORE=1` of sd_notify(3): PID 1 holds them, so that they outlive the
+//! supervisor too, and the unit's next container gets them behind its sockets, as sd_listen_fds(3) has it. They are kept as long as
+//! the unit runs or is about to, which is `FileDescriptorStorePreserve=restart`.
+//!
+//! What a descriptor is called lies in a file beside the unit's record, written before PID 1 gets it: one that is listed and not
+//! there was never given away, one that is there and not listed belongs to nobody.
+
+use std::{
+    collections::BTreeMap,
+    fs, mem,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use ::handoff::ToInit;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    core::{Daemon, class},
+    machine::State,
+    recover::fnv,
+    store, sys,
+};
+use crate::{api::types::ActiveState, unit::UnitName};
+
+pub(crate) const PREFIX: &str = "fds:";
+/// sd_pid_notify_with_fds(3): what has no name, or a bad one.
+const UNNAMED: &str = "stored";
+const MAX_NAME_BYTES: usize = 255;
+
+#[derive(Debug, Default)]
+pub(crate) struct FdStore {
+    units: BTreeMap<UnitName, Vec<Kept>>,
+    next: u32,
+}
+
+#[derive(Debug)]
+struct Kept {
+    listed: Listed,
+    id: u32,
+    fd: OwnedFd,
+    /// Its other end is closed; it goes when the container that is being made has it.
+    ended: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Listed {
+    /// In PID 1's store.
+    key: String,
+    name: String,
+    /// It goes when its other end does (`FDPOLL=0`: it stays).
+    poll: bool,
+}
+
+impl FdStore {
+    fn of(&self, unit: &UnitName) -> &[Kept] {
+        self.units.get(unit).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn names_for<'a>(&'a self, unit: &UnitName) -> impl Iterator<Item = String> + use<'a> {
+        self.of(unit).iter().map(|kept| kept.listed.name.clone())
+    }
+
+    /// One that cannot be duplicated is missed by the container, and said.
+    pub(crate) fn descriptors_for(&self, unit: &UnitName) -> Vec<OwnedFd> {
+        let duplicate = |kept: &Kept| {
+            let fd = kept.fd.try_clone();
+            fd.inspect_err(|error| log::error!("{unit}: {}: {error}", kept.listed.name)).ok()
+        };
+        self.of(unit).iter().filter_map(duplicate).collect()
+    }
+}
+
+/// `FDNAME=`, or systemd's name for those without.
+pub(crate) fn checked_name(name: Option<&str>) -> &str {
+    let good = |name: &&str| {
+        !name.is_empty()
+            && name.len() <= MAX_NAME_BYTES
+            && name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b':')
+    };
+    name.filter(good).unwrap_or(UNNAMED)
+}
+
+impl Daemon {
+    pub(crate) fn keep_fds(&mut self, unit: &UnitName, name: &str, poll: bool, fds: Vec<OwnedFd>) {
+        let most = self.files.get(unit).map_or(0, |unit| unit.service.fd_store_max as usize);
+        for fd in fds {
+            let all = self.fd_store.of(unit);
+            // A word that a supervisor died over is read again by the next one.
+            if all.iter().any(|kept| sys::is_same_file(kept.fd.as_fd(), fd.as_fd())) {
+                continue;
+            }
+            if all.len() >= most {
+                log::warn!("{unit}: no room for a descriptor {name}, FileDescriptorStoreMax= is {most}");
+                continue;
+            }
+            let number = |kept: &Kept| kept.listed.key.rsplit_once(':').and_then(|(_, number)| number.parse().ok());
+            let next = all.iter().filter_map(number).max().map_or(0, |last: u64| last + 1);
+            let key = format!("{PREFIX}{:016x}:{next}", fnv(unit.as_str()));
+            self.add_fd(unit, Listed { key: key.clone(), name: name.to_owned(), poll }, fd);
+            self.list_fds(unit);
+            if let Some(kept) = self.fd_store.of(unit).last().and_then(|kept| kept.fd.try_clone().ok()) {
+                self.store_fd(key, kept.as_fd());
+            }
+        }
+    }
+
+    fn add_fd(&mut self, unit: &UnitName, listed: Listed, fd: OwnedFd) {
+        let id = self.fd_store.next;
+        self.fd_store.next += 1;
+        if listed.poll {
+            // Nothing is asked for: that the other end is closed is always told. What cannot be watched, as a file, has no such end.
+            let event = EpollEvent::new(EpollFlags::EPOLLET, (u64::from(class::FDS) << 32) | u64::from(id));
+            let _ = self.epoll.add(&fd, event);
+        }
+        self.fd_store.units.entry(unit.clone()).or_default().push(Kept { listed, id, fd, ended: false });
+    }
+
+    /// `FDSTOREREMOVE=1`.
+    pub(crate) fn forget_fds(&mut self, unit: &UnitName, name: &str) {
+        self.drop_fds(unit, |kept| kept.listed.name == name);
+    }
+
+    fn drop_fds(&mut self, unit: &UnitName, goes: impl Fn(&Kept) -> bool) {
+        let Some(all) = self.fd_store.units.get_mut(unit) else { return };
+        let (gone, kept): (Vec<Kept>, Vec<Kept>) = mem::take(all).into_iter().partition(goes);
+        *all = kept;
+        for Kept { listed, fd, .. } in &gone {
+            // Others hold the same file, so that closing ours would not end the watch.
+            let _ = self.epoll.delete(fd);
+            self.tell(&ToInit::DropFd { name: listed.key.clone() });
+        }
+        if !gone.is_empty() {
+            self.list_fds(unit);
+        }
+    }
+
+    fn list_fds(&self, unit: &UnitName) {
+        let listed: Vec<&Listed> = self.fd_store.of(unit).iter().map(|kept| &kept.listed).collect();
+        let written = serde_json::to_vec(&listed).map_err(Into::into);
+        if let Err(error) = written.and_then(|text| store::replace(&self.paths.stored_fds(unit), &text)) {
+            log::error!("{unit}: write what its stored descriptors are called: {error}");
+        }
+    }
+
+    /// The other end of one is closed. Not while a container is made that was told how many it gets.
+    pub(crate) fn on_fd_ended(&mut self, id: u32) {
+        let found = self.fd_store.units.iter_mut().find_map(|(unit, all)| {
+            let kept = all.iter_mut().find(|kept| kept.id == id)?;
+            kept.ended = true;
+            Some(unit.clone())
+        });
+        if let Some(unit) = found {
+            self.sweep_fds(&unit);
+        }
+    }
+
+    /// At every change of a unit: what has ended goes, and all of a unit that is at rest and not about to start.
+    pub(crate) fn sweep_fds(&mut self, unit: &UnitName) {
+        let entry = self.engine.get(unit);
+        let active = entry.map(|entry| entry.record.state.active(&entry.plan.policy));
+        let rests = matches!(active, None | Some(ActiveState::Inactive | ActiveState::Failed));
+        let over = rests && entry.is_none_or(|entry| entry.job.is_none());
+        let made = entry.is_some_and(|entry| matches!(entry.record.state, State::Creating { .. }));
+        self.drop_fds(unit, |kept| over || (kept.ended && !made));
+    }
+
+    /// After an earlier supervisor: each that PID 1 kept finds its unit again.
+    pub(crate) fn adopt_fds(&mut self, mut stored: BTreeMap<String, OwnedFd>) {
+        let units: Vec<UnitName> = self.engine.units().map(|(name, _)| name.clone()).collect();
+        for unit in units {
+            let text = fs::read(self.paths.stored_fds(&unit)).unwrap_or_default();
+            for listed in serde_json::from_slice::<Vec<Listed>>(&text).unwrap_or_default() {
+                if let Some(fd) = stored.remove(&listed.key) {
+                    self.add_fd(&unit, listed, fd);
+                }
+            }
+            self.sweep_fds(&unit);
+        }
+        for name in stored.into_keys() {
+            self.tell(&ToInit::DropFd { name });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_manual_allows() {
+        assert_eq!(checked_name(Some("db socket")), "db socket");
+        let long = "x".repeat(256);
+        for bad in [None, Some(""), Some("a:b"), Some("a\tb"), Some("\u{e4}"), Some(long.as_str())] {
+            assert_eq!(checked_name(bad), "stored");
+        }
+        assert_eq!(checked_name(Some(&long[1..])), &long[1..]);
+    }
+
+    #[test]
+    fn one_file_by_two_numbers_is_one_file() {
+        let (read, write) = std::io::pipe().unwrap();
+        let again = read.try_clone().unwrap();
+        assert!(sys::is_same_file(read.as_fd(), again.as_fd()));
+        assert!(!sys::is_same_file(read.as_fd(), write.as_fd()));
+        let other = fs::File::open("/dev/null").unwrap();
+        assert!(!sys::is_same_file(other.as_fd(), fs::File::open("/dev/null").unwrap().as_fd()), "opened twice");
+    }
+}

@@ -1,0 +1,93 @@
+//! What containers say and give beside being ready: descriptors that are kept for them, and which process is the main one.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::{SAY, pid1::Pid1, place};
+
+/// Without a descriptor it makes one, gives it away, waits until that is done, and is ready. With one it tells what it got.
+const KEEPER: &str = r#"
+my %nr = ("x86_64" => 46, "aarch64" => 211);
+chomp(my $arch = `uname -m`);
+socket(my $socket, 1, 2, 0) or die;
+my $name = pack("Sa*x", 1, $ENV{NOTIFY_SOCKET});
+sub say_with {
+    my ($fd, $text) = @_;
+    my $iov = pack("PQ", $text, length $text);
+    my $control = pack("QllLx4", 20, 1, 1, $fd);
+    my $header = pack("PQPQPQlx4", $name, length $name, $iov, 1, $control, length $control, 0);
+    syscall($nr{$arch}, fileno($socket), $header, 0) > 0 or die "sendmsg: $!";
+}
+$| = 1;
+$SIG{TERM} = sub { exit 0 };
+if ($ENV{LISTEN_FDS}) {
+    open(my $kept, "+<&=", 3) or die;
+    seek($kept, 0, 0);
+    print "got $ENV{LISTEN_FDS} $ENV{LISTEN_FDNAMES} ", scalar <$kept>, "\n";
+} else {
+    print "nothing of $ENV{FDSTORE}\n";
+    open(my $new, "+>", undef) or die;
+    syswrite($new, "treasure");
+    say_with(fileno($new), "FDSTORE=1\nFDNAME=state") for 1 .. 2;
+    pipe(my $done, my $barrier) or die;
+    say_with(fileno($barrier), "BARRIER=1");
+    close($barrier);
+    sysread($done, my $end, 1);
+}
+send($socket, "READY=1", 0, $name) or die;
+sleep 1000;
+"#;
+
+#[test]
+fn what_a_container_gives_away_its_next_one_gets_whoever_supervises() {
+    place::inside("given::what_a_container_gives_away_its_next_one_gets_whoever_supervises", |place| {
+        let shared = place.shared_folder();
+        fs::write(shared.join("keeper"), KEEPER).unwrap();
+        let keys = format!("Notify=true\nVolume={}:/ask", shared.display());
+        let service = "[Service]\nFileDescriptorStoreMax=2\nRestart=always\nRestartSec=10ms";
+        place.unit("web", "exec perl /ask/keeper", &keys, &format!("{service}\n[Install]\nWantedBy=default.target"));
+        let mut machine = Pid1::boot(place);
+        machine.until_active("web");
+        let given = |machine: &Pid1| machine.stored().iter().filter(|name| name.starts_with("fds:")).count();
+        assert_eq!(given(&machine), 1, "the same one twice is one");
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        let said = |machine: &Pid1, text: &str| {
+            machine.logs("/v1/units/web/logs").iter().filter(|line| line["message"] == text).count()
+        };
+        let got = "got 1 state treasure";
+        machine.post("/v1/units/web/restart");
+        machine.wait("its word", |machine| said(machine, got) == 1);
+        let pid = machine.until_active("web")["pid"].clone();
+        machine.kill(&pid, libc::SIGKILL);
+        machine.wait("its word after a restart", |machine| said(machine, got) == 2);
+        machine.until_active("web");
+        machine.post("/v1/units/web/stop");
+        assert_eq!(given(&machine), 0, "a stop that is meant ends it");
+        machine.post("/v1/units/web/start");
+        machine.wait("its first word", |machine| said(machine, "nothing of 2") == 2);
+    });
+}
+
+#[test]
+fn the_main_process_is_the_one_that_was_named() {
+    place::inside("given::the_main_process_is_the_one_that_was_named", |place| {
+        let shared = place.shared_folder();
+        fs::write(shared.join("say"), SAY).unwrap();
+        // The first process of a container that catches no signal does not get it.
+        let script = "sleep 1000 & perl /ask/say MAINPID=$$! READY=1; perl /ask/say MAINPID=9999; wait; exit 0";
+        let keys = format!("Notify=true\nVolume={}:/ask", shared.display());
+        place.unit("web", script, &keys, "[Install]\nWantedBy=default.target");
+        let mut machine = Pid1::boot(place);
+        let comm = |pid: &Value| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+        let pid = machine.until_active("web")["pid"].clone();
+        assert_eq!(comm(&pid), "sleep\n");
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        assert_eq!(machine.unit("web")["pid"], pid);
+        machine.post("/v1/units/web/stop");
+        let web = machine.unit("web");
+        assert_eq!((&web["state"], &web["reason"]), (&"inactive".into(), &"exited with status 0".into()), "{web}");
+    });
+}
