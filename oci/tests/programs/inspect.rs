@@ -142,6 +142,7 @@ fn main() {
                     println!("mount {target} {} {} {}", fields[5], peers.join("+"), fields[dash + 1]);
                 }
             }
+            "bare" => bare(),
             "ignore" => drop(unsafe { signal(next().parse().unwrap(), 1) }),
             "child" => {
                 if unsafe { fork() } == 0 {
@@ -173,6 +174,21 @@ fn main() {
         }
         std::io::stdout().flush().unwrap();
     }
+}
+
+/// A procfs of its own, in a user namespace of its own: which the kernel gives to who sees a whole one already.
+fn bare() {
+    let (unshare, mount, wait4) = if cfg!(target_arch = "x86_64") { (272, 165, 61) } else { (97, 40, 260) };
+    // CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNS; then the first process of the new pid namespace.
+    let left = unsafe { syscall(unshare, 0x3002_0000_i64) };
+    if unsafe { fork() } != 0 {
+        unsafe { syscall(wait4, -1_i64, 0_i64, 0_i64, 0_i64) };
+        return;
+    }
+    let proc = c"proc".as_ptr();
+    let done = unsafe { syscall(mount, proc, c"/proc".as_ptr(), proc, 0_i64, 0_i64) };
+    println!("bare: unshare {left}, mount {}", if done == 0 { "ok".into() } else { std::io::Error::last_os_error().to_string() });
+    exit(0);
 }
 
 /// Takes hold of the file of any other program that shows itself in /proc, and writes to it as soon as nobody runs it.

@@ -7,6 +7,7 @@
 
 mod exec;
 mod failure;
+mod habits;
 #[cfg(target_arch = "x86_64")] // its registers
 mod inject;
 mod isolation;

@@ -19,9 +19,6 @@ use super::sys::fs::Walk;
 use super::sys::{self, Errno, bpf, fs, process};
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// What engines read statistics from; enabled for every container where the machine lets us.
-const USUAL: [&str; 4] = ["cpu", "memory", "pids", "io"];
-
 /// For what the kernel does by itself, and is seldom slow at.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -181,7 +178,7 @@ impl Cgroup {
     /// Sets the limits; controllers that are missing are enabled on the way down to this cgroup.
     pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
         let settings = limits(resources)?;
-        self.enable_usual();
+        self.enable_all();
         settings.iter().try_for_each(|setting| self.set(setting))
     }
 
@@ -237,12 +234,16 @@ impl Cgroup {
         Ok(())
     }
 
-    /// What statistics need: where it cannot be had, a limit that needs it will say so; without a limit nothing is lost.
-    fn enable_usual(&self) {
+    /// Every controller the machine has, as with runc and crun: engines read statistics from them, and one inside the container has
+    /// to have something to give on. Where one cannot be had, a limit that needs it will say so; without a limit nothing is lost.
+    fn enable_all(&self) {
         let here = self.controllers();
-        let missing = |one: &&&str| !here.split_ascii_whitespace().any(|have| have == **one);
-        for controller in USUAL.iter().filter(missing) {
-            let _ = self.enable_path(controller);
+        let file = fs::open(self.root.as_fd(), c"cgroup.controllers", libc::O_RDONLY, 0, Walk::OneMount);
+        let all = file.and_then(|file| read_all(file.as_fd())).unwrap_or_default();
+        for controller in all.split_ascii_whitespace() {
+            if !here.split_ascii_whitespace().any(|have| have == controller) {
+                let _ = self.enable_path(controller);
+            }
         }
     }
 

@@ -34,7 +34,7 @@ use super::plan::{Plan, ProcessPlan};
 use super::procfs::write_setting;
 use super::sys::fs;
 use super::sys::process::Side;
-use super::sys::{Errno, mount, net, process, socket, tty};
+use super::sys::{Errno, mount, net, process, signal, socket, tty};
 
 pub(crate) const GO: &[u8] = b"G";
 pub(crate) const HOOKS: &[u8] = b"H";
@@ -272,6 +272,11 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
     rootfs::seal(plan)?;
     rootfs::enter(plan)?;
     identity::assume(&plan.process, proc, plan.preserve_fds)?;
+    if let Some(listener) = &ends.listener {
+        // It will wait for as long as nobody starts it: with nothing of the host in its hands, and not longer than it is let.
+        fs::close_all_but([channel, listener.as_fd()], 3 + plan.preserve_fds);
+        signal::end_when_asked().doing("handle", c"signals")?;
+    }
     socket::send(channel, &[READY]).doing("report to", c"the runtime")?;
     wait_go(channel)?;
     Ok(())

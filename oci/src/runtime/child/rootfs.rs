@@ -51,10 +51,17 @@ fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep) -> Done<'a> {
     }
     // A tmpfs takes over the mode of the folder it covers.
     let covered = if step.keep_mode { find(root, &step.target, libc::O_DIRECTORY).ok() } else { None };
+    let mode = covered.map(|folder| fs::stat(folder.as_fd())).transpose().doing("mount", label)?;
+    let mode = mode.map(|stat| stat.st_mode & 0o7777);
     let kind = if step.target_is_folder { Kind::Folder } else { Kind::File };
     let target =
         if step.no_links { no_link_target(root, &step.target, kind) } else { find_or_make(root, &step.target, kind) };
-    let target = target.doing("mount", label)?;
+    let target = match target {
+        Err(Errno(libc::ELOOP)) if step.no_links => {
+            return Err(Errno(libc::ELOOP)).doing("must be mounted on ordinary directory, not on a link:", label);
+        }
+        other => other.doing("mount", label)?,
+    };
     // A link may have led into the container's /proc after all.
     if !step.inside_proc && !step.no_links {
         let magic = fs::file_system(target.as_fd()).doing("mount", label)?;
@@ -66,11 +73,7 @@ fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep) -> Done<'a> {
         Source::Remount(_) => Ok(()),
         Source::Tree(tree) => mount::attach(tree.as_fd(), target.as_fd()).doing("mount", label),
         Source::FileSystem { kind, parameters, attributes } => {
-            let new = create(kind, parameters, *attributes).doing("mount", label)?;
-            if let Some(covered) = &covered {
-                let mode = fs::stat(covered.as_fd()).doing("mount", label)?.st_mode & 0o7777;
-                fs::chmod_at(new.as_fd(), c".", mode).doing("mount", label)?;
-            }
+            let new = create(kind, parameters, mode, *attributes).doing("mount", label)?;
             if step.copy_up {
                 copy::folder(target.as_fd(), new.as_fd(), 0).doing("copy what lies under", label)?;
             }
@@ -97,8 +100,19 @@ fn no_link_target(root: BorrowedFd<'_>, path: &CStr, kind: Kind) -> Result<Owned
     }
 }
 
-fn create(kind: &CStr, parameters: &[(CString, Option<CString>)], attributes: u64) -> Result<OwnedFd, Errno> {
+fn create(
+    kind: &CStr,
+    parameters: &[(CString, Option<CString>)],
+    mode: Option<u32>,
+    attributes: u64,
+) -> Result<OwnedFd, Errno> {
     let context = mount::fs_open(kind)?;
+    if let Some(mode) = mode {
+        let digit = |place: u32| b'0' + (mode >> (3 * place) & 7) as u8;
+        let text = [digit(3), digit(2), digit(1), digit(0), 0];
+        let text = CStr::from_bytes_until_nul(&text).map_err(|_| Errno(libc::EINVAL))?;
+        mount::fs_string(context.as_fd(), c"mode", text)?;
+    }
     for (key, value) in parameters {
         match value {
             Some(value) => mount::fs_string(context.as_fd(), key, value)?,
@@ -262,6 +276,7 @@ pub(super) fn enter(plan: &Plan) -> Done<'_> {
     let root = plan.root.tree.as_fd();
     fs::chdir_fd(root).doing("enter rootfs", &plan.root.path)?;
     if !plan.root.pivot {
+        plan.root.bare.iter().try_for_each(|path| take_away(path).doing("take out of the namespace", path))?;
         let old = fs::open_host(c"/", libc::O_PATH | libc::O_DIRECTORY, 0).doing("open", c"/")?;
         mount::attach(root, old.as_fd()).doing("move over / the rootfs", &plan.root.path)?;
         fs::chroot_to_cwd().doing("change root to", &plan.root.path)?;
@@ -271,6 +286,19 @@ pub(super) fn enter(plan: &Plan) -> Done<'_> {
     mount::pivot_to_cwd().doing("pivot root to", &plan.root.path)?;
     mount::detach_cwd().doing("detach", c"the old root")?;
     settle(plan, root)
+}
+
+/// A mount of the host: where it is not ours to take, something empty is put over it.
+fn take_away(path: &CStr) -> Result<(), Errno> {
+    match mount::detach(path) {
+        Err(Errno(libc::EINVAL | libc::EPERM)) => {
+            let place = fs::open_host(path, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+            mount::attach(empty_folder()?.as_fd(), place.as_fd())
+        }
+        // Gone with the one it was in.
+        Err(Errno(libc::ENOENT)) => Ok(()),
+        other => other,
+    }
 }
 
 fn settle<'a>(plan: &'a Plan, root: BorrowedFd<'_>) -> Done<'a> {

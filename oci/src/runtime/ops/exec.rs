@@ -49,6 +49,7 @@ pub(crate) struct ExecOptions {
 /// The exit status for the shell: 0 when detached, else the process's.
 pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -> Result<u8> {
     let signals = if options.detach { None } else { Some(Signals::take_all().step("take", "signals")?) };
+    machine.log.debug(&format!("exec id={id}"));
     let folder = machine.store.open(id)?;
     let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
     let gone = || state.refuse("exec in", if state.pid == 0 { Status::Creating } else { Status::Stopped });
@@ -167,7 +168,7 @@ fn cgroup(state: &State, options: &ExecOptions) -> Result<Option<Cgroup>> {
         return Ok(Some(whole));
     }
     if below.split('/').any(|name| matches!(name, "" | "." | "..")) {
-        return Err(missing(below));
+        return Err(Error::Cgroup { path: state.cgroup.clone(), why: format!("{below} is not a sub cgroup path") });
     }
     whole.child(below)?.ok_or_else(|| missing(below)).map(Some)
 }

@@ -57,7 +57,7 @@ fn fits(memory: &Memory, used: impl FnOnce() -> Option<i64>) -> Result<()> {
     if let (true, Some(limit @ 1..)) = (memory.check_before_update, memory.limit)
         && let Some(used) = used().filter(|used| *used > limit)
     {
-        let why = format!("{limit} is below what is used now ({used})");
+        let why = format!("rejecting memory limit {limit}, which is below what is used now ({used})");
         let error = ConfigError::invalid("memory.limit", why);
         return Err(Error::Config { file: "update".to_owned(), error });
     }

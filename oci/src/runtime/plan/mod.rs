@@ -85,7 +85,10 @@ impl Plan {
         let absent = Process { cwd: "/".to_owned(), args: vec![String::new()], ..Process::default() };
         let given_process = config.process.as_ref().unwrap_or(&absent);
         let mut root = mounts::root(config, &rootfs_path(config, given.bundle))?;
-        root.pivot = !given.no_pivot;
+        if given.no_pivot {
+            root.pivot = false;
+            root.bare = mounts::bare_views(given.proc, &rootfs_path(config, given.bundle))?;
+        }
         let mut more: Vec<String> =
             missing_home(&given_process.env, root.tree.as_fd(), given_process.user.uid).into_iter().collect();
         if given.listen_fds > 0 {

@@ -10,6 +10,7 @@ use super::idmap::Idmaps;
 use super::options::{Bind, Options, propagation};
 use crate::runtime::config::{Config, ConfigError, Mount};
 use crate::runtime::error::{Error, Result, Step, c_string};
+use crate::runtime::procfs::Procfs;
 use crate::runtime::sys::mount::Attributes;
 use crate::runtime::sys::{fs, mount};
 
@@ -49,6 +50,8 @@ pub(crate) struct Root {
     pub(crate) propagation: Option<(u64, bool)>,
     /// Else it is moved over the old root, which stays below it (for a machine whose root is an initramfs).
     pub(crate) pivot: bool,
+    /// Without a pivot: where the host's procfs and sysfs are mounted, the innermost first.
+    pub(crate) bare: Vec<CString>,
 }
 
 /// What the rest of the config means for a mount.
@@ -78,7 +81,31 @@ pub(super) fn root(config: &Config, rootfs: &Path) -> Result<Root> {
     // What the container mounts below its root must not show up on the host; what `rootfsPropagation` says is set at the end.
     let slave = Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() };
     mount::set_attributes(tree.as_fd(), true, &slave).step("set propagation of rootfs", rootfs.display())?;
-    Ok(Root { path, tree, readonly: config.root.readonly, propagation, pivot: true })
+    Ok(Root { path, tree, readonly: config.root.readonly, propagation, pivot: true, bare: Vec::new() })
+}
+
+/// As long as the namespace has one of these without masks, a user namespace in the container could mount another one.
+pub(super) fn bare_views(proc: &Procfs, rootfs: &Path) -> Result<Vec<CString>> {
+    let text = proc.read(&format!("{}/mountinfo", std::process::id())).step("read", "/proc/self/mountinfo")?;
+    Ok(bare_views_in(&text, rootfs))
+}
+
+fn bare_views_in(mountinfo: &str, rootfs: &Path) -> Vec<CString> {
+    let mut all = Vec::new();
+    for line in mountinfo.lines().rev() {
+        let Some((mount, kind)) = line.split_once(" - ") else { continue };
+        let Some(path) = mount.split(' ').nth(4) else { continue };
+        if !kind.starts_with("proc ") && !kind.starts_with("sysfs ") {
+            continue;
+        }
+        // A blank in a path is written so that it does not end the field.
+        let blanks = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\043", "#"), ("\\134", "\\")];
+        let path = blanks.iter().fold(path.to_owned(), |path, (written, meant)| path.replace(written, meant));
+        if !Path::new(&path).starts_with(rootfs) {
+            all.push(c_string(path));
+        }
+    }
+    all
 }
 
 fn invalid(path: impl Into<String>, why: impl Into<String>) -> Error {
@@ -282,6 +309,14 @@ mod tests {
     }
 
     #[test]
+    fn views_of_the_kernel_are_found_outside_the_rootfs() {
+        let text = "22 1 0:5 / /proc rw - proc proc rw\n23 1 0:6 / /sys rw shared:7 - sysfs sysfs rw\n\
+            24 1 8:1 / / rw - ext4 proc rw\n25 1 0:5 / /a\\040b rw - proc proc rw\n26 1 0:5 / /b/root/proc rw - proc p rw\n";
+        let found = bare_views_in(text, Path::new("/b/root"));
+        assert_eq!(found, [c"/a b", c"/sys", c"/proc"].map(ToOwned::to_owned));
+    }
+
+    #[test]
     fn nothing_is_mounted_inside_proc() {
         let check = |path: &str, foreign| check_proc(&normal(path), foreign, "d");
         assert!(!check("/proc", true).unwrap());
@@ -293,7 +328,7 @@ mod tests {
 
     #[test]
     fn what_is_made_has_the_containers_label() {
-        let proc = crate::runtime::procfs::Procfs::open().unwrap();
+        let proc = Procfs::open().unwrap();
         let linux = crate::runtime::config::Linux::default();
         let idmaps = Idmaps { proc: &proc, linux: &linux, joined: None, last: std::cell::RefCell::new(None) };
         let around = Surroundings {

@@ -255,6 +255,17 @@ pub(crate) fn close_on_exec_from(first: u32) -> Result<()> {
     check_long(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
+/// Closes every descriptor from `first` on but two, behind their owners' backs.
+pub(crate) fn close_all_but(kept: [BorrowedFd<'_>; 2], first: u32) {
+    let [a, b] = kept.map(|fd| fd.as_raw_fd().unsigned_abs());
+    let (low, high) = (a.min(b), a.max(b));
+    let ranges = [(first, low.saturating_sub(1)), (first.max(low + 1), high - 1), (first.max(high + 1), u32::MAX)];
+    for (from, to) in ranges {
+        // SAFETY: the caller uses none of them any more, and their owners are never dropped. An empty range is refused: fine.
+        unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+    }
+}
+
 /// Waits for the exclusive lock of an open folder; the lock goes with the descriptor.
 pub(crate) fn lock(fd: BorrowedFd<'_>) -> Result<()> {
     loop {

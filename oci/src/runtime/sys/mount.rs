@@ -114,6 +114,12 @@ pub(crate) fn pivot_to_cwd() -> Result<()> {
     check_long(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) }).map(drop)
 }
 
+/// Takes what is mounted on a path of the host, and below it, out of the namespace.
+pub(crate) fn detach(path: &CStr) -> Result<()> {
+    // SAFETY: path ends in NUL.
+    check(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) }).map(drop)
+}
+
 /// Takes everything that is mounted at the working directory's top mount out of the namespace.
 pub(crate) fn detach_cwd() -> Result<()> {
     // SAFETY: the path is a constant.

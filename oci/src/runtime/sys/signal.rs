@@ -1,8 +1,23 @@
-//! Signals as descriptors: blocked first, then read, so that none is lost between two steps.
+//! Signals as descriptors: blocked first, then read, so that none is lost between two steps; and how they end who waits.
 
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::{Result, check, check_fd, check_size};
+use super::{Errno, Result, check, check_fd, check_size, process};
+
+/// The signals that ask a process to end are made to end this one: the first process of a pid namespace gets only those it has a
+/// handler for. An exec takes the handlers away again.
+pub(crate) fn end_when_asked() -> Result<()> {
+    extern "C" fn end(signal: i32) {
+        process::exit_now(128 + signal);
+    }
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: the handler only ends the process, which may be done at any instant.
+        if unsafe { libc::signal(signal, end as *const () as libc::sighandler_t) } == libc::SIG_ERR {
+            return Err(Errno::last());
+        }
+    }
+    Ok(())
+}
 
 /// Every signal, blocked for this process and readable.
 pub(crate) struct Signals {

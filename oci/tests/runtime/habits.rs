@@ -1,0 +1,73 @@
+//! What callers of other runtimes are used to, beyond the words of the spec.
+
+use serde_json::json;
+
+use crate::support::Container;
+
+#[test]
+fn who_waits_to_be_started_holds_nothing_of_the_host() {
+    let c = Container::new(&["sleep"]);
+    c.write_config();
+    c.behind("exec 5</ 6</etc 99</dev >/dev/null 2>&1", &format!("create {}", c.id)).ok();
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", c.pid())).unwrap().flatten() {
+        let leads_to = std::fs::read_link(entry.path()).unwrap();
+        let allowed = leads_to.to_str().is_some_and(|path| path == "/dev/null" || path.starts_with("socket:"));
+        assert!(allowed, "{} leads to {}", entry.path().display(), leads_to.display());
+    }
+}
+
+#[test]
+fn who_waits_to_be_started_ends_when_asked() {
+    for signal in ["HUP", "INT", "QUIT", "TERM"] {
+        let c = Container::new(&["sleep"]);
+        c.create().ok();
+        c.oci(&["kill", &c.id, signal]).ok();
+        c.wait_for_status("stopped");
+    }
+}
+
+#[test]
+fn without_a_pivot_no_whole_procfs_stays_in_reach() {
+    // A new procfs would have none of the masks: the kernel refuses one as long as no whole one is in the namespace.
+    for option in [&["run"] as &[_], &["run", "--no-pivot"]] {
+        let c = Container::new(&["bare"]);
+        c.write_config();
+        let said = c.oci(&[option, &[c.id.as_str()]].concat()).ok();
+        said.has("bare: unshare 0, mount Operation not permitted (os error 1)");
+    }
+}
+
+#[test]
+fn a_tmpfs_says_the_mode_it_took_over() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let c = Container::new(&["cat", "/proc/mounts"]);
+    std::fs::create_dir(c.rootfs("x")).unwrap();
+    std::fs::set_permissions(c.rootfs("x"), std::fs::Permissions::from_mode(0o1710)).unwrap();
+    let said = c.push("/mounts", json!({"destination": "/x", "type": "tmpfs", "source": "tmpfs"})).run().ok();
+    let line = said.out.lines().find(|line| line.contains(" /x tmpfs "));
+    assert!(line.is_some_and(|line| line.contains("mode=1710")), "{said:?}");
+}
+
+#[test]
+fn every_controller_of_the_machine_is_there_for_the_container() {
+    let c = Container::new(&["sleep"]);
+    c.create().ok();
+    let words = |path: &std::path::Path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut all: Vec<String> = text.split_ascii_whitespace().map(str::to_owned).collect();
+        all.sort();
+        all
+    };
+    let machine = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers");
+    assert_eq!(words(&c.cgroup("cgroup.controllers")), words(machine));
+}
+
+#[test]
+fn each_operation_that_makes_a_process_is_in_the_log_of_debug() {
+    let c = Container::new(&["sleep"]);
+    c.create().ok();
+    c.start().ok();
+    c.oci(&["--debug", "--log", "log.json", "--log-format", "json", "exec", &c.id, "/bin/inspect"]).ok();
+    let log = std::fs::read_to_string(c.path("log.json")).unwrap();
+    assert!(log.contains("\"level\":\"debug\"") && log.contains(&format!("exec id={}", c.id)), "{log}");
+}
