@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two looks.
 const BEAT: Duration = Duration::from_millis(20);
@@ -34,8 +34,11 @@ pub(crate) fn strike(port: u16, cgroup: &str) -> io::Result<()> {
     crate::sys::exit_on(libc::SIGTERM);
     let cgroup = Path::new(cgroup);
     // As above: between two supervisors there may be no cgroup at all. Who was killed is listed until it was reaped.
-    let wait_until_full = |full| {
-        while fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty()) != full {
+    let is_full = || fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty());
+    // Where processors are short, another may be there before it was seen that none is.
+    let wait_until_full = |full: bool, longest: Duration| {
+        let started = Instant::now();
+        while is_full() != full && started.elapsed() < longest {
             thread::sleep(LOOK_EVERY);
         }
     };
@@ -45,11 +48,11 @@ pub(crate) fn strike(port: u16, cgroup: &str) -> io::Result<()> {
         let client = client?;
         for line in BufReader::new(&client).lines() {
             let micros = line?.parse().map_err(io::Error::other)?;
-            wait_until_full(true);
+            wait_until_full(true, Duration::MAX);
             thread::sleep(Duration::from_micros(micros));
-            fs::write(cgroup.join("cgroup.kill"), "1")?;
-            wait_until_full(false);
-            (&client).write_all(b"killed\n")?;
+            let killed = fs::write(cgroup.join("cgroup.kill"), "1");
+            wait_until_full(false, Duration::from_secs(1));
+            (&client).write_all(if killed.is_ok() { b"killed\n" } else { b"nobody\n" })?;
         }
     }
     Ok(())

@@ -124,6 +124,8 @@ pub(crate) struct Daemon {
     pub(crate) logs: Logs,
     pub(crate) server: Server,
     pub(crate) waiters: Vec<Waiter>,
+    /// Connections of new waiters, for PID 1, as soon as their jobs are written.
+    pub(crate) clients: Vec<(String, OwnedFd)>,
     pub(crate) settled_waiters: Vec<ConnectionId>,
     pub(crate) readings: Vec<(ConnectionId, Reading)>,
     pub(crate) timing: Vec<BootStage>,
@@ -192,6 +194,7 @@ impl Daemon {
             prepared: BTreeMap::new(),
             cgroup_watch,
             waiters: Vec::new(),
+            clients: Vec::new(),
             settled_waiters: Vec::new(),
             readings: Vec::new(),
             timing: Vec::new(),
@@ -292,15 +295,21 @@ impl Daemon {
     /// before the deed, and PID 1 forgets an exit only when what came of it is written.
     pub(crate) fn settle(&mut self) {
         loop {
-            for (connection, head) in self.server.take_requests() {
-                self.on_request(connection, &head);
-            }
+            let asked = self.server.take_requests().into_iter();
+            let answers: Vec<_> =
+                asked.filter_map(|(client, head)| Some((client, self.on_request(client, &head)?))).collect();
             while let Some((unit, event)) = self.follow_ups.pop_front() {
                 self.engine.event(&unit, event, clock::now());
             }
             let effects = self.engine.take_effects();
             self.save();
-            if effects.is_empty() && self.follow_ups.is_empty() && !self.runtime_failures() {
+            // What a client is told is written: it holds under the next supervisor, too.
+            self.keep_clients();
+            let answered = !answers.is_empty();
+            for (client, answer) in answers {
+                self.server.answer(&self.epoll, client, &answer, clock::monotonic());
+            }
+            if !answered && effects.is_empty() && self.follow_ups.is_empty() && !self.runtime_failures() {
                 break;
             }
             for effect in effects {

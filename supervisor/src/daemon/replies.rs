@@ -39,12 +39,19 @@ fn parse(name: &str) -> Option<(Verb, UnitName)> {
 }
 
 impl Daemon {
-    /// Keeps the client until the job is done; a name that PID 1 has no room for is not kept.
+    /// Has the client kept until the job is done; one whose name PID 1 has no room for is not kept.
     pub(crate) fn keep_client(&mut self, verb: Verb, connection: ConnectionId, unit: &UnitName) -> Option<String> {
         let name = stored_name(verb, connection, self.generation, unit)?;
         let client = self.server.client(connection)?.try_clone_to_owned().ok()?;
-        self.store_fd(name.clone(), client.as_fd());
+        self.clients.push((name.clone(), client));
         Some(name)
+    }
+
+    /// Their jobs are written. Before that, the next supervisor would find a client, nothing to do, and call it done.
+    pub(crate) fn keep_clients(&mut self) {
+        for (name, client) in std::mem::take(&mut self.clients) {
+            self.store_fd(name, client.as_fd());
+        }
     }
 
     /// A client of an earlier supervisor: it waits on for the job, or is told what came of it.

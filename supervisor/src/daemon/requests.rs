@@ -27,17 +27,14 @@ const MAX_READINGS: usize = 32;
 const CHUNK_ROOM: usize = 32 << 10;
 
 impl Daemon {
-    pub(crate) fn on_request(&mut self, connection: ConnectionId, head: &Head) {
-        let answer = match route(head) {
+    /// `None`: the answer comes later.
+    pub(crate) fn on_request(&mut self, connection: ConnectionId, head: &Head) -> Option<Answer> {
+        match route(head) {
             Ok(call) => self.on_call(connection, call),
             Err(answer) => Some(answer),
-        };
-        if let Some(answer) = answer {
-            self.server.answer(&self.epoll, connection, &answer, clock::monotonic());
         }
     }
 
-    /// `None`: the answer comes later.
     fn on_call(&mut self, connection: ConnectionId, call: Call) -> Option<Answer> {
         if matches!(call, Call::Units | Call::Unit(_) | Call::Job { .. } | Call::System) {
             self.reload_if_stale();
