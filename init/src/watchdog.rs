@@ -11,12 +11,17 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
+/// How long PID 1 sleeps at most, with or without a device: the pings to the supervisor come as often.
+const LONGEST_INTERVAL: u64 = 10;
+/// How often the device is fed, in seconds.
+static INTERVAL: AtomicU64 = AtomicU64::new(LONGEST_INTERVAL);
 static DEVICE: Mutex<Option<OwnedFd>> = Mutex::new(None);
 /// CLOCK_MONOTONIC, ns.
 static UNTIL_NS: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Keeps the opened and armed `/dev/watchdog`; from now on it is fed.
-pub(crate) fn adopt(device: OwnedFd) {
+/// Keeps the opened and armed `/dev/watchdog`, which waits so many seconds; from now on it is fed three times in them.
+pub(crate) fn adopt(device: OwnedFd, timeout: u32) {
+    INTERVAL.store((u64::from(timeout) / 3).clamp(1, LONGEST_INTERVAL), Ordering::Relaxed);
     *DEVICE.lock().unwrap_or_else(PoisonError::into_inner) = Some(device);
 }
 
@@ -27,6 +32,11 @@ pub(crate) fn keep_over_exec() -> Option<RawFd> {
     let device = device.as_ref()?;
     fcntl(device, FcntlArg::F_SETFD(FdFlag::empty())).ok()?;
     Some(device.as_raw_fd())
+}
+
+/// The event loop turns at least this often.
+pub(crate) fn interval() -> Duration {
+    Duration::from_secs(INTERVAL.load(Ordering::Relaxed))
 }
 
 pub(crate) fn is_adopted() -> bool {

@@ -95,13 +95,12 @@ fn build(
     write_initramfs(&root::initramfs(programs, kernel, &modules.initramfs)?, &initramfs, COMPRESSION_LEVEL)?;
 
     progress("pack the demo's image");
+    let mut tree = root::root(programs, seeds)?;
     let work =
         tempfile::Builder::new().prefix(".demo-").tempdir_in(folder).map_err(at("create a folder in", folder))?;
-    let images = work.path().join("images");
-    root::demo_image(programs, work.path(), &images)?;
+    root::add_demo(&mut tree, programs, work.path())?;
 
     progress("build the root image (mkfs.erofs)");
-    let mut tree = root::root(programs, &images, seeds)?;
     let without_modules = folder.join("without-modules.erofs");
     erofs::write(&tree, Compression::Best, &without_modules, progress)?;
     root::add_modules(&mut tree, kernel, &modules.root)?;

@@ -26,7 +26,8 @@ pub struct PackConfig {
 }
 
 /// Adds an image of `rootfs`, named `reference`, to the layout folder `layout_out`, which is made when it is missing.
-pub fn pack(rootfs: &Path, reference: &str, config: &PackConfig, layout_out: &Path) -> Result<()> {
+/// Gives the layer's diff id: `sha256:…`.
+pub fn pack(rootfs: &Path, reference: &str, config: &PackConfig, layout_out: &Path) -> Result<String> {
     if reference.is_empty() || reference.chars().any(|character| character.is_whitespace() || character.is_control()) {
         return Err(input(rootfs, format!("{reference:?} is no image reference; expected NAME:TAG")));
     }
@@ -43,7 +44,8 @@ pub fn pack(rootfs: &Path, reference: &str, config: &PackConfig, layout_out: &Pa
     let mut manifest = layout.add_json(&manifest, "application/vnd.oci.image.manifest.v1+json")?;
     manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": reference });
     layout.replace(reference, manifest);
-    layout.finish()
+    layout.finish()?;
+    Ok(diff_id)
 }
 
 /// The configuration leaves `created` out: it is optional, and a build has no time of its own.

@@ -32,7 +32,7 @@ pub(crate) fn initramfs(programs: &Programs, kernel: &Kernel, modules: &[Module]
 }
 
 /// The sealed root.
-pub(crate) fn root(programs: &Programs, images: &Path, seeds: &Path) -> Result<Tree> {
+pub(crate) fn root(programs: &Programs, seeds: &Path) -> Result<Tree> {
     let mut tree = Tree::default();
     tree.program("sbin/init", &programs.init);
     tree.link("sbin/modprobe", "init");
@@ -53,7 +53,6 @@ pub(crate) fn root(programs: &Programs, images: &Path, seeds: &Path) -> Result<T
 
     tree.text("usr/lib/orlop/sysctl.conf", SYSCTL);
     tree.text("usr/lib/containers.d/demo.container", DEMO_UNIT);
-    tree.copy_folder("usr/lib/orlop/images", images)?;
     tree.copy_folder("usr/lib/orlop/seeds", seeds)?;
     Ok(tree)
 }
@@ -72,13 +71,12 @@ pub(crate) fn add_modules(tree: &mut Tree, kernel: &Kernel, modules: &[Module]) 
     Ok(())
 }
 
-/// Packs the demo as the OCI layout that the root ships, so that the first boot needs no network.
-pub(crate) fn demo_image(programs: &Programs, work: &Path, layout: &Path) -> Result<()> {
-    let rootfs = work.join("demo");
+/// Packs the demo as the OCI layout that the root ships, so that the first boot needs no network, and adds its layer unpacked: what
+/// the sealed root holds needs no digest, and no boot has to unpack it (110 million instructions of the first one).
+pub(crate) fn add_demo(root: &mut Tree, programs: &Programs, work: &Path) -> Result<()> {
+    let (rootfs, layout) = (work.join("demo"), work.join("images"));
     let mut tree = Tree::default();
-    tree.program("demo", &programs.demo);
-    tree.text("etc/passwd", "root:x:0:0:root:/:/sbin/nologin\nweb:x:1000:1000:web:/:/sbin/nologin\n");
-    tree.text("etc/group", "root:x:0:\nweb:x:1000:\n");
+    fill_demo(&mut tree, "", programs);
     fs::create_dir_all(&rootfs).map_err(at("create", &rootfs))?;
     tree.write_folder(&rootfs)?;
     let config = PackConfig {
@@ -87,7 +85,18 @@ pub(crate) fn demo_image(programs: &Programs, work: &Path, layout: &Path) -> Res
         exposed_ports: vec!["8080/tcp".to_owned()],
         ..PackConfig::default()
     };
-    pack(&rootfs, DEMO_IMAGE, &config, layout)
+    let diff_id = pack(&rootfs, DEMO_IMAGE, &config, &layout)?;
+    let layer = diff_id.trim_start_matches("sha256:");
+    // Images may hold setuid programs: only root reaches them outside of a container (CVE-2021-41103).
+    root.folder("usr/lib/orlop/layers", 0o700);
+    fill_demo(root, &format!("usr/lib/orlop/layers/{layer}/"), programs);
+    root.copy_folder("usr/lib/orlop/images", &layout)
+}
+
+fn fill_demo(tree: &mut Tree, below: &str, programs: &Programs) {
+    tree.program(&format!("{below}demo"), &programs.demo);
+    tree.text(&format!("{below}etc/passwd"), "root:x:0:0:root:/:/sbin/nologin\nweb:x:1000:1000:web:/:/sbin/nologin\n");
+    tree.text(&format!("{below}etc/group"), "root:x:0:\nweb:x:1000:\n");
 }
 
 fn os_release() -> String {

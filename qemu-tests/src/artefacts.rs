@@ -51,7 +51,8 @@ impl Artefacts {
             fs::copy(file, rootfs.path().join(file.file_name().unwrap_or_default())).map_err(folder)?;
         }
         let config = initramfs::PackConfig { entrypoint: vec!["/probe".into()], ..Default::default() };
-        Ok(initramfs::pack(rootfs.path(), "localhost/probe:latest", &config, layout)?)
+        initramfs::pack(rootfs.path(), "localhost/probe:latest", &config, layout)?;
+        Ok(())
     }
 
     /// Built once for all tests of a process, from the distribution's kernel or the one `ORLOP_KERNEL` names.

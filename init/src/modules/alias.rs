@@ -1,14 +1,22 @@
 //! `modules.alias`: which module a device or a kernel's request wants.
 
-/// Calls `found` with each module whose pattern matches, in the file's order (depmod's).
-pub(crate) fn matching<'a>(aliases: &'a str, wanted: &str, mut found: impl FnMut(&'a str)) {
-    for line in aliases.lines() {
+/// The file, taken apart once: a boot asks it some hundred times.
+pub(crate) struct Aliases(Vec<(Box<str>, Box<str>)>);
+
+impl Aliases {
+    pub(crate) fn parse(text: &str) -> Self {
         // A module's name holds no blank, a pattern may (in theory): split off both ends.
-        let Some(rest) = line.strip_prefix("alias ") else { continue };
-        let Some((pattern, module)) = rest.rsplit_once(' ') else { continue };
-        if matches(pattern.as_bytes(), wanted.as_bytes()) {
-            found(module);
-        }
+        let split = |line: &str| {
+            let (pattern, module) = line.strip_prefix("alias ")?.rsplit_once(' ')?;
+            Some((pattern.into(), module.into()))
+        };
+        Self(text.lines().filter_map(split).collect())
+    }
+
+    /// Each module whose pattern matches, in the file's order (depmod's).
+    pub(crate) fn matching(&self, wanted: &str) -> impl Iterator<Item = &str> {
+        let fits = move |(pattern, _): &&(Box<str>, Box<str>)| matches(pattern.as_bytes(), wanted.as_bytes());
+        self.0.iter().filter(fits).map(|(_, module)| &**module)
     }
 }
 
@@ -114,8 +122,7 @@ mod tests {
     #[test]
     fn all_modules_of_an_alias_in_order() {
         let text = "# Aliases extracted from modules themselves.\nalias fs-xfs xfs\nalias crypto-crc32c crc32c_intel\nalias crypto-crc32c crc32c_generic\nbroken\n";
-        let mut found = Vec::new();
-        matching(text, "crypto_crc32c", |m| found.push(m));
-        assert_eq!(found, ["crc32c_intel", "crc32c_generic"]);
+        let aliases = Aliases::parse(text);
+        assert!(aliases.matching("crypto_crc32c").eq(["crc32c_intel", "crc32c_generic"]));
     }
 }

@@ -16,6 +16,7 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
+use self::alias::Aliases;
 use crate::cmdline::{Cmdline, same_name};
 use crate::sys::module::insert;
 
@@ -49,7 +50,7 @@ struct Entry<'a> {
 pub(crate) struct Modules {
     folder: String,
     list: String,
-    aliases: String,
+    aliases: Aliases,
     cmdline: Cmdline,
     loaded: BTreeSet<String>,
     asked: BTreeSet<String>,
@@ -64,7 +65,7 @@ impl Modules {
             let path = format!("{folder}/{name}");
             fs::read_to_string(&path).map_err(|source| ModuleError::Read { path, source })
         };
-        let (list, aliases) = (read("modules.orlop")?, read("modules.alias")?);
+        let (list, aliases) = (read("modules.orlop")?, Aliases::parse(&read("modules.alias")?));
         Ok(Self { folder, list, aliases, cmdline: cmdline.clone(), loaded: BTreeSet::new(), asked: BTreeSet::new() })
     }
 
@@ -90,31 +91,31 @@ impl Modules {
 
     /// Loads what an alias (a device's modalias, `fs-overlay`) asks for: each module whose pattern matches.
     /// Returns how many matched. An alias is looked up once.
-    pub(crate) fn load_alias(&mut self, wanted: &str, mut failed: impl FnMut(ModuleError)) -> usize {
+    pub(crate) fn load_alias(&mut self, wanted: &str, failed: impl FnMut(ModuleError)) -> usize {
         if !self.asked.insert(wanted.to_owned()) {
             return 0;
         }
-        let mut names = BTreeSet::new();
-        alias::matching(&self.aliases, wanted, |name| {
-            names.insert(name.to_owned());
-        });
-        for name in &names {
+        let names: BTreeSet<String> = self.aliases.matching(wanted).map(str::to_owned).collect();
+        self.load_all(&names, failed);
+        names.len()
+    }
+
+    fn load_all(&mut self, names: &BTreeSet<String>, mut failed: impl FnMut(ModuleError)) {
+        for name in names {
             if let Err(error) = self.load(name) {
                 failed(error);
             }
         }
-        names.len()
     }
 
     /// The modules an alias asks for whose file lies below `part` of the kernel's tree, such as `/watchdog/`.
     pub(crate) fn names_for(&self, wanted: &str, part: &str) -> Vec<String> {
-        let mut names = Vec::new();
-        alias::matching(&self.aliases, wanted, |name| {
-            if find(&self.list, name).is_some_and(|entry| entry.path.contains(part)) {
-                names.push(name.to_owned());
-            }
-        });
-        names
+        let names = self.aliases.matching(wanted).filter(|name| self.lies_below(name, part));
+        names.map(str::to_owned).collect()
+    }
+
+    fn lies_below(&self, name: &str, part: &str) -> bool {
+        find(&self.list, name).is_some_and(|entry| entry.path.contains(part))
     }
 
     /// Loads what the devices of the machine ask for and was not asked before; true when something was loaded, so
@@ -122,8 +123,13 @@ impl Modules {
     pub(crate) fn coldplug(&mut self, later: Option<&str>, mut failed: impl FnMut(ModuleError)) -> bool {
         let before = self.loaded.len();
         for modalias in device_aliases() {
-            if later.is_none_or(|part| self.names_for(&modalias, part).is_empty()) {
-                self.load_alias(&modalias, &mut failed);
+            if self.asked.contains(&modalias) {
+                continue;
+            }
+            let names: BTreeSet<String> = self.aliases.matching(&modalias).map(str::to_owned).collect();
+            if later.is_none_or(|part| !names.iter().any(|name| self.lies_below(name, part))) {
+                self.load_all(&names, &mut failed);
+                self.asked.insert(modalias);
             }
         }
         self.loaded.len() > before
@@ -136,6 +142,10 @@ impl Modules {
 
     fn insert_once(&mut self, name: &str, path: &str) -> Result<bool, ModuleError> {
         if self.loaded.contains(name) {
+            return Ok(false);
+        }
+        // Said by the kernel only after it has checked the signature, and a process does not know what another one loaded.
+        if fs::read(format!("/sys/module/{}/initstate", name.replace('-', "_"))).is_ok_and(|state| state == b"live\n") {
             return Ok(false);
         }
         let path = format!("{}/{path}", self.folder);

@@ -24,8 +24,6 @@ use crate::supervise::link::Blocked;
 use crate::sys::crash::Former;
 use crate::{setup, story, sys};
 
-/// The watchdog is fed at least this often.
-const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 /// For what no fd reports: a console that takes more, a kernel that has memory again.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -137,7 +135,7 @@ fn wait(machine: &Machine) -> Ready {
 }
 
 fn sleep_time(machine: &Machine, now: Duration) -> PollTimeout {
-    let mut sleep = LONGEST_SLEEP;
+    let mut sleep = crate::watchdog::interval();
     if machine.has_more() {
         sleep = Duration::ZERO;
     }

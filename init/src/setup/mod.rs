@@ -32,6 +32,10 @@ use crate::{story, sys};
 /// settings found there are not ours to change.
 const OUR_ROOT: &str = "/usr/lib/orlop";
 
+/// Drivers of controllers that every emulated PC has and that seldom have a disk; root and state are found by now. They take more
+/// than the network card's and the first container together.
+const SELDOM_USED: &str = "/ata/";
+
 /// What the state holds, whatever it is stored on. 0711: a container's user may reach what it was given, not list.
 const STATE_FOLDERS: [(&str, u32); 9] = [
     ("/var/log/orlop", 0o700),
@@ -69,7 +73,7 @@ pub(crate) fn run() {
     match Modules::open("", &cmdline) {
         Ok(mut modules) => {
             watchdog::load_driver(&mut modules);
-            coldplug(modules);
+            coldplug(modules, Some(SELDOM_USED));
         }
         Err(error) => story::warn("modules", error),
     }
@@ -129,10 +133,20 @@ fn ctrl_alt_del() {
     }
 }
 
-/// Loads the drivers of the remaining devices in a child: each module costs up to 20 ms of signature check.
-fn coldplug(mut modules: Modules) {
+/// Loads the drivers that the machine's first units did not wait for.
+pub(crate) fn load_the_rest() {
+    if is_our_root() {
+        match Modules::open("", &Cmdline::read()) {
+            Ok(modules) => coldplug(modules, None),
+            Err(error) => story::warn("modules", error),
+        }
+    }
+}
+
+/// Loads the drivers of the remaining devices in a child: each module costs up to 20 ms.
+fn coldplug(mut modules: Modules, later: Option<&'static str>) {
     let load = move || {
-        while modules.coldplug(None, |error| story::warn("modules", error)) {}
+        while modules.coldplug(later, |error| story::warn("modules", error)) {}
         for name in modules.loaded() {
             story::debug("modules", name);
         }

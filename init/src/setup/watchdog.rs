@@ -82,13 +82,20 @@ fn open_for(seconds: u16, open: Option<OwnedFd>, say: bool) {
     let name = identity(device.as_fd()).unwrap_or_default();
     let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
     let name = std::str::from_utf8(name).unwrap_or("?");
-    match set_timeout(device.as_fd(), seconds) {
-        Ok(set) if say => story::say("watchdog", format_args!("{name}, {set} s")),
-        Ok(_) => {}
-        // It runs with the timeout it was made with.
-        Err(errno) => story::warn("watchdog", format_args!("{name}: set {seconds} s: {}", errno.desc())),
-    }
-    crate::watchdog::adopt(device);
+    let timeout = match set_timeout(device.as_fd(), seconds) {
+        Ok(set) => {
+            if say {
+                story::say("watchdog", format_args!("{name}, {set} s"));
+            }
+            set
+        }
+        Err(errno) => {
+            story::warn("watchdog", format_args!("{name}: set {seconds} s: {}", errno.desc()));
+            // It runs with the timeout it was made with, whatever that is.
+            MIN_SECONDS.into()
+        }
+    };
+    crate::watchdog::adopt(device, timeout);
 }
 
 /// Loads the driver of a watchdog the initramfs had none for, at once: the other drivers can wait, this one cannot.

@@ -45,9 +45,15 @@ pub struct PreparedImage {
     pub layers: Vec<PathBuf>,
 }
 
-/// Finds the reference in the first layout that has it, verifies every digest, and unpacks the layers that `layers_dir`
-/// does not have yet. May be called from several threads and processes at once. Needs root.
-pub fn prepare(layouts: &[Layout], layers_dir: &Path, reference: &Reference) -> Result<PreparedImage, ImageError> {
+/// Finds the reference in the first layout that has it, verifies every digest, and unpacks the layers that neither `sealed_dir` nor
+/// `layers_dir` has yet. What lies in `sealed_dir` is believed: it is part of a read-only system. May be called from several
+/// threads and processes at once. Needs root.
+pub fn prepare(
+    layouts: &[Layout],
+    sealed_dir: &Path,
+    layers_dir: &Path,
+    reference: &Reference,
+) -> Result<PreparedImage, ImageError> {
     let (layout, descriptor) = find(layouts, reference)?;
     let image = manifest::load(layout.path(), &descriptor)?;
     let store = Store::open(layers_dir)?;
@@ -56,9 +62,13 @@ pub fn prepare(layouts: &[Layout], layers_dir: &Path, reference: &Reference) -> 
     // Each layer is locked while it is unpacked, and the locks are kept to the end: taken in one order by everybody,
     // nobody waits in a circle.
     let by_diff_id: BTreeMap<_, _> = image.layers.iter().map(|layer| (&layer.diff_id, layer)).collect();
+    let sealed = |layer: &manifest::Layer| {
+        let path = sealed_dir.join(layer.diff_id.hex());
+        path.is_dir().then_some(path)
+    };
     let mut partials = Vec::new();
     for layer in by_diff_id.into_values() {
-        if store.has(&layer.diff_id)? {
+        if sealed(layer).is_some() || store.has(&layer.diff_id)? {
             continue;
         }
         let Some(partial) = store.begin(&layer.diff_id)? else { continue };
@@ -69,7 +79,7 @@ pub fn prepare(layouts: &[Layout], layers_dir: &Path, reference: &Reference) -> 
 
     let mut layers: Vec<PathBuf> = Vec::with_capacity(image.layers.len());
     for layer in image.layers.iter().rev() {
-        let path = store.layer_path(&layer.diff_id);
+        let path = sealed(layer).unwrap_or_else(|| store.layer_path(&layer.diff_id));
         if !layers.contains(&path) {
             layers.push(path);
         }

@@ -61,5 +61,5 @@ fn find(paths: &Paths, image: &str) -> Result<PreparedImage, String> {
             }
         }
     }
-    prepare(&layouts, &paths.layers(), &reference).map_err(|error| error.to_string())
+    prepare(&layouts, &paths.sealed_layers(), &paths.layers(), &reference).map_err(|error| error.to_string())
 }

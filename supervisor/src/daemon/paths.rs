@@ -82,6 +82,11 @@ impl Paths {
         self.at("var/lib/orlop/layers")
     }
 
+    /// Layers that the root image has unpacked.
+    pub(crate) fn sealed_layers(&self) -> PathBuf {
+        self.at("usr/lib/orlop/layers")
+    }
+
     /// OCI layouts, the first that has an image wins.
     pub(crate) fn layouts(&self) -> [PathBuf; 3] {
         [self.at("run/orlop/seed/images"), self.at("var/lib/orlop/images"), self.at("usr/lib/orlop/images")]

@@ -207,11 +207,13 @@ fn names_in_a_layout() {
     let later = Home::new();
     let image = later.put_image(&[(PLAIN, &tar([file("three", b"")]))]);
     later.write_index(&[named(image.clone(), DEMO)]);
-    let found = prepare(&[home.layout(), later.layout()], &home.layers_dir(), &DEMO.parse().unwrap()).unwrap();
+    let found =
+        prepare(&[home.layout(), later.layout()], &home.sealed_dir(), &home.layers_dir(), &DEMO.parse().unwrap())
+            .unwrap();
     assert_eq!(found.digest, image["digest"]);
     // An earlier one that is broken does not either.
     fs::write(home.path("layout/index.json"), "{").unwrap();
-    prepare(&[home.layout(), later.layout()], &home.layers_dir(), &DEMO.parse().unwrap()).unwrap();
+    prepare(&[home.layout(), later.layout()], &home.sealed_dir(), &home.layers_dir(), &DEMO.parse().unwrap()).unwrap();
     assert!(home.prepare(DEMO).unwrap_err().to_string().contains("index.json"));
 }
 
@@ -238,4 +240,17 @@ fn the_health_check_of_dockers_format_is_read() {
         (found.test, found.interval, found.timeout, found.retries),
         (vec!["CMD".into(), "/check".into()], 5_000_000_000, 0, 2)
     );
+}
+
+#[test]
+fn a_layer_that_the_system_ships_unpacked_is_taken_from_there() {
+    let home = Home::new();
+    let layers = [tar([file("shipped", b"1")]), tar([file("own", b"2")])];
+    let image = home.put_image(&[(PLAIN, &layers[0]), (PLAIN, &layers[1])]);
+    home.write_index(&[named(image, DEMO)]);
+    let shipped = home.sealed_dir().join(Digest::sha256_of(&layers[0]).hex());
+    fs::create_dir_all(&shipped).unwrap();
+    let own = home.layers_dir().join(Digest::sha256_of(&layers[1]).hex());
+    assert_eq!(home.prepare(DEMO).unwrap().layers, [shipped, own]);
+    assert_eq!(fs::read_dir(home.layers_dir()).unwrap().count(), 1, "only the other one is unpacked");
 }

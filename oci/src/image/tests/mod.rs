@@ -48,6 +48,10 @@ impl Home {
         self.dir.path().join(below)
     }
 
+    fn sealed_dir(&self) -> PathBuf {
+        self.path("layout/sealed")
+    }
+
     fn layers_dir(&self) -> PathBuf {
         self.path("layers")
     }
@@ -106,7 +110,7 @@ impl Home {
     }
 
     fn prepare(&self, name: &str) -> Result<PreparedImage, ImageError> {
-        let result = prepare(&[self.layout()], &self.layers_dir(), &name.parse().unwrap());
+        let result = prepare(&[self.layout()], &self.sealed_dir(), &self.layers_dir(), &name.parse().unwrap());
         assert_eq!(self.look_at_canary(), self.canary, "something outside the layers was touched");
         result
     }
