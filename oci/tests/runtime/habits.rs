@@ -38,6 +38,22 @@ fn without_a_pivot_no_whole_procfs_stays_in_reach() {
 }
 
 #[test]
+fn a_device_the_host_has_under_no_such_name_is_there_in_a_user_namespace_too() {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let device =
+        json!({"type": "c", "path": "/dev/nothing", "major": 1, "minor": 3, "uid": 5, "gid": 6, "fileMode": 0o157});
+    for namespaces in [&[] as &[_], &["user"]] {
+        let mut c = Container::new(&["stat", "/dev/nothing"]).set("/linux/devices", json!([device]));
+        if !namespaces.is_empty() {
+            c = c.push("/linux/namespaces", json!({"type": "user"})).set("/linux/uidMappings", map.clone());
+            c = c.set("/linux/gidMappings", map.clone());
+            std::os::unix::fs::chown(c.rootfs(""), Some(100_000), Some(100_000)).unwrap();
+        }
+        c.run().ok().has("stat /dev/nothing: 20157 1:3");
+    }
+}
+
+#[test]
 fn a_tmpfs_says_the_mode_it_took_over() {
     use std::os::unix::fs::PermissionsExt as _;
     let c = Container::new(&["cat", "/proc/mounts"]);

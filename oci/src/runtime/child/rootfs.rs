@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::copy;
 use super::target::{Kind, find, find_or_make};
 use super::{Doing, Done, Errno, fs, mount, socket, tty};
-use crate::runtime::plan::{MountStep, Node, Plan, ProcessPlan, Source};
+use crate::runtime::plan::{Bound, MountStep, Node, Plan, ProcessPlan, Source};
 use mount::Attributes;
 
 /// Everything that makes the root what the config says, up to the point where hooks may look at it.
@@ -19,13 +19,17 @@ pub(super) fn build(plan: &Plan) -> Done<'_> {
     let root = plan.root.tree.as_fd();
     // Where the rootfs lies, so that hooks find it there; in a user namespace that may be out of reach: then over the old root.
     let place = fs::open_host(&plan.root.path, flags, 0).unwrap_or(old);
+    if let Some(made) = &plan.devices.made {
+        // Only what is attached can be cloned; the rootfs covers it.
+        mount::attach(made.as_fd(), place.as_fd()).doing("mount", c"the devices")?;
+    }
     mount::attach(root, place.as_fd()).doing("mount rootfs", &plan.root.path)?;
     for step in &plan.mounts {
         attach(root, step)?;
     }
     let mut folder = None;
     for node in &plan.devices.nodes {
-        device(root, node, &mut folder).doing("create device", &node.path)?;
+        device(root, node, plan.devices.made.as_ref(), &mut folder).doing("create device", &node.path)?;
     }
     links(root, plan)?;
     if let Some(console) = &plan.console {
@@ -123,21 +127,33 @@ fn create(
 }
 
 /// `last` is the folder of the one before: mostly it is the same.
-fn device<'a>(root: BorrowedFd<'_>, node: &'a Node, last: &mut Option<(&'a CStr, OwnedFd)>) -> Result<(), Errno> {
+fn device<'a>(
+    root: BorrowedFd<'_>,
+    node: &'a Node,
+    made: Option<&OwnedFd>,
+    last: &mut Option<(&'a CStr, OwnedFd)>,
+) -> Result<(), Errno> {
     let folder = match last.take_if(|(path, _)| *path == &*node.folder) {
         Some((_, folder)) => folder,
         None => find_or_make(root, &node.folder, Kind::Folder)?,
     };
     let folder = last.insert((&node.folder, folder)).1.as_fd();
-    if let Some(host) = &node.host {
-        // No node can be made in a user namespace: the host's is bound over an empty file.
+    if let Some(bound) = &node.bound {
+        // Over an empty file.
         match fs::mknod(folder, &node.name, libc::S_IFREG | 0o644, 0) {
             Err(Errno(libc::EEXIST)) => {}
             other => other?,
         }
         let flags = libc::O_PATH | libc::O_NOFOLLOW;
         let file = fs::open(folder, &node.name, flags, 0, fs::Walk::InRootNoLinks)?;
-        return mount::attach(host.as_fd(), file.as_fd());
+        return match (bound, made) {
+            (Bound::Host(host), _) => mount::attach(host.as_fd(), file.as_fd()),
+            (Bound::Made(name), Some(made)) => {
+                let node = fs::open(made.as_fd(), name, flags, 0, fs::Walk::InRootNoLinks)?;
+                mount::attach(mount::clone_fd(node.as_fd(), false)?.as_fd(), file.as_fd())
+            }
+            (Bound::Made(_), None) => Err(Errno(libc::ENXIO)),
+        };
     }
     match fs::mknod(folder, &node.name, node.mode, node.rdev) {
         Err(Errno(libc::EEXIST)) => {

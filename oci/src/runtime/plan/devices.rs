@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use super::mounts::normal;
-use crate::runtime::config::{Config, ConfigError, DeviceKind};
+use super::namespaces::Namespaces;
+use crate::runtime::config::{Config, ConfigError, DeviceKind, IdMapping};
 use crate::runtime::error::{Error, Result, Step, c_string};
-use crate::runtime::sys::{Errno, fs, mount};
+use crate::runtime::sys::{self, Errno, fs, mount};
 
 pub(crate) struct Node {
     /// The whole path, for errors; the folder it lies in, and its name there.
@@ -19,12 +20,21 @@ pub(crate) struct Node {
     pub(crate) rdev: u64,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// The host's node, detached: in a user namespace none can be made, so it is bound instead.
-    pub(crate) host: Option<OwnedFd>,
+    /// In a user namespace no node can be made, so one is bound that is there already.
+    pub(crate) bound: Option<Bound>,
+}
+
+pub(crate) enum Bound {
+    /// The host's own, detached.
+    Host(OwnedFd),
+    /// Made for the container; its name in the file system of those.
+    Made(CString),
 }
 
 pub(crate) struct DevicePlan {
     pub(crate) nodes: Vec<Node>,
+    /// What was made outside of a user namespace, detached.
+    pub(crate) made: Option<OwnedFd>,
     /// Text and name of each link in /dev.
     pub(crate) links: &'static [(&'static CStr, &'static CStr)],
 }
@@ -41,7 +51,7 @@ const DEFAULT: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 impl DevicePlan {
-    pub(super) fn new(config: &Config, user_namespace: bool) -> Result<DevicePlan> {
+    pub(super) fn new(config: &Config, namespaces: &Namespaces, user_namespace: bool) -> Result<DevicePlan> {
         let devices = &config.linux.devices;
         // An engine that binds a whole /dev has filled it.
         let whole = config.mounts.iter().any(|m| {
@@ -49,9 +59,9 @@ impl DevicePlan {
             binds && normal(&m.destination) == Path::new("/dev")
         });
         if whole && devices.is_empty() {
-            return Ok(DevicePlan { nodes: Vec::new(), links: &[] });
+            return Ok(DevicePlan { nodes: Vec::new(), made: None, links: &[] });
         }
-        let mut nodes = Vec::new();
+        let (mut nodes, mut made) = (Vec::new(), None);
         for (index, device) in devices.iter().enumerate() {
             let kind = match device.kind {
                 DeviceKind::Block => libc::S_IFBLK,
@@ -60,31 +70,64 @@ impl DevicePlan {
             };
             let mode = kind | device.mode.unwrap_or(0o666);
             let rdev = libc::makedev(device.major, device.minor);
-            let host = user_namespace && kind != libc::S_IFIFO;
-            let node = node(&normal(&device.path), mode, rdev, (device.uid, device.gid), host)?;
-            nodes.push(node.ok_or_else(|| {
+            let node = node(&normal(&device.path), mode, rdev, (device.uid, device.gid));
+            let mut node = node.ok_or_else(|| {
                 let error = ConfigError::invalid(format!("linux.devices[{index}].path"), "names no file");
                 Error::Config { file: "config.json".to_owned(), error }
-            })?);
+            })?;
+            if user_namespace && kind != libc::S_IFIFO {
+                let owner = (outside(&namespaces.uids, node.uid), outside(&namespaces.gids, node.gid));
+                node.bound = Some(match host_node(&node.path, rdev) {
+                    Ok(host) => Bound::Host(host),
+                    // Under another name there, or not at all.
+                    Err(_) => Bound::Made(make(&mut made, index, &node, owner).step("create device", &device.path)?),
+                });
+            }
+            nodes.push(node);
         }
         for (name, major, minor) in DEFAULT {
             let path = Path::new("/dev").join(name);
             if devices.iter().all(|device| normal(&device.path) != path) {
                 let mode = libc::S_IFCHR | 0o666;
-                nodes.extend(node(&path, mode, libc::makedev(major, minor), (0, 0), user_namespace)?);
+                let Some(mut node) = node(&path, mode, libc::makedev(major, minor), (0, 0)) else { continue };
+                if user_namespace {
+                    node.bound = Some(Bound::Host(host_node(&node.path, node.rdev)?));
+                }
+                nodes.push(node);
             }
         }
-        Ok(DevicePlan { nodes, links: &LINKS })
+        Ok(DevicePlan { nodes, made, links: &LINKS })
     }
 }
 
-fn node(path: &Path, mode: u32, rdev: u64, (uid, gid): (u32, u32), host: bool) -> Result<Option<Node>> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+/// The host's id for one of the container.
+fn outside(mappings: &[IdMapping], id: u32) -> u32 {
+    let map = mappings.iter().find(|map| id >= map.container && id - map.container < map.size);
+    map.map_or(id, |map| map.host.saturating_add(id - map.container))
+}
+
+/// Makes a node with the runtime's rights, in a file system of its own that the child will put where nobody sees it.
+fn make(all: &mut Option<OwnedFd>, index: usize, node: &Node, (uid, gid): (u32, u32)) -> sys::Result<CString> {
+    let at = match all.take() {
+        Some(at) => at,
+        None => mount::fs_create(mount::fs_open(c"tmpfs")?.as_fd(), mount::NOSUID | mount::NOEXEC)?,
+    };
+    let at: &OwnedFd = all.insert(at);
+    let at = at.as_fd();
+    let name = c_string(index.to_string());
+    fs::mknod(at, &name, node.mode, node.rdev)?;
+    // mknod takes the umask away.
+    fs::chmod_at(at, &name, node.mode & 0o7777)?;
+    fs::chown_at(at, &name, uid, gid)?;
+    Ok(name)
+}
+
+fn node(path: &Path, mode: u32, rdev: u64, (uid, gid): (u32, u32)) -> Option<Node> {
+    let (folder, name) = (path.parent()?, path.file_name()?);
     let whole = c_string(path.as_os_str().as_encoded_bytes());
-    let host = if host { Some(host_node(&whole, rdev)?) } else { None };
     let folder = c_string(folder.as_os_str().as_encoded_bytes());
     let name = c_string(name.as_encoded_bytes());
-    Ok(Some(Node { path: whole, folder, name, mode, rdev, uid, gid, host }))
+    Some(Node { path: whole, folder, name, mode, rdev, uid, gid, bound: None })
 }
 
 /// A detached clone of a device node of the host, checked to be that device.

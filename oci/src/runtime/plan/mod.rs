@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 pub(crate) use console::{Console, ConsoleTo};
-pub(crate) use devices::{DevicePlan, Node};
+pub(crate) use devices::{Bound, DevicePlan, Node};
 pub(crate) use home::missing_home;
 pub(crate) use mounts::{MountStep, Root, Source};
 pub(crate) use namespaces::Namespaces;
@@ -133,7 +133,7 @@ impl Plan {
             hostname: config.hostname.as_deref().map(c_string),
             domainname: config.domainname.as_deref().map(c_string),
             root,
-            devices: DevicePlan::new(config, user_namespace || given.rootless)?,
+            devices: DevicePlan::new(config, &namespaces, user_namespace || given.rootless)?,
             null: if masked.is_empty() { None } else { Some(devices::host_node(c"/dev/null", libc::makedev(1, 3))?) },
             masked,
             readonly: mounts::paths(&config.linux.readonly_paths, "readonlyPaths")?,

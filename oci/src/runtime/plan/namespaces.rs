@@ -20,8 +20,9 @@ pub(crate) struct Namespaces {
     pub(crate) user: Option<OwnedFd>,
     /// Content of uid_map and gid_map, written by the runtime.
     pub(crate) maps: Option<(String, String)>,
-    /// Of the uids, whoever wrote it: this container, or who made the namespace it joins.
+    /// Whoever wrote them: this container, or who made the namespace it joins.
     pub(crate) uids: Vec<IdMapping>,
+    pub(crate) gids: Vec<IdMapping>,
     /// Content of timens_offsets.
     pub(crate) time_offsets: String,
     /// All that are not the host's.
@@ -38,6 +39,7 @@ impl Namespaces {
             user: None,
             maps: None,
             uids: linux.uid_mappings.clone(),
+            gids: linux.gid_mappings.clone(),
             time_offsets: String::new(),
             kinds: 0,
         };
@@ -62,7 +64,7 @@ impl Namespaces {
             let [uids, gids] = idmap::of_namespace(proc, user.as_fd())?;
             same(&linux.uid_mappings, &uids, "linux.uidMappings").map_err(wrong)?;
             same(&linux.gid_mappings, &gids, "linux.gidMappings").map_err(wrong)?;
-            all.uids = uids;
+            (all.uids, all.gids) = (uids, gids);
         } else if !entered {
             all.maps = maps(linux, all.creates(NamespaceKind::User)).map_err(wrong)?;
         }
