@@ -69,6 +69,9 @@ fn its_life_is_that_of_any_container() {
 fn what_an_ordinary_user_cannot_have_is_said() {
     let c = of_user(&["pid"], None);
     oci(&c, &["run", &c.id]).refused("linux.namespaces: holds no new user namespace, without which user 1000 cannot");
+    let c = of_user(&["pid"], Some(json!([{"containerID": 5, "hostID": USER, "size": 1}])));
+    oci(&c, &["run", &c.id])
+        .refused("linux.uidMappings: maps no id to the container's 0, who an ordinary user's runtime");
     let c = of_user(&["pid"], alone()).set("/linux/resources", json!({"pids": {"limit": 5}}));
     c.write_config();
     oci(&c, &["run", &c.id]).refused("limits are asked for, and no cgroup is delegated to this user");
