@@ -9,6 +9,7 @@ mod engines;
 mod facts;
 mod first;
 mod hardware;
+mod kinds;
 mod many;
 mod nginx;
 mod power;
