@@ -30,7 +30,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::config::NamespaceKind;
-use super::plan::{Plan, ProcessPlan};
+use super::plan::{Namespaces, Plan, ProcessPlan};
 use super::procfs::write_setting;
 use super::sys::fs;
 use super::sys::process::Side;
@@ -132,7 +132,7 @@ fn go_between<'a>(plan: &'a Plan, ends: &Ends, cgroup: Option<BorrowedFd<'_>>) -
     }
     // What the joined user namespace owns can only be joined with its rights, anything else only with those of before.
     let mut later = 0_u64;
-    for (index, (kind, fd)) in all.join.iter().enumerate() {
+    for (index, (kind, fd)) in all.join.iter().enumerate().filter(|(_, (kind, _))| joined_before_clone(all, *kind)) {
         match process::join_namespace(fd.as_fd(), kind.flag()) {
             Err(Errno(libc::EPERM)) if all.user.is_some() => later |= 1 << index,
             other => other.doing("join namespace", kind.name())?,
@@ -162,6 +162,12 @@ fn go_between<'a>(plan: &'a Plan, ends: &Ends, cgroup: Option<BorrowedFd<'_>>) -
             process::exit_now(0)
         }
     }
+}
+
+/// From within a cgroup namespace nothing could be cloned into a cgroup that does not lie in it, where the hierarchy is mounted with
+/// `nsdelegate` (as systemd has it).
+fn joined_before_clone(all: &Namespaces, kind: NamespaceKind) -> bool {
+    all.go_between() && kind != NamespaceKind::Cgroup
 }
 
 /// What a further process in a container is given besides its plan.
@@ -284,7 +290,7 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
 
 fn enter_namespaces<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Done<'a> {
     let all = &plan.namespaces;
-    for (kind, fd) in all.join.iter().filter(|_| !all.go_between()) {
+    for (kind, fd) in all.join.iter().filter(|(kind, _)| !joined_before_clone(all, *kind)) {
         process::join_namespace(fd.as_fd(), kind.flag()).doing("join namespace", kind.name())?;
     }
     if all.unshare != 0 {
