@@ -64,7 +64,7 @@ pub struct UnitStatus {
     /// The last containers of this boot, the newest first, each with the reason of its end.
     #[serde(default)]
     pub past: Vec<PastStart>,
-    /// Of a timer: what it starts, when next and when last.
+    /// Of a timer or socket: what it starts; of a timer when next and when last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub triggers: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -109,6 +109,11 @@ impl Paths {
         self.at("run/orlop/timers").join(timer.as_str())
     }
 
+    /// As old as its listening.
+    pub(crate) fn socket_stamp(&self, socket: &UnitName) -> PathBuf {
+        self.at("run/orlop/sockets").join(socket.as_str())
+    }
+
     /// When a persistent timer triggered last, in µs since 1970.
     pub(crate) fn timer_stamp(&self, timer: &UnitName) -> PathBuf {
         self.at("var/lib/orlop/timers").join(timer.as_str())

@@ -74,7 +74,10 @@ impl Daemon {
             None => match (self.files.timers().get(unit), self.timers.get(unit), self.files.refused().get(unit)) {
                 (Some(file), Some(timer), _) => Answer::json(status, &self.timer_status(unit, file, timer)),
                 (_, _, Some(problem)) => Answer::json(status, &refused_status(unit, problem)),
-                _ => self.no_such_unit(unit),
+                _ => match self.files.sockets().find(|(name, _)| *name == unit) {
+                    Some((name, file)) => Answer::json(status, &self.socket_status(name, file)),
+                    None => self.no_such_unit(unit),
+                },
             },
         }
     }
@@ -97,6 +100,11 @@ impl Daemon {
                 self.start_timer(&unit);
             }
             return Some(self.answer_unit(200, &unit));
+        }
+        if let Some((_, socket)) = self.files.sockets().find(|(name, _)| **name == unit) {
+            let service = &socket.spec.service;
+            let text = format!("{unit}: a socket listens as long as its file is there; stop or start {service}");
+            return Some(Answer::problem(409, text));
         }
         if self.engine.get(&unit).is_none() && verb != Verb::Stop {
             // Of a template: made when it is wanted, as systemd does.

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    fs,
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -20,6 +21,7 @@ use super::{
 use crate::unit::{Declared, Listen, SocketSpec, UnitName};
 
 mod open;
+mod status;
 
 pub(crate) const PREFIX: &str = "socket:";
 /// systemd's TriggerLimitBurst= and TriggerLimitIntervalSec=, and its start limit for a service that fails at each.
@@ -118,6 +120,7 @@ impl Daemon {
                     Some(fd) => fd,
                     None => match open::open(listen, &socket.spec) {
                         Ok(fd) => {
+                            self.stamp_socket(&unit);
                             self.store_fd(stored.clone(), fd.as_fd());
                             fd
                         }
@@ -143,6 +146,15 @@ impl Daemon {
             self.tell(&ToInit::DropFd { name });
         }
         self.arm_sockets();
+    }
+
+    /// Since when it listens, whoever supervises.
+    fn stamp_socket(&self, unit: &UnitName) {
+        let path = self.paths.socket_stamp(unit);
+        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+        if let Err(error) = made.and_then(|()| fs::write(&path, "")) {
+            log::error!("{}: {error}", path.display());
+        }
     }
 
     /// Looks for connections where nobody else does: as long as the container does not run and nothing else starts it.

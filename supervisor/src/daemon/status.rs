@@ -1,6 +1,6 @@
 //! What the interface shows, put together when asked for.
 
-use std::{collections::BTreeSet, fs, time::UNIX_EPOCH};
+use std::{collections::BTreeSet, fs, path::Path, time::UNIX_EPOCH};
 
 use ::handoff::StateStore;
 use nix::ifaddrs::getifaddrs;
@@ -57,6 +57,7 @@ impl Daemon {
         let mut all: Vec<UnitStatus> = self.engine.units().map(|(name, entry)| self.unit_status(name, entry)).collect();
         all.extend(refused.map(|(name, problem)| refused_status(&name, problem)));
         all.extend(self.timer_statuses());
+        all.extend(self.socket_statuses());
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -123,14 +124,19 @@ fn past_start(past: &Past) -> PastStart {
     }
 }
 
+/// When a file was written.
+pub(crate) fn modified(path: &Path) -> String {
+    let written = fs::metadata(path).and_then(|file| file.modified()).ok();
+    let written = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    clock::rfc3339(i64::try_from(written.as_micros()).unwrap_or_default())
+}
+
 /// A unit whose file has mistakes. Nobody can tell whether it is enabled.
 pub(crate) fn refused_status(name: &UnitName, problem: &Problem) -> UnitStatus {
-    let written = fs::metadata(&problem.path).and_then(|file| file.modified()).ok();
-    let written = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
     UnitStatus {
         state: ActiveState::Failed,
         sub_state: BAD_SETTING.to_owned(),
-        since: clock::rfc3339(i64::try_from(written.as_micros()).unwrap_or_default()),
+        since: modified(&problem.path),
         path: problem.path.display().to_string(),
         reason: Some(problem.to_string()),
         ..UnitStatus::nothing(name.to_string())

@@ -50,8 +50,14 @@ fn a_connection_starts_its_container_and_none_is_refused_over_restarts() {
             assert_eq!(text, "3 1 http:http:http\n");
         };
         assert_eq!(machine.unit("web")["state"], "inactive");
+        let listens = machine.unit("web.socket");
+        assert_eq!((&listens["state"], &listens["sub_state"]), (&"active".into(), &"listening".into()), "{listens}");
+        assert_eq!(listens["triggers"], "web");
+        let refused = machine.try_post("/v1/units/web.socket/stop").unwrap();
+        assert!(refused["detail"].as_str().is_some_and(|text| text.contains("stop or start web")), "{refused}");
         answer(connect("web"));
         let first = machine.until_active("web");
+        assert_eq!(machine.unit("web.socket")["sub_state"], "running");
         // The container serves without a supervisor, and under the next one.
         machine.kill_supervisor();
         answer(connect("web"));

@@ -97,9 +97,11 @@ fn text(unit: &UnitStatus, screen: &mut Screen) -> Result<(), CliError> {
     }
     if let Some(triggers) = &unit.triggers {
         field("Triggers", &screen.foreign(triggers));
+    }
+    if unit.name.ends_with(".timer") {
         field("Next", &unit.next_elapse.as_deref().map_or_else(|| "never".to_owned(), date));
         field("Last", &unit.last_trigger.as_deref().map_or_else(|| "never".to_owned(), date));
-    } else {
+    } else if unit.triggers.is_none() {
         field("Image", &screen.foreign(&unit.image));
     }
     if let Some(pid) = unit.pid {

@@ -122,6 +122,20 @@ fn declare<T>(
     service::start_limit(sheet);
     conditions::conditions(sheet);
     sheet.all_words("Unit", "Documentation");
+    if targets.len() > 2 {
+        // Links and conditions are those of what it starts.
+        for key in sheet.keys_of("Unit") {
+            if !["Description", "Documentation", "DefaultDependencies"].contains(&key)
+                && let Some(value) = sheet.last("Unit", key)
+            {
+                let kind = sheet.scope.kind.suffix();
+                sheet.warning(
+                    &value,
+                    format!("{key}= of a .{kind} has no effect here; write it in the unit that it starts"),
+                );
+            }
+        }
+    }
     let spec = spec(sheet, links);
     Declared {
         description: description(sheet),
