@@ -73,7 +73,7 @@ fn one_file_answers_for_itself() {
 #[test]
 fn a_wrong_command_line_is_no_finding() {
     let ran = lint(&["--wrong"]);
-    assert!(ran.out.is_empty() && ran.err.contains("--wrong") && ran.code == Some(1), "{} {:?}", ran.err, ran.code);
+    assert!(ran.out.is_empty() && ran.err.contains("--wrong") && ran.code == Some(2), "{} {:?}", ran.err, ran.code);
     let ran = lint(&["nowhere.container"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.out.starts_with("nowhere.container: cannot read the file"), "{}", ran.out);

@@ -36,6 +36,10 @@ pub(super) enum CliError {
 }
 
 impl CliError {
+    pub(super) fn is_a_reader_who_left(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::NoSuchUnit(_) => 4,

@@ -1,7 +1,8 @@
 //! The command line: a client of the control interface and of nothing else, but for `lint`, which needs no machine.
 //!
 //! What a verb shows goes to standard output and is also there as `--json`; what went wrong goes to standard error as one sentence.
-//! Exit statuses are systemctl's: 0, 3 for a unit that is not active, 4 for one that is not there, 1 for everything else.
+//! Exit statuses are systemctl's: 0, 3 for a unit that is not active, 4 for one that is not there, 1 for everything else; and 2 for
+//! a wrong command line, so that it is no finding of `lint`.
 
 mod args;
 mod client;
@@ -26,7 +27,7 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // Help and version are no mistakes; a reader who has left is none either.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
     ExitCode::from(execute(&cli, &mut Screen::of_process()))
@@ -34,10 +35,12 @@ pub fn run() -> ExitCode {
 
 /// The exit status; whatever went wrong has been said.
 fn execute(cli: &Cli, screen: &mut Screen) -> u8 {
-    match dispatch(cli, screen).and_then(|code| screen.flush().map(|()| code)) {
+    let done = dispatch(cli, screen);
+    let code = *done.as_ref().unwrap_or(&0);
+    match done.and_then(|code| screen.flush().map(|()| code)) {
         Ok(code) => code,
         // Whoever read the output has seen enough.
-        Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(error) if error.is_a_reader_who_left() => code,
         Err(error) => {
             screen.complain(&error.to_string());
             error.exit_code()

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::types::{ActiveState, Health},
-    unit::UnitName,
+    unit::{LogSpec, UnitName},
 };
 
 impl Daemon {
@@ -78,7 +78,7 @@ impl Daemon {
     }
 
     pub(crate) fn want_image(&mut self, unit: &UnitName, attempt: u64) {
-        let Some(image) = self.files.get(unit).map(|unit| unit.container.image.clone()) else {
+        let Some(image) = self.files.get(unit).and_then(|unit| unit.container.image().map(str::to_owned)) else {
             let text = "its unit file is gone or has mistakes".to_owned();
             return self.later(unit, Event::PrepareFailed { attempt, text });
         };
@@ -144,7 +144,7 @@ impl Daemon {
 
     /// The container's stdout and stderr: read ends to PID 1 and the logs, write ends for the runtime.
     fn pipes(&mut self, unit: &UnitName, attempt: u64) -> nix::Result<(OwnedFd, OwnedFd)> {
-        if self.files.get(unit).is_some_and(|unit| !unit.container.log.kept) {
+        if self.files.get(unit).is_some_and(|unit| unit.container.log == LogSpec::Nothing) {
             let null = || open("/dev/null", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
             return Ok((null()?, null()?));
         }

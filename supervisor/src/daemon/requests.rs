@@ -102,7 +102,7 @@ impl Daemon {
             return Some(self.answer_unit(200, &unit));
         }
         if let Some((_, socket)) = self.files.sockets().find(|(name, _)| **name == unit) {
-            let service = &socket.spec.service;
+            let service = socket.spec.starts.name();
             let text = format!("{unit}: a socket listens as long as its file is there; stop or start {service}");
             return Some(Answer::problem(409, text));
         }

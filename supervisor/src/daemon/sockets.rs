@@ -18,7 +18,7 @@ use super::{
     machine::State,
     recover::fnv,
 };
-use crate::unit::{Declared, Listen, SocketSpec, UnitName};
+use crate::unit::{Declared, Listen, SocketSpec, Starts, UnitName};
 
 mod open;
 mod status;
@@ -100,18 +100,18 @@ impl Daemon {
             .files
             .sockets()
             .filter(|(_, socket)| {
-                let service = UnitName::parse(&socket.spec.service).ok().and_then(|name| self.engine.get(&name));
-                service.is_some_and(|service| socket.enabled || service.plan.enabled)
+                let Starts::Unit(service) = &socket.spec.starts else { return false };
+                self.engine.get(service).is_some_and(|service| socket.enabled || service.plan.enabled)
             })
             .map(|(name, socket)| (name.clone(), socket.clone()))
             .collect();
         let mut before = std::mem::take(&mut self.sockets.open);
         let was_wrong = std::mem::take(&mut self.sockets.problems);
         for (unit, socket) in wanted {
-            let Ok(service) = UnitName::parse(&socket.spec.service) else { continue };
+            let Starts::Unit(service) = &socket.spec.starts else { continue };
             for listen in &socket.spec.listen {
                 let stored = stored_name(&unit, listen);
-                if let Some(at) = before.iter().position(|open| open.stored == stored && open.service == service) {
+                if let Some(at) = before.iter().position(|open| open.stored == stored && open.service == *service) {
                     let open = before.remove(at);
                     self.sockets.open.push(Socket { fd_name: socket.spec.fd_name.clone(), ..open });
                     continue;

@@ -33,7 +33,7 @@ impl Daemon {
             health: record.health(),
             health_log: record.checks.iter().flat_map(|checks| checks.log.iter().rev()).map(health_result).collect(),
             pid: record.main_process().map(|process| process.pid),
-            image: unit.map(|unit| unit.container.image.clone()).unwrap_or_default(),
+            image: unit.and_then(|unit| unit.container.image()).unwrap_or_default().to_owned(),
             restarts: record.restarts,
             since: clock::rfc3339(record.since_us),
             enabled: entry.plan.enabled,

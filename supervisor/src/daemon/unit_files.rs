@@ -16,7 +16,9 @@ use super::{
     machine::Policy,
     paths::Paths,
 };
-use crate::unit::{Declared, Options, Problem, Severity, SocketSpec, TimerSpec, Unit, UnitName, VolumeSource, load};
+use crate::unit::{
+    Declared, Options, Problem, Severity, SocketSpec, TimerSpec, Unit, UnitName, VolumeSource, load, tree,
+};
 
 pub(crate) struct UnitFiles {
     units: BTreeMap<UnitName, Arc<Unit>>,
@@ -119,12 +121,7 @@ impl UnitFiles {
         // Watched before they are read: a change in between is seen.
         let folders = [paths.shipped_units(), paths.machine_units()];
         for folder in &folders {
-            self.add_watch(folder);
-            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    self.add_watch(&entry.path());
-                }
-            }
+            tree(folder).iter().for_each(|folder| self.add_watch(folder));
         }
         let set = load(&[&folders[0], &folders[1]], &self.asked);
         let fresh = set.problems.iter().filter(|problem| !self.problems.contains(problem)).map(ToString::to_string);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    ContainerSpec, Network, Unit, UnitName, UnitSet, Volume, VolumeSource,
+    ContainerSpec, Network, Root, Unit, UnitName, UnitSet, Volume, VolumeSource,
     build::{Draft, Link, LinkKind, What},
     set::Drafts,
 };
@@ -64,6 +64,8 @@ fn turn_around(links: &mut Links) {
 }
 
 fn insert(unit: &mut Unit, kind: LinkKind, to: &UnitName, names: &BTreeSet<UnitName>, links: &Links, set: &UnitSet) {
+    #[cfg(test)]
+    super::text::steps::add(1);
     let masked = set.masked.contains(to);
     // What is ordered after or wants a unit with errors goes on without it; what requires it says so when it is to start.
     let there = names.contains(to) && !masked;
@@ -112,9 +114,15 @@ fn name_resources(
         let stem = file.strip_suffix(kind.suffix())?.strip_suffix('.')?;
         files.get(&(kind, stem.to_owned()))
     };
-    if let Some(image) = node(Kind::Image, &container.image).and_then(|name| set.images.get(name)) {
-        container.image = image.spec.tag.clone().unwrap_or_else(|| image.spec.image.clone());
+    let image = |name: &mut String| {
+        if let Some(image) = node(Kind::Image, name).and_then(|name| set.images.get(name)) {
+            *name = image.spec.tag.clone().unwrap_or_else(|| image.spec.image.clone());
+        }
+    };
+    if let Root::Image(name) = &mut container.root {
+        image(name);
     }
+    container.image_mounts.iter_mut().for_each(|mount| image(&mut mount.image));
     for volume in &mut container.volumes {
         let Volume { source: VolumeSource::Named(name), .. } = volume else { continue };
         if let Some(found) = node(Kind::Volume, name).and_then(|name| set.volumes.get(name)) {

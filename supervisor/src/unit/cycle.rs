@@ -99,6 +99,8 @@ fn shortest<'a>(order: &Order<'a>, start: &'a UnitName) -> Option<Vec<(&'a UnitN
     let mut queue = VecDeque::from([start]);
     while let Some(unit) = queue.pop_front() {
         for (next, link) in order.get(unit).into_iter().flatten() {
+            #[cfg(test)]
+            super::text::steps::add(1);
             if came.contains_key(*next) {
                 continue;
             }
@@ -128,6 +130,8 @@ fn reach<'a>(order: &Order<'a>, start: &'a UnitName) -> BTreeSet<&'a UnitName> {
     let mut stack = vec![start];
     while let Some(unit) = stack.pop() {
         for next in order.get(unit).into_iter().flat_map(|edges| edges.keys()) {
+            #[cfg(test)]
+            super::text::steps::add(1);
             if found.insert(*next) {
                 stack.push(next);
             }

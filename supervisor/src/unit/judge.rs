@@ -2,7 +2,7 @@
 
 use super::{
     Severity, UnitName, UnitSet,
-    build::{Link, LinkKind, Target},
+    build::{Link, LinkKind, Target, unknown_target},
     kind::Kind,
     nearest::nearest,
     set::Drafts,
@@ -113,9 +113,20 @@ fn judge(name: &UnitName, link: &Link, names: &[String], guesses: &mut usize) ->
             {
                 Verdict::Drop
             }
-            (kind, _) if kind.is_install() => Verdict::Warn(format!(
-                "{key}={target} does not start the unit at boot here; write WantedBy=default.target"
-            )),
+            (kind, _) if kind.is_install() => match unknown_target(target) {
+                // Hardly somebody's own.
+                Some(near) if !near.is_empty() => Verdict::Refuse(format!("{key}={target}: unknown target{near}")),
+                _ => Verdict::Warn(format!(
+                    "{key}={target} does not start the unit at boot here; write WantedBy=default.target"
+                )),
+            },
+            (kind, target) if unknown_target(target).is_some() => {
+                let near = unknown_target(target).unwrap_or_default();
+                let text = format!(
+                    "{key}={target}: there are no targets of one's own here, and systemd has none of this name{near}"
+                );
+                if kind.is_hard() { Verdict::Refuse(text) } else { Verdict::Warn(text) }
+            }
             (LinkKind::After, "default.target" | "multi-user.target" | "graphical.target") => {
                 Verdict::Warn(format!("After={target} is left out: it would wait for itself"))
             }

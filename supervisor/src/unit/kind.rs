@@ -18,7 +18,7 @@ use Kind::{Container, Image, Network, Pod, Socket, Timer, Volume};
 pub(super) const KINDS: [Kind; 7] = [Container, Volume, Network, Image, Pod, Timer, Socket];
 
 /// Of Quadlet and systemd, and never of this system: what to write instead.
-pub(super) const REFUSED: [(&str, &str); 8] = [
+pub(super) const REFUSED: [(&str, &str); 9] = [
     ("kube", "there is no Kubernetes here; write a .container file for each container of the pod"),
     ("build", "images are built elsewhere; write the built image's name in Image="),
     ("path", "there are no path units; a .timer or the container itself can look"),
@@ -26,6 +26,7 @@ pub(super) const REFUSED: [(&str, &str); 8] = [
     ("automount", "the state partition is mounted by the system"),
     ("swap", "the machine has no swap"),
     ("slice", "each container has its own cgroup; write the limits in its [Service]"),
+    ("quadlets", "write a file of its own for each unit in it"),
     ("artifact", "artifacts are not pulled here; pack the files as an image"),
 ];
 

@@ -11,6 +11,7 @@ use super::{
     Place, Problem, Severity, UnitName, UnitSet,
     kind::{Kind, REFUSED},
     machine::Machine,
+    options,
     set::{self, Drafts},
 };
 
@@ -38,7 +39,13 @@ pub fn check(paths: &[PathBuf]) -> Report {
     let machine = Machine::any();
     if !folders.is_empty() {
         let dirs: Vec<&Path> = folders.iter().map(|path| path.as_path()).collect();
-        report.add(set::lint(&dirs, &machine), None);
+        let read = set::lint(&dirs, &machine);
+        for dir in dirs.iter().filter(|dir| !read.0.read.iter().any(|unit| unit.path.starts_with(dir))) {
+            let path = dir.to_path_buf();
+            let text = "no unit file is in this folder".to_owned();
+            report.problems.push(Problem { path, place: Place::default(), severity: Severity::Warning, text });
+        }
+        report.add(read, None);
     }
     let mut by_folder: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
     for file in files {
@@ -95,7 +102,9 @@ impl Report {
 /// A file by the name that reading its folder of units gives it.
 fn folder_path(folder: &Path, file: &Path, name: &OsStr) -> PathBuf {
     match file.parent().and_then(Path::file_name) {
-        Some(dir) if file.extension() == Some(OsStr::new("conf")) => folder.join(dir).join(name),
+        Some(dir) if file.extension() == Some(OsStr::new("conf")) && name != options::FILE => {
+            folder.join(dir).join(name)
+        }
         _ => folder.join(name),
     }
 }
@@ -111,6 +120,7 @@ fn folder_of(file: &Path) -> Result<PathBuf, String> {
     };
     match file.extension().and_then(OsStr::to_str) {
         Some(suffix) if Kind::of(suffix).is_some() => Ok(here(file.parent())),
+        Some("conf") if file.file_name() == Some(OsStr::new(options::FILE)) => Ok(here(file.parent())),
         Some("conf") if file.parent().is_some_and(is_drop_in_folder) => Ok(here(file.parent().and_then(Path::parent))),
         suffix => Err(match REFUSED.iter().find(|(refused, _)| Some(*refused) == suffix) {
             Some((suffix, instead)) => format!(".{suffix} files cannot be honoured here: {instead}"),
@@ -208,6 +218,12 @@ mod tests {
             assert_eq!((one.good, one.broken, one.errors()), (0, 1, 1));
             assert_eq!(one.problems[0].path, first);
         }
+        let empty = write("empty/notes.txt", "").parent().unwrap().to_path_buf();
+        let said = check(std::slice::from_ref(&empty)).problems;
+        assert_eq!((said.len(), said[0].severity, &said[0].path), (1, Severity::Warning, &empty));
+        let conf = write("orlop.conf", "[Logs]\nForwrd=x\n");
+        let of_machine = check(std::slice::from_ref(&conf));
+        assert_eq!((of_machine.errors(), &of_machine.problems[0].path), (1, &conf));
         assert_eq!(check(&[notes, dir.path().join("nothing.container")]).errors(), 2);
     }
 }

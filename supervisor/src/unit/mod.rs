@@ -47,17 +47,19 @@ pub use calendar::Calendar;
 pub(crate) use keys::condition_checks;
 use kind::Kind;
 pub use model::{
-    Addresses, Amount, Attachment, Capabilities, Condition, ContainerSpec, CpuPolicy, CpuQuota, CpuWeight, Declared,
-    Device, Dns, ExitStatuses, Health, HealthAction, IdMap, ImageSpec, IoLimit, IoLimitKind, IoPriority, Listen,
-    ListenAddress, ListenKind, LogSpec, MachineAction, MachineActions, MachineEnd, Network, NetworkSpec, Notify,
-    OomPolicy, Origin, PodSpec, Port, Propagation, Protocol, Pull, Reload, Resources, Restart, Scheduling, Seccomp,
-    Secret, SecretTarget, ServiceSpec, ServiceType, SocketSpec, Subnet, TimerSpec, Tmpfs, TmpfsKind, Trigger, Ulimit,
-    Unit, UnitSet, Unmask, User, UserNamespace, Volume, VolumeSource, VolumeSpec,
+    Addresses, Amount, Attachment, Backing, Capabilities, Condition, ContainerSpec, CpuPolicy, CpuQuota, CpuWeight,
+    Declared, Device, Dns, ExitStatuses, Health, HealthAction, IdMap, IdmapMount, ImageMount, ImageSpec, IoLimit,
+    IoLimitKind, IoPriority, IpRange, Ipam, Listen, ListenAddress, ListenKind, LogLimits, LogSpec, MachineAction,
+    MachineActions, MachineEnd, Network, NetworkDriver, NetworkSpec, Notify, OomPolicy, Origin, Overlay, PodSpec, Port,
+    Propagation, Protocol, Pull, Reload, Resources, Restart, Root, Scheduling, Seccomp, Secret, SecretTarget,
+    ServiceSpec, ServiceType, SocketSpec, Starts, Subnet, TimerSpec, Tmpfs, TmpfsKind, Trigger, Ulimit, Unit, UnitSet,
+    Unmask, User, UserNamespace, Volume, VolumeSource, VolumeSpec,
 };
 pub use name::{NameError, UnitName};
 pub use options::{Endpoint, Options};
 pub use problem::{Place, Problem, Severity};
 pub use reference::reference;
 pub use set::load;
+pub(crate) use source::tree;
 pub use spec::{DeviceNode, Facts, SpecError, runtime_spec};
 pub(crate) use values::{signal, span};

@@ -3,20 +3,31 @@
 /// The nearest of the candidates, if it is near enough for a guess: equal but for case, or at most a third of its letters away.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_ascii_lowercase();
+    let letters = letters(&lower);
     candidates
         .filter_map(|candidate| {
             if candidate.len().abs_diff(word.len()) > 3 || word.len() > 64 {
+                return None;
+            }
+            let most = (candidate.len() / 3).clamp(1, 3);
+            // An edit changes two letters at most: ten thousand names are looked at, and few compared.
+            if (letters ^ self::letters(candidate)).count_ones() as usize > 2 * most {
                 return None;
             }
             let distance = distance(&lower, &candidate.to_ascii_lowercase());
             // Of two that are equally near, the one that is as long: letters are swapped more often than forgotten.
             let length = candidate.len().abs_diff(word.len());
             // Of one letter nothing is left when it is replaced.
-            let near = distance <= (candidate.len() / 3).clamp(1, 3) && distance < candidate.len();
+            let near = distance <= most && distance < candidate.len();
             near.then_some((distance, length, candidate))
         })
         .min_by_key(|(distance, length, _)| (*distance, *length))
         .map(|(_, _, candidate)| candidate)
+}
+
+/// Which letters there are, whatever their case.
+fn letters(text: &str) -> u64 {
+    text.bytes().fold(0, |set, byte| set | 1 << (byte.to_ascii_lowercase() % 64))
 }
 
 /// The end of a sentence about an unknown word.
@@ -26,6 +37,8 @@ pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = 
 
 /// Edits (insert, remove, replace, swap of neighbours) from one word to the other.
 fn distance(a: &str, b: &str) -> usize {
+    #[cfg(test)]
+    super::text::steps::add(a.len() * b.len());
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows: [Vec<usize>; 3] = [vec![], vec![], (0..=b.len()).collect()];
     for i in 1..=a.len() {

@@ -5,7 +5,7 @@ use std::{fmt, path::Path};
 
 use super::{Problem, Severity, nearest::nearest, source, syntax, text::Text, values};
 
-const FILE: &str = "orlop.conf";
+pub(super) const FILE: &str = "orlop.conf";
 const SECTION: &str = "Logs";
 /// journald.conf(5)'s word, and ours.
 const KEYS: [&str; 2] = ["SystemMaxUse", "Forward"];

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Problem, Severity, UnitName, UnitSet,
+    Origin, Problem, Severity, UnitName, UnitSet,
     build::{self, Draft, Target, What},
     claims,
     connect::connect,
@@ -195,10 +195,10 @@ impl Assembly<'_> {
         let scope = Scope { kind: source.kind, node: name.clone(), machine: self.machine, path };
         let mut sheet = Sheet::new(scope, documents, self.strict);
         let mut draft = build::draft(&source.path, &source.stem, &mut sheet);
-        match &mut draft.what {
-            what if !self.keep => *what = What::Checked(source.path.clone()),
-            What::Container(unit) => unit.origins = sheet.origins(),
-            _ => {}
+        if !self.keep {
+            draft.what = What::Checked(source.path.clone());
+        } else if let Some(origins) = draft.what.origins() {
+            *origins = sheet.origins();
         }
         let mut problems = sheet.into_problems();
         problems.extend(problem);
@@ -288,6 +288,19 @@ impl Read {
 }
 
 impl What {
+    fn origins(&mut self) -> Option<&mut Vec<Origin>> {
+        Some(match self {
+            Self::Container(unit) => &mut unit.origins,
+            Self::Volume(unit) => &mut unit.origins,
+            Self::Network(unit) => &mut unit.origins,
+            Self::Image(unit) => &mut unit.origins,
+            Self::Pod(unit) => &mut unit.origins,
+            Self::Timer(unit) => &mut unit.origins,
+            Self::Socket(unit) => &mut unit.origins,
+            Self::Checked(_) => return None,
+        })
+    }
+
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::Container(unit) => &unit.path,

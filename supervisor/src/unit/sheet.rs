@@ -74,6 +74,8 @@ impl<'a> Sheet<'a> {
 
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
         for problem in std::mem::take(&mut self.unavailable) {
+            #[cfg(test)]
+            super::text::steps::add(self.problems.len());
             let worse =
                 |p: &Problem| p.severity == Severity::Error && p.path == problem.path && p.place == problem.place;
             if !self.problems.iter().any(worse) {

@@ -1,10 +1,11 @@
 //! Finding unit files and their drop-ins in folders, and reading them: the only part of the unit language that touches the disk.
 
 use std::{
-    collections::BTreeMap,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     io::Read,
-    os::unix::fs::{FileTypeExt, OpenOptionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -42,6 +43,8 @@ const MAX_BYTES: u64 = 1 << 20;
 /// What a folder holds, by name.
 #[derive(Default)]
 pub(super) struct Folder {
+    /// Which of the folders that were asked for it is, or lies below.
+    top: usize,
     units: Vec<(String, PathBuf)>,
     /// By the folder's name (`web.container.d`, `web-.container.d`, `container.d`): where it is, and its files by name.
     drop_ins: BTreeMap<String, (PathBuf, Vec<(String, PathBuf)>)>,
@@ -52,17 +55,62 @@ pub(super) struct Folder {
 pub(super) struct Sources {
     pub(super) units: Vec<Source>,
     pub(super) templates: Vec<Source>,
+    /// The later, the stronger.
     pub(super) folders: Vec<Folder>,
+    /// Drop-ins that were read: one of a whole kind applies to ten thousand units.
+    pub(super) read: RefCell<HashMap<PathBuf, Option<Rc<[u8]>>>>,
+}
+
+/// A folder and all below it, links followed, each once; a folder stands before what lies in it. Nothing lies in drop-ins.
+pub(crate) fn tree(top: &Path) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    let mut stack = vec![top.to_path_buf()];
+    while let Some(dir) = stack.pop() {
+        let Some(metadata) = fs::metadata(&dir).ok().filter(fs::Metadata::is_dir) else { continue };
+        if !seen.insert((metadata.dev(), metadata.ino())) {
+            continue;
+        }
+        if !is_of_drop_ins(&dir) {
+            let below = fs::read_dir(&dir).into_iter().flatten().flatten().filter(|entry| {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                let folder = entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_symlink());
+                folder && !name.starts_with('.') && split(&name).is_none()
+            });
+            let mut below: Vec<PathBuf> = below.map(|entry| entry.path()).collect();
+            below.sort();
+            stack.extend(below.into_iter().rev());
+        }
+        found.push(dir);
+    }
+    found
+}
+
+/// `web.container.d`, `container.d`
+fn is_of_drop_ins(dir: &Path) -> bool {
+    let name = dir.file_name().map(|name| name.to_string_lossy());
+    let owner = name.as_ref().and_then(|name| name.strip_suffix(".d"));
+    owner.is_some_and(|owner| split(owner).is_some() || Kind::of(owner).is_some())
 }
 
 pub(super) fn find(dirs: &[&Path], problems: &mut Vec<Problem>) -> Sources {
-    let folders: Vec<Folder> = dirs.iter().map(|dir| folder(dir, problems)).collect();
-    let mut units: BTreeMap<(Kind, String), PathBuf> = BTreeMap::new();
-    for (file, path) in folders.iter().flat_map(|f| &f.units) {
+    let mut folders = Vec::new();
+    // As Podman, which takes the first that it finds on its way down, and the machine's folder before the image's.
+    for (top, dir) in dirs.iter().enumerate() {
+        let below = tree(dir).into_iter().rev().filter(|dir| !is_of_drop_ins(dir));
+        folders.extend(below.map(|dir| Folder { top, ..folder(&dir, problems) }));
+    }
+    let mut units: BTreeMap<(Kind, String), (usize, PathBuf)> = BTreeMap::new();
+    for (top, (file, path)) in folders.iter().flat_map(|f| f.units.iter().map(|unit| (f.top, unit))) {
         let Some((stem, kind)) = split(file) else { continue };
         match UnitName::parse(stem) {
             Ok(_) | Err(NameError::Template) => {
-                units.insert((kind, stem.to_owned()), path.clone());
+                let hidden = units.insert((kind, stem.to_owned()), (top, path.clone()));
+                if let Some((_, hidden)) = hidden.filter(|(of, _)| *of == top) {
+                    let text = format!("left out: {} has the same name", path.display());
+                    problems.push(whole(&hidden, Severity::Warning, text));
+                }
             }
             Err(error) => problems.push(whole(path, Severity::Error, error.to_string())),
         }
@@ -78,7 +126,7 @@ pub(super) fn find(dirs: &[&Path], problems: &mut Vec<Problem>) -> Sources {
         }
     }
     let mut sources = Sources { folders, ..Sources::default() };
-    for ((kind, stem), path) in units {
+    for ((kind, stem), (_, path)) in units {
         let content = match read(&path) {
             Ok(bytes) if bytes.is_empty() => Content::Masked,
             Ok(bytes) => Content::Text(bytes.into()),
@@ -109,29 +157,36 @@ impl Sources {
         Some(Source { stem: stem.to_owned(), drop_ins, ..template.clone() })
     }
 
-    /// The nearer to the unit's own name, the stronger; then the later folder. One file of each name applies, in the order of names.
+    /// systemd.unit(5): those of the whole kind are the weakest; then the later folder is the stronger, and in it the nearer to the
+    /// unit's own name. One file of each name applies, in the order of names.
     fn drop_ins(&self, kind: Kind, stem: &str, problems: &mut Vec<Problem>) -> Vec<(PathBuf, Rc<[u8]>)> {
         let mut chosen: BTreeMap<String, PathBuf> = BTreeMap::new();
-        for level in levels(kind, stem) {
-            for (_, files) in self.folders.iter().filter_map(|folder| folder.drop_ins.get(&level)) {
-                chosen.extend(files.iter().cloned());
-            }
+        let levels = levels(kind, stem);
+        let wide = self.folders.iter().map(|folder| (folder, format!("{}.d", kind.suffix())));
+        let own = self.folders.iter().flat_map(|folder| levels.iter().map(move |level| (folder, level.clone())));
+        for (_, files) in wide.chain(own).filter_map(|(folder, level)| folder.drop_ins.get(&level)) {
+            chosen.extend(files.iter().cloned());
         }
+        let mut before = self.read.borrow_mut();
         let mut drop_ins = Vec::new();
         for path in chosen.into_values() {
-            match read(&path) {
-                Ok(bytes) => drop_ins.push((path, bytes.into())),
-                Err(text) => problems.push(whole(&path, Severity::Error, text)),
-            }
+            let bytes = before.entry(path.clone()).or_insert_with(|| match read(&path) {
+                Ok(bytes) => Some(bytes.into()),
+                Err(text) => {
+                    problems.push(whole(&path, Severity::Error, text));
+                    None
+                }
+            });
+            drop_ins.extend(bytes.clone().map(|bytes| (path, bytes)));
         }
         drop_ins
     }
 }
 
-/// Names of the drop-in folders of a unit, the weakest first: of all of the kind, of `foo-`, of `foo-bar-`, the template's, its own.
+/// Names of a unit's own drop-in folders, the weakest first: of `foo-`, of `foo-bar-`, the template's, its own.
 fn levels(kind: Kind, stem: &str) -> Vec<String> {
     let suffix = kind.suffix();
-    let mut levels = vec![format!("{suffix}.d")];
+    let mut levels = Vec::new();
     let prefix = stem.split('@').next().unwrap_or(stem);
     levels.extend(prefix.match_indices('-').map(|(at, _)| format!("{}.{suffix}.d", &stem[..=at])));
     levels.extend(template_of(stem).map(|template| format!("{template}.{suffix}.d")));
@@ -173,18 +228,16 @@ fn folder(dir: &Path, problems: &mut Vec<Problem>) -> Folder {
             continue;
         }
         let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
-        let owner = name.strip_suffix(".d").filter(|owner| split(owner).is_some() || Kind::of(owner).is_some());
         if Kind::of(suffix).is_some() {
             folder.units.push((name, path));
-        } else if owner.is_some() {
+        } else if is_of_drop_ins(&path) {
             let files = drop_in_files(&path, problems);
             folder.drop_ins.insert(name, (path, files));
         } else if let Some((_, instead)) = REFUSED.iter().find(|(refused, _)| *refused == suffix) {
             let text = format!(".{suffix} files cannot be honoured here: {instead}");
             problems.push(whole(&path, Severity::Error, text));
-        } else if suffix == "service" {
-            let text = "left out: this system runs containers only; a .container file describes one".to_owned();
-            problems.push(whole(&path, Severity::Warning, text));
+        } else if let Some((_, why)) = LEFT_OUT.iter().find(|(other, _)| *other == suffix) {
+            problems.push(whole(&path, Severity::Warning, format!("left out: {why}")));
         } else if let Some(near) = nearest(suffix, KINDS.iter().map(|kind| kind.suffix())).filter(|_| suffix.len() > 2)
         {
             problems.push(whole(
@@ -196,6 +249,13 @@ fn folder(dir: &Path, problems: &mut Vec<Problem>) -> Folder {
     }
     folder
 }
+
+/// systemd's, and of no use here.
+const LEFT_OUT: [(&str, &str); 3] = [
+    ("service", "this system runs containers only; a .container file describes one"),
+    ("target", "there are no targets of one's own; write WantedBy=default.target in the units"),
+    ("scope", "programs that somebody else has started are not looked after"),
+];
 
 fn drop_in_files(dir: &Path, problems: &mut Vec<Problem>) -> Vec<(String, PathBuf)> {
     let mut files = entries(dir, problems);

@@ -150,6 +150,63 @@ mod tests {
         assert_eq!(read(Kind::Container, "a", "a %d", &mut Vec::new()).unwrap_err().range, 2..4);
     }
 
+    /// Every letter of systemd.unit(5), none forgotten.
+    #[test]
+    fn each_letter_has_its_meaning() {
+        let zeros = "0".repeat(32);
+        let arch = std::env::consts::ARCH.replace("x86_64", "x86-64").replace("aarch64", "arm64");
+        let node = "a-b\\x2dc@d-e\\x2df";
+        let all = [
+            ("%%", "%"),
+            ("%a", arch.as_str()),
+            ("%A", "0"),
+            ("%b", &zeros),
+            ("%B", "0"),
+            ("%C", "/var/cache"),
+            ("%E", "/etc"),
+            ("%f", "/d/e-f"),
+            ("%g", "root"),
+            ("%G", "0"),
+            ("%h", "/root"),
+            ("%H", "machine"),
+            ("%i", "d-e\\x2df"),
+            ("%I", "d/e-f"),
+            ("%j", "b\\x2dc"),
+            ("%J", "b-c"),
+            ("%l", "machine"),
+            ("%L", "/var/log"),
+            ("%m", &zeros),
+            ("%M", "orlop"),
+            ("%n", "a-b\\x2dc@d-e\\x2df.service"),
+            ("%N", node),
+            ("%o", "orlop"),
+            ("%p", "a-b\\x2dc"),
+            ("%P", "a/b-c"),
+            ("%q", "machine"),
+            ("%S", "/var/lib"),
+            ("%t", "/run"),
+            ("%T", "/tmp"),
+            ("%u", "root"),
+            ("%U", "0"),
+            ("%v", "6.12"),
+            ("%V", "/var/tmp"),
+            ("%w", "0"),
+            ("%W", ""),
+            ("%y", "/etc/x"),
+            ("%Y", "/etc"),
+        ];
+        for (letter, meaning) in all {
+            is(Kind::Container, node, letter, meaning);
+        }
+        // Without an instance the prefix is the path.
+        is(Kind::Container, "a-b", "%f %P", "/a/b a/b");
+        for letter in ('a'..='z').chain('A'..='Z').filter(|c| !all.iter().any(|(known, _)| known.ends_with(*c))) {
+            let mut strange = Vec::new();
+            let read = read(Kind::Container, "a", &format!("%{letter}"), &mut strange);
+            assert!("cdDrRs".contains(letter) == read.is_err() && read.is_ok() == (strange.len() == 1), "%{letter}");
+        }
+    }
+
     #[test]
     fn what_is_no_specifier_stays_and_is_reported() {
         let mut strange = Vec::new();

@@ -19,6 +19,8 @@ pub(super) struct Words {
 }
 
 pub(super) fn split(value: &str) -> Result<Words, Fault> {
+    #[cfg(test)]
+    super::text::steps::add(value.len());
     let mut found = Words::default();
     let mut rest = value.char_indices().peekable();
     while let Some((start, c)) = rest.next() {

@@ -301,6 +301,46 @@ fn a_reader_who_leaves_ends_it_quietly() {
     assert_eq!(err.text(), "");
 }
 
+/// Whoever reads only the first line of `lint` still learns that there are mistakes.
+#[test]
+fn a_reader_who_leaves_does_not_make_units_good() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("web.container"), "[Contaner]\n".repeat(2000)).unwrap();
+    for json in [&[][..], &["--json"]] {
+        let words = ["orlop", "lint", folder.path().to_str().unwrap()].into_iter().chain(json.iter().copied());
+        let cli = Cli::try_parse_from(words).unwrap();
+        let err = Sink::default();
+        assert_eq!(execute(&cli, &mut Screen::new(Box::new(Closed), Box::new(err.clone()), false)), 1);
+        assert_eq!(err.text(), "");
+    }
+}
+
+#[test]
+fn markers_are_coloured_on_a_terminal_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.container");
+    let text = "[Container]\nImage=localhost/x\nNetwork=none\nMemroy=1G\n[Unit]\nAfter=x.service\n";
+    std::fs::write(&path, text).unwrap();
+    let shown = |terminal: bool| {
+        let cli = Cli::try_parse_from(["orlop", "lint", path.to_str().unwrap()]).unwrap();
+        let out = Sink::default();
+        let code = execute(&cli, &mut Screen::new(Box::new(out.clone()), Box::new(Sink::default()), terminal));
+        assert_eq!(code, 1);
+        out.text()
+    };
+    let (plain, coloured) = (shown(false), shown(true));
+    assert!(!plain.contains('\x1b') && plain.contains("\n    ^^^^^^\n"), "{plain}");
+    // Red for errors, yellow for warnings.
+    assert!(coloured.contains("\n    \x1b[1;31m^^^^^^\x1b[0m\n"), "{coloured:?}");
+    assert!(coloured.contains("\n    \x1b[33m      ^^^^^^^^^\x1b[0m\n"), "{coloured:?}");
+}
+
+#[test]
+fn help_units_is_the_whole_page() {
+    let ran = run(&both(), &["help", "units"]);
+    assert_eq!((ran.out, ran.code), (crate::unit::reference(), 0));
+}
+
 #[test]
 fn escape_sequences_are_shown_not_obeyed() {
     assert_eq!(

@@ -8,7 +8,10 @@ use crate::{
         error::CliError,
         screen::{Color, Screen},
     },
-    unit::{Problem, Severity, lint},
+    unit::{
+        Problem, Severity,
+        lint::{self, Report},
+    },
 };
 
 /// The published shape of one mistake. `line` 0 means the file as a whole; columns and widths count characters.
@@ -26,6 +29,15 @@ struct Finding<'a> {
 
 pub(in crate::cli) fn lint(args: &LintArgs, json: bool, screen: &mut Screen) -> Result<u8, CliError> {
     let report = lint::check(&args.paths);
+    let code = u8::from(report.errors() > 0 || report.broken > 0);
+    match print(&report, json, screen) {
+        // Who has seen enough is told all the same whether something was wrong.
+        Err(error) if error.is_a_reader_who_left() => Ok(code),
+        printed => printed.map(|()| code),
+    }
+}
+
+fn print(report: &Report, json: bool, screen: &mut Screen) -> Result<(), CliError> {
     let errors = report.errors();
     if json {
         let findings: Vec<Finding<'_>> = report.problems.iter().map(finding).collect();
@@ -51,7 +63,7 @@ pub(in crate::cli) fn lint(args: &LintArgs, json: bool, screen: &mut Screen) -> 
             plural(warnings, "warning")
         ))?;
     }
-    Ok(u8::from(errors > 0 || report.broken > 0))
+    Ok(())
 }
 
 fn finding(problem: &Problem) -> Finding<'_> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::unit::Unit;
+use crate::unit::{LogSpec, Unit};
 
 /// Whose records outlive the rotation of units: some thousand lines of each boot, in two files.
 const PSEUDO_BYTES: u64 = 2 << 20;
@@ -25,11 +25,14 @@ impl Default for Caps {
 
 impl Caps {
     pub(crate) fn of(unit: &Unit) -> Self {
-        let (log, usual) = (&unit.container.log, Self::default());
-        Self {
-            max_bytes: log.max_file_bytes.unwrap_or(usual.max_bytes),
-            max_files: log.max_files.unwrap_or(usual.max_files),
-            rate: log.rate,
+        let usual = Self::default();
+        match &unit.container.log {
+            LogSpec::Nothing => usual,
+            LogSpec::Kept(limits) => Self {
+                max_bytes: limits.max_file_bytes.unwrap_or(usual.max_bytes),
+                max_files: limits.max_files.unwrap_or(usual.max_files),
+                rate: limits.rate,
+            },
         }
     }
 

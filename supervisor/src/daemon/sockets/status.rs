@@ -12,7 +12,7 @@ impl Daemon {
     }
 
     pub(crate) fn socket_status(&self, name: &UnitName, file: &Declared<SocketSpec>) -> UnitStatus {
-        let service = UnitName::parse(&file.spec.service).ok();
+        let service = UnitName::parse(file.spec.starts.name()).ok();
         let active = self.sockets.open.iter().any(|socket| socket.unit == *name);
         let held = service.as_ref().is_some_and(|service| self.sockets.held.contains(service));
         let serves = service.and_then(|service| self.engine.get(&service)).is_some_and(|e| !e.record.state.at_rest());
@@ -24,7 +24,7 @@ impl Daemon {
             true => (ActiveState::Active, "listening"),
             false => (ActiveState::Inactive, "dead"),
         };
-        let held = || held.then(|| format!("started {} too often in vain", file.spec.service));
+        let held = || held.then(|| format!("started {} too often in vain", file.spec.starts.name()));
         UnitStatus {
             description: file.description.clone(),
             state,
@@ -33,7 +33,7 @@ impl Daemon {
             enabled: file.enabled,
             path: file.path.display().to_string(),
             reason: problem.or_else(held),
-            triggers: Some(file.spec.service.clone()),
+            triggers: Some(file.spec.starts.name().to_owned()),
             ..UnitStatus::nothing(name.to_string())
         }
     }

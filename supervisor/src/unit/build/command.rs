@@ -19,16 +19,22 @@ pub(super) fn words(sheet: &mut Sheet<'_>, key: &'static str) -> Vec<String> {
 
 fn dollars(word: &str) -> Result<String, String> {
     let name = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !text.is_empty();
-    let refuse = |shown: &str| {
-        format!(
-            "{shown} would be taken from podman's own environment, not the container's; write ${shown} and let the program expand it"
-        )
-    };
     if let Some(variable) = word.strip_prefix('$')
         && name(variable)
     {
         return Err(refuse(word));
     }
+    inner_dollars(word)
+}
+
+fn refuse(shown: &str) -> String {
+    format!(
+        "{shown} would be taken from podman's own environment, not the container's; write ${shown} and let the program expand it"
+    )
+}
+
+/// Of a value that is part of a word for systemd, as `--health-cmd=…` is: there only `${NAME}` is replaced.
+pub(super) fn inner_dollars(word: &str) -> Result<String, String> {
     let mut text = String::with_capacity(word.len());
     let mut rest = word;
     while let Some(at) = rest.find('$') {
@@ -88,5 +94,7 @@ mod tests {
         assert_eq!(dollars("$${HOME}"), Ok("${HOME}".into()));
         assert!(dollars("$HOME").unwrap_err().contains("$$HOME"));
         assert!(dollars("x${HOME}/y").unwrap_err().starts_with("${HOME} "));
+        assert_eq!(inner_dollars("$HOME $${X}"), Ok("$HOME ${X}".into()));
+        assert!(inner_dollars("a ${X}").is_err());
     }
 }

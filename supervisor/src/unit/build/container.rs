@@ -8,10 +8,13 @@ use std::{
 };
 
 use super::{
-    Claim, Link, command, health, identity, limits, links, mount_key, mounts, namespaces, network, resources, secrets,
+    Claim, Link, command, health, identity, limits, links,
+    mount_key::{self, Mounted},
+    mounts, namespaces, network, resources, secrets,
 };
 use crate::unit::{
-    ContainerSpec, Device, Network, Pull, Seccomp, UnitName, kind::Kind, sheet::Sheet, text::Text, values, words::Word,
+    ContainerSpec, Device, Network, Pull, Root, Seccomp, UnitName, kind::Kind, sheet::Sheet, text::Text, values,
+    words::Word,
 };
 
 pub(super) fn container(
@@ -25,17 +28,21 @@ pub(super) fn container(
     let mut taken = mounts::Taken::new();
     let mut volumes = mounts::volumes("Container", folder, sheet, links, &mut taken);
     let mut tmpfs = mounts::tmpfs(sheet, &mut taken);
-    mount_key::mounts(folder, sheet, &mut volumes, &mut tmpfs, links, &mut taken);
+    let (mut image_mounts, mut globs) = (Vec::new(), Vec::new());
+    for mounted in mount_key::mounts(folder, sheet, links, &mut taken) {
+        match mounted {
+            Mounted::Volume(volume) => volumes.push(volume),
+            Mounted::Glob(volume) => globs.push(volume),
+            Mounted::Image(image) => image_mounts.push(image),
+            Mounted::Tmpfs(one) => tmpfs.push(one),
+        }
+    }
     let name = super::claimed(sheet, ("Container", "ContainerName"), stem, "container or pod", claims);
     let container_name = sheet.last("Container", "ContainerName").map(|_| name);
     let (health, startup_health) = health::health(sheet);
-    let rootfs = sheet.read("Container", "Rootfs", |text| {
-        text.starts_with('/').then(|| PathBuf::from(text)).ok_or("expected an absolute path of the host")
-    });
     sheet.last("Container", "HttpProxy");
     ContainerSpec {
-        image: image(path, sheet, links),
-        rootfs,
+        root: root(path, sheet, links),
         pull: sheet.read("Container", "Pull", pull).unwrap_or_default(),
         retry: sheet.read("Container", "Retry", health::number).unwrap_or(3),
         retry_delay: sheet.read("Container", "RetryDelay", health::go_duration),
@@ -46,6 +53,8 @@ pub(super) fn container(
         environment_files: environment_files(folder, sheet),
         tmpfs,
         volumes,
+        image_mounts,
+        globs,
         devices: devices(sheet),
         secrets: secrets::secrets(sheet),
         network: container_network(path, sheet, links),
@@ -100,18 +109,28 @@ fn flag(sheet: &mut Sheet<'_>, key: &'static str, default: bool) -> bool {
     sheet.read("Container", key, values::boolean).unwrap_or(default)
 }
 
-fn image(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> String {
-    let rootfs = sheet.last("Container", "Rootfs").is_some();
-    let Some(value) = sheet.last("Container", "Image").filter(|v| !v.text.is_empty()) else {
-        if sheet.has_main() && !rootfs {
-            sheet.missing(path, "no Image=: write the image's full name, such as Image=docker.io/library/nginx:1.27");
-        }
-        return String::new();
-    };
-    if rootfs {
-        sheet.error(&value, "Image= and Rootfs= exclude each other");
+fn root(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Root {
+    let folder = sheet.read("Container", "Rootfs", |text| {
+        text.starts_with('/').then(|| PathBuf::from(text)).ok_or("expected an absolute path of the host")
+    });
+    let said = sheet.last("Container", "Rootfs").is_some();
+    let image = sheet.last("Container", "Image").filter(|v| !v.text.is_empty());
+    if let Some(value) = image.as_ref().filter(|_| said) {
+        sheet.error(value, "Image= and Rootfs= exclude each other");
     }
-    image_name(&value, "Image", sheet, links)
+    match (folder, image) {
+        (Some(folder), _) => Root::Folder(folder),
+        (None, Some(value)) => Root::Image(image_name(&value, "Image", sheet, links)),
+        (None, None) => {
+            if sheet.has_main() && !said {
+                sheet.missing(
+                    path,
+                    "no Image=: write the image's full name, such as Image=docker.io/library/nginx:1.27",
+                );
+            }
+            Root::Image(String::new())
+        }
+    }
 }
 
 /// The image's name, or the file that says it.
@@ -122,10 +141,21 @@ pub(super) fn image_name(value: &Rc<Text>, key: &'static str, sheet: &mut Sheet<
         sheet.error(value, format!("{}: images are built elsewhere; write the built image's name", value.text));
     } else if value.text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         sheet.error(value, "an image's name has no spaces; arguments go into Exec=");
-    } else if let Err(error) = value.text.parse::<oci::image::Reference>() {
-        sheet.error(value, error.to_string());
+    } else if let Err(text) = reference(&value.text) {
+        sheet.error(value, text);
     }
     value.text.clone()
+}
+
+/// Whether it names an image wherever it is read.
+pub(super) fn reference(text: &str) -> Result<(), String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    if digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err("an image's id is no name: nobody else knows it, and nothing can be pulled by it; write the image's full name, with \
+                    @sha256: and its digest behind it if it has to be this very image"
+            .to_owned());
+    }
+    text.parse::<oci::image::Reference>().map(drop).map_err(|error| error.to_string())
 }
 
 fn container_network(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Network {

@@ -8,10 +8,13 @@ use std::{
 
 use super::{
     Claim, Link, claimed,
-    container::{Bare, assignments, image_name, pull},
+    container::{Bare, assignments, image_name, pull, reference},
     health, mounts, name, namespaces, network,
 };
-use crate::unit::{ImageSpec, Network, NetworkSpec, PodSpec, Subnet, User, VolumeSpec, sheet::Sheet, values};
+use crate::unit::{
+    Backing, ImageSpec, IpRange, Ipam, Network, NetworkDriver, NetworkSpec, PodSpec, Subnet, User, VolumeSpec,
+    sheet::Sheet, values,
+};
 
 pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, claims: &mut Vec<Claim>) -> VolumeSpec {
     let driver = sheet.read("Volume", "Driver", |text| match text {
@@ -30,6 +33,9 @@ pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, c
         _ => {}
     }
     let device = sheet.text("Volume", "Device");
+    if by_image && let Some(value) = sheet.last("Volume", "Device") {
+        sheet.error(&value, "Device= is for volumes of a folder, this one is an image");
+    }
     let (kind, options) = (sheet.text("Volume", "Type"), sheet.text("Volume", "Options"));
     for key in ["Type", "Options"] {
         if device.is_none()
@@ -51,22 +57,32 @@ pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, c
         copy: sheet.read("Volume", "Copy", values::boolean).unwrap_or(true),
         owner: (user.is_some() || group.is_some())
             .then(|| User { user: user.unwrap_or_else(|| "0".to_owned()), group }),
-        device: device.map(|device| (device, kind, options)),
-        image: image.map(|(image, _)| image).filter(|_| by_image),
+        backing: match (image.filter(|_| by_image), device) {
+            (Some((image, _)), _) => Backing::Image(image),
+            (None, Some(device)) => Backing::Device { device, kind, options },
+            (None, None) => Backing::Folder,
+        },
     }
 }
 
 pub(super) fn network(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> NetworkSpec {
     let flag = |key, sheet: &mut Sheet<'_>| sheet.read("Network", key, values::boolean).unwrap_or(false);
-    let one_of = |key, words: &'static [&'static str], sheet: &mut Sheet<'_>| {
-        sheet.read("Network", key, |text| {
-            if words.contains(&text) { Ok(text.to_owned()) } else { Err(format!("expected {}", words.join(", "))) }
-        })
-    };
     NetworkSpec {
         name: claimed(sheet, ("Network", "NetworkName"), stem, "network", claims),
-        driver: one_of("Driver", &["bridge", "macvlan", "ipvlan"], sheet).unwrap_or_else(|| "bridge".to_owned()),
-        ipam_driver: one_of("IPAMDriver", &["host-local", "dhcp", "none"], sheet),
+        driver: sheet
+            .read("Network", "Driver", |text| match text {
+                "bridge" => Ok(NetworkDriver::Bridge),
+                "macvlan" => Ok(NetworkDriver::Macvlan),
+                "ipvlan" => Ok(NetworkDriver::Ipvlan),
+                _ => Err("expected bridge, macvlan or ipvlan"),
+            })
+            .unwrap_or_default(),
+        ipam: sheet.read("Network", "IPAMDriver", |text| match text {
+            "host-local" => Ok(Ipam::HostLocal),
+            "dhcp" => Ok(Ipam::Dhcp),
+            "none" => Ok(Ipam::None),
+            _ => Err("expected host-local, dhcp or none"),
+        }),
         subnets: subnets(sheet),
         interface: sheet.read("Network", "InterfaceName", |text| {
             name(text).ok().filter(|name| name.len() < 16).ok_or("an interface's name has at most 15 characters")
@@ -86,10 +102,10 @@ fn address(text: &str) -> Result<IpAddr, String> {
 }
 
 /// Gateways and ranges belong to the subnets in their order.
-fn subnets(sheet: &mut Sheet<'_>) -> Vec<(Subnet, Option<IpAddr>, Option<String>)> {
+fn subnets(sheet: &mut Sheet<'_>) -> Vec<(Subnet, Option<IpAddr>, Option<IpRange>)> {
     let subnets = sheet.each("Network", "Subnet", subnet);
     let gateways = sheet.each("Network", "Gateway", address);
-    let ranges = sheet.each("Network", "IPRange", |text| range(text).map(|ends| (text.to_owned(), ends)));
+    let ranges = sheet.each("Network", "IPRange", range);
     for (what, rest) in [
         ("gateways", gateways.get(subnets.len()).map(|(at, _)| at)),
         ("ranges", ranges.get(subnets.len()).map(|(at, _)| at)),
@@ -99,7 +115,10 @@ fn subnets(sheet: &mut Sheet<'_>) -> Vec<(Subnet, Option<IpAddr>, Option<String>
         }
     }
     for (index, (_, subnet)) in subnets.iter().enumerate() {
-        let ends = ranges.get(index).map(|(at, (_, (from, to)))| (at, [*from, *to]));
+        let ends = ranges.get(index).map(|(at, range)| match range {
+            IpRange::Subnet((address, _)) => (at, [*address; 2]),
+            IpRange::Between(from, to) => (at, [*from, *to]),
+        });
         let gateway = gateways.get(index).map(|(at, gateway)| (at, [*gateway; 2]));
         for (at, addresses) in ends.into_iter().chain(gateway) {
             if !addresses.iter().all(|address| contains(*subnet, *address)) {
@@ -108,7 +127,7 @@ fn subnets(sheet: &mut Sheet<'_>) -> Vec<(Subnet, Option<IpAddr>, Option<String>
         }
     }
     let mut gateways = gateways.into_iter().map(|(_, gateway)| gateway);
-    let mut ranges = ranges.into_iter().map(|(_, (text, _))| text);
+    let mut ranges = ranges.into_iter().map(|(_, range)| range);
     subnets.into_iter().map(|(_, subnet)| (subnet, gateways.next(), ranges.next())).collect()
 }
 
@@ -120,17 +139,16 @@ fn subnet(text: &str) -> Result<Subnet, String> {
     Ok((address, length.parse().ok().filter(|n| *n <= most).ok_or(FORM)?))
 }
 
-/// A subnet's first and last address, or `first-last`.
-fn range(text: &str) -> Result<(IpAddr, IpAddr), String> {
+/// A subnet, or `first-last`.
+fn range(text: &str) -> Result<IpRange, String> {
     if let Some((from, to)) = text.split_once('-') {
         let (from, to) = (address(from)?, address(to)?);
         if from > to || from.is_ipv4() != to.is_ipv4() {
             return Err("the range ends before it begins".to_owned());
         }
-        return Ok((from, to));
+        return Ok(IpRange::Between(from, to));
     }
-    let (address, _) = subnet(text)?;
-    Ok((address, address))
+    subnet(text).map(IpRange::Subnet)
 }
 
 fn contains((net, length): Subnet, address: IpAddr) -> bool {
@@ -174,8 +192,8 @@ pub(super) fn image(path: &Path, sheet: &mut Sheet<'_>) -> ImageSpec {
                 &value,
                 "images of archives are known, not available in this version; write the image's name",
             );
-        } else if let Err(error) = image.parse::<oci::image::Reference>() {
-            sheet.error(&value, error.to_string());
+        } else if let Err(text) = reference(&image) {
+            sheet.error(&value, text);
         }
     }
     ImageSpec {

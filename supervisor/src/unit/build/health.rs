@@ -52,7 +52,15 @@ fn test(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Vec<String>> {
     // Not `last`: the quotes around a command belong to its shell.
     let value = sheet.all("Container", key).pop()?;
     let shell = |text: &str| Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()]);
-    let text = value.text.as_str();
+    // It stands in Quadlet's ExecStart=, whose dollars are systemd's.
+    let text = match command::inner_dollars(&value.text) {
+        Ok(text) => text,
+        Err(text) => {
+            sheet.error(&value, format!("{key}={}: {text}", value.text));
+            return None;
+        }
+    };
+    let text = text.as_str();
     if text.starts_with('[') {
         let list = serde_json::from_str::<Vec<String>>(text).unwrap_or_default();
         return match list.split_first().map(|(first, rest)| (first.as_str(), rest)) {

@@ -87,7 +87,11 @@ pub(super) fn capabilities(sheet: &mut Sheet<'_>) -> Capabilities {
             sheet.error(value, "all capabilities are dropped and added at once; leave one of them out");
         }
     }
-    Capabilities { add, drop, add_all, drop_all }
+    match (add_all, drop_all) {
+        (true, _) => Capabilities::AllBut(drop),
+        (false, true) => Capabilities::Only(add),
+        (false, false) => Capabilities::Usual { add, drop },
+    }
 }
 
 fn capability_words(sheet: &mut Sheet<'_>, key: &'static str, other: &BTreeSet<String>) -> (BTreeSet<String>, bool) {

@@ -43,7 +43,7 @@ pub(in crate::unit) enum Target {
     File(Kind, String),
     /// By the name of its service.
     Service(UnitName),
-    /// One of systemd's targets, with its suffix.
+    /// A target, with its suffix: one of systemd's, or of somebody's own.
     Milestone(String),
     /// A systemd unit of a kind that this system does not have.
     Foreign(String),
@@ -150,6 +150,11 @@ const TARGETS: [&str; 28] = [
     "final.target",
 ];
 
+/// What there is no such target for, and the one that was probably meant.
+pub(in crate::unit) fn unknown_target(text: &str) -> Option<String> {
+    (!TARGETS.contains(&text)).then(|| did_you_mean(text, TARGETS))
+}
+
 pub(super) fn links(sheet: &mut Sheet<'_>) -> Vec<Link> {
     let mut links = Vec::new();
     for (kind, section, key) in KEYS {
@@ -190,8 +195,7 @@ pub(super) fn target(text: &str) -> Result<Target, String> {
         // A timer or socket that is not here may be one of systemd's own.
         (_, Some(Kind::Timer | Kind::Socket)) => named(UnitName::parse(text)).map(Target::Service),
         (_, Some(kind)) => named(UnitName::parse(stem)).map(|_| Target::File(kind, stem.to_owned())),
-        ("target", _) if TARGETS.contains(&text) => Ok(Target::Milestone(text.to_owned())),
-        ("target", _) => Err(format!("unknown target {text}{}", did_you_mean(text, TARGETS))),
+        ("target", _) => Ok(Target::Milestone(text.to_owned())),
         ("build" | "kube", _) => {
             let why = REFUSED.iter().find(|(known, _)| *known == suffix).map_or("", |(_, why)| why);
             Err(format!("{text} cannot be honoured here: {why}"))

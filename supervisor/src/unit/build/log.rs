@@ -2,19 +2,14 @@
 
 use std::time::Duration;
 
-use crate::unit::{LogSpec, sheet::Sheet, values};
+use crate::unit::{LogLimits, LogSpec, sheet::Sheet, values};
 
 /// journald's own, where only one of the two is written.
 const USUAL_BURST: u32 = 10_000;
 const USUAL_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(super) fn log(sheet: &mut Sheet<'_>) -> LogSpec {
-    let mut spec = LogSpec {
-        kept: sheet.last("Container", "LogDriver").is_none_or(|driver| !driver.text.eq_ignore_ascii_case("none")),
-        max_file_bytes: None,
-        max_files: None,
-        rate: None,
-    };
+    let mut spec = LogLimits::default();
     for (value, word) in sheet.all_words("Container", "LogOpt") {
         let Some((name, text)) = word.text.split_once('=') else {
             sheet.error_at(&value, &word, format!("{} has no =; write LogOpt=max-size=10M", word.text));
@@ -49,5 +44,13 @@ pub(super) fn log(sheet: &mut Sheet<'_>) -> LogSpec {
         let rate = (burst.unwrap_or(USUAL_BURST), interval.unwrap_or(USUAL_INTERVAL));
         spec.rate = Some(rate).filter(|(burst, interval)| *burst > 0 && !interval.is_zero());
     }
-    spec
+    match sheet.last("Container", "LogDriver") {
+        Some(driver) if driver.text.eq_ignore_ascii_case("none") => {
+            if let Some(value) = sheet.last("Container", "LogOpt") {
+                sheet.warning(&value, "without effect: with LogDriver=none nothing is kept");
+            }
+            LogSpec::Nothing
+        }
+        _ => LogSpec::Kept(spec),
+    }
 }

@@ -30,7 +30,7 @@ use super::{
     Declared, ImageSpec, NetworkSpec, PodSpec, Port, SocketSpec, TimerSpec, Unit, UnitName, VolumeSpec, kind::Kind,
     sheet::Sheet, text::Text, values,
 };
-pub(super) use links::{Link, LinkKind, Target};
+pub(super) use links::{Link, LinkKind, Target, unknown_target};
 
 /// A unit before its links to others are resolved.
 pub(super) struct Draft {
@@ -141,6 +141,7 @@ fn declare<T>(
         description: description(sheet),
         path: path.to_path_buf(),
         enabled: links::enabled(links, targets),
+        origins: Vec::new(),
         spec,
     }
 }

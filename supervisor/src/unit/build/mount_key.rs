@@ -3,26 +3,60 @@
 use std::path::Path;
 
 use super::{
-    Link, links,
+    Link,
+    container::reference,
+    links,
     mounts::{self, Taken},
 };
 use crate::unit::{
-    Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::did_you_mean, sheet::Sheet, values, words::Word,
+    IdmapMount, ImageMount, Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::did_you_mean, sheet::Sheet,
+    values, words::Word,
 };
 
-enum Mounted {
+pub(super) enum Mounted {
     Volume(Volume),
+    /// Its source is a pattern.
+    Glob(Volume),
+    Image(ImageMount),
     Tmpfs(Tmpfs),
+}
+
+impl Mounted {
+    fn destination(&self) -> &str {
+        match self {
+            Self::Volume(volume) | Self::Glob(volume) => &volume.destination,
+            Self::Image(image) => &image.destination,
+            Self::Tmpfs(tmpfs) => &tmpfs.destination,
+        }
+    }
+
+    /// The file that is named, if it is one.
+    fn file(&self) -> Option<(&str, Kind)> {
+        let (name, kind) = match self {
+            Self::Volume(Volume { source: VolumeSource::Named(name), .. }) => (name, Kind::Volume),
+            Self::Image(image) => (&image.image, Kind::Image),
+            _ => return None,
+        };
+        name.ends_with(&format!(".{}", kind.suffix())).then_some((name, kind))
+    }
+
+    fn later(&self) -> Option<String> {
+        match self {
+            Self::Volume(volume) => mounts::later(volume).map(|option| format!("the option {option}")),
+            Self::Glob(_) => Some("type=glob".to_owned()),
+            Self::Image(_) => Some("type=image".to_owned()),
+            Self::Tmpfs(_) => None,
+        }
+    }
 }
 
 pub(super) fn mounts(
     folder: &Path,
     sheet: &mut Sheet<'_>,
-    volumes: &mut Vec<Volume>,
-    tmpfs: &mut Vec<Tmpfs>,
     all_links: &mut Vec<Link>,
     taken: &mut Taken,
-) {
+) -> Vec<Mounted> {
+    let mut all = Vec::new();
     for (value, word) in sheet.all_words("Container", "Mount") {
         let mounted = match mount(folder, &word) {
             Ok(mounted) => mounted,
@@ -31,29 +65,28 @@ pub(super) fn mounts(
                 continue;
             }
         };
-        let to = match &mounted {
-            Mounted::Volume(volume) => &volume.destination,
-            Mounted::Tmpfs(tmpfs) => &tmpfs.destination,
-        };
-        if let Err(text) = mounts::take(taken, to, "mount", &value) {
+        // Several patterns may fill one folder.
+        if !matches!(mounted, Mounted::Glob(_))
+            && let Err(text) = mounts::take(taken, mounted.destination(), "mount", &value)
+        {
             sheet.error_at(&value, &word, text);
             continue;
         }
-        if let Mounted::Volume(Volume { source: VolumeSource::Named(name), .. }) = &mounted
-            && name.ends_with(".volume")
-            && let Some(at) = value.text[word.range.clone()].find(name.as_str())
+        if let Some(what) = mounted.later() {
+            sheet.unavailable(&value, format!("Mount={}: {what} is known, not available in this version", word.text));
+        }
+        if let Some((name, kind)) = mounted.file()
+            && let Some(at) = value.text[word.range.clone()].find(name)
         {
             let start = word.range.start + at;
-            all_links.push(links::uses(&value, start..start + name.len(), Kind::Volume, "Mount"));
+            all_links.push(links::uses(&value, start..start + name.len(), kind, "Mount"));
         }
-        match mounted {
-            Mounted::Volume(volume) => volumes.push(volume),
-            Mounted::Tmpfs(one) => tmpfs.push(one),
-        }
+        all.push(mounted);
     }
+    all
 }
 
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 28] = [
     "type",
     "source",
     "src",
@@ -78,14 +111,18 @@ const KEYS: [&str; 24] = [
     "gid",
     "mode",
     "max",
+    "chown",
+    "idmap",
+    "subpath",
+    "readwrite",
 ];
 
 fn mount(folder: &Path, word: &Word) -> Result<Mounted, String> {
     let options = fields(&word.text)?;
     let kind = options.iter().find(|(key, _)| key == "type").map_or("volume", |(_, value)| value.as_str());
     match kind {
-        "bind" | "volume" | "tmpfs" | "ramfs" | "devpts" => {}
-        "image" | "glob" | "artifact" => return Err(format!("type={kind} is known, not available in this version")),
+        "bind" | "volume" | "tmpfs" | "ramfs" | "devpts" | "image" | "glob" => {}
+        "artifact" => return Err(format!("type={kind} is known, not available in this version")),
         _ => {
             return Err(format!("type={kind} is no type of a mount; bind, volume, tmpfs, ramfs and devpts are"));
         }
@@ -102,16 +139,18 @@ fn mount(folder: &Path, word: &Word) -> Result<Mounted, String> {
     }
     let from = match source {
         Some("") => return Err("source= is empty".to_owned()),
-        None if kind == "bind" => return Err("type=bind needs source=, a path of the host".to_owned()),
-        None => VolumeSource::Anonymous,
+        None if kind == "volume" => VolumeSource::Anonymous,
+        None if kind == "image" => return Err("type=image needs source=, an image's full name".to_owned()),
+        None => return Err(format!("type={kind} needs source=, a path of the host")),
+        Some(name) if kind == "image" => return image(name, to, &options).map(Mounted::Image),
         Some(text) => mounts::source(folder, text)?,
     };
     match (&from, kind) {
         (VolumeSource::Host(_), "volume") => {
             return Err("type=volume takes a volume's name; write type=bind".to_owned());
         }
-        (VolumeSource::Named(_), "bind") => {
-            return Err("type=bind takes a path of the host; write type=volume".to_owned());
+        (VolumeSource::Named(_), "bind" | "glob") => {
+            return Err(format!("type={kind} takes a path of the host; write type=volume"));
         }
         _ => {}
     }
@@ -129,15 +168,34 @@ fn mount(folder: &Path, word: &Word) -> Result<Mounted, String> {
             "suid" | "nosuid" | "dev" | "nodev" | "exec" | "noexec" if value.is_empty() => {
                 mounts::apply(&mut volume, key)?;
             }
-            "U" | "chown" | "idmap" | "subpath" | "volume-subpath" | "no-dereference" | "consistency"
-            | "volume-opt" => {
+            "U" | "chown" => volume.chown = on(),
+            "idmap" if value.is_empty() => volume.idmap = Some(IdmapMount::default()),
+            "idmap" => volume.idmap = Some(mounts::idmap(value)?),
+            "subpath" | "volume-subpath" | "no-dereference" | "consistency" | "volume-opt" => {
                 return Err(format!("the option {key} is known, not available in this version"));
             }
             _ => return Err(unknown(key)),
         }
     }
     mounts::check(&mut volume)?;
-    Ok(Mounted::Volume(volume))
+    Ok(if kind == "glob" { Mounted::Glob(volume) } else { Mounted::Volume(volume) })
+}
+
+fn image(name: &str, to: &str, options: &[(String, String)]) -> Result<ImageMount, String> {
+    if !name.ends_with(".image") {
+        reference(name)?;
+    }
+    let mut mount =
+        ImageMount { image: name.to_owned(), destination: mounts::target(to)?, writable: false, subpath: None };
+    for (key, value) in options {
+        match key.as_str() {
+            "type" | "source" | "src" | "destination" | "dst" | "target" => {}
+            "rw" | "readwrite" => mount.writable = value.is_empty() || values::boolean(value)?,
+            "subpath" => mount.subpath = Some(mounts::destination(value)?),
+            _ => return Err(unknown(key)),
+        }
+    }
+    Ok(mount)
 }
 
 fn own(kind: &str, to: &str, options: &[(String, String)]) -> Result<Tmpfs, String> {
@@ -255,6 +313,12 @@ mod tests {
             panic!()
         };
         assert_eq!((tmpfs.kind, tmpfs.options.join(",")), (TmpfsKind::Tmpfs, "size=512M,mode=1777".into()));
+        let Ok(Mounted::Image(image)) = read("type=image,src=localhost/x,dst=/y,rw=true,subpath=/etc") else {
+            panic!()
+        };
+        assert_eq!((image.writable, image.subpath.as_deref()), (true, Some("/etc")));
+        let Ok(Mounted::Glob(glob)) = read("type=glob,src=/usr/lib/libfoo*,dst=/usr/lib,ro=true") else { panic!() };
+        assert_eq!((glob.source, glob.read_only), (VolumeSource::Host("/usr/lib/libfoo*".into()), true));
         let Ok(Mounted::Tmpfs(pts)) = read("type=devpts,destination=/dev/pts,mode=620") else { panic!() };
         assert_eq!(pts.kind, TmpfsKind::Devpts);
     }
@@ -265,7 +329,11 @@ mod tests {
             ("type=bind,dst=/y", "needs source="),
             ("type=bind,src=/x", "no destination="),
             ("type=foo,dst=/y", "no type of a mount"),
-            ("type=image,src=x,dst=/y", "not available"),
+            ("type=artifact,src=x,dst=/y", "not available"),
+            ("type=image,src=x,dst=/y", "docker.io/library/x"),
+            ("type=image,dst=/y", "needs source="),
+            ("type=image,src=a.image,dst=/y,rw=maybe", "expected yes"),
+            ("type=glob,src=data,dst=/y", "write type=volume"),
             ("type=bind,src=data,dst=/y", "write type=volume"),
             ("type=volume,src=/x,dst=/y", "write type=bind"),
             ("type=tmpfs,src=/x,dst=/y", "has no source"),

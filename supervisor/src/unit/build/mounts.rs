@@ -5,9 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Link, links};
+use super::{Link, links, namespaces::map};
 use crate::unit::{
-    Propagation, Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::did_you_mean, sheet::Sheet, text::Text,
+    IdmapMount, Overlay, Propagation, Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::did_you_mean,
+    sheet::Sheet, text::Text,
 };
 
 /// An absolute path inside the container, normalised: no `.`, no `..`, no doubled slashes.
@@ -58,6 +59,11 @@ pub(super) fn volumes(
                 if source.ends_with(".volume") && value.text.contains(':') {
                     links.push(links::uses(&value, 0..source.len(), Kind::Volume, "Volume"));
                 }
+                if let Some(option) = later(&volume) {
+                    let text =
+                        format!("Volume={}: the option {option} is known, not available in this version", value.text);
+                    sheet.unavailable(&value, text);
+                }
                 match take(taken, &volume.destination, "volume", &value) {
                     Ok(()) => volumes.push(volume),
                     Err(text) => sheet.error(&value, text),
@@ -92,6 +98,19 @@ pub(super) fn usual(source: VolumeSource, destination: String) -> Volume {
         noexec: false,
         not_recursive: false,
         propagation: Propagation::Private,
+        chown: false,
+        idmap: None,
+        overlay: None,
+    }
+}
+
+/// What is typed and not built.
+pub(super) fn later(volume: &Volume) -> Option<&'static str> {
+    match volume {
+        Volume { chown: true, .. } => Some("U"),
+        Volume { overlay: Some(_), .. } => Some("O"),
+        Volume { idmap: Some(_), .. } => Some("idmap"),
+        _ => None,
     }
 }
 
@@ -135,13 +154,14 @@ pub(super) fn source(folder: &Path, text: &str) -> Result<VolumeSource, String> 
     Ok(VolumeSource::Named(text.to_owned()))
 }
 
-const OPTIONS: [&str; 22] = [
+const OPTIONS: [&str; 23] = [
     "rw", "ro", "z", "Z", "copy", "nocopy", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "bind", "rbind",
-    "private", "rprivate", "shared", "rshared", "slave", "rslave", "U", "O",
+    "private", "rprivate", "shared", "rshared", "slave", "rslave", "U", "O", "idmap",
 ];
 
 pub(super) fn apply(volume: &mut Volume, options: &str) -> Result<(), String> {
     let mut seen: Vec<&str> = Vec::new();
+    let (mut upper, mut work) = (None, None);
     for option in options.split(',').filter(|o| !o.is_empty()) {
         // Options of one group exclude each other.
         let group = match option {
@@ -152,7 +172,7 @@ pub(super) fn apply(volume: &mut Volume, options: &str) -> Result<(), String> {
             "exec" | "noexec" => "exec",
             "bind" | "rbind" => "bind",
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => "propagation",
-            other => other,
+            _ => option.split('=').next().unwrap_or(option),
         };
         if seen.contains(&group) {
             return Err(format!("{option} contradicts or repeats another option"));
@@ -170,20 +190,42 @@ pub(super) fn apply(volume: &mut Volume, options: &str) -> Result<(), String> {
             "rw" | "copy" | "nosuid" | "nodev" | "exec" | "rbind" | "private" | "rprivate" => {}
             // SELinux labels, and there is no SELinux.
             "z" | "Z" => {}
-            _ if option == "U"
-                || option == "O"
-                || ["idmap", "upperdir=", "workdir=", "unbindable", "runbindable"]
-                    .iter()
-                    .any(|known| option.starts_with(known)) =>
-            {
+            "U" => volume.chown = true,
+            "O" => volume.overlay = Some(Overlay::Temporary),
+            "idmap" => volume.idmap = Some(IdmapMount::default()),
+            "unbindable" | "runbindable" => {
                 return Err(format!("the option {option} is known, not available in this version"));
             }
-            _ => {
-                return Err(format!("unknown option {option}{}", did_you_mean(option, OPTIONS)));
-            }
+            _ => match option.split_once('=') {
+                Some(("idmap", maps)) => volume.idmap = Some(idmap(maps)?),
+                Some(("upperdir", path)) => upper = Some(PathBuf::from(destination(path)?)),
+                Some(("workdir", path)) => work = Some(PathBuf::from(destination(path)?)),
+                _ => return Err(format!("unknown option {option}{}", did_you_mean(option, OPTIONS))),
+            },
         }
     }
+    match (upper, work) {
+        (None, None) => {}
+        (Some(upper), Some(work)) if volume.overlay.is_some() => volume.overlay = Some(Overlay::Kept { upper, work }),
+        _ => return Err("upperdir= and workdir= go together, and with O".to_owned()),
+    }
     Ok(())
+}
+
+/// podman-run(1): `uids=0-1-10#10-11-10;gids=0-100-10`, the container's first id, the host's, and how many.
+pub(super) fn idmap(text: &str) -> Result<IdmapMount, String> {
+    let mut maps = IdmapMount::default();
+    for part in text.split(';') {
+        let form = || format!("idmap={text}: expected uids=0-1-10;gids=0-1-10, with # between several");
+        let (name, list) = part.split_once('=').ok_or_else(form)?;
+        let list = list.split('#').map(|one| map(&one.replace('-', ":"))).collect::<Result<Vec<_>, _>>();
+        match name {
+            "uids" => maps.uids = list.map_err(|_| form())?,
+            "gids" => maps.gids = list.map_err(|_| form())?,
+            _ => return Err(form()),
+        }
+    }
+    Ok(maps)
 }
 
 pub(super) fn tmpfs(sheet: &mut Sheet<'_>, taken: &mut Taken) -> Vec<Tmpfs> {
@@ -256,6 +298,7 @@ pub(super) fn tmpfs_options(options: &str) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unit::IdMap;
 
     fn read(text: &str) -> Result<Volume, String> {
         volume(Path::new("/etc/containers.d"), text)
@@ -280,13 +323,30 @@ mod tests {
         assert_eq!(volume.propagation, Propagation::Slave);
         for (text, word) in [
             ("/a:/b:ro,rw", "contradicts"),
-            ("/a:/b:U", "not available"),
+            ("/a:/b:U,U", "repeats"),
+            ("/a:/b:upperdir=/u,workdir=/w", "with O"),
+            ("/a:/b:O,upperdir=/u", "go together"),
+            ("v:/b:idmap=0-1-10", "expected uids="),
+            ("v:/b:idmap=uids=0-1-0", "expected uids="),
             ("/a:/b:noexce", "noexec?"),
             ("v:/b:rshared", "propagation"),
-            ("v:/b:idmap=uids=0-1-10", "not available"),
+            ("v:/b:unbindable", "not available"),
         ] {
             assert!(read(text).unwrap_err().contains(word), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_not_built_is_typed_all_the_same() {
+        let all = read("v:/b:U,idmap=uids=0-1-10#10-20-5;gids=0-7-1,O,upperdir=/u,workdir=/w").unwrap();
+        let map = |container, host, count| IdMap { container, host, count };
+        let maps = IdmapMount { uids: vec![map(0, 1, 10), map(10, 20, 5)], gids: vec![map(0, 7, 1)] };
+        assert_eq!((all.chown, &all.idmap), (true, &Some(maps)));
+        assert_eq!(all.overlay, Some(Overlay::Kept { upper: "/u".into(), work: "/w".into() }));
+        assert_eq!(
+            ["U", "O", "idmap", "ro"].map(|o| later(&read(&format!("v:/b:{o}")).unwrap()).is_some()),
+            [true, true, true, false]
+        );
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn maps(section: &'static str, key: &'static str, sheet: &mut Sheet<'_>) -> Vec<
 }
 
 /// `container:host[:count]`
-fn map(text: &str) -> Result<IdMap, String> {
+pub(super) fn map(text: &str) -> Result<IdMap, String> {
     const FORM: &str = "expected container:host:count, such as 0:100000:65536";
     let mut numbers = text.split(':').map(|n| n.parse::<u32>());
     let mut next = || numbers.next().transpose().map_err(|_| FORM);

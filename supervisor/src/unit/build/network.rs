@@ -207,20 +207,19 @@ pub(super) fn dns(section: &'static str, sheet: &mut Sheet<'_>) -> Dns {
         _ => text.parse::<IpAddr>().map(Some).map_err(|_| "expected an IP address, or none".to_owned()),
     });
     let none = servers.contains(&None);
-    if none && servers.len() > 1 {
-        for value in sheet.all(section, "DNS").iter().filter(|value| value.text == "none") {
-            sheet.error(value, "DNS=none stands alone");
-        }
-    }
     let word = |text: &str| {
         if text.contains(char::is_whitespace) { Err("expected one word".to_owned()) } else { Ok(text.to_owned()) }
     };
-    Dns {
-        none,
-        servers: servers.into_iter().flatten().collect(),
-        options: each(section, "DNSOption", sheet, word),
-        search: each(section, "DNSSearch", sheet, word),
+    let (options, search) = (each(section, "DNSOption", sheet, word), each(section, "DNSSearch", sheet, word));
+    if !none {
+        return Dns::Generated { servers: servers.into_iter().flatten().collect(), options, search };
     }
+    if servers.len() > 1 || !options.is_empty() || !search.is_empty() {
+        for value in sheet.all(section, "DNS").iter().filter(|value| value.text == "none").take(1) {
+            sheet.error(value, "DNS=none stands alone: the image's own resolv.conf is not changed");
+        }
+    }
+    Dns::OfImage
 }
 
 /// What sethostname(2) and the resolver both take.

@@ -139,6 +139,7 @@ fn scheduling(sheet: &mut Sheet<'_>) -> Scheduling {
         nice: sheet.read("Service", "Nice", between(-20, 19)),
         cpu: cpu.unwrap_or_default(),
         io: class.unwrap_or(io.map(IoPriority::BestEffort)),
+        reset_on_fork: sheet.read("Service", "CPUSchedulingResetOnFork", values::boolean).unwrap_or(false),
     }
 }
 

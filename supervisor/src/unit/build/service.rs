@@ -30,9 +30,7 @@ pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
             sheet.error(value, text);
         }
     }
-    let both = timeout(sheet, "TimeoutSec");
-    let start = timeout(sheet, "TimeoutStartSec").or(both);
-    let stop = timeout(sheet, "TimeoutStopSec").or(both);
+    let (start, stop) = timeouts(sheet);
     let start_default = if kind == ServiceType::Oneshot { None } else { Some(DEFAULT_TIMEOUT) };
     let steps = sheet.read("Service", "RestartSteps", number).filter(|steps| *steps > 0);
     let longest = sheet.read("Service", "RestartMaxDelaySec", values::span).flatten();
@@ -130,10 +128,16 @@ fn statuses(sheet: &mut Sheet<'_>, key: &'static str) -> ExitStatuses {
     all
 }
 
-/// Of sysexits(3), as systemd.exec(5) names them.
-const EXIT_CODES: [(&str, u8); 17] = [
+/// "Process Exit Codes" of systemd.exec(5): the C library's, LSB's, sysexits(3)'s and systemd's own.
+const EXIT_CODES: [(&str, u8); 67] = [
     ("SUCCESS", 0),
     ("FAILURE", 1),
+    ("INVALIDARGUMENT", 2),
+    ("NOTIMPLEMENTED", 3),
+    ("NOPERMISSION", 4),
+    ("NOTINSTALLED", 5),
+    ("NOTCONFIGURED", 6),
+    ("NOTRUNNING", 7),
     ("USAGE", 64),
     ("DATAERR", 65),
     ("NOINPUT", 66),
@@ -149,6 +153,50 @@ const EXIT_CODES: [(&str, u8); 17] = [
     ("PROTOCOL", 76),
     ("NOPERM", 77),
     ("CONFIG", 78),
+    ("CHDIR", 200),
+    ("NICE", 201),
+    ("FDS", 202),
+    ("EXEC", 203),
+    ("MEMORY", 204),
+    ("LIMITS", 205),
+    ("OOM_ADJUST", 206),
+    ("SIGNAL_MASK", 207),
+    ("STDIN", 208),
+    ("STDOUT", 209),
+    ("CHROOT", 210),
+    ("IOPRIO", 211),
+    ("TIMERSLACK", 212),
+    ("SECUREBITS", 213),
+    ("SETSCHEDULER", 214),
+    ("CPUAFFINITY", 215),
+    ("GROUP", 216),
+    ("USER", 217),
+    ("CAPABILITIES", 218),
+    ("CGROUP", 219),
+    ("SETSID", 220),
+    ("CONFIRM", 221),
+    ("STDERR", 222),
+    ("PAM", 224),
+    ("NETWORK", 225),
+    ("NAMESPACE", 226),
+    ("NO_NEW_PRIVILEGES", 227),
+    ("SECCOMP", 228),
+    ("SELINUX_CONTEXT", 229),
+    ("PERSONALITY", 230),
+    ("APPARMOR", 231),
+    ("ADDRESS_FAMILIES", 232),
+    ("RUNTIME_DIRECTORY", 233),
+    ("CHOWN", 235),
+    ("SMACK_PROCESS_LABEL", 236),
+    ("KEYRING", 237),
+    ("STATE_DIRECTORY", 238),
+    ("CACHE_DIRECTORY", 239),
+    ("LOGS_DIRECTORY", 240),
+    ("CONFIGURATION_DIRECTORY", 241),
+    ("NUMA_POLICY", 242),
+    ("CREDENTIALS", 243),
+    ("BPF", 245),
+    ("EXCEPTION", 255),
 ];
 
 fn kind(sheet: &mut Sheet<'_>) -> ServiceType {
@@ -188,6 +236,34 @@ fn restart(text: &str) -> Result<Restart, &'static str> {
 /// Zero is infinity here, as systemd has it for its older users.
 fn timeout(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Option<Duration>> {
     sheet.read("Service", key, values::span).map(|span| span.filter(|s| !s.is_zero()))
+}
+
+/// To the start and to the stop. `TimeoutSec=` is "a shorthand for configuring both", systemd.service(5): the later line counts.
+fn timeouts(sheet: &mut Sheet<'_>) -> (Option<Option<Duration>>, Option<Option<Duration>>) {
+    let (mut start, mut stop) = (None, None);
+    let mut seen: Vec<&str> = Vec::new();
+    for (key, value) in
+        sheet.in_order("Service", &["TimeoutSec", "TimeoutStartSec", "TimeoutStopSec"]).into_iter().rev()
+    {
+        if seen.contains(&key) {
+            continue;
+        }
+        seen.push(key);
+        let span = match values::span(&value.text) {
+            Ok(span) => span.filter(|span| !span.is_zero()),
+            Err(text) => {
+                sheet.error(&value, format!("{key}={}: {text}", value.text));
+                continue;
+            }
+        };
+        if key != "TimeoutStopSec" {
+            start.get_or_insert(span);
+        }
+        if key != "TimeoutStartSec" {
+            stop.get_or_insert(span);
+        }
+    }
+    (start, stop)
 }
 
 /// Quadlet's own services for the other kinds are of one type each.

@@ -9,32 +9,33 @@ use std::{
 
 use super::{Link, Target, health::number, links};
 use crate::unit::{
-    Listen, ListenAddress, ListenKind, SocketSpec, TimerSpec, Trigger, UnitName, User, calendar::Calendar,
-    sheet::Sheet, text::Text, values,
+    Listen, ListenAddress, ListenKind, SocketSpec, Starts, TimerSpec, Trigger, UnitName, User, calendar::Calendar,
+    keys::TIMES, sheet::Sheet, text::Text, values,
 };
 
 pub(super) fn timer(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> TimerSpec {
     let mut triggers = Vec::new();
     // What is written wrongly is not missing as well.
     let mut said = false;
-    for value in sheet.all("Timer", "OnCalendar") {
+    for (key, value) in sheet.in_order("Timer", &TIMES) {
         said = true;
-        match Calendar::parse(&value.text) {
-            Ok(calendar) => triggers.push(Trigger::Calendar(calendar)),
-            Err(fault) => sheet.error_in(&value, &fault.range, format!("OnCalendar={}: {}", value.text, fault.text)),
+        if key == "OnCalendar" {
+            match Calendar::parse(&value.text) {
+                Ok(calendar) => triggers.push(Trigger::Calendar(calendar)),
+                Err(fault) => sheet.error_in(&value, &fault.range, format!("{key}={}: {}", value.text, fault.text)),
+            }
+            continue;
         }
-    }
-    type Make = fn(Duration) -> Trigger;
-    let spans: [(&str, Make); 5] = [
-        ("OnActiveSec", Trigger::Active),
-        ("OnBootSec", Trigger::Boot),
-        ("OnStartupSec", Trigger::Startup),
-        ("OnUnitActiveSec", Trigger::UnitActive),
-        ("OnUnitInactiveSec", Trigger::UnitInactive),
-    ];
-    for (key, trigger) in spans {
-        said |= sheet.last("Timer", key).is_some();
-        triggers.extend(sheet.each("Timer", key, values::finite).into_iter().map(|(_, span)| trigger(span)));
+        match values::finite(&value.text) {
+            Ok(span) => triggers.push(match key {
+                "OnActiveSec" => Trigger::Active(span),
+                "OnBootSec" => Trigger::Boot(span),
+                "OnStartupSec" => Trigger::Startup(span),
+                "OnUnitActiveSec" => Trigger::UnitActive(span),
+                _ => Trigger::UnitInactive(span),
+            }),
+            Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
+        }
     }
     if !said && sheet.has_main() {
         sheet.missing(path, "no time to start at; write OnCalendar=, such as OnCalendar=daily, or On…Sec=");
@@ -120,14 +121,14 @@ pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut
         sheet.missing(path, "nothing to listen on; write ListenStream=, such as ListenStream=8080");
     }
     let accept = sheet.read("Socket", "Accept", values::boolean).unwrap_or(false);
-    let service = if accept {
+    let starts = if accept {
         // systemd.socket(5): then Service= must not be written.
         if let Some(value) = sheet.last("Socket", "Service") {
             sheet.error(&value, format!("with Accept=yes each connection has its own instance of {stem}@.container"));
         }
-        format!("{stem}@")
+        Starts::Instances(format!("{stem}@"))
     } else {
-        started(path, stem, ("Socket", "Service"), sheet, links).to_string()
+        Starts::Unit(started(path, stem, ("Socket", "Service"), sheet, links))
     };
     let mode = |key, sheet: &mut Sheet<'_>| {
         sheet.read("Socket", key, |text| {
@@ -145,8 +146,7 @@ pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut
     sheet.text("Socket", "BindToDevice");
     SocketSpec {
         listen,
-        service,
-        accept,
+        starts,
         fd_name: sheet.text("Socket", "FileDescriptorName").unwrap_or_else(|| format!("{stem}.socket")),
         owner: (user.is_some() || group.is_some())
             .then(|| User { user: user.unwrap_or_else(|| "root".to_owned()), group }),

@@ -18,7 +18,7 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("NAME=value words"), "Environment Label Annotation"),
     yes(Value::Own("[-]paths"), "EnvironmentFile"),
     yes(Value::Own("[source:]destination[:options]"), "Volume"),
-    yes(Value::Own("type=bind|volume|tmpfs|ramfs|devpts,…"), "Mount"),
+    yes(Value::Own("type=bind|volume|tmpfs|ramfs|devpts|image|glob,…"), "Mount"),
     yes(Value::Own("destination[:options]"), "Tmpfs"),
     yes(Value::Own("host-device[:device][:rwm]"), "AddDevice"),
     // Bridges, named networks and other containers' are typed and come with the networks: `build` says which are honoured.

@@ -72,7 +72,8 @@ impl Key {
     }
 }
 
-const TIMES: [&str; 6] =
+/// When a timer starts its unit.
+pub(super) const TIMES: [&str; 6] =
     ["OnCalendar", "OnActiveSec", "OnBootSec", "OnStartupSec", "OnUnitActiveSec", "OnUnitInactiveSec"];
 
 /// Rows of one section that share a status.

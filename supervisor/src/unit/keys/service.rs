@@ -86,7 +86,7 @@ pub(super) const RESOURCES: &[Rows] = &[
     later("", Value::Choice(&["auto", "on", "off", "skip", "yes", "no"]), "MemoryPressureWatch"),
     later("", Value::Boolean, "CoredumpReceive"),
     later("", Value::Cpus, "CPUAffinity"),
-    later("", Value::Boolean, "CPUSchedulingResetOnFork"),
+    later("", Value::Own("boolean"), "CPUSchedulingResetOnFork"),
     later("", Value::Choice(&["default", "preferred", "bind", "interleave", "local"]), "NUMAPolicy"),
     later("", Value::Cpus, "NUMAMask"),
     later("", Value::Text, "CoredumpFilter LogFilterPatterns LogExtraFields"),

@@ -8,15 +8,12 @@ use std::{
 };
 
 use super::{
-    Addresses, Dns, Health, Network, Notify, Port, Protocol, Reload, Resources, Secret, UnitName, UserNamespace,
+    Addresses, Dns, Health, IdMap, Network, Notify, Port, Protocol, Reload, Resources, Secret, UnitName, UserNamespace,
 };
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContainerSpec {
-    /// As written, or what the `.image` file says: a reference, to be normalised by `oci::image::Reference`. Empty with `rootfs`.
-    pub image: String,
-    /// `Rootfs=` in place of an image.
-    pub rootfs: Option<PathBuf>,
+    pub root: Root,
     pub pull: Pull,
     pub retry: u32,
     pub retry_delay: Option<Duration>,
@@ -30,6 +27,10 @@ pub struct ContainerSpec {
     /// `EnvironmentFile=`, absolute; read at each start, in this order, `environment` wins. `true`: it need not exist (`-` before it).
     pub environment_files: Vec<(PathBuf, bool)>,
     pub volumes: Vec<Volume>,
+    /// `Mount=type=image`
+    pub image_mounts: Vec<ImageMount>,
+    /// `Mount=type=glob`: the source is a pattern, and each path that matches is mounted into the destination.
+    pub globs: Vec<Volume>,
     pub tmpfs: Vec<Tmpfs>,
     pub devices: Vec<Device>,
     pub secrets: Vec<Secret>,
@@ -88,11 +89,36 @@ pub struct ContainerSpec {
     pub resources: Resources,
 }
 
-/// `LogDriver=`, `LogOpt=`, `LogRateLimit…=`: what is kept of the container's output. `None`: the machine's own bound.
+impl ContainerSpec {
+    /// The image's name, unless a folder is in its place.
+    pub fn image(&self) -> Option<&str> {
+        match &self.root {
+            Root::Image(name) => Some(name),
+            Root::Folder(_) => None,
+        }
+    }
+}
+
+/// What the container's root is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSpec {
-    /// False: nothing, `LogDriver=none`.
-    pub kept: bool,
+pub enum Root {
+    /// As written, or what the `.image` file says: a reference, to be normalised by `oci::image::Reference`.
+    Image(String),
+    /// `Rootfs=`
+    Folder(PathBuf),
+}
+
+/// `LogDriver=`: what becomes of the container's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogSpec {
+    /// `none`
+    Nothing,
+    Kept(LogLimits),
+}
+
+/// `LogOpt=`, `LogRateLimit…=`. `None`: the machine's own bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogLimits {
     pub max_file_bytes: Option<u64>,
     pub max_files: Option<u32>,
     /// So many lines in that time.
@@ -113,6 +139,36 @@ pub struct Volume {
     pub propagation: Propagation,
     /// A new, empty named or anonymous volume gets what the image has at the destination. False with `nocopy`.
     pub copy_up: bool,
+    /// `U`: what lies in it gets the container's user as its owner.
+    pub chown: bool,
+    /// `idmap`: mapped as the container's ids are, or as it says.
+    pub idmap: Option<IdmapMount>,
+    /// `O`: what the container writes is gone with it, or goes to a folder of its own.
+    pub overlay: Option<Overlay>,
+}
+
+/// `idmap[=uids=…;gids=…]`; without mappings of its own it has those of the container's user namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IdmapMount {
+    pub uids: Vec<IdMap>,
+    pub gids: Vec<IdMap>,
+}
+
+/// `O`, and `upperdir=` with `workdir=` where what is written is to stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Overlay {
+    Temporary,
+    Kept { upper: PathBuf, work: PathBuf },
+}
+
+/// The files of an image, or of a folder in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageMount {
+    pub image: String,
+    pub destination: String,
+    /// Writable, in a layer that is gone with the container.
+    pub writable: bool,
+    pub subpath: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,13 +206,21 @@ pub struct User {
     pub group: Option<String>,
 }
 
-/// Names as `CAP_CHOWN`. Drops are applied first when everything is dropped, else last, as Podman does.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Capabilities {
-    pub add: BTreeSet<String>,
-    pub drop: BTreeSet<String>,
-    pub add_all: bool,
-    pub drop_all: bool,
+/// Names as `CAP_CHOWN`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Capabilities {
+    /// Podman's own, with these and without those. No name is in both.
+    Usual { add: BTreeSet<String>, drop: BTreeSet<String> },
+    /// `AddCapability=all`, without those that are dropped.
+    AllBut(BTreeSet<String>),
+    /// `DropCapability=all`: those alone that are added.
+    Only(BTreeSet<String>),
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self::Usual { add: BTreeSet::new(), drop: BTreeSet::new() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use super::{Addresses, Dns, Network, Port, Pull, UnitName, User, UserNamespace, Volume};
+use super::{Addresses, Dns, Network, Origin, Port, Pull, UnitName, User, UserNamespace, Volume};
 use crate::unit::calendar::Calendar;
 
 /// A unit that is no container, and what its kind says.
@@ -12,6 +12,8 @@ pub struct Declared<T> {
     pub path: PathBuf,
     /// Started at boot by `[Install]`; timers and sockets are then waited for.
     pub enabled: bool,
+    /// Where each key was set.
+    pub origins: Vec<Origin>,
     pub spec: T,
 }
 
@@ -25,10 +27,21 @@ pub struct VolumeSpec {
     pub copy: bool,
     /// `User=`, `Group=` of the volume's folder.
     pub owner: Option<User>,
+    pub backing: Backing,
+}
+
+/// What lies behind a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backing {
+    Folder,
     /// `Device=`, `Type=`, `Options=`: mounted in place of a folder.
-    pub device: Option<(String, Option<String>, Option<String>)>,
+    Device {
+        device: String,
+        kind: Option<String>,
+        options: Option<String>,
+    },
     /// `Driver=image`: this image's files.
-    pub image: Option<String>,
+    Image(String),
 }
 
 /// `[Network]`
@@ -36,10 +49,11 @@ pub struct VolumeSpec {
 pub struct NetworkSpec {
     /// `NetworkName=`, or `systemd-` and the file's name.
     pub name: String,
-    pub driver: String,
-    pub ipam_driver: Option<String>,
+    pub driver: NetworkDriver,
+    /// `None`: as the driver has it.
+    pub ipam: Option<Ipam>,
     /// Subnet, its gateway, the range addresses are taken from.
-    pub subnets: Vec<(Subnet, Option<IpAddr>, Option<String>)>,
+    pub subnets: Vec<(Subnet, Option<IpAddr>, Option<IpRange>)>,
     pub interface: Option<String>,
     pub internal: bool,
     pub ipv6: bool,
@@ -50,8 +64,32 @@ pub struct NetworkSpec {
     pub labels: BTreeMap<String, String>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NetworkDriver {
+    #[default]
+    Bridge,
+    Macvlan,
+    Ipvlan,
+}
+
+/// `IPAMDriver=`: where the addresses come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ipam {
+    HostLocal,
+    Dhcp,
+    None,
+}
+
 /// Address and length of the prefix.
 pub type Subnet = (IpAddr, u8);
+
+/// `IPRange=`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpRange {
+    Subnet(Subnet),
+    /// The first and the last.
+    Between(IpAddr, IpAddr),
+}
 
 /// `[Image]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,10 +162,7 @@ pub enum Trigger {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketSpec {
     pub listen: Vec<Listen>,
-    /// What it starts; with `accept`, a template's name without instance.
-    pub service: String,
-    /// An instance of the service for each connection.
-    pub accept: bool,
+    pub starts: Starts,
     pub fd_name: String,
     pub owner: Option<User>,
     pub mode: u32,
@@ -135,6 +170,23 @@ pub struct SocketSpec {
     pub backlog: u32,
     pub max_connections: u32,
     pub links: Vec<PathBuf>,
+}
+
+/// What a connection starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Starts {
+    Unit(UnitName),
+    /// `Accept=yes`: an instance of this template (`web@`) for each connection.
+    Instances(String),
+}
+
+impl Starts {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Unit(name) => name.as_str(),
+            Self::Instances(template) => template,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -53,6 +53,8 @@ pub struct Scheduling {
     pub nice: Option<i32>,
     pub cpu: CpuPolicy,
     pub io: Option<IoPriority>,
+    /// `CPUSchedulingResetOnFork=`: children begin with the usual policy.
+    pub reset_on_fork: bool,
 }
 
 /// sched(7); real time has a priority from 1 to 99.

@@ -8,12 +8,12 @@ mod limits;
 mod network;
 
 pub use container::{
-    Capabilities, ContainerSpec, Device, LogSpec, Propagation, Pull, Seccomp, Tmpfs, TmpfsKind, Ulimit, Unmask, User,
-    Volume, VolumeSource,
+    Capabilities, ContainerSpec, Device, IdmapMount, ImageMount, LogLimits, LogSpec, Overlay, Propagation, Pull, Root,
+    Seccomp, Tmpfs, TmpfsKind, Ulimit, Unmask, User, Volume, VolumeSource,
 };
 pub use kinds::{
-    Declared, ImageSpec, Listen, ListenAddress, ListenKind, NetworkSpec, PodSpec, SocketSpec, Subnet, TimerSpec,
-    Trigger, VolumeSpec,
+    Backing, Declared, ImageSpec, IpRange, Ipam, Listen, ListenAddress, ListenKind, NetworkDriver, NetworkSpec,
+    PodSpec, SocketSpec, Starts, Subnet, TimerSpec, Trigger, VolumeSpec,
 };
 pub use life::{
     Condition, ExitStatuses, Health, HealthAction, MachineAction, MachineActions, MachineEnd, Notify, Origin, Reload,

@@ -60,15 +60,17 @@ pub struct Addresses {
     pub aliases: Vec<String>,
 }
 
-/// `DNS=`, `DNSOption=`, `DNSSearch=` for the generated /etc/resolv.conf.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Dns {
+/// The container's /etc/resolv.conf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dns {
     /// `DNS=none`: the image's own file stays.
-    pub none: bool,
-    pub servers: Vec<IpAddr>,
-    pub options: Vec<String>,
-    /// `.` alone: no search domain at all.
-    pub search: Vec<String>,
+    OfImage,
+    Generated {
+        servers: Vec<IpAddr>,
+        options: Vec<String>,
+        /// `.` alone: no search domain at all.
+        search: Vec<String>,
+    },
 }
 
 /// `count` ids from `container` on are those from `host` on.

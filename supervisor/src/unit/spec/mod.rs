@@ -124,6 +124,9 @@ pub fn volumes(unit: &Unit, image: &ImageConfiguration) -> Vec<Volume> {
                 not_recursive: false,
                 propagation: Propagation::Private,
                 copy_up: true,
+                chown: false,
+                idmap: None,
+                overlay: None,
             });
         }
     }

@@ -154,18 +154,18 @@ fn environment(
 }
 
 fn capabilities(asked: &Capabilities, root: bool) -> LinuxCapabilities {
-    let mut bounding: BTreeSet<&str> = if asked.drop_all {
-        BTreeSet::new()
-    } else if asked.add_all {
-        CAPABILITIES.into_iter().collect()
-    } else {
-        DEFAULT_CAPABILITIES.into_iter().collect()
+    // Another user than root has only what was added for it, and keeps it over execve.
+    let (bounding, own) = match asked {
+        Capabilities::Usual { add, drop } => {
+            let usual = DEFAULT_CAPABILITIES.into_iter().filter(|name| !drop.contains(*name));
+            (usual.chain(add.iter().map(String::as_str)).collect(), names(add))
+        }
+        Capabilities::AllBut(drop) => {
+            let all: BTreeSet<&str> = CAPABILITIES.into_iter().filter(|name| !drop.contains(*name)).collect();
+            (all.clone(), all)
+        }
+        Capabilities::Only(add) => (names(add), names(add)),
     };
-    bounding.retain(|name| !asked.drop.contains(*name));
-    bounding.extend(asked.add.iter().map(String::as_str));
-    // Another user than root has only what was added for it by name, and keeps it over execve.
-    let own: BTreeSet<&str> =
-        if asked.add_all { bounding.clone() } else { asked.add.iter().map(String::as_str).collect() };
     let (held, kept) = if root { (bounding.clone(), BTreeSet::new()) } else { (own.clone(), own) };
     let mut sets = LinuxCapabilities::default();
     sets.set_bounding(Some(typed(&bounding)));
@@ -175,6 +175,10 @@ fn capabilities(asked: &Capabilities, root: bool) -> LinuxCapabilities {
     sets.set_inheritable(Some(typed(&kept)));
     sets.set_ambient(Some(typed(&kept)));
     sets
+}
+
+fn names(all: &BTreeSet<String>) -> BTreeSet<&str> {
+    all.iter().map(String::as_str).collect()
 }
 
 fn typed(names: &BTreeSet<&str>) -> HashSet<Capability> {

@@ -114,7 +114,7 @@ fn whatever_comes_there_is_an_answer_with_places_inside_the_text() {
 fn twice_the_text_is_twice_the_work() {
     let unit = |lines: &str| format!("[Container]\nImage=localhost/x\nNetwork=none\n{lines}\n");
     type Make = fn(usize) -> String;
-    let texts: [(&str, Make); 17] = [
+    let texts: [(&str, Make); 22] = [
         ("words", |n| format!("Environment={}", "A=1 ".repeat(n))),
         ("continued lines", |n| format!("Exec=a{}", " \\\n b".repeat(n))),
         ("comments in them", |n| format!("Exec=a{}", " \\\n# x\n b".repeat(n))),
@@ -131,6 +131,11 @@ fn twice_the_text_is_twice_the_work() {
         ("one port", |n| "PublishPort=1-65535:1-65535\n".repeat(n)),
         ("links", |n| format!("[Unit]\nAfter={}", "b.service ".repeat(n))),
         ("unknown links", |n| format!("[Unit]\nAfter={}", "c.service ".repeat(n))),
+        ("timeouts", |n| format!("[Service]\n{}", "TimeoutSec=1\nTimeoutStopSec=2\n".repeat(n))),
+        ("conditions", |n| format!("[Unit]\n{}", "ConditionHost=a\nAssertHost=b\n".repeat(n))),
+        ("groups taken back", |n| format!("[Unit]\n{}", "ConditionHost=a\nConditionMemory=\n".repeat(n))),
+        ("mounts", |n| (0..n).map(|i| format!("Mount=type=tmpfs,dst=/m{i}\n")).collect()),
+        ("capabilities", |n| format!("DropCapability={}", "CAP_KILL x ".repeat(n))),
         ("quotes", |n| format!("Exec={}", "\"a\"'b' ".repeat(n))),
     ];
     let cost = |text: &str| {
@@ -146,4 +151,42 @@ fn twice_the_text_is_twice_the_work() {
         let (once, twice) = (cost(&make(2000)), cost(&make(4000)));
         assert!(twice <= once * 5 / 2 + 20_000, "{name}: {once}, then {twice}");
     }
+}
+
+/// Units that are many: what they cost grows with their number and not faster, whatever they have to do with each other.
+#[test]
+fn twice_the_units_are_twice_the_work() {
+    let unit = |lines: String| format!("[Container]\nImage=localhost/x\nNetwork=none\n{lines}\n");
+    type Make = fn(usize, usize) -> String;
+    let folders: [(&str, Make); 7] = [
+        ("a chain", |i, n| format!("[Unit]\nAfter=u{}.service\nWants=u{}.service", (i + 1).min(n - 1), i / 2)),
+        ("a circle", |i, n| format!("[Unit]\nAfter=u{}.service", (i + 1) % n)),
+        ("pairs", |i, _| format!("[Unit]\nAfter=u{}.service", i ^ 1)),
+        ("unknown", |i, _| format!("[Unit]\nRequires=v{i}.service")),
+        ("all of one", |_, _| "[Unit]\nAfter=u0.service\nUpholds=u0.service".to_owned()),
+        ("one name", |_, _| "ContainerName=x".to_owned()),
+        ("ports", |i, _| format!("PublishPort={}:1", i % 50 + 1)),
+    ];
+    let cost = |make: Make, count: usize| {
+        let units = (0..count).map(|i| source(&format!("u{i}"), unit(make(i, count)).as_bytes()));
+        let sources = Sources { units: units.collect(), ..Sources::default() };
+        steps::take();
+        assemble(sources, Vec::new(), &Machine::any(), true);
+        steps::take()
+    };
+    for (name, make) in folders {
+        let (once, twice) = (cost(make, 400), cost(make, 800));
+        assert!(twice <= once * 5 / 2 + 50_000, "{name}: {once}, then {twice}");
+    }
+}
+
+/// The fuzzer's own crate is built with another compiler; what it calls is this.
+#[test]
+fn the_fuzz_target_is_what_is_run_here() {
+    let one: fn(&[u8]) = fuzz::one;
+    one(b"container\n[Container]\n");
+    let target = include_str!("../../../fuzz/fuzz_targets/units.rs");
+    assert!(target.contains("fuzz_target!(|data: &[u8]| supervisor::unit::fuzz::one(data));"), "{target}");
+    let manifest = include_str!("../../../fuzz/Cargo.toml");
+    assert!(manifest.contains("supervisor = { path = \"..\" }") && manifest.contains("fuzz_targets/units.rs"));
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{minimal, path, unit, units};
 use crate::unit::{
-    Amount, Network, Restart, ServiceType, Severity, Ulimit, UnitName, Unmask, User, VolumeSource, build,
+    Amount, Capabilities, Network, Restart, ServiceType, Severity, Ulimit, UnitName, Unmask, User, VolumeSource, build,
     keys::{self, Status, Value},
     kind::KINDS,
     machine::Machine,
@@ -110,8 +110,9 @@ fn container_keys() {
         map(&[("a", "1"), ("c", "d e")]).into_iter().chain([("b".into(), String::new())]).collect()
     );
     assert_eq!(container("Annotation=x=y").annotations, map(&[("x", "y")]));
+    let only = ["CAP_CHOWN", "CAP_NET_ADMIN"].map(str::to_owned).into();
     let capabilities = container("DropCapability=all\nAddCapability=net_admin CAP_CHOWN").capabilities;
-    assert!(capabilities.drop_all && capabilities.add.contains("CAP_NET_ADMIN") && capabilities.add.len() == 2);
+    assert_eq!(capabilities, Capabilities::Only(only));
 }
 
 #[test]
@@ -126,6 +127,14 @@ fn service_keys() {
     assert_eq!(service("TimeoutStopSec=3").stop_timeout, Some(Duration::from_secs(3)));
     assert_eq!(service("TimeoutSec=5").start_timeout, Some(Duration::from_secs(5)));
     assert_eq!(service("TimeoutSec=5\nTimeoutStopSec=infinity").stop_timeout, Some(Duration::from_secs(10)));
+    // A shorthand for both: the later line counts, of whichever key.
+    assert_eq!(service("TimeoutStartSec=10\nTimeoutSec=60").start_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(service("TimeoutSec=60\nTimeoutStartSec=10").start_timeout, Some(Duration::from_secs(10)));
+    assert_eq!(service("TimeoutStopSec=3\nTimeoutSec=5").stop_timeout, Some(Duration::from_secs(5)));
+    assert_eq!(service("TimeoutSec=60\nTimeoutStartSec=10\nTimeoutSec=").start_timeout, Some(Duration::from_secs(10)));
+    let named = service("SuccessExitStatus=NOTRUNNING CHDIR\nRestartForceExitStatus=3 EXCEPTION SIGUSR1");
+    assert_eq!(named.success.codes, [7, 200].into());
+    assert_eq!((named.restart_force.codes, named.restart_force.signals), ([3, 255].into(), [10].into()));
     assert_eq!(unit("StopTimeout=30", "").service.stop_timeout, Some(Duration::from_secs(30)));
     assert_eq!(unit("StopTimeout=300", "").service.stop_timeout, Some(Duration::from_secs(90)));
     let limits =

@@ -16,7 +16,7 @@ fn a_container_gets_what_its_files_say() {
     ]);
     assert_eq!(shown(&set), Vec::<String>::new());
     let web = &set.units["web"];
-    assert_eq!(web.container.image, "docker.io/library/nginx:1");
+    assert_eq!(web.container.image(), Some("docker.io/library/nginx:1"));
     let volumes: Vec<_> = web.container.volumes.iter().map(|v| (v.source.clone(), v.copy_up)).collect();
     let named = |name: &str| VolumeSource::Named(name.into());
     assert_eq!(volumes, [(named("systemd-data"), false), (named("mine"), true)]);

@@ -121,6 +121,11 @@ fn each_wrong_value_is_told_what_it_should_be() {
         ("Image=x y", "go into Exec="),
         ("Image=x.image", "there is no x.image"),
         ("Image=nginx", "docker.io/library/nginx:latest"),
+        ("Image=sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "an image's id is no name"),
+        ("Image=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "an image's id is no name"),
+        ("HealthCmd=pg_isready -U ${POSTGRES_USER}", "write $${POSTGRES_USER}"),
+        ("HealthCmd=[\"/check\", \"${X}\"]", "write $${X}"),
+        ("LogDriver=none\nLogOpt=max-size=1M", "warning: without effect"),
     ] {
         let shown = problem(container, "");
         assert!(shown.contains(words), "{container}: {shown}");

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, fs, os::unix::fs::symlink};
 
-use super::{language, minimal, path, shown, units};
-use crate::unit::{UnitName, load};
+use super::{language, minimal, path, problem, shown, units};
+use crate::unit::{UnitName, load, tree};
 
 fn names<'a>(set: impl IntoIterator<Item = &'a UnitName>) -> Vec<&'a str> {
     set.into_iter().map(UnitName::as_str).collect()
@@ -134,14 +134,20 @@ fn targets_keep_their_meaning() {
             "[Container]\nImage=localhost/x\nNetwork=none\n[Unit]\nWants=network-online.target\nAfter=network-online.target local-fs.target\n",
         ),
         ("d", "[Container]\nImage=localhost/x\nNetwork=none\n[Unit]\nWants=network-online.target\n"),
-        ("e", "[Container]\nImage=localhost/x\nNetwork=none\n[Unit]\nAfter=network-onlin.target\n"),
+        ("e", "[Container]\nImage=localhost/x\nNetwork=none\n[Unit]\nAfter=network-onlin.target my-app.target\n"),
         ("f", "[Container]\nImage=localhost/x\nNetwork=none\n[Install]\nWantedBy=graphical.target\n"),
     ]);
     let online = |name: &str| set.units[name].after_network_online;
     assert_eq!([online("a"), online("b"), online("c"), online("d")], [true, false, true, false]);
     let shown = shown(&set);
-    assert_eq!(shown[0], "e.container:5:7: unknown target network-onlin.target; did you mean network-online.target?");
-    assert!(shown[1].contains("warning") && shown[1].contains("default.target"), "{}", shown[1]);
+    let unknown = "there are no targets of one's own here, and systemd has none of this name";
+    let near = "; did you mean network-online.target?";
+    assert_eq!(shown[0], format!("e.container:5:7: warning: After=network-onlin.target: {unknown}{near}"));
+    assert_eq!(shown[1], format!("e.container:5:28: warning: After=my-app.target: {unknown}"));
+    assert!(shown[2].contains("warning") && shown[2].contains("default.target"), "{}", shown[2]);
+    assert!(set.units.contains_key("e"));
+    let hard = problem("", "[Unit]\nRequires=my-app.target");
+    assert!(hard.ends_with(&format!("10: Requires=my-app.target: {unknown}")), "{hard}");
     assert!(!set.units["f"].enabled);
 }
 
@@ -198,6 +204,85 @@ fn folders_replace_mask_and_extend() {
     assert_eq!([of("A"), of("B"), of("C"), of("D")], [Some("lib"), None, Some("prefix"), Some("etc")]);
 }
 
+/// systemd.unit(5): those of the whole kind are the weakest, then the folder counts, then the nearness to the unit's own name.
+#[test]
+fn of_two_drop_ins_of_one_name_the_later_folders_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let says = |word: &str| format!("[Container]\nHostName={word}\n");
+    let name = || {
+        let set = load(&[&dir.path().join("lib"), &dir.path().join("etc")], &BTreeSet::new());
+        assert_eq!(shown(&set), Vec::<String>::new());
+        set.units["web-front"].container.hostname.clone()
+    };
+    write("lib/web-front.container", &minimal("", ""));
+    write("etc/container.d/50-x.conf", &says("kind"));
+    assert_eq!(name().as_deref(), Some("kind"));
+    write("lib/web-.container.d/50-x.conf", &says("lib-prefix"));
+    assert_eq!(name().as_deref(), Some("lib-prefix"));
+    write("lib/web-front.container.d/50-x.conf", &says("lib-own"));
+    assert_eq!(name().as_deref(), Some("lib-own"));
+    write("etc/web-.container.d/50-x.conf", &says("etc-prefix"));
+    assert_eq!(name().as_deref(), Some("etc-prefix"));
+    write("etc/web-front.container.d/50-x.conf", &says("etc-own"));
+    assert_eq!(name().as_deref(), Some("etc-own"));
+}
+
+/// As Podman walks them, links followed.
+#[test]
+fn folders_in_folders_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (etc, other) = (dir.path().join("etc"), dir.path().join("other"));
+    for folder in ["etc/apps/deep", "etc/apps/web.container.d", "etc/.hidden", "other"] {
+        fs::create_dir_all(dir.path().join(folder)).unwrap();
+    }
+    let named = |name: &str| minimal(&format!("HostName={name}"), "");
+    fs::write(etc.join("twice.container"), named("top")).unwrap();
+    fs::write(etc.join("apps/twice.container"), named("below")).unwrap();
+    fs::write(etc.join("apps/web.container"), minimal("EnvironmentFile=web.env\nVolume=data.volume:/d", "")).unwrap();
+    fs::write(etc.join("apps/web.container.d/10.conf"), "[Container]\nHostName=drop-in\n").unwrap();
+    fs::write(etc.join("apps/deep/data.volume"), "[Volume]\n").unwrap();
+    fs::write(etc.join("apps/my.target"), "[Unit]\n").unwrap();
+    fs::write(etc.join("apps/all.quadlets"), "").unwrap();
+    fs::write(etc.join(".hidden/no.container"), "x").unwrap();
+    fs::write(other.join("linked.container"), named("linked")).unwrap();
+    symlink(&other, etc.join("link")).unwrap();
+    symlink(&etc, etc.join("apps/circle")).unwrap();
+    let set = load(&[&etc], &BTreeSet::new());
+    assert_eq!(names(set.units.keys()), ["linked", "twice", "web"]);
+    let web = &set.units["web"].container;
+    assert_eq!((web.hostname.as_deref(), &web.environment_files[0].0), (Some("drop-in"), &etc.join("apps/web.env")));
+    assert_eq!(set.units["twice"].container.hostname.as_deref(), Some("top"));
+    let strip = |line: String| line.replace(&format!("{}/", etc.display()), "");
+    let shown: Vec<String> = shown(&set).into_iter().map(strip).collect();
+    assert_eq!(
+        shown,
+        [
+            "apps/all.quadlets: .quadlets files cannot be honoured here: write a file of its own for each unit in it",
+            "apps/my.target: warning: left out: there are no targets of one's own; write WantedBy=default.target in the units",
+            "apps/twice.container: warning: left out: twice.container has the same name",
+        ]
+    );
+    // What is watched for changes is what is read.
+    let tree: Vec<String> = tree(&etc).iter().map(|dir| strip(format!("{}/", dir.display()))).collect();
+    assert_eq!(tree, ["", "apps/", "apps/deep/", "apps/web.container.d/", "link/"]);
+}
+
+#[test]
+fn what_a_drop_in_of_many_is_wrong_in_is_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("container.d")).unwrap();
+    symlink("nowhere", dir.path().join("container.d/10.conf")).unwrap();
+    fs::write(dir.path().join("a.container"), minimal("", "")).unwrap();
+    fs::write(dir.path().join("b.container"), minimal("", "")).unwrap();
+    let set = load(&[dir.path()], &BTreeSet::new());
+    assert_eq!(set.problems.len(), 1, "{:#?}", shown(&set));
+}
+
 #[test]
 fn odd_files_do_not_disturb() {
     let dir = tempfile::tempdir().unwrap();
@@ -221,12 +306,18 @@ fn instances_are_made_for_who_asks() {
     let dir = tempfile::tempdir().unwrap();
     let text = minimal("HostName=%i", "[Install]\nWantedBy=default.target\nDefaultInstance=blue");
     fs::write(dir.path().join("web@.container"), text).unwrap();
+    fs::create_dir(dir.path().join("web@.container.d")).unwrap();
+    fs::write(dir.path().join("web@.container.d/10.conf"), "[Container]\nEnvironment=A=all\n").unwrap();
+    fs::write(dir.path().join("web@.container.d/20.conf"), "[Container]\nEnvironment=B=all\n").unwrap();
     fs::create_dir(dir.path().join("web@red.container.d")).unwrap();
     fs::write(dir.path().join("web@red.container.d/10.conf"), "[Container]\nEnvironment=A=red\n").unwrap();
     let asked = ["web@red", "web@blue", "other@x", "plain"].map(|name| UnitName::parse(name).unwrap());
     let set = load(&[dir.path()], &asked.into_iter().collect());
     assert_eq!(names(set.units.keys()), ["web@blue", "web@red"]);
-    let red = &set.units["web@red"].container;
-    assert_eq!((red.hostname.as_deref(), red.environment.len()), (Some("red"), 1));
+    // The template's drop-ins are its instances' too, their own are stronger.
+    let is = |of: &str, key: &str| set.units[of].container.environment.get(key).cloned().unwrap_or_default();
+    assert_eq!(set.units["web@red"].container.hostname.as_deref(), Some("red"));
+    assert_eq!(["A", "B"].map(|key| is("web@red", key)), ["red", "all"]);
+    assert_eq!(["A", "B"].map(|key| is("web@blue", key)), ["all", "all"]);
     assert!(set.problems.is_empty(), "{:#?}", shown(&set));
 }

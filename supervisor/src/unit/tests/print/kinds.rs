@@ -1,0 +1,398 @@
+//! The other kinds of files: made and written.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::{
+    Dice, Lines, make, word,
+    write::{addresses, namespace, networks, pairs, ports, pull_word, span, volume as one_volume},
+};
+use crate::unit::{
+    Backing, Calendar, Declared, ImageSpec, IpRange, Ipam, Listen, ListenAddress, ListenKind, Network, NetworkDriver,
+    NetworkSpec, PodSpec, Pull, SocketSpec, Starts, TimerSpec, Trigger, User, VolumeSpec,
+};
+
+/// What all of them have, and the header of their own section.
+fn head<T>(declared: &Declared<T>, section: &str) -> Lines {
+    let Declared { description, path: _, enabled, origins: _, spec: _ } = declared;
+    let mut t = Lines(String::new());
+    t.section("Unit");
+    t.put("Description", description.replace('%', "%%"));
+    t.section("Install");
+    if *enabled {
+        t.put("WantedBy", "default.target");
+    }
+    t.section(section);
+    t
+}
+
+pub(super) fn volume(declared: &Declared<VolumeSpec>) -> String {
+    let VolumeSpec { name, labels, copy, owner, backing } = &declared.spec;
+    let mut t = head(declared, "Volume");
+    t.put("VolumeName", name);
+    pairs(&mut t, "Label", labels);
+    t.put("Copy", copy);
+    if let Some(User { user, group }) = owner {
+        t.put("User", user);
+        t.each("Group", group);
+    }
+    match backing {
+        Backing::Folder => {}
+        Backing::Device { device, kind, options } => {
+            t.put("Device", device);
+            t.each("Type", kind);
+            t.each("Options", options);
+        }
+        Backing::Image(image) => {
+            t.put("Driver", "image");
+            t.put("Image", image);
+        }
+    }
+    t.0
+}
+
+pub(super) fn network(declared: &Declared<NetworkSpec>) -> String {
+    let NetworkSpec {
+        name,
+        driver,
+        ipam,
+        subnets,
+        interface,
+        internal,
+        ipv6,
+        dns,
+        disable_dns,
+        delete_on_stop,
+        options,
+        labels,
+    } = &declared.spec;
+    let mut t = head(declared, "Network");
+    t.put("NetworkName", name);
+    t.put(
+        "Driver",
+        match driver {
+            NetworkDriver::Bridge => "bridge",
+            NetworkDriver::Macvlan => "macvlan",
+            NetworkDriver::Ipvlan => "ipvlan",
+        },
+    );
+    t.each(
+        "IPAMDriver",
+        ipam.map(|ipam| match ipam {
+            Ipam::HostLocal => "host-local",
+            Ipam::Dhcp => "dhcp",
+            Ipam::None => "none",
+        }),
+    );
+    for ((address, length), gateway, range) in subnets {
+        t.put("Subnet", format!("{address}/{length}"));
+        t.each("Gateway", gateway);
+        t.each(
+            "IPRange",
+            range.map(|range| match range {
+                IpRange::Subnet((address, length)) => format!("{address}/{length}"),
+                IpRange::Between(from, to) => format!("{from}-{to}"),
+            }),
+        );
+    }
+    t.each("InterfaceName", interface);
+    t.put("Internal", internal);
+    t.put("IPv6", ipv6);
+    t.each("DNS", dns);
+    t.put("DisableDNS", disable_dns);
+    t.put("NetworkDeleteOnStop", delete_on_stop);
+    pairs(&mut t, "Options", options);
+    pairs(&mut t, "Label", labels);
+    t.0
+}
+
+pub(super) fn image(declared: &Declared<ImageSpec>) -> String {
+    let ImageSpec {
+        image,
+        tag,
+        pull,
+        all_tags,
+        tls_verify,
+        architecture,
+        os,
+        variant,
+        auth_file,
+        cert_dir,
+        credentials,
+        decryption_key,
+        retry,
+        retry_delay,
+    } = &declared.spec;
+    let mut t = head(declared, "Image");
+    t.put("Image", image);
+    t.each("ImageTag", tag);
+    t.put("Policy", pull_word(*pull));
+    t.put("AllTags", all_tags);
+    t.put("TLSVerify", tls_verify);
+    t.each("Arch", architecture);
+    t.each("OS", os);
+    t.each("Variant", variant);
+    t.each("AuthFile", auth_file.as_ref().map(|path| path.display()));
+    t.each("CertDir", cert_dir.as_ref().map(|path| path.display()));
+    t.each("Creds", credentials);
+    t.each("DecryptionKey", decryption_key);
+    t.put("Retry", retry);
+    t.each("RetryDelay", retry_delay.map(span));
+    t.0
+}
+
+pub(super) fn pod(declared: &Declared<PodSpec>) -> String {
+    let PodSpec {
+        name,
+        network,
+        ports: published,
+        addresses: own,
+        dns,
+        hosts,
+        hostname,
+        volumes,
+        shm_size_bytes,
+        stop_timeout,
+        user_namespace,
+        labels,
+        stop_when_empty,
+    } = &declared.spec;
+    let mut t = head(declared, "Pod");
+    t.put("PodName", name);
+    networks(&mut t, network);
+    ports(&mut t, published);
+    addresses(&mut t, own, dns, hosts);
+    t.each("HostName", hostname);
+    volumes.iter().for_each(|volume| one_volume(&mut t, volume));
+    t.each("ShmSize", shm_size_bytes);
+    t.put("StopTimeout", stop_timeout.as_secs());
+    namespace(&mut t, user_namespace);
+    pairs(&mut t, "Label", labels);
+    t.put("ExitPolicy", if *stop_when_empty { "stop" } else { "continue" });
+    t.0
+}
+
+pub(super) fn timer(declared: &Declared<TimerSpec>) -> String {
+    let TimerSpec {
+        triggers,
+        unit,
+        accuracy,
+        random_delay,
+        fixed_delay,
+        random_offset,
+        persistent,
+        remain_after_elapse,
+        defer_reactivation,
+    } = &declared.spec;
+    let mut t = head(declared, "Timer");
+    for trigger in triggers {
+        let (key, value) = match trigger {
+            Trigger::Calendar(calendar) => ("OnCalendar", calendar.to_string()),
+            Trigger::Active(after) => ("OnActiveSec", span(*after)),
+            Trigger::Boot(after) => ("OnBootSec", span(*after)),
+            Trigger::Startup(after) => ("OnStartupSec", span(*after)),
+            Trigger::UnitActive(after) => ("OnUnitActiveSec", span(*after)),
+            Trigger::UnitInactive(after) => ("OnUnitInactiveSec", span(*after)),
+        };
+        t.put(key, value);
+    }
+    t.put("Unit", format!("{unit}.service"));
+    t.put("AccuracySec", span(*accuracy));
+    t.put("RandomizedDelaySec", span(*random_delay));
+    t.put("FixedRandomDelay", fixed_delay);
+    t.put("RandomizedOffsetSec", span(*random_offset));
+    t.put("Persistent", persistent);
+    t.put("RemainAfterElapse", remain_after_elapse);
+    t.put("DeferReactivation", defer_reactivation);
+    t.0
+}
+
+pub(super) fn socket(declared: &Declared<SocketSpec>) -> String {
+    let SocketSpec { listen, starts, fd_name, owner, mode, directory_mode, backlog, max_connections, links } =
+        &declared.spec;
+    let mut t = head(declared, "Socket");
+    for Listen { kind, address } in listen {
+        let key = match kind {
+            ListenKind::Stream => "ListenStream",
+            ListenKind::Datagram => "ListenDatagram",
+            ListenKind::SequentialPacket => "ListenSequentialPacket",
+            ListenKind::Fifo => "ListenFIFO",
+        };
+        let address = match address {
+            ListenAddress::Path(path) => path.display().to_string(),
+            ListenAddress::Abstract(name) => format!("@{name}"),
+            ListenAddress::Ip(None, port) => port.to_string(),
+            ListenAddress::Ip(Some(ip), port) => std::net::SocketAddr::new(*ip, *port).to_string(),
+            ListenAddress::Vsock(cid, port) => {
+                format!("vsock:{}:{port}", cid.map_or(String::new(), |cid| cid.to_string()))
+            }
+        };
+        t.put(key, address);
+    }
+    match starts {
+        Starts::Unit(name) => t.put("Service", format!("{name}.service")),
+        Starts::Instances(_) => t.put("Accept", "yes"),
+    }
+    t.put("FileDescriptorName", fd_name);
+    if let Some(User { user, group }) = owner {
+        t.put("SocketUser", user);
+        t.each("SocketGroup", group);
+    }
+    t.put("SocketMode", format!("{mode:04o}"));
+    t.put("DirectoryMode", format!("{directory_mode:04o}"));
+    t.put("Backlog", backlog);
+    t.put("MaxConnections", max_connections);
+    t.each("Symlinks", links.iter().map(|link| word(&link.display().to_string())));
+    t.0
+}
+
+fn declared<T>(dice: &mut Dice, path: &str, spec: T) -> Declared<T> {
+    Declared { description: make::line(dice), path: path.into(), enabled: make::coin(dice), origins: Vec::new(), spec }
+}
+
+fn volume_spec(dice: &mut Dice) -> VolumeSpec {
+    VolumeSpec {
+        name: format!("v{}", dice.roll(9)),
+        labels: make::pairs(dice),
+        copy: make::coin(dice),
+        owner: make::user(dice),
+        backing: match dice.roll(3) {
+            0 => Backing::Folder,
+            1 => Backing::Device {
+                device: "/dev/sda1".to_owned(),
+                kind: make::maybe(dice, |_| "ext4".to_owned()),
+                options: make::maybe(dice, |_| "ro,noatime".to_owned()),
+            },
+            _ => Backing::Image("docker.io/library/x:1".to_owned()),
+        },
+    }
+}
+
+pub(super) fn make_volume(dice: &mut Dice) -> Declared<VolumeSpec> {
+    let spec = volume_spec(dice);
+    declared(dice, "x.volume", spec)
+}
+
+pub(super) fn make_network(dice: &mut Dice) -> Declared<NetworkSpec> {
+    // Gateways and ranges belong to the subnets in their order: none is left out before another.
+    let subnets = make::list(dice, |_, i| i).into_iter().map(|i| {
+        let at = |last: u32| IpAddr::from([10, 0, u8::try_from(i).unwrap(), u8::try_from(last).unwrap()]);
+        let range = match dice.roll(2) {
+            0 => IpRange::Subnet((at(128), 25)),
+            _ => IpRange::Between(at(5), at(9)),
+        };
+        ((at(0), 24), Some(at(make::number(dice, 9) + 1)), Some(range))
+    });
+    let subnets = subnets.collect();
+    let spec = NetworkSpec {
+        name: format!("net{}", dice.roll(9)),
+        driver: make::one(dice, &[NetworkDriver::Bridge, NetworkDriver::Macvlan, NetworkDriver::Ipvlan]),
+        ipam: make::maybe(dice, |dice| make::one(dice, &[Ipam::HostLocal, Ipam::Dhcp, Ipam::None])),
+        subnets,
+        interface: make::maybe(dice, |_| "br7".to_owned()),
+        internal: make::coin(dice),
+        ipv6: make::coin(dice),
+        dns: make::list(dice, |_, i| IpAddr::from([192, 0, 2, u8::try_from(i).unwrap()])),
+        disable_dns: make::coin(dice),
+        delete_on_stop: make::coin(dice),
+        options: make::pairs(dice),
+        labels: make::pairs(dice),
+    };
+    declared(dice, "x.network", spec)
+}
+
+pub(super) fn make_image(dice: &mut Dice) -> Declared<ImageSpec> {
+    let word = |text: &'static str| move |_: &mut Dice| text.to_owned();
+    let spec = ImageSpec {
+        image: format!("docker.io/library/x:{}", dice.roll(9)),
+        tag: make::maybe(dice, word("localhost/x:1")),
+        pull: make::one(dice, &[Pull::Always, Pull::Missing, Pull::Never, Pull::Newer]),
+        all_tags: make::coin(dice),
+        tls_verify: make::coin(dice),
+        architecture: make::maybe(dice, word("arm64")),
+        os: make::maybe(dice, word("linux")),
+        variant: make::maybe(dice, word("v8")),
+        auth_file: make::maybe(dice, |_| "/etc/auth.json".into()),
+        cert_dir: make::maybe(dice, |_| "/etc/certs".into()),
+        credentials: make::maybe(dice, word("me:secret")),
+        decryption_key: make::maybe(dice, word("/etc/key.pem")),
+        retry: make::number(dice, 9),
+        retry_delay: make::maybe(dice, make::span),
+    };
+    declared(dice, "x.image", spec)
+}
+
+pub(super) fn make_pod(dice: &mut Dice) -> Declared<PodSpec> {
+    let network = make::network(dice, false);
+    let spec = PodSpec {
+        name: format!("p{}", dice.roll(9)),
+        ports: if network == Network::Host { Vec::new() } else { make::ports(dice) },
+        network,
+        addresses: make::addresses(dice),
+        dns: make::dns(dice),
+        hosts: make::hosts(dice),
+        hostname: make::maybe(dice, |_| "pod.example".to_owned()),
+        volumes: make::volumes(dice, false),
+        shm_size_bytes: make::maybe(dice, make::bytes),
+        stop_timeout: Duration::from_secs(make::number(dice, 999).into()),
+        user_namespace: make::namespace(dice),
+        labels: make::pairs(dice),
+        stop_when_empty: make::coin(dice),
+    };
+    declared(dice, "x.pod", spec)
+}
+
+pub(super) fn make_timer(dice: &mut Dice) -> Declared<TimerSpec> {
+    let trigger = |dice: &mut Dice| match dice.roll(6) {
+        0 => {
+            let event = make::one(dice, &["Mon *-*-* 08:00:00", "*-*~01 00:00:00", "*:0/15"]);
+            Trigger::Calendar(Calendar::parse(event).ok().unwrap())
+        }
+        1 => Trigger::Active(make::span(dice)),
+        2 => Trigger::Boot(make::span(dice)),
+        3 => Trigger::Startup(make::span(dice)),
+        4 => Trigger::UnitActive(make::span(dice)),
+        _ => Trigger::UnitInactive(make::span(dice)),
+    };
+    let triggers = (0..=dice.roll(4)).map(|_| trigger(dice)).collect();
+    let spec = TimerSpec {
+        triggers,
+        unit: make::one(dice, &[make::name("n1"), make::name("n2")]),
+        accuracy: make::span(dice),
+        random_delay: make::span(dice),
+        fixed_delay: make::coin(dice),
+        random_offset: make::span(dice),
+        persistent: make::coin(dice),
+        remain_after_elapse: make::coin(dice),
+        defer_reactivation: make::coin(dice),
+    };
+    declared(dice, "x.timer", spec)
+}
+
+pub(super) fn make_socket(dice: &mut Dice) -> Declared<SocketSpec> {
+    let address = |dice: &mut Dice| match dice.roll(4) {
+        0 => {
+            let kind = make::one(dice, &[ListenKind::Stream, ListenKind::Datagram]);
+            let ip = make::maybe(dice, |dice| make::one(dice, &["192.0.2.1", "::1"]).parse().unwrap());
+            Listen { kind, address: ListenAddress::Ip(ip, u16::from(make::small(dice, 99)) + 1) }
+        }
+        1 => Listen { kind: ListenKind::Fifo, address: ListenAddress::Path("/run/fifo".into()) },
+        2 => Listen { kind: ListenKind::SequentialPacket, address: ListenAddress::Abstract("name".to_owned()) },
+        _ => {
+            let cid = make::maybe(dice, |dice| make::number(dice, 99));
+            Listen { kind: ListenKind::Stream, address: ListenAddress::Vsock(cid, make::number(dice, 99)) }
+        }
+    };
+    let listen = (0..=dice.roll(4)).map(|_| address(dice)).collect();
+    let spec = SocketSpec {
+        listen,
+        starts: if make::coin(dice) { Starts::Unit(make::name("n1")) } else { Starts::Instances("x@".to_owned()) },
+        fd_name: format!("f{}", dice.roll(9)),
+        owner: make::user(dice),
+        mode: make::number(dice, 0o7777),
+        directory_mode: make::number(dice, 0o777),
+        backlog: make::number(dice, 999),
+        max_connections: make::number(dice, 999),
+        links: make::list(dice, |_, i| format!("/run/a b{i}").into()),
+    };
+    declared(dice, "x.socket", spec)
+}

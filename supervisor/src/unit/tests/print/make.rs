@@ -1,0 +1,410 @@
+//! Models of which every field may be something else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{Dice, service};
+use crate::unit::{
+    Addresses, Attachment, Capabilities, Condition, ContainerSpec, Device, Dns, Health, HealthAction, IdMap,
+    IdmapMount, ImageMount, LogLimits, LogSpec, MachineActions, Network, Notify, Overlay, Port, Propagation, Protocol,
+    Pull, Reload, Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Unit, UnitName, Unmask, User, UserNamespace,
+    Volume, VolumeSource,
+};
+
+/// Something that a word may be, the odd ones included.
+fn text(dice: &mut Dice) -> String {
+    const PIECES: [&str; 16] =
+        ["a", "Z9", " ", "\"", "'", "\\", "%", "$", "ä", "😀", "=", "#", ";", "\t", "\n", "${X}"];
+    (0..dice.roll(6)).map(|_| PIECES[dice.roll(PIECES.len())]).collect()
+}
+
+/// What stands on a line as it is.
+pub(super) fn line(dice: &mut Dice) -> String {
+    format!("a {} z", ["50%", "\"b\"", "ä = b", "it's", "# c"][dice.roll(5)])
+}
+
+pub(super) fn list<T>(dice: &mut Dice, make: impl Fn(&mut Dice, usize) -> T) -> Vec<T> {
+    (0..dice.roll(4)).map(|index| make(dice, index)).collect()
+}
+
+pub(super) fn maybe<T>(dice: &mut Dice, make: impl Fn(&mut Dice) -> T) -> Option<T> {
+    coin(dice).then(|| make(dice))
+}
+
+pub(super) fn coin(dice: &mut Dice) -> bool {
+    dice.roll(2) == 0
+}
+
+pub(super) fn one<T: Clone>(dice: &mut Dice, of: &[T]) -> T {
+    of[dice.roll(of.len())].clone()
+}
+
+pub(super) fn number(dice: &mut Dice, most: usize) -> u32 {
+    u32::try_from(dice.roll(most)).unwrap()
+}
+
+pub(super) fn small(dice: &mut Dice, most: usize) -> u8 {
+    u8::try_from(dice.roll(most)).unwrap()
+}
+
+pub(super) fn bytes(dice: &mut Dice) -> u64 {
+    u64::from(number(dice, 1 << 31)) + (1 << 20)
+}
+
+pub(super) fn span(dice: &mut Dice) -> Duration {
+    Duration::from_micros(u64::from(number(dice, 4_000_000_000)) + 1)
+}
+
+pub(super) fn pairs(dice: &mut Dice) -> BTreeMap<String, String> {
+    list(dice, |dice, index| (format!("K{index}"), text(dice))).into_iter().collect()
+}
+
+fn some_of(dice: &mut Dice, names: &[&str]) -> BTreeSet<String> {
+    names.iter().filter(|_| coin(dice)).map(|name| (*name).to_owned()).collect()
+}
+
+pub(super) fn name(text: &str) -> UnitName {
+    UnitName::parse(text).unwrap()
+}
+
+fn names(dice: &mut Dice) -> BTreeSet<UnitName> {
+    ["n1", "n2"].into_iter().filter(|_| coin(dice)).map(name).collect()
+}
+
+fn map(dice: &mut Dice) -> IdMap {
+    IdMap { container: number(dice, 1 << 20), host: number(dice, 1 << 30), count: number(dice, 65_536) + 1 }
+}
+
+pub(super) fn user(dice: &mut Dice) -> Option<User> {
+    maybe(dice, |dice| User { user: number(dice, 9999).to_string(), group: maybe(dice, |_| "staff".to_owned()) })
+}
+
+pub(super) fn unit(dice: &mut Dice) -> Unit {
+    let container = container(dice);
+    let mut unit = Unit {
+        name: name("web"),
+        description: line(dice),
+        documentation: list(dice, |dice, i| format!("man:x{i}({})", dice.roll(9))),
+        after: names(dice),
+        before: BTreeSet::new(),
+        requires: names(dice),
+        wants: names(dice),
+        binds_to: names(dice),
+        requisite: names(dice),
+        part_of: names(dice),
+        upholds: names(dice),
+        conflicts: names(dice),
+        on_failure: names(dice),
+        on_success: names(dice),
+        propagates_stop_to: names(dice),
+        propagates_reload_to: names(dice),
+        conditions: list(dice, |dice, _| {
+            let (check, argument) = one(
+                dice,
+                &[("PathExists", "/a b"), ("FirstBoot", "yes"), ("Memory", ">=1G"), ("Host", "x"), ("CPUs", "4")],
+            );
+            Condition {
+                check,
+                assert: coin(dice),
+                trigger: coin(dice),
+                negated: coin(dice),
+                argument: argument.to_owned(),
+            }
+        }),
+        aliases: list(dice, |_, i| name(&format!("alias{i}"))).into_iter().collect(),
+        origins: Vec::new(),
+        after_network_online: coin(dice),
+        start_limit_burst: number(dice, 99),
+        start_limit_interval: span(dice),
+        actions: MachineActions {
+            start_limit: service::action(dice),
+            failure: service::action(dice),
+            success: service::action(dice),
+        },
+        service: service::make(dice, container.notify),
+        enabled: coin(dice),
+        path: "web.container".into(),
+        container,
+    };
+    // Not in a circle.
+    unit.before = names(dice).difference(&unit.after).cloned().collect();
+    if let Network::Container(other) = &unit.container.network {
+        unit.before.remove(other);
+        unit.after.insert(other.clone());
+        unit.requires.insert(other.clone());
+    }
+    unit
+}
+
+fn container(dice: &mut Dice) -> ContainerSpec {
+    let network = network(dice, true);
+    let dns = dns(dice);
+    let health = maybe(dice, health);
+    let sysctls = if network == Network::Host {
+        BTreeMap::new()
+    } else {
+        list(dice, |dice, i| (format!("net.x.y{i}"), text(dice))).into_iter().collect()
+    };
+    ContainerSpec {
+        root: match dice.roll(3) {
+            0 => Root::Folder("/srv/root".into()),
+            _ => Root::Image(format!("registry.example/x:{}", dice.roll(9))),
+        },
+        pull: one(dice, &[Pull::Always, Pull::Missing, Pull::Never, Pull::Newer]),
+        retry: number(dice, 9),
+        retry_delay: maybe(dice, span),
+        container_name: maybe(dice, |dice| format!("c{}", dice.roll(9))),
+        exec: list(dice, |dice, _| text(dice)),
+        entrypoint: maybe(dice, |dice| list(dice, |dice, _| text(dice))),
+        environment: pairs(dice),
+        environment_files: list(dice, |dice, i| (PathBuf::from(format!("/etc/a b{i}.env")), coin(dice))),
+        volumes: volumes(dice, true),
+        image_mounts: list(dice, |dice, i| ImageMount {
+            image: one(dice, &["localhost/i", "docker.io/library/x:1"]).to_owned(),
+            destination: format!("/i/{i}"),
+            writable: coin(dice),
+            subpath: maybe(dice, |_| "/sub".to_owned()),
+        }),
+        globs: list(dice, |dice, i| {
+            let host = VolumeSource::Host(format!("/g/{i}*").into());
+            Volume { copy_up: false, overlay: None, ..volume(dice, host, "/globs".to_owned()) }
+        }),
+        tmpfs: tmpfs(dice),
+        devices: list(dice, |dice, index| Device {
+            host: format!("/dev/h{index}").into(),
+            container: format!("/dev/c{index}").into(),
+            access: one(dice, &["r", "rw", "rwm"]).to_owned(),
+            optional: coin(dice),
+        }),
+        secrets: list(dice, |dice, index| Secret {
+            name: format!("s{index}"),
+            target: match dice.roll(2) {
+                0 => SecretTarget::Environment(format!("S{index}")),
+                _ => SecretTarget::File {
+                    path: format!("/run/secrets/{index}").into(),
+                    uid: number(dice, 9999),
+                    gid: number(dice, 9999),
+                    mode: number(dice, 0o777),
+                },
+            },
+        }),
+        network,
+        ports: ports(dice),
+        exposed_ports: list(dice, |dice, _| {
+            let from = u16::try_from(dice.roll(60_000) + 1).unwrap();
+            (from, from + u16::from(small(dice, 99)), one(dice, &[Protocol::Tcp, Protocol::Udp, Protocol::Sctp]))
+        }),
+        addresses: addresses(dice),
+        dns,
+        pod: maybe(dice, |dice| (name("app-pod"), coin(dice))),
+        user_namespace: namespace(dice),
+        user: user(dice),
+        extra_groups: list(dice, |_, i| format!("g{i}")),
+        working_dir: maybe(dice, |_| "/work".to_owned()),
+        read_only: coin(dice),
+        read_only_tmpfs: coin(dice),
+        memory_max_bytes: maybe(dice, bytes),
+        pids_max: maybe(dice, |dice| u64::from(number(dice, 9999)) + 1),
+        hostname: maybe(dice, |dice| format!("h{}.example", dice.roll(9))),
+        stop_signal: maybe(dice, |dice| i32::from(small(dice, 64)) + 1),
+        capabilities: match dice.roll(3) {
+            0 => Capabilities::Usual {
+                add: some_of(dice, &["CAP_NET_RAW", "CAP_SYS_TIME"]),
+                drop: some_of(dice, &["CAP_KILL", "CAP_CHOWN", "CAP_SETUID"]),
+            },
+            1 => Capabilities::AllBut(some_of(dice, &["CAP_SYS_ADMIN", "CAP_BPF"])),
+            _ => Capabilities::Only(some_of(dice, &["CAP_CHOWN", "CAP_NET_ADMIN"])),
+        },
+        no_new_privileges: coin(dice),
+        ulimits: service::limits(dice),
+        shm_size_bytes: bytes(dice),
+        sysctls,
+        mask: list(dice, |_, i| format!("/proc/m {i}")),
+        unmask: match dice.roll(3) {
+            0 => Unmask::All,
+            _ => Unmask::Paths(list(dice, |_, i| format!("/proc/x{i}*"))),
+        },
+        hosts: hosts(dice),
+        labels: pairs(dice),
+        annotations: pairs(dice),
+        oom_score_adj: i32::from(small(dice, 200)) - 100,
+        timezone: maybe(dice, |_| "Europe/Berlin".to_owned()),
+        notify: one(dice, &[Notify::Runtime, Notify::Container, Notify::Healthy]),
+        startup_health: health.clone().filter(|health| !health.command.is_empty() && coin(dice)).map(|usual| Health {
+            command: vec![format!("/{}", text(dice))],
+            interval: maybe(dice, span),
+            timeout: span(dice),
+            retries: number(dice, 9),
+            start_period: Duration::ZERO,
+            successes: number(dice, 9) + 1,
+            ..usual
+        }),
+        health,
+        reload: match dice.roll(3) {
+            0 => None,
+            1 => Some(Reload::Signal(i32::from(small(dice, 64)) + 1)),
+            _ => Some(Reload::Command(vec![text(dice), "x".to_owned()])),
+        },
+        run_init: coin(dice),
+        seccomp: one(dice, &[Seccomp::Default, Seccomp::Unconfined, Seccomp::Profile("/etc/p.json".into())]),
+        auto_update: coin(dice),
+        log: match dice.roll(3) {
+            0 => LogSpec::Nothing,
+            _ => LogSpec::Kept(LogLimits {
+                max_file_bytes: maybe(dice, bytes),
+                max_files: maybe(dice, |dice| number(dice, 99) + 1),
+                rate: maybe(dice, |dice| (number(dice, 999) + 1, span(dice))),
+            }),
+        },
+        resources: service::make_resources(dice),
+    }
+}
+
+fn volume(dice: &mut Dice, source: VolumeSource, destination: String) -> Volume {
+    let host = matches!(source, VolumeSource::Host(_));
+    Volume {
+        source,
+        destination,
+        read_only: coin(dice),
+        nosuid: coin(dice),
+        nodev: coin(dice),
+        noexec: coin(dice),
+        not_recursive: coin(dice),
+        propagation: if host {
+            one(dice, &[Propagation::Private, Propagation::Shared, Propagation::Slave])
+        } else {
+            Propagation::Private
+        },
+        copy_up: !host && coin(dice),
+        chown: coin(dice),
+        idmap: maybe(dice, |dice| IdmapMount {
+            uids: list(dice, |dice, _| map(dice)),
+            gids: list(dice, |dice, _| map(dice)),
+        }),
+        overlay: match dice.roll(3) {
+            0 => Some(Overlay::Temporary),
+            1 => Some(Overlay::Kept { upper: "/u".into(), work: "/w".into() }),
+            _ => None,
+        },
+    }
+}
+
+/// Anonymous ones come last, as the keys that make them do.
+pub(super) fn volumes(dice: &mut Dice, anonymous: bool) -> Vec<Volume> {
+    let mut all = list(dice, |dice, i| {
+        let source = match dice.roll(2) {
+            0 => VolumeSource::Named(format!("v{i}")),
+            _ => VolumeSource::Host(format!("/srv/{i}").into()),
+        };
+        volume(dice, source, format!("/v/{i}"))
+    });
+    if anonymous {
+        all.extend(list(dice, |dice, i| {
+            let volume = volume(dice, VolumeSource::Anonymous, format!("/a/{i}"));
+            Volume { copy_up: true, overlay: None, ..volume }
+        }));
+    }
+    all
+}
+
+fn tmpfs(dice: &mut Dice) -> Vec<Tmpfs> {
+    let mut all = list(dice, |dice, i| Tmpfs {
+        kind: TmpfsKind::Tmpfs,
+        destination: format!("/t/{i}"),
+        options: vec![format!("size={}", dice.roll(1000)), "noexec".to_owned()],
+    });
+    if coin(dice) {
+        let options = vec![format!("mode={:o}", dice.roll(0o777))];
+        all.push(Tmpfs { kind: TmpfsKind::Ramfs, destination: "/r".into(), options });
+    }
+    if coin(dice) {
+        let options = vec![format!("uid={}", dice.roll(99)), format!("max={}", dice.roll(99))];
+        all.push(Tmpfs { kind: TmpfsKind::Devpts, destination: "/dev/pts".into(), options });
+    }
+    all
+}
+
+pub(super) fn network(dice: &mut Dice, of_container: bool) -> Network {
+    match dice.roll(if of_container { 4 } else { 3 }) {
+        0 => Network::Host,
+        1 => Network::None,
+        2 => Network::Bridge(
+            (0..=dice.roll(2))
+                .map(|index| Attachment {
+                    network: maybe(dice, |_| format!("net{index}")),
+                    ip: maybe(dice, |dice| number(dice, 1 << 31).into()),
+                    ip6: maybe(dice, |dice| u128::from(number(dice, 1 << 31)).into()),
+                    mac: maybe(dice, |_| "aa:bb:cc:dd:ee:ff".to_owned()),
+                    aliases: list(dice, |_, index| format!("alias{index}")),
+                    interface: maybe(dice, |_| "eth7".to_owned()),
+                })
+                .collect(),
+        ),
+        _ => Network::Container(name("n1")),
+    }
+}
+
+pub(super) fn ports(dice: &mut Dice) -> Vec<Port> {
+    list(dice, |dice, index| Port {
+        host_ip: maybe(dice, |dice| one(dice, &["192.0.2.1", "::1"]).parse().unwrap()),
+        host: maybe(dice, |_| u16::try_from(1000 + index * 100).unwrap()),
+        container: u16::try_from(dice.roll(60_000) + 1).unwrap(),
+        count: u16::from(small(dice, 50)) + 1,
+        protocol: one(dice, &[Protocol::Tcp, Protocol::Udp, Protocol::Sctp]),
+    })
+}
+
+pub(super) fn addresses(dice: &mut Dice) -> Addresses {
+    Addresses {
+        ip: maybe(dice, |dice| number(dice, 1 << 31).into()),
+        ip6: maybe(dice, |dice| u128::from(number(dice, 1 << 31)).into()),
+        aliases: list(dice, |_, i| format!("also{i}")),
+    }
+}
+
+pub(super) fn dns(dice: &mut Dice) -> Dns {
+    if dice.roll(4) == 0 {
+        return Dns::OfImage;
+    }
+    Dns::Generated {
+        servers: list(dice, |dice, _| one(dice, &["192.0.2.1", "2001:db8::1"]).parse().unwrap()),
+        options: list(dice, |_, i| format!("ndots:{i}")),
+        search: list(dice, |_, i| format!("d{i}.example")),
+    }
+}
+
+pub(super) fn hosts(dice: &mut Dice) -> Vec<(String, IpAddr)> {
+    list(dice, |dice, i| (format!("h{i}"), one(dice, &["192.0.2.9", "2001:db8::9"]).parse().unwrap()))
+}
+
+pub(super) fn namespace(dice: &mut Dice) -> UserNamespace {
+    let maps = |dice: &mut Dice| vec![map(dice), map(dice)];
+    let id = |dice: &mut Dice| maybe(dice, |dice| number(dice, 999));
+    match dice.roll(6) {
+        0 => UserNamespace::Host,
+        1 => UserNamespace::Auto { size: id(dice), uids: maps(dice), gids: maps(dice) },
+        2 => UserNamespace::KeepId { uid: id(dice), gid: id(dice), size: id(dice) },
+        3 => UserNamespace::Nomap,
+        4 => UserNamespace::Mapped { uids: maps(dice), gids: maps(dice) },
+        _ => UserNamespace::Named { uids: Some("u".to_owned()), gids: maybe(dice, |_| "g".to_owned()) },
+    }
+}
+
+fn health(dice: &mut Dice) -> Health {
+    Health {
+        command: if coin(dice) { Vec::new() } else { vec![format!("/{}", text(dice)), text(dice)] },
+        interval: maybe(dice, span),
+        timeout: span(dice),
+        retries: number(dice, 9) + 1,
+        start_period: span(dice),
+        successes: 1,
+        on_failure: one(dice, &[HealthAction::None, HealthAction::Kill, HealthAction::Restart, HealthAction::Stop]),
+        max_log_count: dice.roll(100) + 1,
+        max_log_bytes: dice.roll(4096) + 1,
+        log_events: coin(dice),
+    }
+}
