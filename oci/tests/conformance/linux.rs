@@ -209,13 +209,21 @@ pub(crate) fn propagation(_: Container) {
 
 pub(crate) fn cgroups_path(c: Container) {
     let line = format!("0::/orlop-oci-tests/{}", c.id);
-    for _ in 0..2 {
-        c.create().ok();
+    // The caller's own place makes no difference.
+    let caller = format!("{}-caller/below", c.id);
+    let folder = std::path::Path::new(crate::support::TEST_CGROUPS).join(&caller);
+    std::fs::create_dir_all(&folder).unwrap();
+    for shell in ["true".to_owned(), format!("echo $$ >{}/cgroup.procs", folder.display())] {
+        c.write_config();
+        c.behind(&shell, &format!("create {} >/dev/null 2>&1", c.id)).ok();
         let all = std::fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
         assert!(all.lines().any(|one| one == line), "{all}");
         assert_eq!(std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().trim(), c.pid().to_string());
         c.oci(&["delete", "--force", &c.id]).ok();
         c.assert_gone();
+    }
+    for path in [folder.as_path(), folder.parent().unwrap()] {
+        std::fs::remove_dir(path).unwrap();
     }
 }
 
