@@ -320,10 +320,12 @@ impl Cgroup {
         if fs::unlink(self.root.as_fd(), &c_string(self.path.as_str()), libc::AT_REMOVEDIR).is_ok() {
             return Ok(());
         }
-        if self.populated() {
-            self.kill()?;
+        let killed = if self.populated() { write_setting(self.fd(), c"cgroup.kill", b"1") } else { Ok(()) };
+        match killed.and_then(|()| self.wait_for("populated 0", PATIENCE)) {
+            // systemd removes the cgroup of a scope as soon as it sees that it is empty.
+            Err(Errno(libc::ENOENT | libc::ENODEV)) => return Ok(()),
+            other => other.step("end the processes of cgroup", &self.path)?,
         }
-        self.wait_for("populated 0", PATIENCE).step("wait for the end of the processes of cgroup", &self.path)?;
         for path in self.tree().iter().rev() {
             match fs::unlink(self.root.as_fd(), &c_string(path.as_str()), libc::AT_REMOVEDIR) {
                 Err(Errno(libc::ENOENT)) => {}

@@ -53,7 +53,8 @@ impl Bus {
     pub(super) fn connect(path: &[u8], user: u32) -> Result<Bus> {
         let bus = Bus { socket: socket::connect_stream(path)?, serial: 0, deadline: Instant::now() + PATIENCE };
         let hex: String = user.to_string().bytes().map(|byte| format!("{byte:02x}")).collect();
-        bus.write(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
+        // In one piece, as sd-bus has it: what systemd reads together with a later BEGIN it leaves lying until more arrives.
+        bus.write(format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n").as_bytes())?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") && line.len() < 200 {
             line.extend(bus.read(1)?);
@@ -61,7 +62,6 @@ impl Bus {
         if !line.starts_with(b"OK ") {
             return Err(Errno(libc::EACCES));
         }
-        bus.write(b"BEGIN\r\n")?;
         Ok(bus)
     }
 
@@ -286,5 +286,22 @@ mod tests {
         let mut reader = Reader { bytes: &[9, 0, 0, 0, b'a'], at: 0 };
         assert_eq!(reader.string(), None);
         assert_eq!(Message { body: vec![1], ..Message::default() }.strings(1), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nothing_of_the_handshake_is_left_to_be_read_with_the_first_call() {
+        use std::io::{Read as _, Write as _};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("private");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let systemd = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut said = [0; 100];
+            let count = stream.read(&mut said).unwrap();
+            stream.write_all(b"OK 0123456789abcdef0123456789abcdef\r\n").unwrap();
+            String::from_utf8(said[..count].to_vec()).unwrap()
+        });
+        Bus::connect(path.as_os_str().as_encoded_bytes(), 0).unwrap();
+        assert_eq!(systemd.join().unwrap(), "\0AUTH EXTERNAL 30\r\nBEGIN\r\n");
     }
 }
