@@ -37,14 +37,23 @@ fn programs() -> &'static Programs {
 /// Starts a program. Writing an executable and forking exclude each other here: a fork in between would keep the file open for
 /// writing until its own exec, and running the file would fail with ETXTBSY.
 pub(crate) fn spawn(command: &mut Command) -> Child {
+    try_spawn(command).unwrap()
+}
+
+fn try_spawn(command: &mut Command) -> std::io::Result<Child> {
     let _no_writer = FORKS.read().unwrap_or_else(PoisonError::into_inner);
-    command.spawn().unwrap()
+    command.spawn()
 }
 
 static FORKS: RwLock<()> = RwLock::new(());
 
 pub(crate) fn output(command: &mut Command) -> Output {
-    spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).wait_with_output().unwrap()
+    try_output(command).unwrap()
+}
+
+/// Where somebody may keep the program from running.
+pub(crate) fn try_output(command: &mut Command) -> std::io::Result<Output> {
+    try_spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?.wait_with_output()
 }
 
 /// Puts this thread where it can do no harm.
