@@ -100,6 +100,10 @@ is "$(property orlop-alone.scope ActiveState)" active
 r start alone
 r update --memory 64M alone
 is "$(property orlop-alone.scope MemoryMax)" 67108864
+# A limit that would call the OOM killer is refused where that is asked for.
+echo '{"memory":{"limit":4096,"checkBeforeUpdate":true}}' >$machine/bundle/small.json
+fails "is below what is used now" r update --resources small.json alone
+is "$(property orlop-alone.scope MemoryMax)" 67108864
 r delete --force alone
 is "$(property orlop-alone.scope LoadState)" not-found
 # systemd and the runtime both see that a scope is empty, in either order; neither waits for the other.
@@ -107,10 +111,5 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
     r --systemd-cgroup create alone '>/dev/null 2>&1 </dev/null'
     is "$(r delete --force alone 2>&1)" ""
 done
-# A limit that would call the OOM killer is refused where that is asked for.
-r --systemd-cgroup create alone '>/dev/null 2>&1 </dev/null'
-echo '{"memory":{"limit":4096,"checkBeforeUpdate":true}}' >$machine/small.json
-fails "is below what is used now" r update --resources $machine/small.json alone
-r delete --force alone
 # Outside, no systemd answers.
 fails "no systemd answers at /run/systemd/private" $runtime --systemd-cgroup run --config plain.json plain
