@@ -79,16 +79,21 @@ pub(crate) fn replace_durably(path: &Path, text: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
 }
 
-/// All units an earlier supervisor of this boot knew.
+/// All units an earlier supervisor of this boot knew. What cannot be read is tried again and then told from what is not there: the
+/// container of a unit that nobody knows is taken for left over.
 pub(crate) fn load(paths: &Paths) -> Vec<(UnitName, Kept)> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(paths.units()).into_iter().flatten().flatten() {
+    let list = || fs::read_dir(paths.units())?.collect::<io::Result<Vec<_>>>();
+    for entry in list().or_else(|_| list()).unwrap_or_default() {
         let Some(name) = entry.file_name().to_str().and_then(|name| UnitName::parse(name).ok()) else { continue };
         let path = paths.state(&name);
-        match fs::read(&path) {
+        match fs::read(&path).or_else(|_| fs::read(&path)) {
             Ok(text) => found.push((name, read(&path, &text))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => log::error!("{}: {error}", path.display()),
+            Err(error) => {
+                log::error!("{}: {error}", path.display());
+                found.push((name, Kept::Attempt(None)));
+            }
         }
     }
     found
@@ -129,9 +134,14 @@ mod tests {
         save(&paths, &web, &stored).unwrap();
         save(&paths, &bad, &stored).unwrap();
         fs::write(paths.state(&bad), "{").unwrap();
+        let unreadable = UnitName::parse("unreadable").unwrap();
+        fs::create_dir_all(paths.state(&unreadable)).unwrap();
         let mut loaded = load(&paths);
         loaded.sort_by_key(|(name, _)| name.clone());
-        assert_eq!(loaded, [(bad, Kept::Attempt(None)), (web, Kept::Whole(Box::new(stored)))]);
+        assert_eq!(
+            loaded,
+            [(bad, Kept::Attempt(None)), (unreadable, Kept::Attempt(None)), (web, Kept::Whole(Box::new(stored)))]
+        );
     }
     /// Byte for byte what a supervisor of version 1 wrote, before some of today's fields were there.
     const OLD: &str = include_str!("store_version_1.json");
