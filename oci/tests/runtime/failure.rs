@@ -91,6 +91,18 @@ fn errors_reach_the_log_in_the_engines_form() {
 }
 
 #[test]
+fn errors_of_the_command_line_reach_the_log_too() {
+    let c = Container::new(&[]);
+    for (words, status) in [(["create", "bad/id"], 1), (["exec", "--nonsense"], 255)] {
+        let said = c.oci(&["--log", "words.json", "--log-format", "json", words[0], words[1]]);
+        assert_eq!(said.status, status, "{said:?}");
+        let log = std::fs::read_to_string(c.path("words.json")).unwrap();
+        let log: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+        assert!(said.err.contains(log["msg"].as_str().unwrap()), "{log}");
+    }
+}
+
+#[test]
 fn a_create_killed_at_any_instant_leaves_nothing_that_delete_does_not_clear() {
     let c = Container::new(&["sleep"]);
     c.write_config();

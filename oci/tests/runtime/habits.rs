@@ -87,3 +87,12 @@ fn each_operation_that_makes_a_process_is_in_the_log_of_debug() {
     let log = std::fs::read_to_string(c.path("log.json")).unwrap();
     assert!(log.contains("\"level\":\"debug\"") && log.contains(&format!("exec id={}", c.id)), "{log}");
 }
+
+#[test]
+fn a_volume_may_lie_over_a_default_device() {
+    // docker run -v /dev/urandom:/dev/random
+    let c = Container::new(&["cat", "/dev/random"]);
+    let steady = c.path("steady");
+    std::fs::write(&steady, "four\n").unwrap();
+    c.bind(&steady, "/dev/random", &["rbind"]).run().ok().has("/dev/random: four");
+}

@@ -80,6 +80,46 @@ fn a_dev_that_is_a_link_changes_nothing_outside() {
 }
 
 #[test]
+fn a_dev_of_the_host_stays_as_it_is() {
+    // docker run --privileged -v /dev:/dev, with a device that the engine lists.
+    let c = Container::new(&["say", "up"]);
+    let outside = c.path("dev-of-the-host");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("canary"), "canary").unwrap();
+    let fuse = json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]);
+    let mut c = c.set("/linux/devices", fuse);
+    c.config["mounts"].as_array_mut().unwrap().retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+    let before = listing(&outside);
+    let c = c.bind(&outside, "/dev", &["rbind", "rw"]);
+    c.run().ok().has("up");
+    assert_eq!(listing(&outside), before);
+}
+
+#[test]
+fn a_namespace_of_the_host_is_not_the_containers_own() {
+    let set =
+        |kind: &str, file: &str| json!([{"type": "mount"}, {"type": kind, "path": format!("/proc/self/ns/{file}")}]);
+    for (kind, file, key, value) in [
+        ("network", "net", "/linux/sysctl", json!({"net.ipv4.ip_default_ttl": "77"})),
+        ("ipc", "ipc", "/linux/sysctl", json!({"kernel.msgmax": "9000"})),
+        ("uts", "uts", "/hostname", json!("taken")),
+        ("uts", "uts", "/domainname", json!("taken")),
+        ("network", "net", "/linux/netDevices", json!({"lo": {"name": "lost"}})),
+    ] {
+        let mut c = Container::new(&["say", "up"]).set("/linux/namespaces", set(kind, file));
+        for other in ["hostname", "domainname"] {
+            c.config.as_object_mut().unwrap().remove(other);
+        }
+        // Joined, it is as if it were not named: Docker's --network host.
+        if key == "/linux/sysctl" && kind == "network" {
+            c.run().ok();
+        }
+        let c = c.set(key, value);
+        c.run().refused(&format!("needs a {kind} namespace in linux.namespaces that is not the host's"));
+    }
+}
+
+#[test]
 fn proc_and_sys_that_are_links_are_refused() {
     // CVE-2019-19921.
     for name in ["proc", "sys"] {

@@ -40,15 +40,7 @@ pub(super) enum Command {
     Spec { bundle: PathBuf, rootless: bool },
 }
 
-/// Nothing: help or version was asked for and printed.
-pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<(Log, Invocation)>> {
-    let words: Vec<OsString> = words.into_iter().collect();
-    let parser = Parser::from_iter(words);
-    Words { parser, only_words: false, help: false, root: None, rootless: None, systemd: false, log: Log::default() }
-        .read()
-}
-
-struct Words {
+pub(super) struct Words {
     parser: Parser,
     /// `--` was there.
     only_words: bool,
@@ -57,7 +49,10 @@ struct Words {
     root: Option<PathBuf>,
     rootless: Option<bool>,
     systemd: bool,
-    log: Log,
+    /// Empty until it is read.
+    command: String,
+    /// As far as it was read when an error came: an engine shows what it finds there.
+    pub(super) log: Log,
 }
 
 /// What an option or positional of a command was.
@@ -72,7 +67,26 @@ fn usage(error: impl std::fmt::Display) -> Error {
 }
 
 impl Words {
-    fn read(mut self) -> Result<Option<(Log, Invocation)>> {
+    pub(super) fn new(words: impl IntoIterator<Item = OsString>) -> Words {
+        Words {
+            parser: Parser::from_iter(words),
+            only_words: false,
+            help: false,
+            root: None,
+            rootless: None,
+            systemd: false,
+            command: String::new(),
+            log: Log::default(),
+        }
+    }
+
+    /// What a failure ends with, as runc has it: of exec so far from a program's own that it is seen to be the runtime's.
+    pub(super) fn failed(&self) -> u8 {
+        if self.command == "exec" { 255 } else { 1 }
+    }
+
+    /// Nothing: help or version was asked for and printed.
+    pub(super) fn read(&mut self) -> Result<Option<Invocation>> {
         let first = self.word();
         if self.help {
             return say(HELP);
@@ -85,6 +99,7 @@ impl Words {
             }
             Word::Flag(flag) => return Err(unknown(&flag)),
         };
+        self.command.clone_from(&name);
         let command = match name.as_str() {
             "create" | "run" => self.create(name == "run"),
             "exec" => self.exec(),
@@ -102,7 +117,7 @@ impl Words {
         if self.help {
             return say(&help_of(&name));
         }
-        Ok(Some((self.log, Invocation { root: self.root, rootless: self.rootless, command: command? })))
+        Ok(Some(Invocation { root: self.root.take(), rootless: self.rootless, command: command? }))
     }
 
     /// The next option that is not one of the global ones, which may stand anywhere.
@@ -141,7 +156,8 @@ impl Words {
                         }
                     }
                 }
-                "rootless" => {
+                // An option of its own there.
+                "rootless" if self.command != "spec" => {
                     self.rootless = match self.value()?.as_str() {
                         "true" => Some(true),
                         "false" => Some(false),
@@ -404,7 +420,7 @@ fn signal_of(word: &str) -> Result<i32> {
     signal(word).ok_or_else(|| usage(format!("{word:?} is not a signal")))
 }
 
-fn say(text: &str) -> Result<Option<(Log, Invocation)>> {
+fn say(text: &str) -> Result<Option<Invocation>> {
     super::print(text).map(|_| None)
 }
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 pub(crate) use log::Log;
 
-use self::args::{Command, Invocation};
+use self::args::{Command, Invocation, Words};
 use super::error::{Error, Result, Step as _};
 use super::ops::{self, Machine};
 use super::procfs::Procfs;
@@ -23,23 +23,13 @@ use super::sys::{self, entry};
 /// container's own.
 pub(crate) fn main(entered: sys::Result<()>) -> u8 {
     let words = entry::words().iter().map(|word| OsStr::from_bytes(word.to_bytes()).to_owned());
-    let (log, invocation) = match entered.step("open", "/dev/null").and_then(|()| args::parse(words)) {
-        Ok(Some(both)) => both,
-        Ok(None) => return 0,
-        Err(error) => {
-            Log::default().error(&error.to_string());
-            return 1;
-        }
-    };
-    // As runc has it: so far from a program's own that it is seen to be the runtime's.
-    let failed = if matches!(invocation.command, Command::Exec { .. }) { 255 } else { 1 };
-    match perform(log.clone(), invocation) {
-        Ok(status) => status,
-        Err(error) => {
-            log.error(&error.to_string());
-            failed
-        }
-    }
+    let mut words = Words::new(words);
+    let invocation = entered.step("open", "/dev/null").and_then(|()| words.read());
+    let done = invocation.and_then(|asked| asked.map_or(Ok(0), |asked| perform(words.log.clone(), asked)));
+    done.unwrap_or_else(|error| {
+        words.log.error(&error.to_string());
+        words.failed()
+    })
 }
 
 /// Where containers are noted. Who is not root of the machine (Podman makes an ordinary user root of a user namespace) has a place of

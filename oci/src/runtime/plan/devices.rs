@@ -53,12 +53,12 @@ const DEFAULT: [(&str, u32, u32); 6] =
 impl DevicePlan {
     pub(super) fn new(config: &Config, namespaces: &Namespaces, user_namespace: bool) -> Result<DevicePlan> {
         let devices = &config.linux.devices;
-        // An engine that binds a whole /dev has filled it.
+        // Who binds a whole /dev, the host's perhaps, has filled it: whatever were made in there would be made outside.
         let whole = config.mounts.iter().any(|m| {
             let binds = m.kind.as_deref() == Some("bind") || m.options.iter().any(|o| o == "bind" || o == "rbind");
             binds && normal(&m.destination) == Path::new("/dev")
         });
-        if whole && devices.is_empty() {
+        if whole {
             return Ok(DevicePlan { nodes: Vec::new(), made: None, links: &[] });
         }
         let (mut nodes, mut made) = (Vec::new(), None);
@@ -87,7 +87,9 @@ impl DevicePlan {
         }
         for (name, major, minor) in DEFAULT {
             let path = Path::new("/dev").join(name);
-            if devices.iter().all(|device| normal(&device.path) != path) {
+            // A volume may lie over one of them: docker run -v /dev/urandom:/dev/random.
+            let taken = config.mounts.iter().any(|m| normal(&m.destination) == path);
+            if !taken && devices.iter().all(|device| normal(&device.path) != path) {
                 let mode = libc::S_IFCHR | 0o666;
                 let Some(mut node) = node(&path, mode, libc::makedev(major, minor), (0, 0)) else { continue };
                 if user_namespace {

@@ -101,18 +101,19 @@ impl Plan {
         process.new_keyring = !given.no_new_keyring;
         process.seccomp = config.linux.seccomp.as_ref().map(Filter::compile).transpose().map_err(wrong)?;
         for (name, field) in [(&config.hostname, "hostname"), (&config.domainname, "domainname")] {
-            if name.is_some() && !namespaces.has(NamespaceKind::Uts) {
-                return Err(wrong(ConfigError::invalid(field, "needs a uts namespace in linux.namespaces")));
+            if name.is_some() && !namespaces.owns(NamespaceKind::Uts) {
+                let why = "needs a uts namespace in linux.namespaces that is not the host's";
+                return Err(wrong(ConfigError::invalid(field, why)));
             }
         }
-        if !config.linux.net_devices.is_empty() && !namespaces.has(NamespaceKind::Network) {
-            let why = "needs a network namespace in linux.namespaces";
+        if !config.linux.net_devices.is_empty() && !namespaces.owns(NamespaceKind::Network) {
+            let why = "needs a network namespace in linux.namespaces that is not the host's";
             return Err(wrong(ConfigError::invalid("linux.netDevices", why)));
         }
         let around = mounts::Surroundings {
             bundle: given.bundle,
             cgroup: given.cgroup,
-            own_cgroup_namespace: namespaces.has(NamespaceKind::Cgroup),
+            own_cgroup_namespace: namespaces.owns(NamespaceKind::Cgroup),
             user_namespace,
             label: config.linux.mount_label.as_deref(),
             idmaps: idmap::Idmaps {

@@ -25,8 +25,9 @@ pub(crate) struct Namespaces {
     pub(crate) gids: Vec<IdMapping>,
     /// Content of timens_offsets.
     pub(crate) time_offsets: String,
-    /// All that are not the host's.
+    /// All that are made or joined, and of these the ones that are not the runtime's own or the machine's as well.
     kinds: i32,
+    own: i32,
 }
 
 impl Namespaces {
@@ -42,9 +43,11 @@ impl Namespaces {
             gids: linux.gid_mappings.clone(),
             time_offsets: String::new(),
             kinds: 0,
+            own: 0,
         };
         for (index, one) in linux.namespaces.iter().enumerate() {
             all.kinds |= one.kind.flag();
+            all.own |= one.kind.flag();
             match &one.path {
                 Some(path) => all.join(one.kind, path, proc, &format!("linux.namespaces[{index}].path"))?,
                 // The runtime is in it already.
@@ -81,10 +84,13 @@ impl Namespaces {
 
     fn join(&mut self, kind: NamespaceKind, path: &str, proc: &Procfs, field: &str) -> Result<()> {
         let fd = fs::open_host(&c_string(path), libc::O_RDONLY, 0).step("open namespace", path)?;
-        if kind == NamespaceKind::Mount && is_of_the_machine(fd.as_fd(), proc) {
-            // The container's root becomes the root of the namespace, for everybody in it.
-            let error = ConfigError::invalid(field, "is the runtime's own mount namespace, or that of the machine");
-            return Err(Error::Config { file: "config.json".to_owned(), error });
+        if is_of_the_machine(fd.as_fd(), kind, proc) {
+            self.own &= !kind.flag();
+            if kind == NamespaceKind::Mount {
+                // The container's root becomes the root of the namespace, for everybody in it.
+                let error = ConfigError::invalid(field, "is the runtime's own mount namespace, or that of the machine");
+                return Err(Error::Config { file: "config.json".to_owned(), error });
+            }
         }
         match kind {
             NamespaceKind::Pid => self.pid = Some(fd),
@@ -100,9 +106,15 @@ impl Namespaces {
         self.user.is_some() || self.pid.is_some() || (self.maps.is_some() && !self.join.is_empty())
     }
 
-    /// Whether the container has one of its own, new or joined.
+    /// Whether the container is put into one, new or joined.
     pub(crate) fn has(&self, kind: NamespaceKind) -> bool {
         self.kinds & kind.flag() != 0
+    }
+
+    /// Whether that one is another than the host's, so that what is set in it is set for the container. Docker's `--network host` is the
+    /// host's joined by path.
+    pub(crate) fn owns(&self, kind: NamespaceKind) -> bool {
+        self.own & kind.flag() != 0
     }
 
     pub(crate) fn creates(&self, kind: NamespaceKind) -> bool {
@@ -114,11 +126,16 @@ impl Namespaces {
     }
 }
 
-fn is_of_the_machine(namespace: BorrowedFd<'_>, proc: &Procfs) -> bool {
+fn is_of_the_machine(namespace: BorrowedFd<'_>, kind: NamespaceKind, proc: &Procfs) -> bool {
     let inode = |fd: BorrowedFd<'_>| fs::stat(fd).map(|stat| stat.st_ino).ok();
-    let mut others = [c"self/ns/mnt", c"1/ns/mnt"].into_iter();
-    others.any(|path| {
-        fs::open_at(proc.fd(), path, libc::O_RDONLY, 0).is_ok_and(|fd| inode(fd.as_fd()) == inode(namespace))
+    let file = match kind {
+        NamespaceKind::Mount => "mnt",
+        NamespaceKind::Network => "net",
+        other => other.name(),
+    };
+    ["self", "1"].into_iter().any(|process| {
+        let path = c_string(format!("{process}/ns/{file}"));
+        fs::open_at(proc.fd(), &path, libc::O_RDONLY, 0).is_ok_and(|fd| inode(fd.as_fd()) == inode(namespace))
     })
 }
 

@@ -20,8 +20,8 @@ pub(super) fn plan(
         let Some(owner) = owner(&path) else {
             return refuse("belongs to no namespace: it would change the host".to_owned());
         };
-        if !namespaces.has(owner) {
-            return refuse(format!("needs a {} namespace in linux.namespaces", owner.name()));
+        if !namespaces.owns(owner) {
+            return refuse(format!("needs a {} namespace in linux.namespaces that is not the host's", owner.name()));
         }
         if path == "kernel/hostname" {
             // As runc and crun have it: two ways to say one thing would contradict each other.

@@ -2,7 +2,7 @@ use super::*;
 
 fn parse_words(line: &str) -> Result<Command> {
     let words = std::iter::once("orlop-oci").chain(line.split_ascii_whitespace()).map(OsString::from);
-    parse(words).map(|both| both.unwrap().1.command)
+    Words::new(words).read().map(|asked| asked.unwrap().command)
 }
 
 #[test]
@@ -30,8 +30,9 @@ fn options_as_gos_flag_package_takes_them() {
         "--debug=1 create -b /b web -root=/r",
     ] {
         let words = std::iter::once("orlop-oci").chain(line.split(' ')).map(OsString::from);
-        let (log, Invocation { root, command, .. }) = parse(words).unwrap().unwrap();
-        assert!(log.debug && root.unwrap().to_str() == Some("/r"), "{line}");
+        let mut words = Words::new(words);
+        let Invocation { root, command, .. } = words.read().unwrap().unwrap();
+        assert!(words.log.debug && root.unwrap().to_str() == Some("/r"), "{line}");
         let Command::Create { id, options } = command else { panic!("{line}") };
         assert_eq!((id.as_str(), options.bundle.to_str()), ("web", Some("/b")), "{line}");
     }
@@ -61,7 +62,7 @@ fn help_of_one_command() {
         "--log /l --help",
     ] {
         let words = std::iter::once("orlop-oci").chain(line.split(' ')).map(OsString::from);
-        assert!(parse(words).unwrap().is_none(), "{line}");
+        assert!(Words::new(words).read().unwrap().is_none(), "{line}");
     }
     assert!(help_of("run").contains("[--keep]") && help_of("run").contains("--pidfd-socket"));
     assert!(help_of("kill").contains("[SIGNAL]") && !help_of("kill").contains("--bundle"));
@@ -124,4 +125,13 @@ fn users_are_exact_numbers() {
     for bad in ["", "1:", ":2", "abc", "-1", "4294967296", "4294967295", " 1", "0x1", "1.5", "1:2:3", "+1"] {
         assert!(user(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn rootless_of_spec_is_its_own() {
+    assert!(matches!(parse_words("spec --rootless"), Ok(Command::Spec { rootless: true, .. })));
+    assert!(
+        matches!(parse_words("spec --rootless -b /b"), Ok(Command::Spec { rootless: true, bundle }) if bundle.ends_with("b"))
+    );
+    assert!(matches!(parse_words("--rootless false spec"), Ok(Command::Spec { rootless: false, .. })));
 }
