@@ -151,8 +151,9 @@ impl State {
         Ok(match self.lives(proc)? {
             _ if self.pid == 0 => Status::Creating,
             false => Status::Stopped,
-            true if waiting => Status::Created,
+            // Also before its start, which would wait for it for ever.
             true if self.frozen() => Status::Paused,
+            true if waiting => Status::Created,
             true => Status::Running,
         })
     }

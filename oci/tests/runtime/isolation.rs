@@ -9,6 +9,23 @@ fn only_the_standard_streams_are_inherited() {
     let c = Container::new(&["fds"]);
     c.run_behind("exec 5</ 6</etc 9</dev/null", "").ok().has("fds [0, 1, 2]");
     c.run_behind("exec 3</dev/null 4</dev/null 5</", "--preserve-fds 2").ok().has("fds [0, 1, 2, 3, 4]");
+    // By sd_listen_fds(3), in front of the others; what was meant for another process is none of them.
+    let open = "exec 3</dev/null 4</dev/null; export LISTEN_FDS=1";
+    c.run_behind(&format!("{open} LISTEN_PID=$$"), "--preserve-fds 1").ok().has("fds [0, 1, 2, 3, 4]");
+    c.run_behind(&format!("{open} LISTEN_PID=1"), "").ok().has("fds [0, 1, 2]");
+    c.run_behind(open, "").ok().has("fds [0, 1, 2]");
+}
+
+#[test]
+fn only_what_is_open_is_passed_on() {
+    let c = Container::new(&["fds"]);
+    for (count, missing) in [("1", "3 of 1"), ("4294967295", "3 of 4294967295")] {
+        c.run_behind("exec 3<&-", &format!("--preserve-fds {count}"))
+            .refused(&format!("unable to preserve fd {missing}"));
+    }
+    let line = "exec 3</dev/null 4<&-; export LISTEN_FDS=4294967294 LISTEN_PID=$$";
+    c.run_behind(line, "--preserve-fds 4").refused("unable to preserve fd 4 of 4294967295");
+    c.assert_gone();
 }
 
 #[test]

@@ -149,6 +149,20 @@ fn pause_and_resume() {
 }
 
 #[test]
+fn who_is_paused_before_the_start_is_resumed_first() {
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.create().ok();
+    c.oci(&["pause", &c.id]).ok();
+    assert_eq!(c.state()["status"], "paused");
+    c.start().refused("it is paused");
+    c.oci(&["exec", &c.id, "/bin/inspect"]).refused("cannot exec in a paused container");
+    c.oci(&["resume", &c.id]).ok();
+    assert_eq!(c.state()["status"], "created");
+    c.start().ok();
+    c.wait_for_output("up");
+}
+
+#[test]
 fn foreground_passes_signals_on() {
     let c = Container::new(&["say", "up", "sleep"]);
     c.write_config();
@@ -195,7 +209,7 @@ fn a_caller_that_ignores_its_children_learns_of_their_ends_all_the_same() {
 #[test]
 fn hooks_in_a_user_namespace_are_its_root() {
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    let asked = ["inspect", "status", "Uid,CapEff"];
+    let asked = ["inspect", "status", "Uid,CapEff", "exit", "3"];
     let mut c = Container::new(&[])
         .push("/linux/namespaces", json!({"type": "user"}))
         .set("/linux/uidMappings", map.clone())
@@ -203,26 +217,54 @@ fn hooks_in_a_user_namespace_are_its_root() {
     std::os::unix::fs::chown(c.rootfs(""), Some(100_000), Some(100_000)).unwrap();
     let program = c.rootfs("bin/inspect");
     c.config["hooks"] = json!({"createContainer": [{"path": program, "args": asked}]});
-    c.run().ok().has("Uid: 0 0 0 0").has("CapEff: 000001ffffffffff");
+    c.run().refused("it exited with 3: Uid: 0 0 0 0\\nCapEff: 000001ffffffffff");
 }
 
 #[test]
 fn a_hook_out_of_the_image_has_no_more_rights_than_the_container() {
-    let asked = ["inspect", "status", "CapBnd,CapEff,NoNewPrivs,Seccomp,Uid", "cat", "/dev/fd/0"];
+    let asked = ["inspect", "status", "CapBnd,CapEff,NoNewPrivs,Seccomp,Uid", "cat", "/dev/fd/0", "exit", "3"];
     let filter =
         json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["kexec_load"], "action": "SCMP_ACT_ERRNO"}]});
     let c = Container::new(&[])
         .set("/hooks", json!({"startContainer": [{"path": "/bin/inspect", "args": asked}]}))
         .set("/linux/seccomp", filter)
         .set("/process/user/uid", json!(7));
-    let said = c.run().ok();
-    said.has("CapBnd: 0000000020000420").has("CapEff: 0000000000000000").has("NoNewPrivs: 1").has("Seccomp: 2");
-    said.has("Uid: 7 7 7 7");
-    assert!(said.out.contains("\"status\":\"created\""), "its state: {}", said.out);
+    let said = c.run().refused("error running startContainer hook #0: /bin/inspect: it exited with 3: ");
+    for line in ["CapBnd: 0000000020000420", "CapEff: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2", "Uid: 7 7 7 7"]
+    {
+        assert!(said.err.contains(&format!("{line}\\n")), "{line}: {said:?}");
+    }
+    assert!(said.err.contains("\"status\":\"created\""), "its state: {said:?}");
     let missing = json!({"startContainer": [{"path": "/bin/nobody"}]});
     let c = Container::new(&[]).set("/hooks", missing);
     c.run().refused("error running startContainer hook #0: /bin/nobody");
     c.assert_gone();
+}
+
+#[test]
+fn the_standard_streams_are_the_containers_not_the_hooks() {
+    let c = Container::new(&["say", "up"]);
+    let hooks = |script: &str| json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+    // More than a pipe holds.
+    let c = c.set("/hooks", hooks("i=0; while [ $i -lt 9999 ]; do echo said $i; echo why $i >&2; i=$((i + 1)); done"));
+    let said = c.run().ok();
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("up\n", ""));
+    let c = c.set("/hooks", hooks("echo why >&2; echo where; exit 5"));
+    let said = c.run().refused("hook #0: /bin/sh: it exited with 5: why\\nwhere\n");
+    assert_eq!(said.out, "");
+}
+
+#[test]
+fn a_hook_that_does_not_read_its_state_has_no_more_time() {
+    // More than a pipe holds.
+    let long = json!({"long": "x".repeat(100_000)});
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "while :; do :; done"], "timeout": 1}]);
+    let c = Container::new(&[]).set("/annotations", long).set("/hooks", json!({"createRuntime": hook}));
+    c.run().refused("it did not end within 1 s");
+    c.assert_gone();
+    // And who reads slowly reads all of it.
+    let count = json!([{"path": "/bin/sh", "args": ["sh", "-c", "test $(cat | tr -dc x | wc -c) -ge 100000"]}]);
+    c.set("/hooks", json!({"createRuntime": count})).run().ok();
 }
 
 #[test]

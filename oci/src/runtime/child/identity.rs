@@ -21,7 +21,7 @@ pub(super) fn assume<'a>(plan: &'a ProcessPlan, proc: BorrowedFd<'_>, preserve_f
     placement(plan)?;
     labels(plan, proc)?;
     // Every descriptor of ours is close-on-exec already; this is for what the caller left open (CVE-2016-9962).
-    fs::close_on_exec_from(3 + preserve_fds).doing("mark descriptors", c"close-on-exec")?;
+    fs::close_on_exec_from(preserve_fds.saturating_add(3)).doing("mark descriptors", c"close-on-exec")?;
     stdio_owner(plan.uid)?;
     drop_bounding(plan.bounding)?;
     // As root first, because folders on the way may be closed to the user; then as the user, because root may be nobody on a

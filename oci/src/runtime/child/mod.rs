@@ -280,7 +280,7 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
     identity::assume(&plan.process, proc, plan.preserve_fds)?;
     if let Some(listener) = &ends.listener {
         // It will wait for as long as nobody starts it: with nothing of the host in its hands, and not longer than it is let.
-        fs::close_all_but([channel, listener.as_fd()], 3 + plan.preserve_fds);
+        fs::close_all_but([channel, listener.as_fd()], plan.preserve_fds.saturating_add(3));
         signal::end_when_asked().doing("handle", c"signals")?;
     }
     socket::send(channel, &[READY]).doing("report to", c"the runtime")?;

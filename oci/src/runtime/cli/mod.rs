@@ -17,7 +17,7 @@ use super::error::{Error, Result, Step as _};
 use super::ops::{self, Machine};
 use super::procfs::Procfs;
 use super::store::Store;
-use super::sys::{self, entry};
+use super::sys::{self, entry, fs};
 
 /// The program. Exit status: 0, or 1 (255 of `exec`) with one line on stderr; `run` and `exec` in the foreground give the
 /// container's own.
@@ -45,6 +45,13 @@ fn perform(log: Log, Invocation { root, rootless, command }: Invocation) -> Resu
     match &command {
         Command::Features => return print(&ops::features()),
         Command::Spec { bundle, rootless } => return ops::spec(bundle, *rootless).map(|()| 0),
+        _ => {}
+    }
+    match &command {
+        Command::Create { options, .. } | Command::Run { options, .. } => {
+            passed_on(ops::listen_fds().saturating_add(options.preserve_fds))?;
+        }
+        Command::Exec { options, .. } => passed_on(options.preserve_fds)?,
         _ => {}
     }
     let ordinary = ops::ordinary_user();
@@ -82,6 +89,14 @@ fn perform(log: Log, Invocation { root, rootless, command }: Invocation) -> Resu
         Command::Events { id, interval } => ops::events(machine, &id, interval, print).map(|()| 0),
         Command::Ps { id, json, options } => print(&ops::ps(machine, &id, json, &options)?),
         Command::Features | Command::Spec { .. } => Ok(0),
+    }
+}
+
+/// Before anything is opened: a number that is free now would be that of something of ours.
+fn passed_on(count: u32) -> Result<()> {
+    match (3..count.saturating_add(3)).find(|number| !fs::is_open(*number)) {
+        None => Ok(()),
+        Some(number) => Err(Error::Usage(format!("unable to preserve fd {number} of {count}: it is not open"))),
     }
 }
 

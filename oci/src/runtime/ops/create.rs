@@ -149,7 +149,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         rootless: machine.rootless,
         entered: machine.entered,
         no_new_keyring: options.no_new_keyring,
-        listen_fds: std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0),
+        listen_fds: listen_fds(),
         own_capabilities: process::permitted_capabilities().step("read", "own capabilities")?,
     };
     let plan = Plan::build(config, &given, &mut |warning| machine.log.warn(&warning))?;
@@ -229,6 +229,13 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         answer(ours.as_fd(), pidfd.as_fd())?;
     }
     Ok(ours)
+}
+
+/// How many sockets the caller passes on by the protocol of sd_listen_fds(3): none of those that were meant for another process, whose
+/// variables this one has inherited.
+pub(crate) fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    if number("LISTEN_PID") == Some(std::process::id()) { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
 }
 
 /// The process as a descriptor, for an engine that listens for it; the word beside it is runc's.

@@ -18,7 +18,7 @@ use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
 use crate::runtime::plan::{Console, ConsoleTo, ProcessPlan, missing_home};
 use crate::runtime::seccomp::Filter;
-use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
+use crate::runtime::state::{FILTER_FILE, State, Status};
 use crate::runtime::store::{Folder, read_file, replace_file};
 use crate::runtime::sys::process::{self, Memory};
 use crate::runtime::sys::signal::Signals;
@@ -54,7 +54,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
     let gone = || state.refuse("exec in", if state.pid == 0 { Status::Creating } else { Status::Stopped });
     let container = open_process(&state, &machine.proc)?.ok_or_else(gone)?;
-    if !options.ignore_paused && state.frozen() && !folder.exists(START_SOCKET)? {
+    if !options.ignore_paused && state.frozen() {
         return Err(state.refuse("exec in", Status::Paused));
     }
     if options.ignore_paused {

@@ -2,6 +2,9 @@
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::Machine;
 use super::create::{failure, set_limits, set_oom_score};
@@ -14,7 +17,7 @@ use crate::runtime::cli::Log;
 use crate::runtime::config::{Hook, NamespaceKind, Process, User};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::state::{State, Status};
-use crate::runtime::store::{Folder, write_all};
+use crate::runtime::store::Folder;
 use crate::runtime::sys::process::{self, Side, StringList};
 use crate::runtime::sys::{Errno, fs, pipe, socket};
 
@@ -52,37 +55,103 @@ pub(super) fn run_every(point: &'static str, hooks: &[Hook], state: &str, log: &
 
 fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_>) -> Result<()> {
     let failed = |why: String| Error::Hook { point, at, path: hook.path.clone(), why };
-    let (read, write) = pipe::new().step("create", "pipe")?;
+    let until = hook.timeout_seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
+    let (input, write) = pipe::new().step("create", "pipe")?;
+    let (read, output) = pipe::new().step("create", "pipe")?;
+    for ours in [&write, &read] {
+        pipe::never_wait(ours.as_fd()).step("set up", "pipe")?;
+    }
+    let streams = [input.as_fd(), output.as_fd(), output.as_fd()];
     let pidfd = match place {
-        Place::Runtime => beside(hook, read.as_fd(), None)?,
-        Place::Namespaces { pidfd, kinds, process } => beside(hook, read.as_fd(), Some((pidfd, kinds, process)))?,
+        Place::Runtime => beside(hook, streams, None)?,
+        Place::Namespaces { pidfd, kinds, process } => beside(hook, streams, Some((pidfd, kinds, process)))?,
         Place::Container { machine, folder, state, pidfd } => {
-            inside(hook, read.as_fd(), machine, folder, state, pidfd).map_err(|error| failed(error.to_string()))?
+            inside(hook, streams, machine, folder, state, pidfd).map_err(|error| failed(error.to_string()))?
         }
     };
-    drop(read);
-    // A hook that does not want its input is free to close it.
-    match write_all(write.as_fd(), state.as_bytes()) {
-        Ok(()) | Err(Errno(libc::EPIPE)) => {}
-        Err(errno) => return Err(failed(format!("write state: {errno}"))),
-    }
-    drop(write);
-    let timeout = hook.timeout_seconds.map_or(-1, |s| i32::try_from(u64::from(s) * 1000).unwrap_or(i32::MAX));
-    if !process::wait_readable(pidfd.as_fd(), timeout).step("wait for hook", &hook.path)? {
+    drop((input, output));
+    let mut said = Vec::new();
+    let in_time = attend(pidfd.as_fd(), (write, state.as_bytes()), &read, &mut said, until);
+    if !matches!(in_time, Ok(true)) {
         let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
-        let _ = process::wait(pidfd.as_fd());
-        return Err(failed(format!("it did not end within {} s", hook.timeout_seconds.unwrap_or(0))));
     }
-    match process::wait(pidfd.as_fd()).step("wait for hook", &hook.path)? {
-        Ended::Exited(0) => Ok(()),
-        Ended::Exited(127) => Err(failed("it exited with 127 (is it missing?)".to_owned())),
-        Ended::Exited(status) => Err(failed(format!("it exited with {status}"))),
-        Ended::Killed(signal) => Err(failed(format!("it was killed by signal {signal}"))),
+    let ended = process::wait(pidfd.as_fd()).step("wait for hook", &hook.path)?;
+    let why = match (in_time.step("wait for hook", &hook.path)?, ended) {
+        (false, _) => format!("it did not end within {} s", hook.timeout_seconds.unwrap_or(0)),
+        (true, Ended::Exited(0)) => return Ok(()),
+        (true, Ended::Exited(127)) => "it exited with 127 (is it missing?)".to_owned(),
+        (true, Ended::Exited(status)) => format!("it exited with {status}"),
+        (true, Ended::Killed(signal)) => format!("it was killed by signal {signal}"),
+    };
+    let words = String::from_utf8_lossy(&said);
+    let words = words.trim();
+    Err(failed(if words.is_empty() { why } else { format!("{why}: {words}") }))
+}
+
+/// Until the hook ends; `false` when its time is up. It need not read the state, and may say more than a pipe holds: of that the
+/// first part is kept, for the case that it fails, as an engine sees nothing else of it (neither stdout nor stderr is a hook's:
+/// they are the container's).
+fn attend(
+    pidfd: BorrowedFd<'_>,
+    (to, mut state): (OwnedFd, &[u8]),
+    from: &OwnedFd,
+    said: &mut Vec<u8>,
+    until: Option<Instant>,
+) -> crate::runtime::sys::Result<bool> {
+    let (mut to, mut open) = (Some(to), true);
+    loop {
+        let mut all = vec![PollFd::new(pidfd, PollFlags::POLLIN)];
+        all.extend(to.as_ref().map(|to| PollFd::new(to.as_fd(), PollFlags::POLLOUT)));
+        all.extend(open.then(|| PollFd::new(from.as_fd(), PollFlags::POLLIN)));
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+        match nix::poll::poll(&mut all, left) {
+            Ok(0) => return Ok(false),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(Errno(errno as i32)),
+        }
+        let ended = all.first().is_some_and(|one| one.any() == Some(true));
+        open = open && listen(from.as_fd(), said)?;
+        let sent = to.as_ref().map(|to| fs::write(to.as_fd(), state));
+        match sent {
+            Some(Ok(count)) => state = state.get(count..).unwrap_or_default(),
+            // A hook that does not want its input is free to close it.
+            Some(Err(Errno(libc::EPIPE))) => state = &[],
+            None | Some(Err(Errno(libc::EAGAIN | libc::EINTR))) => {}
+            Some(Err(errno)) => return Err(errno),
+        }
+        if state.is_empty() {
+            to = None;
+        }
+        if ended {
+            return Ok(true);
+        }
     }
 }
 
+/// What is there to be read; `false` at the end. A hook that never pauses does not keep us from looking at the clock.
+fn listen(from: BorrowedFd<'_>, said: &mut Vec<u8>) -> crate::runtime::sys::Result<bool> {
+    const KEPT_BYTES: usize = 4096;
+    loop {
+        let mut some = [0; KEPT_BYTES];
+        let count = match fs::read(from, &mut some) {
+            Ok(0) => return Ok(false),
+            Err(Errno(libc::EAGAIN | libc::EINTR)) => return Ok(true),
+            other => other?,
+        };
+        said.extend(some.iter().take(count.min(KEPT_BYTES - said.len())));
+        if said.len() == KEPT_BYTES {
+            return Ok(true);
+        }
+    }
+}
+
+fn take_streams(streams: [BorrowedFd<'_>; 3]) -> crate::runtime::sys::Result<()> {
+    (0..).zip(streams).try_for_each(|(stream, fd)| fs::replace_stdio(fd, stream))
+}
+
 /// With the runtime's own rights. Without an environment of its own it gets, as with runc, that of whoever it runs beside.
-fn beside(hook: &Hook, input: BorrowedFd<'_>, join: Option<(BorrowedFd<'_>, i32, &Process)>) -> Result<OwnedFd> {
+fn beside(hook: &Hook, streams: [BorrowedFd<'_>; 3], join: Option<(BorrowedFd<'_>, i32, &Process)>) -> Result<OwnedFd> {
     let (path, args) = (c_string(hook.path.as_str()), strings(&hook.args));
     let env = match join {
         _ if !hook.env.is_empty() => strings(&hook.env),
@@ -92,7 +161,7 @@ fn beside(hook: &Hook, input: BorrowedFd<'_>, join: Option<(BorrowedFd<'_>, i32,
     match process::clone(0, None).step("clone", "hook")? {
         Side::Parent { pidfd, .. } => Ok(pidfd),
         Side::Child => {
-            let ready = fs::replace_stdio(input, 0).and_then(|()| process::reset_signals());
+            let ready = take_streams(streams).and_then(|()| process::reset_signals());
             let ready = ready.and_then(|()| match join {
                 Some((pidfd, kinds, beside)) => {
                     process::join_namespace(pidfd, kinds).and_then(|()| root_of(kinds, &beside.user))
@@ -126,7 +195,7 @@ fn root_of(kinds: i32, or: &User) -> crate::runtime::sys::Result<()> {
 /// Like a process of `exec`: in the container's cgroup, as its user, with its capabilities and its filter.
 fn inside(
     hook: &Hook,
-    input: BorrowedFd<'_>,
+    streams: [BorrowedFd<'_>; 3],
     machine: &Machine,
     folder: &Folder,
     state: &State,
@@ -162,7 +231,7 @@ fn inside(
         Side::Parent { pid, pidfd } => (pid, pidfd),
         Side::Child => {
             fs::close_copy(ours.as_fd());
-            match fs::replace_stdio(input, 0) {
+            match take_streams(streams) {
                 Ok(()) => child::guest(&plan, &given),
                 Err(_) => process::exit_now(126),
             }

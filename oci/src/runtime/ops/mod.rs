@@ -18,7 +18,7 @@ mod terminal;
 mod update;
 mod wait;
 
-pub(crate) use create::{CreateOptions, create};
+pub(crate) use create::{CreateOptions, create, listen_fds};
 pub(crate) use delete::delete;
 pub(crate) use events::{events, parse_interval};
 pub(crate) use exec::{ExecOptions, exec};

@@ -142,7 +142,7 @@ impl Plan {
             mounts,
             console,
             process,
-            preserve_fds: given.preserve_fds + given.listen_fds,
+            preserve_fds: given.preserve_fds.saturating_add(given.listen_fds),
             namespaces,
         })
     }

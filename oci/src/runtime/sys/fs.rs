@@ -248,6 +248,12 @@ pub(crate) fn executable(at: BorrowedFd<'_>, path: &CStr) -> Result<()> {
     check(unsafe { libc::faccessat(at.as_raw_fd(), path.as_ptr(), libc::X_OK, libc::AT_EACCESS) }).map(drop)
 }
 
+/// Whether a descriptor of this number is open.
+pub(crate) fn is_open(number: u32) -> bool {
+    // SAFETY: plain numbers go in; what is open is only asked about.
+    i32::try_from(number).is_ok_and(|number| unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0)
+}
+
 /// Marks every descriptor from `first` on close-on-exec.
 pub(crate) fn close_on_exec_from(first: u32) -> Result<()> {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;

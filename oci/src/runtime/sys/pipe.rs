@@ -1,6 +1,6 @@
 //! Pipes.
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::{Result, check};
 
@@ -14,4 +14,10 @@ pub(crate) fn new() -> Result<(OwnedFd, OwnedFd)> {
     // SAFETY: as above.
     let write = unsafe { OwnedFd::from_raw_fd(fds[1]) };
     Ok((read, write))
+}
+
+/// Reading and writing this end answers EAGAIN instead of waiting; the other end is not concerned.
+pub(crate) fn never_wait(end: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: plain numbers go in; a pipe has no other flag of its file that could be lost.
+    check(unsafe { libc::fcntl(end.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }).map(drop)
 }
