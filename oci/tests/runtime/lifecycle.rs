@@ -284,3 +284,23 @@ fn a_failing_hook_undoes_the_container() {
         c.assert_gone();
     }
 }
+
+#[test]
+fn who_has_ended_takes_no_heir_of_its_cgroup_along() {
+    let mut c = Container::new(&["say", "bye"]);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_status("stopped");
+    // The same cgroupsPath, empty by now.
+    let first = std::mem::replace(&mut c.id, "heir".to_owned());
+    let c = c.with_args(&["sleep"]);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_status("running");
+    c.oci(&["kill", "--all", &first, "KILL"]).ok();
+    let said = c.oci(&["delete", &first]).ok();
+    assert!(said.err.contains("container heir has it now"), "{said:?}");
+    assert_eq!(c.state()["status"], "running");
+    c.oci(&["delete", "--force", &c.id]).ok();
+    c.assert_gone();
+}

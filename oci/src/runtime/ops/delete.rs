@@ -43,7 +43,12 @@ pub(super) fn delete_locked(machine: &Machine, folder: &Folder, force: bool) -> 
 /// What is left when the container's first process has ended.
 pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: Option<Cgroup>) -> Result<()> {
     if let Some(cgroup) = cgroup {
-        cgroup.remove()?;
+        match heir(machine, state, &cgroup)? {
+            Some(id) => {
+                machine.log.warn(&format!("cgroup {}: container {id} has it now; it is left as it is", state.cgroup))
+            }
+            None => cgroup.remove()?,
+        }
     }
     leave_scope(machine, state);
     rdt::leave(&state.resctrl_made)?;
@@ -52,6 +57,18 @@ pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: O
     // Spec, section "Lifecycle": a warning, as if the hook had succeeded.
     run_every("poststop", &state.hooks()?.poststop, &state.document(Status::Stopped), &machine.log);
     Ok(())
+}
+
+/// Who lives in the cgroup of a container that has ended: an empty one is taken over by whoever has the same cgroupsPath.
+pub(super) fn heir(machine: &Machine, state: &State, cgroup: &Cgroup) -> Result<Option<ContainerId>> {
+    if !cgroup.populated() {
+        return Ok(None);
+    }
+    let ids = machine.store.ids()?;
+    Ok(ids.into_iter().filter(|id| id.as_str() != state.id).find(|id| {
+        let other = State::peek(&machine.store, id).ok().filter(|other| other.cgroup == state.cgroup);
+        other.is_some_and(|other| other.pid == 0 || other.lives(&machine.proc).unwrap_or(true))
+    }))
 }
 
 /// systemd sees that a scope is empty, but not at once, and a container of the same name may be next. Nothing runs in it any more:
