@@ -227,6 +227,9 @@ fn rdma(r: &mut Reader<'_>, device: &str) -> Result<(String, Option<u32>, Option
         }
         Ok(Taken::Yes)
     })?;
+    if handles.or(objects).is_none() {
+        return Err(r.invalid("needs hcaHandles or hcaObjects"));
+    }
     Ok((device.to_owned(), handles, objects))
 }
 

@@ -126,7 +126,9 @@ struct Asked<'a> {
 fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut State, made: &mut Made) -> Result<OwnedFd> {
     let Asked { config, bundle, options, at_once } = *asked;
     let wanted = config.linux.cgroups_path.as_deref();
-    let scope = options.systemd.then(|| Scope::parse(wanted, &state.id, machine.rootless)).transpose()?;
+    // Where there is no systemd, that is what is wrong, whatever form the path has.
+    let parse = || Scope::parse(wanted, &state.id, machine.rootless);
+    let scope = options.systemd.then(parse).transpose().map_err(|error| machine.systemd().err().unwrap_or(error))?;
     if scope.is_none() {
         state.cgroup = cgroup::path_for(wanted, &state.id, &machine.proc)?;
     }

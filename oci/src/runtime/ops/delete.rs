@@ -45,7 +45,7 @@ pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: O
     if let Some(cgroup) = cgroup {
         match heir(machine, state, &cgroup)? {
             Some(id) => {
-                machine.log.warn(&format!("cgroup {}: container {id} has it now; it is left as it is", state.cgroup))
+                machine.log.warn(&format!("cgroup {}: container {id} has it now; it is left as it is", state.cgroup));
             }
             None => cgroup.remove()?,
         }
