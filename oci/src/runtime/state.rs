@@ -44,8 +44,10 @@ impl Status {
 pub(crate) struct State {
     pub(crate) id: String,
     pub(crate) oci_version: String,
-    /// 0 while creating.
+    /// 0 until there is one.
     pub(crate) pid: i32,
+    /// There is one, and `create` is at its hooks.
+    pub(crate) creating: bool,
     /// The process's start in ticks since boot: with it a reused pid is not mistaken for the container.
     pub(crate) start_ticks: u64,
     pub(crate) bundle: String,
@@ -76,6 +78,9 @@ impl State {
         let mut w = Writer::new();
         w.open('{').name("id").string(&self.id).name("ociVersion").string(&self.oci_version);
         w.name("pid").number(self.pid.into()).name("startTicks").number(self.start_ticks.into());
+        if self.creating {
+            w.name("creating").value("true");
+        }
         w.name("bundle").string(&self.bundle).name("rootfs").string(&self.rootfs);
         w.name("created").string(&self.created).name("cgroup").string(&self.cgroup);
         w.name("namespaces").number(self.namespaces.into()).pairs("annotations", &self.annotations);
@@ -104,6 +109,7 @@ impl State {
                 "id" => state.id = r.text()?,
                 "ociVersion" => state.oci_version = r.text()?,
                 "pid" => state.pid = r.integer()?,
+                "creating" => state.creating = r.boolean()?,
                 "startTicks" => state.start_ticks = r.integer()?,
                 "bundle" => state.bundle = r.text()?,
                 "rootfs" => state.rootfs = r.text()?,
@@ -139,7 +145,7 @@ impl State {
 
     /// The same without the lock.
     pub(crate) fn peek(store: &Store, id: &ContainerId) -> Result<State> {
-        Self::checked(&store.peek(id, FILE)?, FILE)
+        Self::checked(&store.peek(id, FILE)?, &store.path(id, FILE).display().to_string())
     }
 
     fn checked(text: &str, file: &str) -> Result<State> {
@@ -151,6 +157,7 @@ impl State {
         Ok(match self.lives(proc)? {
             _ if self.pid == 0 => Status::Creating,
             false => Status::Stopped,
+            true if self.creating => Status::Creating,
             // Also before its start, which would wait for it for ever.
             true if self.frozen() => Status::Paused,
             true if waiting => Status::Created,

@@ -96,9 +96,13 @@ impl Store {
         Ok(ids)
     }
 
+    pub(crate) fn path(&self, id: &ContainerId, file: &str) -> PathBuf {
+        self.root.join(id.as_str()).join(file)
+    }
+
     /// A file of a container's folder, without the lock.
     pub(crate) fn peek(&self, id: &ContainerId, file: &str) -> Result<String> {
-        let path = self.root.join(id.as_str()).join(file);
+        let path = self.path(id, file);
         match read_file(&path) {
             Err(Errno(libc::ENOENT)) => Err(Error::NotFound { id: id.to_string() }),
             other => other.step("read", path.display()),
@@ -106,7 +110,7 @@ impl Store {
     }
 
     pub(crate) fn has(&self, id: &ContainerId, file: &CStr) -> Result<bool> {
-        let path = self.root.join(id.as_str()).join(file.to_string_lossy().as_ref());
+        let path = self.path(id, &file.to_string_lossy());
         there(path.symlink_metadata().map_err(Errno::from)).step("look for", path.display())
     }
 }

@@ -103,6 +103,22 @@ fn errors_of_the_command_line_reach_the_log_too() {
 }
 
 #[test]
+fn a_broken_state_is_that_of_one_container() {
+    let c = Container::new(&["sleep"]);
+    c.create().ok();
+    std::fs::create_dir(c.path("state/broken")).unwrap();
+    std::fs::write(c.path("state/broken/state.json"), "{bad").unwrap();
+    let file = c.path("state/broken/state.json").display().to_string();
+    let said = c.oci(&["list", "-q"]).ok();
+    assert_eq!(said.out.trim(), c.id);
+    assert!(said.err.contains("container \"broken\" is left out") && said.err.contains(&file), "{said:?}");
+    c.oci(&["state", "broken"]).refused(&file);
+    c.oci(&["delete", "broken"]).refused(&file);
+    let said = c.oci(&["delete", "--force", "broken"]).ok();
+    assert!(said.err.contains(&file) && !c.path("state/broken").exists(), "{said:?}");
+}
+
+#[test]
 fn a_create_killed_at_any_instant_leaves_nothing_that_delete_does_not_clear() {
     let c = Container::new(&["sleep"]);
     c.write_config();

@@ -255,6 +255,30 @@ fn the_standard_streams_are_the_containers_not_the_hooks() {
 }
 
 #[test]
+fn a_hook_may_call_the_runtime_about_its_container() {
+    let c = Container::new(&["say", "up", "sleep"]);
+    let line = |words: &str| {
+        let runtime = format!("{} --root {}", c.runtime.display(), c.path("state").display());
+        let script = format!("ask() {{ {runtime} $1 {} $2; }}; {words}", c.id);
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 20}])
+    };
+    let status = c.path("status");
+    let create = line(&format!("ask state > {}", status.display()));
+    let all = json!({"createRuntime": create, "poststart": line("ask pause && ask resume && ask kill USR1")});
+    let kill = json!({"createRuntime": line("ask kill KILL")});
+    let c = c.set("/hooks", all);
+    c.create().ok();
+    let state: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(status).unwrap()).unwrap();
+    assert_eq!((&state["status"], &state["pid"]), (&json!("creating"), &json!(c.pid())));
+    c.start().ok();
+    c.oci(&["delete", "--force", &c.id]).ok();
+    // Whose process is killed by a hook is not created.
+    let c = c.set("/hooks", kill);
+    c.create().refused("was killed (is its memory limit too low?) before it was ready");
+    c.assert_gone();
+}
+
+#[test]
 fn a_hook_that_does_not_read_its_state_has_no_more_time() {
     // More than a pipe holds.
     let long = json!({"long": "x".repeat(100_000)});

@@ -7,6 +7,7 @@ mod log;
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
@@ -41,17 +42,18 @@ fn default_root(rootless: bool) -> PathBuf {
     }
 }
 
-fn perform(log: Log, Invocation { root, rootless, command }: Invocation) -> Result<u8> {
+fn perform(log: Log, Invocation { root, rootless, mut command }: Invocation) -> Result<u8> {
     match &command {
         Command::Features => return print(&ops::features()),
         Command::Spec { bundle, rootless } => return ops::spec(bundle, *rootless).map(|()| 0),
         _ => {}
     }
-    match &command {
+    match &mut command {
         Command::Create { options, .. } | Command::Run { options, .. } => {
-            passed_on(ops::listen_fds().saturating_add(options.preserve_fds))?;
+            options.listen_fds = ops::listen_fds();
+            options.preserve_fds = passed_on(options.preserve_fds.saturating_add(options.listen_fds))?;
         }
-        Command::Exec { options, .. } => passed_on(options.preserve_fds)?,
+        Command::Exec { options, .. } => options.preserve_fds = passed_on(options.preserve_fds)?,
         _ => {}
     }
     let ordinary = ops::ordinary_user();
@@ -92,11 +94,24 @@ fn perform(log: Log, Invocation { root, rootless, command }: Invocation) -> Resu
     }
 }
 
-/// Before anything is opened: a number that is free now would be that of something of ours.
-fn passed_on(count: u32) -> Result<()> {
-    match (3..count.saturating_add(3)).find(|number| !fs::is_open(*number)) {
-        None => Ok(()),
-        Some(number) => Err(Error::Usage(format!("unable to preserve fd {number} of {count}: it is not open"))),
+/// How many numbers from 3 on are passed on: up to the last one that is open, as callers count generously (crun takes that, runc does
+/// not). Before anything is opened: those that are free would be the numbers of something of ours, and are taken up instead.
+fn passed_on(count: u32) -> Result<u32> {
+    if count == 0 {
+        return Ok(0);
+    }
+    let all = std::fs::read_dir("/proc/self/fd").step("list", "/proc/self/fd")?;
+    let asked = 3..count.saturating_add(3);
+    let numbers: Vec<u32> = all.filter_map(|one| one.ok()?.file_name().to_str()?.parse().ok()).collect();
+    // That of the list itself is closed again.
+    let open = numbers.into_iter().filter(|number| asked.contains(number) && fs::is_open(*number));
+    let Some(last) = open.max() else { return Ok(0) };
+    loop {
+        let filler = std::fs::File::open("/dev/null").step("open", "/dev/null")?;
+        if filler.as_raw_fd().unsigned_abs() > last {
+            return Ok(last - 2);
+        }
+        std::mem::forget(filler);
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct CreateOptions {
     /// The caller stays, and a terminal is for it.
     pub(crate) foreground: bool,
     pub(crate) preserve_fds: u32,
+    /// How many of those the program is told of (see `listen_fds`).
+    pub(crate) listen_fds: u32,
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
 }
@@ -151,7 +153,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         rootless: machine.rootless,
         entered: machine.entered,
         no_new_keyring: options.no_new_keyring,
-        listen_fds: listen_fds(),
+        listen_fds: options.listen_fds,
         own_capabilities: process::permitted_capabilities().step("read", "own capabilities")?,
     };
     let plan = Plan::build(config, &given, &mut |warning| machine.log.warn(&warning))?;
@@ -203,7 +205,12 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     state.start_ticks = stat.map_or(0, |stat| stat.start_ticks);
     outside_steps(machine, plan, (pid, pidfd.as_fd()), ours.as_fd())?;
     loop {
-        let message = &*socket::message(ours.as_fd()).step("listen to", "the container's process")?;
+        let message = match socket::message(ours.as_fd()) {
+            // It ended before it read our answer: told once, and behind it comes what it said, if anything.
+            Err(Errno(libc::ECONNRESET)) => continue,
+            other => other.step("listen to", "the container's process")?,
+        };
+        let message = &*message;
         if message == READY {
             place(machine, config, plan, state)?;
             set_limits(pid, &plan.process)?;
@@ -214,6 +221,10 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
             answer(ours.as_fd(), pidfd.as_fd())?;
         } else if message == HOOKS {
             made.hooks_ran = true;
+            // Whom a hook asks the runtime about.
+            state.creating = true;
+            state.save(folder)?;
+            state.creating = false;
             create_hooks(machine, config, state, pidfd.as_fd())?;
             answer(ours.as_fd(), pidfd.as_fd())?;
         } else {
@@ -233,11 +244,12 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     Ok(ours)
 }
 
-/// How many sockets the caller passes on by the protocol of sd_listen_fds(3): none of those that were meant for another process, whose
-/// variables this one has inherited.
+/// How many sockets the caller passes on by LISTEN_FDS (spec, section "File descriptors"): none of those that were meant for another
+/// process, whose variables this one has inherited (sd_listen_fds(3)). Where nobody is named, as with crun, they are for us.
 pub(crate) fn listen_fds() -> u32 {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    if number("LISTEN_PID") == Some(std::process::id()) { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
+    let number = |name| Some(std::env::var(name).ok()?.parse().unwrap_or(0));
+    let ours = number("LISTEN_PID").is_none_or(|pid: u32| pid == std::process::id());
+    if ours { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
 }
 
 /// The process as a descriptor, for an engine that listens for it; the word beside it is runc's.

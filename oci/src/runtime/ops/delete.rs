@@ -22,7 +22,16 @@ pub(crate) fn delete(machine: &Machine, id: &ContainerId, force: bool) -> Result
 
 pub(super) fn delete_locked(machine: &Machine, folder: &Folder, force: bool) -> Result<()> {
     // No state file: its `create` died at once, and made nothing but the folder.
-    let Some(state) = State::load(folder)? else { return folder.remove() };
+    let state = match State::load(folder) {
+        Ok(Some(state)) => state,
+        Ok(None) => return folder.remove(),
+        // Nobody can say any more what is to be ended.
+        Err(error @ Error::Config { .. }) if force => {
+            machine.log.warn(&format!("only the container's folder is removed: {error}"));
+            return folder.remove();
+        }
+        Err(error) => return Err(error),
+    };
     // "creating" with the lock in our hands: its `create` died on the way.
     let mut cgroup = Cgroup::open(&state.cgroup)?;
     if state.pid == 0 {

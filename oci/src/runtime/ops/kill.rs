@@ -27,8 +27,14 @@ pub(super) fn open_process(state: &State, proc: &Procfs) -> Result<Option<OwnedF
 }
 
 pub(crate) fn kill(machine: &Machine, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
-    let folder = machine.store.open(id)?;
-    let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
+    let not_found = || Error::NotFound { id: id.to_string() };
+    // The lock may be a hook's operation, which is to be ended by this.
+    let mut state = State::peek(&machine.store, id)?;
+    let mut alone = None;
+    if state.pid == 0 || (all && signal != libc::SIGKILL) {
+        // There is nobody to be killed yet; or all of them are frozen meanwhile, and nobody else may do that.
+        state = State::load(alone.insert(machine.store.open(id)?))?.ok_or_else(not_found)?;
+    }
     let process = open_process(&state, &machine.proc)?;
     // Without a pid namespace of its own, the end of its first process ends nothing else.
     let everyone = all || (signal == libc::SIGKILL && state.namespaces & NamespaceKind::Pid.flag() == 0);

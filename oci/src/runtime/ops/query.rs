@@ -28,11 +28,12 @@ pub(crate) fn state(machine: &Machine, id: &ContainerId) -> Result<String> {
 pub(crate) fn list(machine: &Machine, json: bool, quiet: bool) -> Result<String> {
     let mut all = Vec::new();
     for id in machine.store.ids()? {
-        match State::peek(&machine.store, &id) {
-            Ok(state) => all.push((status(machine, &id, &state)?, state)),
+        match State::peek(&machine.store, &id).and_then(|state| Ok((status(machine, &id, &state)?, state))) {
+            Ok(both) => all.push(both),
             // Deleted while we looked, or not yet written.
             Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(error),
+            // The others are there all the same.
+            Err(error) => machine.log.warn(&format!("container {:?} is left out: {error}", id.as_str())),
         }
     }
     if quiet {

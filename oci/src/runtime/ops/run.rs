@@ -27,7 +27,10 @@ pub(crate) fn run(
     let go = || answer(channel.as_fd(), pidfd.as_fd()).map(|()| Some(channel));
     let started = terminal.and_then(|terminal| let_run(machine, &folder, &state, pidfd.as_fd(), go).map(|()| terminal));
     let terminal = started.inspect_err(|_| {
-        if let Err(more) = delete_locked(machine, &folder, true) {
+        // It may have been unlocked for hooks by then.
+        let again =
+            folder.lock_again().and_then(|there| if there { delete_locked(machine, &folder, true) } else { Ok(()) });
+        if let Err(more) = again {
             machine.log.warn(&format!("while undoing: {more}"));
         }
     })?;

@@ -50,6 +50,8 @@ pub(super) fn let_run(
     if !words.is_empty() {
         return Err(failure(&words, pidfd));
     }
+    // A hook may call the runtime about its container, and nothing is written any more.
+    folder.unlock()?;
     run_all("poststart", &hooks.poststart, &state.document(Status::Running), Place::Runtime).inspect_err(|_| {
         // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
         let _ = process::send_signal(pidfd, libc::SIGKILL);

@@ -58,7 +58,7 @@ pub(crate) struct Given<'a> {
     pub(crate) cgroup: &'a str,
     pub(crate) console: ConsoleTo<'a>,
     pub(crate) preserve_fds: u32,
-    /// Sockets the caller passes on by LISTEN_FDS (spec, section "File descriptors"), in front of those of --preserve-fds.
+    /// How many of those, the first, the program is told of.
     pub(crate) listen_fds: u32,
     pub(crate) no_pivot: bool,
     /// No device nodes can be made, as in a user namespace that is made for the container.
@@ -142,7 +142,7 @@ impl Plan {
             mounts,
             console,
             process,
-            preserve_fds: given.preserve_fds.saturating_add(given.listen_fds),
+            preserve_fds: given.preserve_fds,
             namespaces,
         })
     }
