@@ -65,7 +65,7 @@ const APPLICATIONS: [(&str, &[&str]); 3] = [
         "redis",
         &["--user=redis", "--cmd=redis-server --dir /data --appendonly yes --appendfsync always --protected-mode no"],
     ),
-    ("nginx", &["--cmd=nginx -g 'daemon off; error_log /dev/stderr; pid /run/nginx.pid;'", "--stop-signal=SIGQUIT"]),
+    ("nginx", &["--cmd=nginx -g 'daemon off; error_log /dev/stderr;'", "--stop-signal=SIGQUIT"]),
 ];
 
 struct Buildah {

@@ -21,7 +21,7 @@ type Result<T> = std::result::Result<T, Error>;
 
 const POSTGRES: u16 = 5432;
 const REDIS: u16 = 6379;
-const FRONT: u16 = 8080;
+const FRONT: u16 = 8088;
 const STRIKE: u16 = 9001;
 const MEMORY_MIB: u32 = 1024;
 const DISK_BYTES: u64 = 4 << 30;
@@ -148,12 +148,16 @@ fn night(machine: &Machine, orders: &AtomicU64) -> Result<()> {
     say("it becomes night");
     machine.post("/v1/units/night/start")?;
     machine.wait_for_log("backup", "dumped ")?;
-    let dump = machine.http(FRONT, "/orders.sql")?.text();
+    let answer = machine.http(FRONT, "/orders.sql")?;
+    let dump = answer.text();
     let numbers = dump.lines().filter_map(|line| line.split_once('\t')?.0.parse::<u64>().ok());
     let numbers: Vec<u64> = numbers.collect();
     let most = numbers.iter().max().copied().unwrap_or_default();
     if most < before || numbers.len() as u64 != most {
-        return Err(format!("{before} orders were there, and the dump has {} up to {most}", numbers.len()).into());
+        let (status, found, log) = (answer.status, numbers.len(), machine.log("backup")?.join("\n"));
+        return Err(
+            format!("{before} orders were there, and the dump ({status}) has {found} up to {most}\n{log}").into()
+        );
     }
     say(&format!("the dump has {most} orders"));
     Ok(())
