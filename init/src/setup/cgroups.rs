@@ -45,8 +45,8 @@ pub(super) fn set_up() {
     }
     // Before the controllers are enabled: a cgroup with processes of its own cannot hand them on (outside the true root).
     set("init", "cgroup.procs", "0");
-    enable_usual("");
-    enable_usual("containers");
+    enable_all("");
+    enable_all("containers");
 
     let memory_bytes = nix::sys::sysinfo::sysinfo().map_or(64 * MIB, |info| info.ram_total());
     let threads = fs::read_to_string("/proc/sys/kernel/threads-max").ok().and_then(|text| text.trim().parse().ok());
@@ -83,14 +83,11 @@ pub(crate) fn renew_supervisors() {
     }
 }
 
-/// Hands on to the children what every container has limits or statistics of. The others (cpuset, hugetlb, rdma, misc) cost each
-/// cgroup a further thirty files and their counters; the runtime enables them for the container that asks.
-/// One write each: one that fails must not cost the others.
-fn enable_usual(name: &str) {
+/// Hands every controller there is on to the children. One write each: one that fails must not cost the others.
+fn enable_all(name: &str) {
     let folder = if name.is_empty() { ROOT.to_owned() } else { format!("{ROOT}/{name}") };
-    let there = fs::read_to_string(format!("{folder}/cgroup.controllers")).unwrap_or_default();
-    let usual = |one: &&str| ["cpu", "io", "memory", "pids"].contains(one);
-    for controller in there.split_ascii_whitespace().filter(usual) {
+    let controllers = fs::read_to_string(format!("{folder}/cgroup.controllers")).unwrap_or_default();
+    for controller in controllers.split_ascii_whitespace() {
         set(name, "cgroup.subtree_control", &format!("+{controller}"));
     }
 }
