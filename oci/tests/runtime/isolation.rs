@@ -60,6 +60,17 @@ fn capabilities_are_those_of_the_config_and_inheritable_is_empty() {
 }
 
 #[test]
+fn few_descriptors_are_enough_to_start() {
+    let limit = |soft: u32, hard: u32| json!([{"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard}]);
+    for (soft, hard) in [(3, 3), (3, 1000), (1, 4)] {
+        let c = Container::new(&["limit", "7", "sleep"]).set("/process/rlimits", limit(soft, hard));
+        c.create().ok();
+        c.start().ok();
+        c.wait_for_output(&format!("limit 7 {soft} {hard}"));
+    }
+}
+
+#[test]
 fn root_is_read_only_when_the_config_says_so() {
     let c = Container::new(&["create", "/x", "create", "/dev/x"]);
     c.run().ok().has("create /x: Read-only file system (os error 30)").has("create /dev/x: ok");

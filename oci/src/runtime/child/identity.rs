@@ -15,8 +15,10 @@ pub(super) fn assume<'a>(plan: &'a ProcessPlan, proc: BorrowedFd<'_>, preserve_f
         Ok(()) | Err(Errno(libc::ENOSYS | libc::EDQUOT | libc::EPERM)) => {}
         Err(errno) => return Err(errno).doing("create", c"a session keyring"),
     }
-    for (resource, limit) in plan.limits.iter().filter(|_| !plan.limits_from_outside) {
-        process::set_limit(0, *resource, *limit).doing("set", c"process.rlimits")?;
+    if !plan.limits_from_outside {
+        for (resource, limit) in plan.early_limits() {
+            process::set_limit(0, resource, limit).doing("set", c"process.rlimits")?;
+        }
     }
     placement(plan)?;
     labels(plan, proc)?;
@@ -178,6 +180,9 @@ pub(super) fn run<'a>(plan: &'a ProcessPlan, to: BorrowedFd<'_>) -> Done<'a, Inf
         return Err(Errno(libc::EINVAL)).doing("start:", "process is required and missing in config.json");
     }
     let path = program(plan)?;
+    for (resource, limit) in plan.late_limits() {
+        process::set_limit(0, resource, limit).doing("set", c"process.rlimits")?;
+    }
     if let Some(filter) = &plan.seccomp {
         let listener = process::load_filter(&filter.program, filter.flags).doing("load", c"linux.seccomp")?;
         if let Some(listener) = listener {

@@ -210,7 +210,7 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
 
 fn fail(to: BorrowedFd<'_>, failed: &Failed<'_>) -> ! {
     let errno = failed.errno.0.to_le_bytes();
-    let space: &[u8] = if failed.object.is_empty() { b"" } else { b" " };
+    let space: &[u8] = if failed.object.is_empty() || failed.verb.ends_with('/') { b"" } else { b" " };
     // When this cannot be sent nobody waits for it.
     let _ = socket::send(to, &[FAILED, &errno, failed.verb.as_bytes(), space, failed.object]);
     process::exit_now(1)

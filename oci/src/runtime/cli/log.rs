@@ -1,8 +1,10 @@
 //! Where messages go: one line on stderr, and to the file of `--log` in the form engines parse.
 
+use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::runtime::error::{Result, Step as _};
 use crate::runtime::json::Writer;
 use crate::runtime::time;
 
@@ -39,10 +41,20 @@ impl Log {
         }
     }
 
+    /// Whether the file can be written: whoever asks for one reads nothing else.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Some(path) = &self.file else { return Ok(()) };
+        Log::open(path).map(drop).step("open the file of --log,", path.display())
+    }
+
+    fn open(path: &Path) -> std::io::Result<File> {
+        File::options().append(true).create(true).open(path)
+    }
+
     fn to_file(&self, level: &str, message: &str) {
         let Some(path) = &self.file else { return };
         let line = self.line(level, message, &time::now());
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        let file = Log::open(path);
         // The message is on stderr as well; that the log cannot be written is no reason to fail a container.
         let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
     }

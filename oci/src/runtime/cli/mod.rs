@@ -48,6 +48,7 @@ fn perform(log: Log, Invocation { root, rootless, mut command }: Invocation) -> 
         Command::Spec { bundle, rootless } => return ops::spec(bundle, *rootless).map(|()| 0),
         _ => {}
     }
+    log.check()?;
     match &mut command {
         Command::Create { options, .. } | Command::Run { options, .. } => {
             options.listen_fds = ops::listen_fds();

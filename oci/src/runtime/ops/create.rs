@@ -375,8 +375,8 @@ pub(super) fn set_limits(pid: i32, plan: &ProcessPlan) -> Result<()> {
     if !plan.limits_from_outside {
         return Ok(());
     }
-    let set = |(resource, limit): &(u32, libc::rlimit)| process::set_limit(pid, *resource, *limit);
-    plan.limits.iter().try_for_each(set).step("set", "process.rlimits")
+    let set = |(resource, limit)| process::set_limit(pid, resource, limit);
+    plan.early_limits().try_for_each(set).step("set", "process.rlimits")
 }
 
 pub(super) fn set_oom_score(machine: &Machine, pid: i32, score: Option<i32>) -> Result<()> {

@@ -82,7 +82,7 @@ impl Plan {
         // In a user namespace of its own the container's root can be given everything.
         let grantable = if user_namespace { u64::MAX } else { given.own_capabilities };
         // It is required by `start`, not by `create` (spec, section "Process").
-        let absent = Process { cwd: "/".to_owned(), args: vec![String::new()], ..Process::default() };
+        let absent = Process { cwd: "/".to_owned(), args: vec!["absent".to_owned()], ..Process::default() };
         let given_process = config.process.as_ref().unwrap_or(&absent);
         let mut root = mounts::root(config, &rootfs_path(config, given.bundle))?;
         if given.no_pivot {
@@ -96,6 +96,9 @@ impl Plan {
             more.extend([format!("LISTEN_FDS={}", given.listen_fds), "LISTEN_PID=1".to_owned()]);
         }
         let mut process = ProcessPlan::new(given_process, &config.linux, &more, grantable, warn).map_err(wrong)?;
+        if config.process.is_none() {
+            process.name = CString::default();
+        }
         process.limits_from_outside = user_namespace;
         process.keep_groups = config.annotations.iter().any(|(key, value)| key == KEEP_GROUPS && value != "0");
         process.new_keyring = !given.no_new_keyring;

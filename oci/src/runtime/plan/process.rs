@@ -15,7 +15,7 @@ pub(crate) struct ProcessPlan {
     pub(crate) env: StringList,
     /// Where the program may lie: one path if its name has a slash, else one for each folder of PATH.
     pub(crate) candidates: Vec<CString>,
-    /// For errors.
+    /// For errors. Empty: there is no program.
     pub(crate) name: CString,
     pub(crate) cwd: CString,
     pub(crate) uid: u32,
@@ -28,7 +28,7 @@ pub(crate) struct ProcessPlan {
     pub(crate) bounding: u64,
     pub(crate) ambient: u64,
     pub(crate) no_new_privileges: bool,
-    pub(crate) limits: Vec<(u32, libc::rlimit)>,
+    limits: Vec<(u32, libc::rlimit)>,
     /// The runtime sets them: in a user namespace the process itself may not raise one.
     pub(crate) limits_from_outside: bool,
     pub(crate) terminal: bool,
@@ -61,6 +61,9 @@ impl ProcessPlan {
         let Some(program) = process.args.first() else {
             return Err(ConfigError::invalid("process.args", "holds no program"));
         };
+        if program.is_empty() {
+            return Err(ConfigError::invalid("process.args[0]", "is empty"));
+        }
         let none = Capabilities::default();
         let given = process.capabilities.as_ref().unwrap_or(&none);
         let mut missing = Vec::new();
@@ -116,6 +119,30 @@ impl ProcessPlan {
             new_keyring: true,
         })
     }
+}
+
+/// Descriptors that our own last steps may need.
+const OWN_DESCRIPTORS: libc::rlim_t = 64;
+
+impl ProcessPlan {
+    /// The limits while there are still rights to raise one: few descriptors are not yet a limit for us.
+    pub(crate) fn early_limits(&self) -> impl Iterator<Item = (u32, libc::rlimit)> {
+        let all = self.limits.iter().copied();
+        let all = all.filter(|(resource, limit)| !is_late(*resource, *limit) || limit.rlim_max >= OWN_DESCRIPTORS);
+        all.map(|(resource, limit)| match is_late(resource, limit) {
+            true => (resource, libc::rlimit { rlim_cur: OWN_DESCRIPTORS, ..limit }),
+            false => (resource, limit),
+        })
+    }
+
+    /// Those that are left for the end: they only lower.
+    pub(crate) fn late_limits(&self) -> impl Iterator<Item = (u32, libc::rlimit)> {
+        self.limits.iter().filter(|(resource, limit)| is_late(*resource, *limit)).copied()
+    }
+}
+
+fn is_late(resource: u32, limit: libc::rlimit) -> bool {
+    resource == libc::RLIMIT_NOFILE && limit.rlim_cur < OWN_DESCRIPTORS
 }
 
 fn strings<'a>(all: impl Iterator<Item = &'a str>) -> StringList {
