@@ -266,7 +266,6 @@ mod tests {
             (r#""linux":{"devices":[{"type":"c","major":1,"minor":1}]}"#, "linux.devices[0].path"),
             (r#""linux":{"devices":[{"type":"c","path":"/a","major":1}]}"#, "linux.devices[0].minor"),
             (r#""linux":{"resources":{"devices":[{"access":"rwm"}]}}"#, "linux.resources.devices[0].allow"),
-            (r#""linux":{"resources":{"pids":{}}}"#, "linux.resources.pids.limit"),
             (
                 r#""linux":{"resources":{"hugepageLimits":[{"pageSize":"2MB"}]}}"#,
                 "linux.resources.hugepageLimits[0].limit",

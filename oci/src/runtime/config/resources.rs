@@ -149,7 +149,8 @@ fn cpu(r: &mut Reader<'_>) -> Result<Cpu> {
 
 fn pids(r: &mut Reader<'_>) -> Result<Option<i64>> {
     let mut limit = None;
-    r.object_with(&["limit"], &mut |r, name| {
+    // Go's binding of the spec leaves out a limit that is not set since 1.3, and the object stays.
+    r.object(&mut |r, name| {
         match name {
             "limit" => limit = Some(r.integer()?),
             _ => return Ok(Taken::No),
