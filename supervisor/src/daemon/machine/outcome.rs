@@ -196,7 +196,11 @@ impl fmt::Display for Outcome {
                 if let Some(last) = last {
                     write!(f, "{last}; ")?;
                 }
-                write!(f, "started {burst} times within {}, not started again", Seconds(*interval))
+                write!(f, "started {burst} times")?;
+                if *interval != Duration::MAX {
+                    write!(f, " within {}", Seconds(*interval))?;
+                }
+                f.write_str(", not started again")
             }
             Self::Lost => f.write_str("ended while its exit status could not be kept"),
             Self::Unkillable => f.write_str("has processes that do not end even by SIGKILL"),

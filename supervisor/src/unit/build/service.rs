@@ -84,7 +84,10 @@ pub(super) fn start_limit(sheet: &mut Sheet<'_>) -> StartLimit {
             success: sheet.read("Unit", "SuccessAction", action).flatten(),
         },
         burst: sheet.read("Unit", "StartLimitBurst", number).unwrap_or(5),
-        interval: sheet.read("Unit", "StartLimitIntervalSec", values::finite).unwrap_or(Duration::from_secs(10)),
+        // "infinity" bounds all starts there ever are (systemd.unit(5)).
+        interval: sheet
+            .read("Unit", "StartLimitIntervalSec", values::span)
+            .map_or(Duration::from_secs(10), |span| span.unwrap_or(Duration::MAX)),
     }
 }
 

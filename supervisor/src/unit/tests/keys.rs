@@ -153,6 +153,8 @@ fn unit_keys() {
     assert_eq!(unit.description, "The web of \"all\"");
     assert_eq!(unit.documentation, ["man:a(1)", "https://example.com/"]);
     assert_eq!((unit.start_limit_burst, unit.start_limit_interval), (3, Duration::from_secs(60)));
+    let for_ever = super::unit("", "[Unit]\nStartLimitIntervalSec=infinity");
+    assert_eq!(for_ever.start_limit_interval, Duration::MAX);
 }
 
 #[test]
