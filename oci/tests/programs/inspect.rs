@@ -9,7 +9,6 @@ unsafe extern "C" {
     fn signal(number: i32, handler: usize) -> usize;
     fn pause() -> i32;
     fn fork() -> i32;
-    fn _exit(status: i32) -> !;
     fn mknod(path: *const u8, mode: u32, rdev: u64) -> i32;
     fn isatty(fd: i32) -> i32;
     fn getrlimit(resource: i32, limit: *mut [u64; 2]) -> i32;
@@ -149,13 +148,6 @@ fn main() {
                     loop {
                         unsafe { pause() };
                     }
-                }
-            }
-            // A process that is another one all the time.
-            "flee" => {
-                if unsafe { fork() } == 0 {
-                    while unsafe { fork() } == 0 {}
-                    unsafe { _exit(0) };
                 }
             }
             "stdin" => {
