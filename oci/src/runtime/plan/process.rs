@@ -142,7 +142,9 @@ impl ProcessPlan {
 }
 
 fn is_late(resource: u32, limit: libc::rlimit) -> bool {
-    resource == libc::RLIMIT_NOFILE && limit.rlim_cur < OWN_DESCRIPTORS
+    /// setrlimit(2); libc's constant has another type for each C library.
+    const NOFILE: u32 = 7;
+    resource == NOFILE && limit.rlim_cur < OWN_DESCRIPTORS
 }
 
 fn strings<'a>(all: impl Iterator<Item = &'a str>) -> StringList {
