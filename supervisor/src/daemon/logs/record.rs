@@ -60,26 +60,30 @@ pub(crate) fn parse(unit: &str, line: &[u8]) -> Option<LogLine> {
 }
 
 /// Cuts bytes into lines: calls `record(text, partial)` for every whole line, for what is too long for one record, and, when
-/// nothing more will come, for what has no newline. Returns how many bytes at the end are no record yet.
-pub(crate) fn cut(mut bytes: &[u8], ended: bool, mut record: impl FnMut(&[u8], bool)) -> usize {
+/// nothing more will come, for what has no newline, until one is not taken (false). Returns how many bytes at the end are no record
+/// yet.
+pub(crate) fn cut(mut bytes: &[u8], ended: bool, mut record: impl FnMut(&[u8], bool) -> bool) -> usize {
     loop {
         // One more than a record holds: a line of exactly that length is whole.
         let window = &bytes[..bytes.len().min(MAX_TEXT_BYTES + 1)];
         match window.iter().position(|byte| *byte == b'\n') {
             Some(end) => {
-                record(&bytes[..end], false);
+                if !record(&bytes[..end], false) {
+                    return bytes.len();
+                }
                 bytes = &bytes[end + 1..];
             }
             None if window.len() > MAX_TEXT_BYTES => {
                 let (text, rest) = bytes.split_at(whole_characters(&window[..MAX_TEXT_BYTES]));
-                record(text, true);
+                if !record(text, true) {
+                    return bytes.len();
+                }
                 bytes = rest;
             }
             None => break,
         }
     }
-    if ended && !bytes.is_empty() {
-        record(bytes, true);
+    if ended && !bytes.is_empty() && record(bytes, true) {
         return 0;
     }
     bytes.len()
@@ -106,7 +110,10 @@ mod tests {
         let (mut rest, mut found) = (Vec::new(), Vec::new());
         for (index, chunk) in chunks.iter().enumerate() {
             rest.extend_from_slice(chunk);
-            let left = cut(&rest, index + 1 == chunks.len(), |text, partial| found.push((text.to_vec(), partial)));
+            let left = cut(&rest, index + 1 == chunks.len(), |text, partial| {
+                found.push((text.to_vec(), partial));
+                true
+            });
             assert!(left <= MAX_TEXT_BYTES);
             rest.drain(..rest.len() - left);
         }
@@ -120,6 +127,12 @@ mod tests {
         assert_eq!(cut_all(&[b"one\n\nthree\n"]), whole);
         assert_eq!(cut_all(&[b"o", b"ne", b"\n", b"\nth", b"ree\n"]), whole);
         assert_eq!(cut_all(&[b"end without newline"]), [(b"end without newline".to_vec(), true)]);
+        let until_e = |text: &[u8], _| !text.starts_with(b"e");
+        assert_eq!(
+            (cut(b"one\nend\nrest", true, until_e), cut(b"one\nend", true, until_e)),
+            (8, 3),
+            "what is not taken stays"
+        );
     }
 
     #[test]

@@ -185,6 +185,25 @@ fn a_line_of_a_mebibyte_comes_back_whole() {
     assert!(text == format!("short\n{long}\nlast\n"), "{} bytes", text.len());
 }
 
+/// However much has come before the disk takes any of it.
+#[test]
+fn no_file_is_larger_than_it_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = logs(folder.path());
+    let caps = Caps { max_bytes: 4000, max_files: 1000, ..Caps::default() };
+    let (pipe, mut writer) = io::pipe().unwrap();
+    let (done, ended) = channel();
+    let numbers: String = (0..3000).map(|i| format!("{i}\n")).collect();
+    writer.write_all(numbers.as_bytes()).unwrap();
+    drop(writer);
+    logs.follow(&name("web"), (Stream::Out, 1), caps, pipe.into(), move || done.send(()).unwrap());
+    ended.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(messages(&logs, of(&["web"])).join("\n") + "\n", numbers);
+    let files = fs::read_dir(folder.path().join("web")).unwrap();
+    let sizes: Vec<u64> = files.map(|file| file.unwrap().metadata().unwrap().len()).collect();
+    assert!(sizes.len() > 10 && sizes.iter().all(|size| *size <= caps.max_bytes), "{sizes:?}");
+}
+
 #[test]
 fn what_exceeds_a_units_rate_is_counted_in_its_log() {
     let folder = tempfile::tempdir().unwrap();

@@ -23,6 +23,12 @@ use crate::daemon::clock;
 
 /// Between two words on the console about a disk that takes no logs.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(600);
+/// Of records that are appended in one go.
+const MAX_BATCH_BYTES: u64 = 64 << 10;
+/// A log's file holds so many batches at least: it is never larger than it may be, and the next one takes little of its room.
+const BATCHES_IN_A_FILE: u64 = 4;
+/// What a record has besides its text.
+const RECORD_BYTES: usize = 40;
 /// Records of one log that come so much out of order get the time of the one before.
 const STREAMS_APART_US: i64 = 10_000_000;
 
@@ -112,6 +118,12 @@ impl<'a> Batch<'a> {
         Self { owner, forward, bytes: Vec::new(), records: 0, number: 0, last_us }
     }
 
+    /// Room for one more. The first always has some.
+    fn has_room(&self, text: &[u8], caps: Caps) -> bool {
+        let most = MAX_BATCH_BYTES.min(caps.max_bytes / BATCHES_IN_A_FILE);
+        self.records == 0 || (self.bytes.len() + text.len() + RECORD_BYTES) as u64 <= most
+    }
+
     fn push(&mut self, time_us: i64, stream: Stream, partial: bool, text: &[u8]) {
         // Two streams of one log are read one after the other; a clock that is set back is not made up for.
         let time_us = if (0..STREAMS_APART_US).contains(&(self.last_us - time_us)) { self.last_us } else { time_us };
@@ -144,26 +156,40 @@ impl Desk {
 
     /// Appends what makes records; the rest stays in the spool.
     fn write(&mut self, source: &Source, last: bool) {
+        while !self.write_batch(source, last) {}
+    }
+
+    /// Whether that was all of it, or all that can be done now.
+    fn write_batch(&mut self, source: &Source, last: bool) -> bool {
         let mut bytes = std::mem::take(&mut self.buffer);
         if let Err(error) = source.spool.read(&mut bytes) {
             bytes.clear();
             log::error!("{}: {error}", source.spool.path().display());
         }
         let mut batch = Batch::new(&source.owner, &self.forward, self.last_us(&source.owner));
-        let mut at = 0;
+        let take_lost = |batch: &mut Batch<'_>| {
+            let lost = source.lost.swap(0, Ordering::SeqCst);
+            if lost > 0 {
+                batch.push(clock::wall_us(), Stream::Orlop, false, not_taken(lost).as_bytes());
+            }
+        };
         // Of what came behind the last that was written; at the end, of what comes behind all of it.
-        let lost = source.lost.swap(0, Ordering::SeqCst);
-        if lost > 0 && !last {
-            batch.push(clock::wall_us(), Stream::Orlop, false, not_taken(lost).as_bytes());
+        if !last {
+            take_lost(&mut batch);
         }
         let mut limiter = self.limiters.remove(&source.owner).unwrap_or_default();
+        let (mut at, mut all) = (0, true);
         let rest = cut(&bytes, last, |text, partial| {
+            all = batch.has_room(text, source.caps);
+            if !all {
+                return false;
+            }
             let Some(stream) = source.stream else {
                 if let Some((stream, time_us, number, text)) = untag(text) {
                     batch.push(time_us, stream, false, text);
                     batch.number = batch.number.max(number);
                 }
-                return;
+                return true;
             };
             let time_us = source.spool.arrived(at);
             at += text.len() + usize::from(!partial);
@@ -174,11 +200,10 @@ impl Desk {
             if kept {
                 batch.push(time_us, stream, partial, text);
             }
+            true
         });
-        if last {
-            if lost > 0 {
-                batch.push(clock::wall_us(), Stream::Orlop, false, not_taken(lost).as_bytes());
-            }
+        if last && all {
+            take_lost(&mut batch);
             let dropped = limiter.take_dropped();
             if dropped > 0 {
                 batch.push(clock::wall_us(), Stream::Orlop, false, suppressed(dropped).as_bytes());
@@ -190,15 +215,15 @@ impl Desk {
         let Batch { bytes: records, records: count, number, last_us, .. } = batch;
         self.buffer = bytes;
         self.file(&source.owner).last_us = last_us;
-        if length > 0 || count > 0 {
-            self.append(source, &records, (count, number), length);
-        }
+        let taken = (length > 0 || count > 0) && self.append(source, &records, (count, number), length);
         if source.waits.swap(false, Ordering::SeqCst) {
             let _ = self.writer.bell.write(1);
         }
+        all || !taken
     }
 
-    fn append(&mut self, source: &Source, records: &[u8], (count, number): (u64, u64), length: usize) {
+    /// Whether the spool knows it.
+    fn append(&mut self, source: &Source, records: &[u8], (count, number): (u64, u64), length: usize) -> bool {
         let owner = &source.owner;
         let file = self.file(owner);
         file.set_caps(source.caps);
@@ -207,8 +232,9 @@ impl Desk {
             source.spool.intend(mark).unwrap_or_else(report);
         }
         let result = file.append(records, count);
-        source.spool.commit(length, number).unwrap_or_else(report);
+        let committed = source.spool.commit(length, number).map_err(report).is_ok();
         self.appended(owner, result);
+        committed
     }
 
     fn remark(&mut self, owner: &Owner, text: &str) {
