@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -70,15 +70,39 @@ pub(super) struct Cursor {
     /// Still to be read; the first is being read.
     folders: VecDeque<PathBuf>,
     file: Option<BufReader<File>>,
+    /// Where the log ended when it was asked for; `None`: what comes is read too.
+    end: Option<End>,
+    /// Of this file, if the end is in it.
+    bytes_left: Option<u64>,
     /// Whose records are being read.
     boot: String,
     line: Vec<u8>,
 }
 
+#[derive(Debug)]
+struct End {
+    /// Kept open, or its inode would be another file's one day.
+    _file: File,
+    is: Identity,
+    bytes: u64,
+}
+
+/// Device and inode: a file keeps them when it is rotated.
+type Identity = (u64, u64);
+
+fn identity(meta: &Metadata) -> Identity {
+    (meta.dev(), meta.ino())
+}
+
 impl Cursor {
     /// At the beginning, or before the last so many records.
-    pub(super) fn new(owner: Owner, folders: Vec<PathBuf>, tail: Option<usize>) -> io::Result<Self> {
+    pub(super) fn new(owner: Owner, folders: Vec<PathBuf>, tail: Option<usize>, follow: bool) -> io::Result<Self> {
         let mut folders = VecDeque::from(folders);
+        // Or who writes faster than we read would keep us for ever.
+        let end = if follow { None } else { folders.back().and_then(|folder| end_of(folder)) };
+        if !follow && end.is_none() {
+            folders.pop_back();
+        }
         let mut file = None;
         if let Some(mut missing) = tail {
             // From the newest file back to the one in which the first of them lies.
@@ -87,7 +111,7 @@ impl Cursor {
                 for index in indices(&folder).into_iter().rev() {
                     let Ok(mut opened) = File::open(path(&folder, index)) else { continue };
                     let found = go_back(&mut opened, &mut missing)?;
-                    file = Some(BufReader::new(opened));
+                    file = Some(opened);
                     if found {
                         break;
                     }
@@ -99,7 +123,21 @@ impl Cursor {
             }
             folders = later;
         }
-        Ok(Self { owner, folders, file, boot: String::new(), line: Vec::new() })
+        let (boot, line) = (String::new(), Vec::new());
+        let mut new = Self { owner, folders, file: None, end, bytes_left: None, boot, line };
+        if let Some(file) = file {
+            new.read_from(file)?;
+        }
+        Ok(new)
+    }
+
+    fn read_from(&mut self, mut file: File) -> io::Result<()> {
+        let is_its = identity(&file.metadata()?);
+        let end = self.end.as_ref().filter(|end| end.is == is_its);
+        let at = file.stream_position()?;
+        self.bytes_left = end.map(|end| end.bytes.saturating_sub(at));
+        self.file = Some(BufReader::new(file));
+        Ok(())
     }
 
     /// The next record that is wanted; `None`: no more for now.
@@ -133,13 +171,18 @@ impl Cursor {
         let Some(file) = &mut self.file else { return Ok(false) };
         loop {
             self.line.clear();
-            let n = file.by_ref().take(LIMIT).read_until(b'\n', &mut self.line)?;
+            let most = self.bytes_left.map_or(LIMIT, |left| left.min(LIMIT));
+            let n = file.by_ref().take(most).read_until(b'\n', &mut self.line)?;
+            if let Some(left) = &mut self.bytes_left {
+                *left -= n as u64;
+            }
             if self.line.pop_if(|last| *last == b'\n').is_some() {
                 return Ok(true);
             }
             // Half a record: the rest is being written, or belongs to something that is no record.
             if n > 0 && (n as u64) < LIMIT {
                 file.seek_relative(-i64::try_from(n).unwrap_or(0))?;
+                self.bytes_left = self.bytes_left.map(|left| left + n as u64);
             }
             if (n as u64) < LIMIT {
                 return Ok(false);
@@ -151,28 +194,46 @@ impl Cursor {
     fn next_file(&mut self) -> io::Result<bool> {
         while let Some(folder) = self.folders.front() {
             let read = self.file.as_ref().map(|file| file.get_ref().metadata()).transpose()?;
-            let read = read.map(|meta| (meta.dev(), meta.ino()));
-            let files = indices(folder);
-            let is_it = |index: &u32| {
-                fs::metadata(path(folder, *index)).is_ok_and(|meta| Some((meta.dev(), meta.ino())) == read)
+            let read = read.as_ref().map(identity);
+            let files: Vec<(u32, Identity)> = indices(folder)
+                .into_iter()
+                .filter_map(|index| Some((index, identity(&fs::metadata(path(folder, index)).ok()?))))
+                .collect();
+            let place = |file: Identity| files.iter().position(|(_, is)| *is == file);
+            // Rotated out of existence while we looked away, or not begun: the oldest there is.
+            let next = read.and_then(place).map_or(0, |at| at + 1);
+            let is_last = self.folders.len() == 1;
+            let until = match &self.end {
+                // What lies behind the end, and all there is once the end is gone, was not asked for.
+                Some(end) if is_last => place(end.is).map_or(0, |at| at + 1),
+                _ => files.len(),
             };
-            let next = match files.iter().position(is_it) {
-                Some(at) => files.get(at + 1),
-                // Rotated out of existence while we looked away, or not begun: the oldest there is.
-                None => files.first(),
-            };
-            if let Some(index) = next {
-                let Ok(file) = File::open(path(folder, *index)) else { return Ok(false) };
-                self.file = Some(BufReader::new(file));
-                return Ok(true);
+            if let Some((index, is)) = files[..until].get(next) {
+                match File::open(path(folder, *index)) {
+                    Ok(file) if identity(&file.metadata()?) == *is => {
+                        self.read_from(file)?;
+                        return Ok(true);
+                    }
+                    // Rotated in this instant.
+                    Ok(_) => continue,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                }
             }
-            if self.folders.len() == 1 {
+            if is_last {
                 break;
             }
             self.folders.pop_front();
         }
         Ok(false)
     }
+}
+
+/// Where the newest file there is ends; `None`: there is none.
+fn end_of(folder: &Path) -> Option<End> {
+    let file = indices(folder).into_iter().rev().find_map(|index| File::open(path(folder, index)).ok())?;
+    let meta = file.metadata().ok()?;
+    Some(End { _file: file, is: identity(&meta), bytes: meta.len() })
 }
 
 fn is_mark(line: &[u8]) -> bool {

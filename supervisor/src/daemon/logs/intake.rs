@@ -11,6 +11,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
@@ -87,6 +88,8 @@ struct Pipe {
 
 pub(super) struct Intake {
     spools: PathBuf,
+    /// Of an earlier supervisor, until their pipes come.
+    left: Vec<PathBuf>,
     commands: Receiver<Command>,
     bell: Arc<EventFd>,
     queue: Arc<Queue>,
@@ -107,7 +110,8 @@ impl Intake {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(bell.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
         let (pipes, next) = (BTreeMap::new(), KERNEL + 1);
-        Ok(Self { spools, commands, bell, queue, epoll, pipes, next, kernel: None, scratch: Vec::new() })
+        let left = spool::left(&spools);
+        Ok(Self { spools, left, commands, bell, queue, epoll, pipes, next, kernel: None, scratch: Vec::new() })
     }
 
     /// Keeps the kernel's messages too.
@@ -167,7 +171,9 @@ impl Intake {
             Command::Follow { owner, stream, attempt, caps, pipe, done } => {
                 let id = self.next;
                 self.next += 1;
-                let spool = Spool::open(spool_path(&self.spools, &owner, stream.word(), attempt));
+                let path = spool_path(&self.spools, &owner, stream.word(), attempt);
+                self.left.retain(|left| *left != path);
+                let spool = Spool::open(path);
                 let added = self.epoll.add(&pipe, EpollEvent::new(EpollFlags::EPOLLIN, id));
                 match spool.and_then(|spool| Ok(added.map(|()| spool)?)) {
                     Ok(spool) => {
@@ -185,10 +191,8 @@ impl Intake {
                 }
             }
             Command::AllFollowed => {
-                for path in spool::left(&self.spools) {
-                    let is_its = |pipe: &Pipe| pipe.source.spool.path() == path;
-                    if !self.pipes.values().any(is_its)
-                        && let Some((owner, stream @ Some(_))) = owner_and_stream(&path)
+                for path in mem::take(&mut self.left) {
+                    if let Some((owner, stream @ Some(_))) = owner_and_stream(&path)
                         && let Ok(spool) = Spool::open(path)
                     {
                         let source = Source::new(owner, stream, Caps::default(), spool, None);

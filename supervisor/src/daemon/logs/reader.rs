@@ -81,14 +81,12 @@ impl Reader {
     fn run(&mut self) -> io::Result<()> {
         let mut seen = self.news.count(&self.query.owners);
         // The last of several logs are among the last of each, unless some are left out.
-        let tail = self.query.tail.filter(|_| self.filter.takes_all());
-        let mut cursors = self.cursors(&mut BTreeSet::new(), tail)?;
+        let newest = self.query.tail.filter(|_| self.filter.takes_all());
+        let mut cursors = self.cursors(&mut BTreeSet::new(), newest, self.query.follow)?;
         let mut skip = match self.query.tail {
             Some(tail) if cursors.len() > 1 || !self.filter.takes_all() => {
                 let mut all = 0_usize;
-                for cursor in
-                    &mut self.cursors(&mut BTreeSet::new(), self.query.tail.filter(|_| self.filter.takes_all()))?
-                {
+                for cursor in &mut self.cursors(&mut BTreeSet::new(), newest, false)? {
                     while cursor.next(&self.filter)?.is_some() {
                         all += 1;
                     }
@@ -111,12 +109,12 @@ impl Reader {
                 return Ok(());
             }
             seen = self.news.count(&self.query.owners);
-            cursors.extend(self.cursors(&mut known, None)?);
+            cursors.extend(self.cursors(&mut known, None, true)?);
         }
     }
 
     /// One for each log that is asked for, there, and not yet known.
-    fn cursors(&self, known: &mut BTreeSet<Owner>, tail: Option<usize>) -> io::Result<Vec<Cursor>> {
+    fn cursors(&self, known: &mut BTreeSet<Owner>, tail: Option<usize>, follow: bool) -> io::Result<Vec<Cursor>> {
         let owners = if self.query.owners.is_empty() { all(&self.folder) } else { self.query.owners.clone() };
         let boots = boots::list(&self.folder);
         let mut cursors = Vec::new();
@@ -133,7 +131,7 @@ impl Reader {
             } else {
                 vec![self.folder.join(owner.as_str())]
             };
-            cursors.push(Cursor::new(owner, folders, tail)?);
+            cursors.push(Cursor::new(owner, folders, tail, follow)?);
         }
         Ok(cursors)
     }

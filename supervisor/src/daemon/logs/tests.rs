@@ -101,6 +101,25 @@ fn tails_of_any_length_cross_files() {
 }
 
 #[test]
+fn who_does_not_follow_gets_what_there_was_however_much_comes_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = logs(folder.path());
+    for (unit, before, more) in [("same", 1000, 100), ("next", 1000, 500), ("gone", 2500, 9000)] {
+        let mut file = small(&folder.path().join(unit), 50_000);
+        (0..before).for_each(|i| put(&mut file, i, &i.to_string()));
+        let reading = read(&logs, of(&[unit]), || {}).unwrap().unwrap();
+        // The reader waits with the second chunk.
+        let mut seen = lines(&reading.chunks.recv_timeout(PATIENCE).unwrap());
+        (before..before + more).for_each(|i| put(&mut file, i, &i.to_string()));
+        seen.extend(reading.chunks.iter().flat_map(|chunk| lines(&chunk)));
+        let seen: Vec<i64> = seen.iter().map(|line| line.message.parse().unwrap()).collect();
+        assert!(seen.is_sorted_by(|a, b| a + 1 == *b), "{unit}: {} lines", seen.len());
+        let last = *seen.last().unwrap();
+        assert!(if unit == "gone" { last < before } else { last == before - 1 }, "{unit}: {last} of {before}");
+    }
+}
+
+#[test]
 fn several_logs_are_merged_in_the_order_of_time() {
     let folder = tempfile::tempdir().unwrap();
     for (unit, from) in [("web", 0), ("db", 1), ("app", 2)] {
