@@ -133,6 +133,9 @@ fn receive(fd: &OwnedFd, peek: bool) -> nix::Result<Received> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let flags = if peek { flags | MsgFlags::MSG_PEEK } else { flags };
     let message = recvmsg::<()>(fd.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) && peek {
+        log::warn!("descriptors of a notification are lost: there is no room for them");
+    }
     let (mut pid, mut fds) = (0, Vec::new());
     for control in message.cmsgs()? {
         match control {

@@ -145,7 +145,7 @@ impl Machine<'_> {
             }
             return self.fail(Outcome::StartLimit { burst, interval, last });
         }
-        if !interval.is_zero() {
+        if !interval.is_zero() && burst > 0 {
             starts.push_back(now);
         }
         self.record.attempt += 1;

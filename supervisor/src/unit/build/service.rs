@@ -55,14 +55,23 @@ pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
     }
 }
 
+/// PID 1 has some two thousand places for all units, and for what the supervisor needs itself.
+const MOST_STORED_FDS: u32 = 256;
+
 fn fd_store_max(sheet: &mut Sheet<'_>) -> u32 {
-    let most = sheet.read("Service", "FileDescriptorStoreMax", number).unwrap_or(0);
+    let mut most = sheet.read("Service", "FileDescriptorStoreMax", number).unwrap_or(0);
     let notifies = sheet.last("Container", "Notify").is_some_and(|value| values::boolean(&value.text) == Ok(true));
     if most > 0
         && !notifies
         && let Some(value) = sheet.last("Service", "FileDescriptorStoreMax")
     {
         sheet.warning(&value, "without Notify=true in [Container] no descriptor can come");
+    }
+    if most > MOST_STORED_FDS
+        && let Some(value) = sheet.last("Service", "FileDescriptorStoreMax")
+    {
+        sheet.warning(&value, format!("at most {MOST_STORED_FDS} descriptors of a unit are kept"));
+        most = MOST_STORED_FDS;
     }
     most
 }

@@ -126,6 +126,7 @@ fn each_wrong_value_is_told_what_it_should_be() {
         ("HealthCmd=pg_isready -U ${POSTGRES_USER}", "write $${POSTGRES_USER}"),
         ("HealthCmd=[\"/check\", \"${X}\"]", "write $${X}"),
         ("LogDriver=none\nLogOpt=max-size=1M", "warning: without effect"),
+        ("Notify=true\n[Service]\nFileDescriptorStoreMax=257", "warning: at most 256 descriptors"),
     ] {
         let shown = problem(container, "");
         assert!(shown.contains(words), "{container}: {shown}");

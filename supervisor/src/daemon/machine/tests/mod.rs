@@ -275,6 +275,7 @@ fn the_last_ends_are_kept_with_their_reasons() {
     assert_eq!(past[MAX_PAST - 5..], ["success", "exit-code", "signal", "core-dump", "signal"]);
     assert!(unit.record.past.iter().all(|past| past.ended_us == past.began_us + 5));
     assert_eq!(unit.record.past.back().unwrap().outcome.to_string(), "killed by SIGRTMIN+3");
+    assert!(unit.record.starts.is_empty(), "nothing is counted that nothing bounds");
 }
 
 fn notifies() -> Bench {
