@@ -74,7 +74,50 @@ fn one_file_answers_for_itself() {
 fn a_wrong_command_line_is_no_finding() {
     let ran = lint(&["--wrong"]);
     assert!(ran.out.is_empty() && ran.err.contains("--wrong") && ran.code == Some(2), "{} {:?}", ran.err, ran.code);
-    let ran = lint(&["nowhere.container"]);
-    assert_eq!(ran.code, Some(1));
-    assert!(ran.out.starts_with("nowhere.container: cannot read the file"), "{}", ran.out);
+    // Nor is what cannot be looked at.
+    let ran = lint(&["nowhere.container", "broken/postgres.container"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.out.contains("\nnowhere.container: cannot read the file"), "{}", ran.out);
+    assert!(ran.out.contains("broken/postgres.container:2:7: "), "{}", ran.out);
+}
+
+/// From below the folder that is read, with names from there.
+#[test]
+fn names_are_those_of_whoever_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (apps, drop_ins) = (dir.path().join("f/apps"), dir.path().join("f/apps/web.container.d"));
+    fs::create_dir_all(&drop_ins).unwrap();
+    let unit = |lines: &str| format!("[Container]\nImage=localhost/x\nNetwork=none\n{lines}\n");
+    fs::write(dir.path().join("f/db.container"), unit("")).unwrap();
+    fs::write(apps.join("web.container"), unit("Memry=1\n[Unit]\nRequires=db.container")).unwrap();
+    fs::write(drop_ins.join("10.conf"), "[Container]\nImge=x\n").unwrap();
+    let lint = |dir: &Path, words: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_orlop")).arg("lint").args(words).current_dir(dir).output().unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        let places = out.lines().filter_map(|line| line.split_once(": unknown key").map(|(place, _)| place.to_owned()));
+        places.collect::<Vec<_>>()
+    };
+    assert_eq!(lint(&apps, &["web.container"]), ["web.container:4:1", "web.container.d/10.conf:2:1"]);
+    assert_eq!(lint(&drop_ins, &["."]), ["10.conf:2:1"]);
+    assert_eq!(lint(&drop_ins, &["10.conf"]), ["10.conf:2:1"]);
+    let all = ["f/apps/web.container:4:1", "f/apps/web.container.d/10.conf:2:1"];
+    assert_eq!(lint(dir.path(), &["./f/apps/web.container"]), all);
+    assert_eq!(lint(dir.path(), &["f"]), all);
+    let beside = ["../web.container:4:1", "../web.container.d/10.conf:2:1"];
+    assert_eq!(lint(&drop_ins, &["../web.container"]), beside);
+    let ran =
+        Command::new(env!("CARGO_BIN_EXE_orlop")).args(["lint", "../web.container"]).current_dir(&drop_ins).output();
+    assert!(!String::from_utf8(ran.unwrap().stdout).unwrap().contains("there is no db.container"));
+}
+
+/// Each finding is one line, whatever the file is called and whatever reads it.
+#[test]
+fn a_name_with_a_line_end_is_no_second_finding() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("nl\nx.container"), "[Container]\n\u{1b}[2J\u{202e}=1\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_orlop")).args(["lint", "."]).current_dir(&dir).output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.lines().all(|line| !line.starts_with("x.container")) && out.contains("nl\\x0ax.container"), "{out}");
+    assert!(!out.contains(['\u{1b}', '\u{202e}']), "{out:?}");
 }

@@ -70,8 +70,8 @@ pub(super) enum Verb {
 
     /// Check unit files, without a machine
     ///
-    /// A file is checked together with the others of its folder. Exit status 1: an error was found; warnings alone are none.
-    /// `orlop help units` says what may stand in a file, and what --json prints.
+    /// A file is checked together with the others of its folder. Exit status 0: no error was found, warnings at most; 1: an error
+    /// was found; 2: a file or folder cannot be read, or the command line is wrong. `orlop help units` says what may stand in a file, and what --json prints.
     #[command(
         after_help = "Examples:\n  orlop lint\n  orlop lint web.container\n  orlop lint /usr/lib/containers.d /etc/containers.d --json"
     )]

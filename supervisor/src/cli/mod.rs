@@ -2,7 +2,7 @@
 //!
 //! What a verb shows goes to standard output and is also there as `--json`; what went wrong goes to standard error as one sentence.
 //! Exit statuses are systemctl's: 0, 3 for a unit that is not active, 4 for one that is not there, 1 for everything else; and 2 for
-//! a wrong command line, so that it is no finding of `lint`.
+//! a wrong command line and, of `lint`, for what cannot be read, so that neither is a finding.
 
 mod args;
 mod client;

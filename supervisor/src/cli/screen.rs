@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::error::CliError;
+use crate::unit::lint::drives;
 
 pub(super) struct Screen {
     out: Box<dyn Write>,
@@ -149,11 +150,16 @@ fn paint(text: &str, color: Color, on: bool) -> String {
 
 /// Control characters as `\x1b`, and what would turn the reading direction as `\u{202e}`; tabs and newlines stay.
 pub(super) fn harmless(text: &str) -> Cow<'_, str> {
-    let harmful = |c: char| {
-        (c.is_control() && c != '\t' && c != '\n')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(harmful) {
+    without(text, |c| drives(c) && c != '\t' && c != '\n')
+}
+
+/// The same for what is one line, whoever reads it: a file's name may have an end of line, which would look like another finding.
+pub(super) fn one_line(text: &str) -> Cow<'_, str> {
+    without(text, |c| drives(c) && c != '\t')
+}
+
+fn without(text: &str, harmful: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&harmful) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);

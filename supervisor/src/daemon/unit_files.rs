@@ -16,9 +16,7 @@ use super::{
     machine::Policy,
     paths::Paths,
 };
-use crate::unit::{
-    Declared, Options, Problem, Severity, SocketSpec, TimerSpec, Unit, UnitName, VolumeSource, load, tree,
-};
+use crate::unit::{Declared, Options, Problem, SocketSpec, TimerSpec, Unit, UnitName, VolumeSource, load, tree};
 
 pub(crate) struct UnitFiles {
     units: BTreeMap<UnitName, Arc<Unit>>,
@@ -103,7 +101,7 @@ impl UnitFiles {
     /// Containers that are not there because of a mistake, each with the first one.
     pub(crate) fn refused(&self) -> BTreeMap<UnitName, &Problem> {
         let mut refused = BTreeMap::new();
-        for problem in self.problems.iter().filter(|problem| problem.severity == Severity::Error) {
+        for problem in self.problems.iter().filter(|problem| problem.is_error()) {
             if let Some(name) = container_of(&problem.path).filter(|name| !self.units.contains_key(name)) {
                 refused.entry(name).or_insert(problem);
             }

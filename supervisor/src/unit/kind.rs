@@ -22,7 +22,7 @@ pub(super) const REFUSED: [(&str, &str); 9] = [
     ("kube", "there is no Kubernetes here; write a .container file for each container of the pod"),
     ("build", "images are built elsewhere; write the built image's name in Image="),
     ("path", "there are no path units; a .timer or the container itself can look"),
-    ("mount", "the state partition is mounted by the system; a .volume with Device= mounts another"),
+    ("mount", "the state partition is mounted by the system; a .volume or Volume=/path:/path is a folder of it"),
     ("automount", "the state partition is mounted by the system"),
     ("swap", "the machine has no swap"),
     ("slice", "each container has its own cgroup; write the limits in its [Service]"),

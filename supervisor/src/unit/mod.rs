@@ -9,6 +9,7 @@
 //! `keys`, `build` reads the values into a unit, `set` links the units: `judge` refuses names of nobody, `claims` names and ports of two,
 //! `cycle` circles, `connect` writes what is left into the units.
 
+mod asked;
 mod build;
 mod calendar;
 mod claims;

@@ -3,7 +3,7 @@
 
 use std::{fmt, path::Path};
 
-use super::{Problem, Severity, nearest::nearest, source, syntax, text::Text, values};
+use super::{Problem, nearest::nearest, source, syntax, text::Text, values};
 
 pub(super) const FILE: &str = "orlop.conf";
 const SECTION: &str = "Logs";
@@ -38,7 +38,7 @@ pub(super) fn read(folders: &[&Path], problems: &mut Vec<Problem>) -> Options {
     for path in folders.iter().map(|folder| folder.join(FILE)).filter(|path| path.exists()) {
         match source::read(&path) {
             Ok(bytes) => take(&path, &bytes, &mut options, problems),
-            Err(text) => problems.push(source::whole(&path, Severity::Error, text)),
+            Err((severity, text)) => problems.push(source::whole(&path, severity, text)),
         }
     }
     options

@@ -6,6 +6,8 @@ use std::{fmt, path::PathBuf};
 pub enum Severity {
     /// The unit is not loaded.
     Error,
+    /// It could not be read, so that nothing is known of it: an error, and no finding.
+    Unread,
     /// The unit is loaded; its writer should know all the same.
     Warning,
 }
@@ -29,6 +31,12 @@ pub struct Problem {
     pub text: String,
 }
 
+impl Problem {
+    pub fn is_error(&self) -> bool {
+        self.severity != Severity::Warning
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path.display())?;
@@ -36,7 +44,7 @@ impl fmt::Display for Problem {
             write!(f, ":{}:{}", self.place.line, self.place.column)?;
         }
         match self.severity {
-            Severity::Error => write!(f, ": {}", self.text),
+            Severity::Error | Severity::Unread => write!(f, ": {}", self.text),
             Severity::Warning => write!(f, ": warning: {}", self.text),
         }
     }

@@ -26,8 +26,10 @@ const LINT: &str = "
 ## orlop lint
 
 `orlop lint [FILE|FOLDER…]` reads units as the machine does and shows every mistake of every file: `file:line:column: reason`, the
-line, and a marker under the place. Exit status: 0 without errors (warnings may be shown), 1 with errors, 2 for a wrong command
-line. Colours are for terminals, and for none with `NO_COLOR`.
+line, and a marker under the place. A file is checked together with the others of its folder, and with those of the folders above
+as long as they hold units (or up to one called containers.d). Exit status: 0 without errors (warnings may be shown), 1 with errors
+in units, 2 for a file or folder that cannot be read, whatever else was found, and for a wrong command line. Colours are for
+terminals, and for none with `NO_COLOR`.
 
 With `--json` it prints one array. Each element is an object:
 

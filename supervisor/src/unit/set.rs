@@ -158,7 +158,7 @@ impl Assembly<'_> {
             }
             Content::Text(_) => {
                 let (name, mut draft, found) = self.draft(source);
-                draft.broken = found.iter().any(|p| p.severity == Severity::Error);
+                draft.broken = found.iter().any(Problem::is_error);
                 let is_instance = source.stem.contains('@');
                 for problem in found {
                     if (problem.path == source.path && !is_instance) || self.shared.insert(problem.clone()) {

@@ -14,6 +14,7 @@ use super::{
     NameError, Place, Problem, Severity, UnitName,
     kind::{KINDS, Kind, REFUSED, is_template, template_of},
     nearest::nearest,
+    options,
 };
 
 /// One unit's file and the drop-ins that apply to it, in the order in which they do.
@@ -63,12 +64,39 @@ pub(super) struct Sources {
 
 /// A folder and all below it, links followed, each once; a folder stands before what lies in it. Nothing lies in drop-ins.
 pub(crate) fn tree(top: &Path) -> Vec<PathBuf> {
+    walk(top, &mut Vec::new())
+}
+
+/// Deeper and more than anybody sorts units by hand. Podman follows a link wherever it leads, to the root of the file system and
+/// through every volume below it; other file systems are no bound, people keep their units there.
+const MAX_DEPTH: usize = 16;
+const MAX_FOLDERS: usize = 1000;
+
+fn walk(top: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();
-    let mut stack = vec![top.to_path_buf()];
-    while let Some(dir) = stack.pop() {
+    let mut stack = vec![(top.to_path_buf(), 0)];
+    let real_top = fs::canonicalize(top).unwrap_or_default();
+    while let Some((dir, depth)) = stack.pop() {
         let Some(metadata) = fs::metadata(&dir).ok().filter(fs::Metadata::is_dir) else { continue };
         if !seen.insert((metadata.dev(), metadata.ino())) {
+            continue;
+        }
+        let above = |real: PathBuf| real != real_top && real_top.starts_with(real);
+        let why = if depth > 0 && dir.is_symlink() && fs::canonicalize(&dir).is_ok_and(above) {
+            Some("left out: the link leads to a folder that all of this lies in".to_owned())
+        } else if depth > MAX_DEPTH {
+            Some(format!("left out: it lies more than {MAX_DEPTH} folders deep"))
+        } else if found.len() == MAX_FOLDERS {
+            Some(format!("left out, as are all that follow: {MAX_FOLDERS} folders were read"))
+        } else {
+            None
+        };
+        if let Some(text) = why {
+            problems.push(whole(&dir, Severity::Warning, text));
+            if found.len() == MAX_FOLDERS {
+                break;
+            }
             continue;
         }
         if !is_of_drop_ins(&dir) {
@@ -80,7 +108,7 @@ pub(crate) fn tree(top: &Path) -> Vec<PathBuf> {
             });
             let mut below: Vec<PathBuf> = below.map(|entry| entry.path()).collect();
             below.sort();
-            stack.extend(below.into_iter().rev());
+            stack.extend(below.into_iter().rev().map(|dir| (dir, depth + 1)));
         }
         found.push(dir);
     }
@@ -88,7 +116,7 @@ pub(crate) fn tree(top: &Path) -> Vec<PathBuf> {
 }
 
 /// `web.container.d`, `container.d`
-fn is_of_drop_ins(dir: &Path) -> bool {
+pub(super) fn is_of_drop_ins(dir: &Path) -> bool {
     let name = dir.file_name().map(|name| name.to_string_lossy());
     let owner = name.as_ref().and_then(|name| name.strip_suffix(".d"));
     owner.is_some_and(|owner| split(owner).is_some() || Kind::of(owner).is_some())
@@ -98,30 +126,44 @@ pub(super) fn find(dirs: &[&Path], problems: &mut Vec<Problem>) -> Sources {
     let mut folders = Vec::new();
     // As Podman, which takes the first that it finds on its way down, and the machine's folder before the image's.
     for (top, dir) in dirs.iter().enumerate() {
-        let below = tree(dir).into_iter().rev().filter(|dir| !is_of_drop_ins(dir));
+        let below = walk(dir, problems).into_iter().rev().filter(|dir| !is_of_drop_ins(dir));
         folders.extend(below.map(|dir| Folder { top, ..folder(&dir, problems) }));
     }
     let mut units: BTreeMap<(Kind, String), (usize, PathBuf)> = BTreeMap::new();
+    // Of one name in one tree: whose, and who has it in the end.
+    let mut hidden: Vec<((Kind, String, usize), PathBuf)> = Vec::new();
+    let mut winners: HashMap<(Kind, String, usize), PathBuf> = HashMap::new();
     for (top, (file, path)) in folders.iter().flat_map(|f| f.units.iter().map(|unit| (f.top, unit))) {
         let Some((stem, kind)) = split(file) else { continue };
         match UnitName::parse(stem) {
             Ok(_) | Err(NameError::Template) => {
-                let hidden = units.insert((kind, stem.to_owned()), (top, path.clone()));
-                if let Some((_, hidden)) = hidden.filter(|(of, _)| *of == top) {
-                    let text = format!("left out: {} has the same name", path.display());
-                    problems.push(whole(&hidden, Severity::Warning, text));
+                let before = units.insert((kind, stem.to_owned()), (top, path.clone()));
+                if let Some((_, before)) = before.filter(|(of, _)| *of == top) {
+                    hidden.push(((kind, stem.to_owned(), top), before));
+                    winners.insert((kind, stem.to_owned(), top), path.clone());
                 }
             }
             Err(error) => problems.push(whole(path, Severity::Error, error.to_string())),
         }
     }
+    for (of, path) in hidden {
+        let winner = winners.get(&of).unwrap_or(&path).display();
+        problems.push(whole(&path, Severity::Warning, format!("left out: {winner} has the same name")));
+    }
     for (name, (path, _)) in folders.iter().flat_map(|f| &f.drop_ins) {
-        if let Some((owner, kind)) = name.strip_suffix(".d").and_then(split)
-            && !owner.ends_with('-')
-            && !units.contains_key(&(kind, owner.to_owned()))
-            && !template_of(owner).is_some_and(|template| units.contains_key(&(kind, template.to_owned())))
-        {
-            let text = format!("drop-ins without effect: there is no {owner}.{}", kind.suffix());
+        let owner = name.strip_suffix(".d").unwrap_or(name);
+        let Some((owner, kind)) = split(owner).or_else(|| Kind::of(owner).map(|kind| ("", kind))) else { continue };
+        let whole_name = |stem: &str| units.contains_key(&(kind, stem.to_owned()));
+        let first_after = || units.range((kind, owner.to_owned())..).next();
+        // `container.d` and `web-.container.d` are for all whose names begin so.
+        let applies = if owner.is_empty() || owner.ends_with('-') {
+            first_after().is_some_and(|((of, stem), _)| *of == kind && stem.starts_with(owner))
+        } else {
+            whole_name(owner) || template_of(owner).is_some_and(whole_name)
+        };
+        if !applies {
+            let many = if owner.is_empty() || owner.ends_with('-') { "…" } else { "" };
+            let text = format!("drop-ins without effect: there is no {owner}{many}.{}", kind.suffix());
             problems.push(whole(path, Severity::Warning, text));
         }
     }
@@ -130,8 +172,8 @@ pub(super) fn find(dirs: &[&Path], problems: &mut Vec<Problem>) -> Sources {
         let content = match read(&path) {
             Ok(bytes) if bytes.is_empty() => Content::Masked,
             Ok(bytes) => Content::Text(bytes.into()),
-            Err(text) => {
-                problems.push(whole(&path, Severity::Error, text));
+            Err((severity, text)) => {
+                problems.push(whole(&path, severity, text));
                 Content::Unreadable
             }
         };
@@ -140,6 +182,13 @@ pub(super) fn find(dirs: &[&Path], problems: &mut Vec<Problem>) -> Sources {
         list.push(Source { kind, stem, path, content, drop_ins });
     }
     sources
+}
+
+/// Whether a folder has unit files, or drop-ins for some.
+pub(super) fn has_units(dir: &Path) -> bool {
+    let is_of_units =
+        |entry: fs::DirEntry| split(&entry.file_name().to_string_lossy()).is_some() || is_of_drop_ins(&entry.path());
+    fs::read_dir(dir).is_ok_and(|list| list.flatten().any(is_of_units))
 }
 
 /// `web.container` → `web`, the kind.
@@ -172,8 +221,8 @@ impl Sources {
         for path in chosen.into_values() {
             let bytes = before.entry(path.clone()).or_insert_with(|| match read(&path) {
                 Ok(bytes) => Some(bytes.into()),
-                Err(text) => {
-                    problems.push(whole(&path, Severity::Error, text));
+                Err((severity, text)) => {
+                    problems.push(whole(&path, severity, text));
                     None
                 }
             });
@@ -199,7 +248,7 @@ fn entries(dir: &Path, problems: &mut Vec<Problem>) -> Vec<(String, PathBuf)> {
         Ok(list) => list,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => {
-            problems.push(whole(dir, Severity::Error, format!("cannot list the folder: {error}")));
+            problems.push(whole(dir, Severity::Unread, format!("cannot list the folder: {error}")));
             return Vec::new();
         }
     };
@@ -214,7 +263,7 @@ fn entries(dir: &Path, problems: &mut Vec<Problem>) -> Vec<(String, PathBuf)> {
                     "left out: its name is not UTF-8 text".to_owned(),
                 )),
             },
-            Err(error) => problems.push(whole(dir, Severity::Error, format!("cannot list the folder: {error}"))),
+            Err(error) => problems.push(whole(dir, Severity::Unread, format!("cannot list the folder: {error}"))),
         }
     }
     found.sort();
@@ -233,6 +282,8 @@ fn folder(dir: &Path, problems: &mut Vec<Problem>) -> Folder {
         } else if is_of_drop_ins(&path) {
             let files = drop_in_files(&path, problems);
             folder.drop_ins.insert(name, (path, files));
+        } else if let Some(text) = misnamed(&name, &path) {
+            problems.push(whole(&path, Severity::Warning, text));
         } else if let Some((_, instead)) = REFUSED.iter().find(|(refused, _)| *refused == suffix) {
             let text = format!(".{suffix} files cannot be honoured here: {instead}");
             problems.push(whole(&path, Severity::Error, text));
@@ -248,6 +299,23 @@ fn folder(dir: &Path, problems: &mut Vec<Problem>) -> Folder {
         }
     }
     folder
+}
+
+/// A folder that looks like one of drop-ins, and is none by its name: `web.service.d`, `containers.d`.
+fn misnamed(name: &str, path: &Path) -> Option<String> {
+    let owner = name.strip_suffix(".d")?;
+    let conf = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        name != options::FILE && name.to_string_lossy().ends_with(".conf")
+    };
+    fs::read_dir(path).ok()?.flatten().any(conf).then(|| {
+        let (stem, suffix) = owner.rfind('.').map_or(("", owner), |at| owner.split_at(at + 1));
+        // On a Podman host the services themselves have drop-ins too.
+        let near =
+            if suffix == "service" { Some("container") } else { nearest(suffix, KINDS.map(Kind::suffix).into_iter()) };
+        let guess = near.map_or(String::new(), |near| format!("; did you mean {stem}{near}.d?"));
+        format!("its .conf files are left out: drop-ins lie in folders such as web.container.d or container.d{guess}")
+    })
 }
 
 /// systemd's, and of no use here.
@@ -270,11 +338,12 @@ fn drop_in_files(dir: &Path, problems: &mut Vec<Problem>) -> Vec<(String, PathBu
 }
 
 /// A regular file's bytes; nothing for /dev/null. Never waits: a fifo or device in the folder is refused.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, (Severity, String)> {
     let fail = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound if path.is_symlink() => "the link leads nowhere".to_owned(),
-        _ => format!("cannot read the file: {error}"),
+        std::io::ErrorKind::NotFound if path.is_symlink() => (Severity::Error, "the link leads nowhere".to_owned()),
+        _ => (Severity::Unread, format!("cannot read the file: {error}")),
     };
+    let wrong = |text: &str| Err((Severity::Error, text.to_owned()));
     let file =
         fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
@@ -283,13 +352,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
         return Ok(Vec::new());
     }
     if !kind.is_file() {
-        return Err("not a regular file".to_owned());
+        return wrong("not a regular file");
     }
     // One byte more than there is, so that one read tells the end.
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(MAX_BYTES)).unwrap_or(0) + 1);
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err("larger than 1 MiB, which no unit file is".to_owned());
+        return wrong("larger than 1 MiB, which no unit file is");
     }
     Ok(bytes)
 }

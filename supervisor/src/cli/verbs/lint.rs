@@ -1,12 +1,12 @@
 //! `lint`: what is wrong with unit files, each with its line and a marker under the place.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::fs;
 
 use crate::{
     cli::{
         args::LintArgs,
         error::CliError,
-        screen::{Color, Screen},
+        screen::{Color, Screen, one_line},
     },
     unit::{
         Problem, Severity,
@@ -29,7 +29,11 @@ struct Finding<'a> {
 
 pub(in crate::cli) fn lint(args: &LintArgs, json: bool, screen: &mut Screen) -> Result<u8, CliError> {
     let report = lint::check(&args.paths);
-    let code = u8::from(report.errors() > 0 || report.broken > 0);
+    // As grep, diff and shellcheck tell them apart: 1 is a finding, 2 that not all of it could be looked at.
+    let code = match (report.is_partial(), report.errors() > 0 || report.broken > 0) {
+        (true, _) => 2,
+        (false, wrong) => u8::from(wrong),
+    };
     match print(&report, json, screen) {
         // Who has seen enough is told all the same whether something was wrong.
         Err(error) if error.is_a_reader_who_left() => Ok(code),
@@ -43,15 +47,16 @@ fn print(report: &Report, json: bool, screen: &mut Screen) -> Result<(), CliErro
         let findings: Vec<Finding<'_>> = report.problems.iter().map(finding).collect();
         screen.print_json(&findings)?;
     } else {
-        let mut texts: BTreeMap<&Path, String> = BTreeMap::new();
-        for problem in &report.problems {
+        for of_file in report.problems.chunk_by(|a, b| a.path == b.path) {
             // The same bytes that were read, unless somebody writes at this very moment: then the marker is off, nothing more.
-            let text = texts.entry(&problem.path).or_insert_with(|| {
-                let regular = fs::metadata(&problem.path).is_ok_and(|meta| meta.is_file());
-                let bytes = if regular { fs::read(&problem.path).unwrap_or_default() } else { Vec::new() };
-                String::from_utf8_lossy(&bytes).into_owned()
-            });
-            show(problem, text, screen)?;
+            let path = &of_file[0].path;
+            let regular = fs::metadata(path).is_ok_and(|meta| meta.is_file());
+            let bytes = if regular { fs::read(path).unwrap_or_default() } else { Vec::new() };
+            let text = String::from_utf8_lossy(&bytes);
+            let lines: Vec<&str> = text.lines().collect();
+            for problem in of_file {
+                show(problem, &lines, screen)?;
+            }
         }
         let warnings = report.problems.len() - errors;
         let units = report.good + report.broken;
@@ -88,18 +93,17 @@ fn suggestion(message: &str) -> Option<&str> {
 
 fn severity(problem: &Problem) -> &'static str {
     match problem.severity {
-        Severity::Error => "error",
+        Severity::Error | Severity::Unread => "error",
         Severity::Warning => "warning",
     }
 }
 
-fn show(problem: &Problem, text: &str, screen: &mut Screen) -> Result<(), CliError> {
-    let color = if problem.severity == Severity::Error { Color::Red } else { Color::Yellow };
-    screen.print_foreign(&format!("{problem}\n"))?;
-    if let Some((line, marker)) = lint::excerpt(problem, text) {
-        screen.print_foreign(&format!("    {line}\n"))?;
+fn show(problem: &Problem, lines: &[&str], screen: &mut Screen) -> Result<(), CliError> {
+    let color = if problem.is_error() { Color::Red } else { Color::Yellow };
+    screen.print(&format!("{}\n", one_line(&problem.to_string())))?;
+    if let Some((line, marker)) = lint::excerpt(problem.place, lines) {
         let marker = screen.paint(&marker, color);
-        screen.print(&format!("    {marker}\n"))?;
+        screen.print(&format!("    {line}\n    {marker}\n"))?;
     }
     Ok(())
 }
