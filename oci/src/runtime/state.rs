@@ -204,17 +204,18 @@ impl State {
     /// The state object of the spec, for `state` and for hooks.
     pub(crate) fn document(&self, status: Status) -> String {
         let mut w = Writer::new();
-        self.write(&mut w, status);
+        self.write(&mut w, status, "");
         w.finish()
     }
 
-    pub(crate) fn write(&self, w: &mut Writer, status: Status) {
+    /// `owner` is runc's word, and only `list` says it.
+    pub(crate) fn write(&self, w: &mut Writer, status: Status, owner: &str) {
         let pid = if status == Status::Stopped { 0 } else { self.pid };
         w.open('{').name("ociVersion").string(&self.oci_version).name("id").string(&self.id);
         w.name("pid").number(pid.into()).name("status").string(status.word());
         w.name("bundle").string(&self.bundle).name("rootfs").string(&self.rootfs);
         w.name("created").string(&self.created).pairs("annotations", &self.annotations);
-        w.name("owner").string("").close('}');
+        w.name("owner").string(owner).close('}');
     }
 
     /// An ordinary user's container may have none (see `create`).
@@ -256,7 +257,7 @@ mod tests {
         assert_eq!(read.hooks().unwrap().poststop[0].args, ["/bin/x"]);
         assert!(matches!(store.create(&ContainerId::parse("a").unwrap()), Err(Error::Exists { .. })));
         folder.remove().unwrap();
-        assert!(matches!(store.open(&ContainerId::parse("a").unwrap()), Err(Error::NotFound { .. })));
+        assert!(matches!(store.open(&ContainerId::parse("a").unwrap(), || Ok(())), Err(Error::NotFound { .. })));
         assert!(store.ids().unwrap().is_empty());
     }
 }

@@ -57,29 +57,37 @@ impl Store {
                 other => other.step("create container folder", self.root.join(id.as_str()).display())?,
             }
             // A `delete --force` may have come between: then the folder we locked has no name any more.
-            if let Some(folder) = self.lock_folder(root, id)? {
+            if let Some(folder) = self.lock_folder(root, id, || Ok(()))? {
                 return Ok(folder);
             }
         }
     }
 
-    /// Opens and locks the folder of a container that exists.
-    pub(crate) fn open(&self, id: &ContainerId) -> Result<Folder> {
+    /// Opens and locks the folder of a container that exists; where somebody else has the lock, `may_wait` is asked before waiting.
+    pub(crate) fn open(&self, id: &ContainerId, may_wait: impl FnOnce() -> Result<()>) -> Result<Folder> {
         let root = match self.open_root() {
             Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Err(Error::NotFound { id: id.to_string() }),
             other => other.step("open runtime root", self.root.display())?,
         };
-        self.lock_folder(root, id)?.ok_or_else(|| Error::NotFound { id: id.to_string() })
+        self.lock_folder(root, id, may_wait)?.ok_or_else(|| Error::NotFound { id: id.to_string() })
     }
 
-    fn lock_folder(&self, root: OwnedFd, id: &ContainerId) -> Result<Option<Folder>> {
+    fn lock_folder(
+        &self,
+        root: OwnedFd,
+        id: &ContainerId,
+        may_wait: impl FnOnce() -> Result<()>,
+    ) -> Result<Option<Folder>> {
         let path = self.root.join(id.as_str());
         let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let fd = match fs::open_at(root.as_fd(), &c_string(id.as_str()), flags, 0) {
             Err(Errno(libc::ENOENT)) => return Ok(None),
             other => other.step("open container folder", path.display())?,
         };
-        fs::lock(fd.as_fd()).step("lock container folder", path.display())?;
+        if !fs::try_lock(fd.as_fd()).step("lock container folder", path.display())? {
+            may_wait()?;
+            fs::lock(fd.as_fd()).step("lock container folder", path.display())?;
+        }
         let links = fs::stat(fd.as_fd()).step("read container folder", path.display())?.st_nlink;
         Ok((links > 0).then_some(Folder { id: id.clone(), path, fd, root }))
     }

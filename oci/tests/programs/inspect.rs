@@ -150,6 +150,14 @@ fn main() {
                     }
                 }
             }
+            // A process that is another one all the time. Not libc's fork: musl's blocks every signal around the call, so that one
+            // which comes meanwhile is the parent's alone, and the child, born afterwards, never had it.
+            "flee" => {
+                if raw_fork() == 0 {
+                    while raw_fork() == 0 {}
+                    exit(0);
+                }
+            }
             "stdin" => {
                 let mut text = String::new();
                 std::io::stdin().read_to_string(&mut text).unwrap();
@@ -166,6 +174,12 @@ fn main() {
         }
         std::io::stdout().flush().unwrap();
     }
+}
+
+fn raw_fork() -> i64 {
+    let clone = if cfg!(target_arch = "x86_64") { 56 } else { 220 };
+    // SIGCHLD at the end, nothing shared.
+    unsafe { syscall(clone, 17_i64, 0_i64, 0_i64, 0_i64, 0_i64) }
 }
 
 /// A procfs of its own, in a user namespace of its own: which the kernel gives to who sees a whole one already.

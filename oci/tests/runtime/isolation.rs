@@ -352,3 +352,40 @@ fn standard_input_reaches_the_program() {
     let c = Container::new(&["stdin"]);
     c.run_behind("exec 0<<<word", "").ok().has("stdin word");
 }
+
+#[test]
+fn a_source_in_the_rootfs_is_what_earlier_mounts_have_made_of_it() {
+    let c = Container::new(&[
+        "cat",
+        "/final/file",
+        "cat",
+        "/final/x/file",
+        "ls",
+        "/one/x",
+        "write",
+        "/final/file",
+        "no",
+        "cat",
+        "/inner",
+    ]);
+    for (folder, text) in [("a/x", "a"), ("b", "b")] {
+        std::fs::create_dir_all(c.path(folder)).unwrap();
+        std::fs::write(c.path(&folder[..1]).join("file"), text).unwrap();
+    }
+    for folder in ["mnt", "final", "one"] {
+        std::fs::create_dir(c.rootfs(folder)).unwrap();
+    }
+    // By this link the host's would be meant.
+    std::os::unix::fs::symlink(c.path("b"), c.path("a/out")).unwrap();
+    let (rootfs, a, b) = (c.rootfs("mnt"), c.path("a"), c.path("b"));
+    let c = c.bind(&a, "/mnt", &["bind"]).bind(&b, "/mnt/x", &["bind"]);
+    let c = c.bind(&rootfs, "/final", &["rbind", "ro"]).bind(&rootfs, "/one", &["bind"]);
+    let c = c.bind(std::path::Path::new("rootfs/mnt/x/file"), "/inner", &["bind"]);
+    let said = c.run().ok();
+    said.has("/final/file: a").has("/final/x/file: b").has("/one/x: ").has("/inner: b");
+    said.has("write /final/file: Read-only file system (os error 30)");
+    let out = c.rootfs("mnt/out");
+    let c = c.bind(&out, "/final", &["bind"]);
+    c.create().refused("find the source of");
+    c.assert_gone();
+}

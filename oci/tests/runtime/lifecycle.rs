@@ -30,7 +30,8 @@ fn the_states_of_a_life() {
     assert_eq!(c.state()["status"], "running");
     c.start().refused("it is running");
     c.oci(&["delete", id]).refused("it is running");
-    assert!(c.oci(&["list"]).ok().out.contains("running"));
+    let list = c.oci(&["list"]).ok().out;
+    assert!(list.contains("running") && list.trim_end().ends_with("  root"), "{list}");
     assert_eq!(c.oci(&["list", "-q"]).ok().out.trim(), id);
     assert_eq!(c.oci(&["ps", "--format", "json", id]).ok().out.trim(), format!("[{}]", c.pid()));
     c.oci(&["kill", id, "KILL"]).ok();
@@ -95,7 +96,7 @@ fn a_created_container_can_be_killed_and_deleted() {
 #[test]
 fn kill_all_tells_everybody_and_leaves_who_is_paused_paused() {
     // SIGCHLD ignored: nobody waits for those who are gone.
-    let verbs = [&["ignore", "17"][..], &["child"; 12], &["say", "up", "sleep"]].concat();
+    let verbs = [&["ignore", "17"][..], &["flee"; 60], &["say", "up", "sleep"]].concat();
     let c = Container::new(&verbs);
     c.create().ok();
     c.start().ok();
@@ -276,6 +277,26 @@ fn a_hook_may_call_the_runtime_about_its_container() {
     let c = c.set("/hooks", kill);
     c.create().refused("was killed (is its memory limit too low?) before it was ready");
     c.assert_gone();
+}
+
+#[test]
+fn a_hook_that_would_wait_for_itself_is_told_so() {
+    let mut c = Container::new(&["sleep"]);
+    let runtime = format!("{} --root {}", c.runtime.display(), c.path("state").display());
+    let (id, said) = (c.id.clone(), c.path("said"));
+    let words =
+        ["exec ID true", "pause ID", "update --pids-limit 9 ID", "start ID", "delete --force ID", "kill --all ID TERM"];
+    for point in ["createRuntime", "createContainer"] {
+        let script: String =
+            words.map(|one| format!("{runtime} {} >>{} 2>&1\n", one.replace("ID", &id), said.display())).concat();
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script + "true"], "timeout": 20}]);
+        c.config["hooks"] = json!({point: hook});
+        c.create().ok();
+        let text = std::fs::read_to_string(&said).unwrap();
+        assert_eq!(text.lines().filter(|line| line.ends_with("it is creating")).count(), words.len(), "{text}");
+        c.oci(&["delete", "--force", &id]).ok();
+        std::fs::remove_file(&said).unwrap();
+    }
 }
 
 #[test]

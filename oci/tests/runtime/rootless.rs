@@ -82,6 +82,17 @@ fn what_an_ordinary_user_cannot_have_is_said() {
 }
 
 #[test]
+fn what_is_read_only_on_the_host_stays_so() {
+    // As rootless Podman writes every volume. The root of these tests is mounted read-only.
+    let c = of_user(&["create", "/volume/x", "mount", "/volume"], alone());
+    let c = c.bind(std::path::Path::new("/usr/share"), "/volume", &["rbind", "rw", "rprivate"]);
+    c.write_config();
+    let said = oci(&c, &["run", &c.id]).ok();
+    said.has("create /volume/x: Read-only file system (os error 30)");
+    assert!(said.err.contains("it stays read-only, as it is on the host"), "{said:?}");
+}
+
+#[test]
 fn root_of_a_user_namespace_runs_containers_too() {
     let c = of_user(&["open", "/dev/zero", "cat", "/proc/self/uid_map", "create", "/made"], None);
     let mut unshare = Command::new("unshare");

@@ -63,7 +63,7 @@ fn events_are_lines_of_json() {
     assert!(stats["data"]["cpu"]["usage"]["total"].is_u64() && stats["data"]["memory"]["usage"]["limit"].is_u64());
     assert!(stats["data"]["pids"].is_object() && stats["data"]["blkio"]["ioServiceBytesRecursive"].is_array());
     // They go on until the container ends.
-    let mut events = c.command(&["events", "--interval", "20ms", &c.id]);
+    let mut events = c.command(&["events", "--interval", "0.01s10ms", &c.id]);
     let mut events = spawn(events.stdout(Stdio::piped()));
     let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
     for _ in 0..3 {

@@ -53,11 +53,23 @@ fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep) -> Done<'a> {
         }
         return Ok(());
     }
+    // Resolved in the root like any target, so that a link in the image leads nowhere else.
+    let inside = match &step.source {
+        Source::Inside { path, recursive, .. } => {
+            let source = find(root, path, 0).doing("find the source of", label)?;
+            Some(mount::clone_fd(source.as_fd(), *recursive).doing("mount", label)?)
+        }
+        _ => None,
+    };
+    let folder = match &inside {
+        Some(tree) => fs::stat(tree.as_fd()).doing("mount", label)?.st_mode & libc::S_IFMT == libc::S_IFDIR,
+        None => step.target_is_folder,
+    };
     // A tmpfs takes over the mode of the folder it covers.
     let covered = if step.keep_mode { find(root, &step.target, libc::O_DIRECTORY).ok() } else { None };
     let mode = covered.map(|folder| fs::stat(folder.as_fd())).transpose().doing("mount", label)?;
     let mode = mode.map(|stat| stat.st_mode & 0o7777);
-    let kind = if step.target_is_folder { Kind::Folder } else { Kind::File };
+    let kind = if folder { Kind::Folder } else { Kind::File };
     let target =
         if step.no_links { no_link_target(root, &step.target, kind) } else { find_or_make(root, &step.target, kind) };
     let target = match target {
@@ -75,6 +87,13 @@ fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep) -> Done<'a> {
     }
     match &step.source {
         Source::Remount(_) => Ok(()),
+        Source::Inside { steps, .. } => {
+            let Some(tree) = &inside else { return Ok(()) };
+            for (attributes, recursive) in steps {
+                mount::set_attributes(tree.as_fd(), *recursive, attributes).doing("mount", label)?;
+            }
+            mount::attach(tree.as_fd(), target.as_fd()).doing("mount", label)
+        }
         Source::Tree(tree) => mount::attach(tree.as_fd(), target.as_fd()).doing("mount", label),
         Source::FileSystem { kind, parameters, attributes } => {
             let new = create(kind, parameters, mode, *attributes).doing("mount", label)?;

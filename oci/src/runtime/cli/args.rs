@@ -12,7 +12,7 @@ use super::{Log, limits};
 use crate::runtime::config::{IntelRdt, Resources};
 use crate::runtime::error::{Error, Result};
 use crate::runtime::id::ContainerId;
-use crate::runtime::ops::{CreateOptions, ExecOptions, parse_interval};
+use crate::runtime::ops::{CreateOptions, ExecOptions};
 use crate::runtime::signal::signal;
 
 pub(super) struct Invocation {
@@ -359,7 +359,7 @@ impl Words {
                 Word::End => break,
                 Word::Positional(word) => take_id(&mut id, &word)?,
                 Word::Flag(flag) if flag == "stats" => once = self.boolean()?,
-                Word::Flag(flag) if flag == "interval" => interval = parse_interval(&self.value()?)?,
+                Word::Flag(flag) if flag == "interval" => interval = limits::interval(&self.value()?)?,
                 Word::Flag(flag) => return Err(unknown(&flag)),
             }
         }

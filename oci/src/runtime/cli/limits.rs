@@ -1,4 +1,6 @@
-//! The limits of `update`, as options or as a JSON file.
+//! The limits of `update`, as options or as a JSON file; sizes and durations as Go programs write them.
+
+use std::time::Duration;
 
 use crate::runtime::config::{Resources, parse_resources};
 use crate::runtime::error::{Error, Result, Step};
@@ -63,11 +65,49 @@ fn bytes(text: &str) -> Option<i64> {
         "p" | "pb" | "pib" => 1 << 50,
         _ => return None,
     };
+    scaled(number, factor)
+}
+
+/// Go's words for a duration (time.ParseDuration): `5s`, `1m30s`, `1.5s`. A number alone is seconds; less than a millisecond is none.
+pub(super) fn interval(text: &str) -> Result<Duration> {
+    let nanoseconds =
+        if text.bytes().all(|b| b.is_ascii_digit()) { scaled(text, 1_000_000_000) } else { durations(text) };
+    match nanoseconds.map(|count| Duration::from_nanos(count.unsigned_abs())) {
+        Some(duration) if duration.as_millis() > 0 => Ok(duration),
+        _ => Err(Error::Usage(format!("--interval {text:?} is not a duration such as 5s or 1m30s"))),
+    }
+}
+
+fn durations(mut text: &str) -> Option<i64> {
+    let mut sum = 0_i64;
+    while !text.is_empty() {
+        let ends = |text: &str, number: bool| {
+            text.find(|c: char| (c.is_ascii_digit() || c == '.') != number).unwrap_or(text.len())
+        };
+        let (number, rest) = text.split_at(ends(text, true));
+        let (unit, rest) = rest.split_at(ends(rest, false));
+        let factor = match unit {
+            "ns" => 1,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        sum = sum.checked_add(scaled(number, factor)?)?;
+        text = rest;
+    }
+    Some(sum)
+}
+
+/// A decimal number of so many each, rounded down.
+fn scaled(number: &str, factor: i64) -> Option<i64> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
     if part.contains('.') || (whole.is_empty() && part.is_empty()) {
         return None;
     }
-    // What is less than a byte is not counted, and what stands further behind is less than that.
+    // What is less than one is not counted, and what stands further behind is less than that.
     let part = part.get(..18).unwrap_or(part);
     let above: i128 = if part.is_empty() { 0 } else { part.parse().ok()? };
     let part = above * i128::from(factor) / 10_i128.pow(u32::try_from(part.len()).ok()?);
@@ -91,6 +131,19 @@ mod tests {
         }
         for bad in ["", ".", "x", "-2", "1.5.m", "1  k", "1kk", "1ib", "1bb", "1,5m", "9999999999t"] {
             assert!(bytes(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn intervals() {
+        let parsed = |text| interval(text).ok().map(|duration| duration.as_millis());
+        for (text, value) in
+            [("5s", 5000), ("1m30s", 90_000), ("1.5s", 1500), ("2", 2000), ("1h.5ms1\u{b5}s", 3_600_000)]
+        {
+            assert_eq!(parsed(text), Some(value), "{text}");
+        }
+        for bad in ["", "s", "5x", "1m30", "-1s", "0s", ".", "1..5s", "1e3s", "1us", "9999999999999999h"] {
+            assert_eq!(parsed(bad), None, "{bad}");
         }
     }
 

@@ -135,12 +135,25 @@ impl Config {
         if self.oci_version.is_empty() {
             return Err(ConfigError::missing("ociVersion"));
         }
-        if self.oci_version.starts_with("1.") && self.oci_version.split('.').count() >= 3 {
+        if is_semantic(&self.oci_version) && self.oci_version.starts_with("1.") {
             return Ok(());
         }
         let why = format!("{:?} is not a version this runtime reads; it reads 1.x.y", self.oci_version);
         Err(ConfigError::invalid("ociVersion", why))
     }
+}
+
+/// MAJOR.MINOR.PATCH, with `-…` for a version before it and `+…` for a build (SemVer 2.0.0, items 2, 9 and 10).
+fn is_semantic(version: &str) -> bool {
+    let (version, build) = version.split_once('+').map_or((version, None), |(version, build)| (version, Some(build)));
+    let (core, before) = version.split_once('-').map_or((version, None), |(core, before)| (core, Some(before)));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number = |text: &str| digits(text) && (text == "0" || !text.starts_with('0'));
+    let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    core.split('.').count() == 3
+        && core.split('.').all(number)
+        && before.is_none_or(|all| all.split('.').all(|one| word(one) && (!digits(one) || number(one))))
+        && build.is_none_or(|all| all.split('.').all(word))
 }
 
 fn root(r: &mut Reader<'_>) -> Result<Root> {
@@ -243,6 +256,28 @@ mod tests {
         assert_eq!(error("{}"), "ociVersion: is required and missing");
         assert_eq!(error(r#"{"ociVersion":"1.2.0"}"#), "root.path: is required and missing");
         assert!(error(r#"{"ociVersion":"2.0.0","root":{"path":"r"}}"#).contains("it reads 1.x.y"));
+        for good in ["1.0.0", "1.3.0-rc.1", "1.0.2-dev", "1.2.0+git.07", "1.0.0-0a.-+x"] {
+            assert!(is_semantic(good), "{good}");
+        }
+        for bad in [
+            "1",
+            "1.",
+            "1..",
+            "1.a.b",
+            "1.0",
+            "1.0.0.0",
+            "1.01.0",
+            "1.0.0-",
+            "1.0.0-01",
+            "1.0.0+",
+            "1.0.0-a..b",
+            " 1.0.0",
+        ] {
+            assert!(
+                error(&format!(r#"{{"ociVersion":"{bad}","root":{{"path":"r"}}}}"#)).contains("it reads 1.x.y"),
+                "{bad}"
+            );
+        }
         assert!(error(r#"{"ociVersion":"banana","root":{"path":"r"}}"#).contains("banana"));
     }
 

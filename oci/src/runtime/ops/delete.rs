@@ -14,7 +14,7 @@ use crate::runtime::store::Folder;
 use crate::runtime::sys::{Errno, process};
 
 pub(crate) fn delete(machine: &Machine, id: &ContainerId, force: bool) -> Result<()> {
-    match machine.store.open(id) {
+    match machine.open(id, "delete") {
         Err(Error::NotFound { .. }) if force => Ok(()),
         other => delete_locked(machine, &other?, force),
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Machine;
 use crate::runtime::cgroup::Cgroup;
-use crate::runtime::error::{Error, Result, Step};
+use crate::runtime::error::{Result, Step};
 use crate::runtime::id::ContainerId;
 use crate::runtime::json::Writer;
 use crate::runtime::state::{START_SOCKET, State, Status};
@@ -150,22 +150,4 @@ fn pressure(w: &mut Writer, cgroup: &Cgroup, file: &str) {
         w.close('}');
     }
     w.close('}');
-}
-
-/// Go's words for a duration, as far as an interval needs them: `5s`, `500ms`, `1m`.
-pub(crate) fn parse_interval(text: &str) -> Result<Duration> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let scale = match unit {
-        "ms" => Some(1),
-        "s" | "" => Some(1000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        _ => None,
-    };
-    let duration = scale.zip(digits.parse::<u64>().ok()).and_then(|(scale, count)| count.checked_mul(scale));
-    match duration.filter(|milliseconds| *milliseconds > 0) {
-        Some(milliseconds) => Ok(Duration::from_millis(milliseconds)),
-        None => Err(Error::Usage(format!("--interval {text:?} is not a duration such as 5s"))),
-    }
 }

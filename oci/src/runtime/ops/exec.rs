@@ -50,7 +50,7 @@ pub(crate) struct ExecOptions {
 pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -> Result<u8> {
     let signals = if options.detach { None } else { Some(Signals::take_all().step("take", "signals")?) };
     machine.log.debug(&format!("exec id={id}"));
-    let folder = machine.store.open(id)?;
+    let folder = machine.open(id, "exec in")?;
     let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
     let gone = || state.refuse("exec in", if state.pid == 0 { Status::Creating } else { Status::Stopped });
     let container = open_process(&state, &machine.proc)?.ok_or_else(gone)?;

@@ -33,7 +33,7 @@ pub(crate) fn kill(machine: &Machine, id: &ContainerId, signal: i32, all: bool) 
     let mut alone = None;
     if state.pid == 0 || (all && signal != libc::SIGKILL) {
         // There is nobody to be killed yet; or all of them are frozen meanwhile, and nobody else may do that.
-        state = State::load(alone.insert(machine.store.open(id)?))?.ok_or_else(not_found)?;
+        state = State::load(alone.insert(machine.open(id, "kill")?))?.ok_or_else(not_found)?;
     }
     let process = open_process(&state, &machine.proc)?;
     // Without a pid namespace of its own, the end of its first process ends nothing else.
@@ -56,7 +56,10 @@ pub(crate) fn kill(machine: &Machine, id: &ContainerId, signal: i32, all: bool) 
     }
 }
 
-/// Frozen meanwhile: who is forked while the list is read would be missed, and a number that is free again be somebody else's.
+/// Frozen meanwhile: who is forked while the list is read would be missed, and a number that is free again be somebody else's. So
+/// the signal is sent to everybody there is at one instant. Who has it blocked keeps it for later, and what he forks until then is
+/// born without it (signal(7): a child's set of pending signals is empty): so do the forks of musl and of posix_spawn, which
+/// block all signals for a moment. Only SIGKILL ends those, too.
 fn kill_all(cgroup: &Cgroup, signal: i32, paused: bool) -> Result<()> {
     if signal == libc::SIGKILL {
         return cgroup.kill();
@@ -75,7 +78,7 @@ fn kill_all(cgroup: &Cgroup, signal: i32, paused: bool) -> Result<()> {
 
 pub(crate) fn freeze(machine: &Machine, id: &ContainerId, frozen: bool) -> Result<()> {
     let operation = if frozen { "pause" } else { "resume" };
-    let folder = machine.store.open(id)?;
+    let folder = machine.open(id, operation)?;
     let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
     let status = state.status(&machine.proc, folder.exists(START_SOCKET)?)?;
     state.needs_cgroup(operation)?;

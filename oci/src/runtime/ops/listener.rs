@@ -27,7 +27,7 @@ fn hand_over(state: &State, status: Status, pid: i32, listener: &OwnedFd) -> Res
     let mut w = Writer::new();
     w.open('{').name("ociVersion").string(&state.oci_version).strings("fds", &["seccompFd"]);
     w.name("pid").number(pid.into()).name("metadata").string(&state.listener_metadata).name("state");
-    state.write(&mut w, status);
+    state.write(&mut w, status, "");
     w.close('}');
     let text = w.finish();
     let path = &state.listener_path;

@@ -20,7 +20,7 @@ mod wait;
 
 pub(crate) use create::{CreateOptions, create, listen_fds};
 pub(crate) use delete::delete;
-pub(crate) use events::{events, parse_interval};
+pub(crate) use events::events;
 pub(crate) use exec::{ExecOptions, exec};
 pub(crate) use kill::{freeze, kill};
 pub(crate) use protect::protect;
@@ -32,8 +32,10 @@ pub(crate) use update::update;
 
 use super::cli::Log;
 use super::error::Result;
+use super::id::ContainerId;
 use super::procfs::Procfs;
-use super::store::Store;
+use super::state::{State, Status};
+use super::store::{Folder, Store};
 use super::systemd::Systemd;
 
 /// What every operation works with.
@@ -48,6 +50,19 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// A container's folder, locked. A `create` that is at its hooks has the lock until they are done, and who asks may be one of them:
+    /// it would wait for itself. (Under runc there is no container yet for a hook to work with.)
+    fn open(&self, id: &ContainerId, operation: &'static str) -> Result<Folder> {
+        self.store.open(id, || {
+            let state = State::peek(&self.store, id)?;
+            // Else its `create` is gone, and another operation has the lock.
+            if state.creating && state.lives(&self.proc)? {
+                return Err(state.refuse(operation, Status::Creating));
+            }
+            Ok(())
+        })
+    }
+
     /// The systemd that scopes are asked of: the machine's, or the user's own.
     fn systemd(&self) -> Result<Systemd> {
         Systemd::connect(self.rootless || !in_first_namespace(), &self.proc)

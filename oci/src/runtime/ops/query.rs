@@ -1,6 +1,7 @@
 //! What only reads: `state`, `list`, `ps`, `features`, `spec`.
 
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use super::Machine;
 use crate::runtime::cgroup::Cgroup;
@@ -12,6 +13,7 @@ use crate::runtime::plan::{KEEP_GROUPS, known_mount_options};
 use crate::runtime::procfs::read_all;
 use crate::runtime::seccomp;
 use crate::runtime::state::{START_SOCKET, State, Status};
+use crate::runtime::store::read_file;
 use crate::runtime::sys::process::{self, Ended, Side, StringList};
 use crate::runtime::sys::{fs, pipe};
 
@@ -29,7 +31,7 @@ pub(crate) fn list(machine: &Machine, json: bool, quiet: bool) -> Result<String>
     let mut all = Vec::new();
     for id in machine.store.ids()? {
         match State::peek(&machine.store, &id).and_then(|state| Ok((status(machine, &id, &state)?, state))) {
-            Ok(both) => all.push(both),
+            Ok((status, state)) => all.push((status, owner(&machine.store.path(&id, "")), state)),
             // Deleted while we looked, or not yet written.
             Err(Error::NotFound { .. }) => {}
             // The others are there all the same.
@@ -37,27 +39,47 @@ pub(crate) fn list(machine: &Machine, json: bool, quiet: bool) -> Result<String>
         }
     }
     if quiet {
-        return Ok(all.iter().map(|(_, state)| state.id.clone() + "\n").collect());
+        return Ok(all.iter().map(|(.., state)| state.id.clone() + "\n").collect());
     }
     if json {
         let mut w = Writer::new();
         w.open('[');
-        for (status, state) in &all {
-            state.write(&mut w, *status);
+        for (status, owner, state) in &all {
+            state.write(&mut w, *status, owner);
         }
         w.close(']');
         return Ok(w.finish() + "\n");
     }
-    let width = all.iter().map(|(_, state)| state.id.len()).max().unwrap_or(0).max(2);
-    let room = all.iter().map(|(_, state)| state.bundle.len()).max().unwrap_or(0).max(6);
+    let width = all.iter().map(|(.., state)| state.id.len()).max().unwrap_or(0).max(2);
+    let room = all.iter().map(|(.., state)| state.bundle.len()).max().unwrap_or(0).max(6);
     let mut out =
         format!("{:width$}  {:>8}  {:8}  {:room$}  {:30}  OWNER\n", "ID", "PID", "STATUS", "BUNDLE", "CREATED");
-    for (status, state) in &all {
+    for (status, owner, state) in &all {
         let pid = if *status == Status::Stopped { 0 } else { state.pid };
         let word = status.word();
-        out += &format!("{:width$}  {pid:>8}  {word:8}  {:room$}  {:30}\n", state.id, state.bundle, state.created);
+        out += &format!(
+            "{:width$}  {pid:>8}  {word:8}  {:room$}  {:30}  {owner}\n",
+            state.id, state.bundle, state.created
+        );
     }
     Ok(out)
+}
+
+/// Whose folder it is, by name if this machine has one for it.
+fn owner(folder: &Path) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(uid) = folder.metadata().map(|data| data.uid()) else { return String::new() };
+    name_of(uid, &read_file(Path::new("/etc/passwd")).unwrap_or_default())
+}
+
+fn name_of(uid: u32, passwd: &str) -> String {
+    let wanted = uid.to_string();
+    let mut names = passwd.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == wanted).then_some(name)
+    });
+    names.next().map_or_else(|| format!("#{uid}"), str::to_owned)
 }
 
 /// The host's pids of the container's processes; with options those lines of the host's own `ps` that are about them.
@@ -166,7 +188,7 @@ fn words<T>(table: &[(&'static str, T)]) -> Vec<&'static str> {
 }
 
 /// A config.json to start from; never over one that exists.
-pub(crate) fn spec(bundle: &std::path::Path, rootless: bool) -> Result<()> {
+pub(crate) fn spec(bundle: &Path, rootless: bool) -> Result<()> {
     use std::io::Write as _;
     let path = bundle.join("config.json");
     let mut file = std::fs::File::create_new(&path).step("create", path.display())?;
@@ -214,6 +236,12 @@ mod tests {
         assert!(has(NamespaceKind::User) && !has(NamespaceKind::Network) && linux.resources.is_none());
         assert_eq!((linux.uid_mappings.len(), linux.gid_mappings.len()), (1, 1));
         assert!(super::rootless_sample().contains(r#""source": "/sys", "options": ["rbind""#));
+    }
+
+    #[test]
+    fn owners_have_names_or_numbers() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken:x\nweb:x:33:33::/:\n";
+        assert_eq!([0, 33, 7].map(|uid| super::name_of(uid, passwd)), ["root", "web", "#7"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::runtime::store::Folder;
 use crate::runtime::sys::{Errno, fs, process, socket};
 
 pub(crate) fn start(machine: &Machine, id: &ContainerId) -> Result<()> {
-    let folder = &machine.store.open(id)?;
+    let folder = &machine.open(id, "start")?;
     let gone = || Error::NotFound { id: folder.id.to_string() };
     let state = State::load(folder)?.ok_or_else(gone)?;
     let status = state.status(&machine.proc, folder.exists(START_SOCKET)?)?;

@@ -8,7 +8,7 @@ use crate::runtime::id::ContainerId;
 use crate::runtime::state::{START_SOCKET, State, Status};
 
 pub(crate) fn update(machine: &Machine, id: &ContainerId, mut resources: Resources, rdt: &IntelRdt) -> Result<()> {
-    let folder = machine.store.open(id)?;
+    let folder = machine.open(id, "update")?;
     let mut state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
     let status = state.status(&machine.proc, folder.exists(START_SOCKET)?)?;
     state.needs_cgroup("update")?;

@@ -115,6 +115,9 @@ impl Plan {
         }
         let around = mounts::Surroundings {
             bundle: given.bundle,
+            rootfs: &rootfs_path(config, given.bundle),
+            mounts: &config.mounts,
+            warn: RefCell::new(warn),
             cgroup: given.cgroup,
             own_cgroup_namespace: namespaces.owns(NamespaceKind::Cgroup),
             user_namespace,

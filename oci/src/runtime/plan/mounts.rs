@@ -2,9 +2,11 @@
 //! prepared outside the container already prepared (clones of host paths are made and given their attributes here, so the
 //! child never looks at a path of the host).
 
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use super::idmap::Idmaps;
 use super::options::{Bind, Options, propagation};
@@ -12,11 +14,13 @@ use crate::runtime::config::{Config, ConfigError, Mount};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::procfs::Procfs;
 use crate::runtime::sys::mount::Attributes;
-use crate::runtime::sys::{fs, mount};
+use crate::runtime::sys::{Errno, fs, mount};
 
 pub(crate) enum Source {
     /// A detached clone, ready to attach.
     Tree(OwnedFd),
+    /// What an earlier mount of the container has put there, by its path below the root: only the child sees it.
+    Inside { path: CString, recursive: bool, steps: Vec<(Attributes, bool)>, _idmap: Option<Rc<OwnedFd>> },
     /// What is mounted there already gets other attributes: its own, and those of everything below.
     Remount(Attributes),
     /// A file system to create in the container's namespaces, with its parameters.
@@ -57,12 +61,27 @@ pub(crate) struct Root {
 /// What the rest of the config means for a mount.
 pub(super) struct Surroundings<'a> {
     pub(super) bundle: &'a Path,
+    pub(super) rootfs: &'a Path,
+    pub(super) mounts: &'a [Mount],
+    pub(super) warn: RefCell<&'a mut dyn FnMut(String)>,
     pub(super) cgroup: &'a str,
     pub(super) own_cgroup_namespace: bool,
     pub(super) user_namespace: bool,
     /// The SELinux context of file systems that are made.
     pub(super) label: Option<&'a str>,
     pub(super) idmaps: Idmaps<'a>,
+}
+
+impl Surroundings<'_> {
+    /// The path below the root of a bind mount's source that an earlier mount of the container covers, or has something in.
+    fn mounted_before(&self, index: usize, source: &Path, options: &Options) -> Option<CString> {
+        let plain = |path: &Path| normal(&path.to_string_lossy());
+        let inside = Path::new("/").join(plain(source).strip_prefix(plain(self.rootfs)).ok()?);
+        let earlier = self.mounts.iter().take(index).map(|one| normal(&one.destination));
+        let deep = options.bind == Some(Bind::Recursive);
+        let mut covers = earlier.map(|other| inside.starts_with(&other) || (deep && other.starts_with(&inside)));
+        covers.any(|one| one).then(|| c_string(inside.as_os_str().as_encoded_bytes()))
+    }
 }
 
 pub(super) fn root(config: &Config, rootfs: &Path) -> Result<Root> {
@@ -168,19 +187,30 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
     } else if binds {
         let source = given.source.as_deref().ok_or_else(|| invalid(at("source"), "a bind mount needs a source"))?;
         let path = around.bundle.join(source);
-        let tree = bind(&mut step, &path, &options, false)?;
+        let idmap = idmap.map(|(recursive, namespace)| {
+            let userns_fd = u64::from(namespace.as_raw_fd().unsigned_abs());
+            ((Attributes { set: mount::IDMAP, userns_fd, ..Attributes::default() }, recursive), namespace)
+        });
+        if let Some(inside) = around.mounted_before(index, &path, &options) {
+            let mut steps = attributes_of_bind(&mut step, &options, false);
+            let (attributes, namespace) = idmap.unzip();
+            steps.extend(attributes);
+            step.source = Source::Inside {
+                path: inside,
+                recursive: options.bind == Some(Bind::Recursive),
+                steps,
+                _idmap: namespace,
+            };
+            return Ok(step);
+        }
+        let tree = bind(&mut step, &path, &options, false, around)?;
         if destination == Path::new("/proc") {
             if fs::file_system(tree.as_fd()).step("check", path.display())? != fs::PROC_MAGIC {
                 return Err(invalid(at("destination"), "only a procfs may be mounted on /proc"));
             }
             step.inside_proc = true;
         }
-        if let Some((recursive, namespace)) = idmap {
-            let attributes = Attributes {
-                set: mount::IDMAP,
-                userns_fd: u64::from(namespace.as_raw_fd().unsigned_abs()),
-                ..Attributes::default()
-            };
+        if let Some(((attributes, recursive), _namespace)) = idmap {
             mount::set_attributes(tree.as_fd(), recursive, &attributes)
                 .step("map the ids of", step.label.to_string_lossy())?;
         }
@@ -227,32 +257,50 @@ fn check_proc(destination: &Path, foreign: bool, field: &str) -> Result<bool> {
 }
 
 /// Clones a path of the host and gives the clone its attributes.
-fn bind(step: &mut MountStep, path: &Path, options: &Options, force_readonly: bool) -> Result<OwnedFd> {
+fn bind(
+    step: &mut MountStep,
+    path: &Path,
+    options: &Options,
+    force_readonly: bool,
+    around: &Surroundings<'_>,
+) -> Result<OwnedFd> {
     let recursive = options.bind == Some(Bind::Recursive);
     let label = step.label.to_string_lossy().into_owned();
     let tree = mount::clone_path(&c_string(path.as_os_str().as_encoded_bytes()), recursive).step("mount", &label)?;
     let kind = fs::stat(tree.as_fd()).step("mount", &label)?.st_mode & libc::S_IFMT;
     step.target_is_folder = kind == libc::S_IFDIR;
+    for (mut attributes, recursive) in attributes_of_bind(step, options, force_readonly) {
+        let mut done = mount::set_attributes(tree.as_fd(), recursive, &attributes);
+        if done == Err(Errno(libc::EPERM)) && !recursive {
+            // In a user namespace what was read-only before stays so (mount_namespaces(7)); rootless Podman says `rw` of every volume.
+            let locked = fs::mount_flags(tree.as_fd()).step("check", &label)? & attributes.clear;
+            if locked & mount::RDONLY != 0 {
+                (around.warn.borrow_mut())(format!("mount {label}: it stays read-only, as it is on the host"));
+            }
+            attributes.clear &= !locked;
+            done = mount::set_attributes(tree.as_fd(), recursive, &attributes);
+        }
+        done.step("mount", &label)?;
+    }
+    Ok(tree)
+}
+
+/// What a bind mount gets, in this order, and whether all below it gets it too.
+fn attributes_of_bind(step: &mut MountStep, options: &Options, force_readonly: bool) -> Vec<(Attributes, bool)> {
     // Without a word on propagation: what the host mounts there later is seen, and nothing goes back.
     let (propagation, all) = options.propagation.unwrap_or((libc::MS_SLAVE, true));
     let mut own = Attributes { set: options.own.set, clear: options.own.clear, ..Attributes::default() };
     if force_readonly {
         own.set |= mount::RDONLY;
     }
-    let mut deep = step.recursive;
-    if all && recursive {
+    let mut deep = std::mem::take(&mut step.recursive);
+    step.propagation = None;
+    if all && options.bind == Some(Bind::Recursive) {
         deep.propagation = propagation;
     } else {
         own.propagation = propagation;
     }
-    for (attributes, recursive) in [(own, false), (deep, true)] {
-        if !attributes.is_empty() {
-            mount::set_attributes(tree.as_fd(), recursive, &attributes).step("mount", &label)?;
-        }
-    }
-    step.recursive = Attributes::default();
-    step.propagation = None;
-    Ok(tree)
+    [(own, false), (deep, true)].into_iter().filter(|(attributes, _)| !attributes.is_empty()).collect()
 }
 
 /// In a cgroup namespace of its own the container sees a cgroup2 of its own; without one, its part of the host's hierarchy,
@@ -266,7 +314,7 @@ fn cgroup(step: &mut MountStep, mut options: Options, around: &Surroundings<'_>)
     }
     // The cgroup is there already: `create` makes it before the mounts.
     let path = PathBuf::from(format!("/sys/fs/cgroup{}", around.cgroup));
-    step.source = Source::Tree(bind(step, &path, &options, around.user_namespace)?);
+    step.source = Source::Tree(bind(step, &path, &options, around.user_namespace, around)?);
     Ok(())
 }
 
@@ -330,9 +378,13 @@ mod tests {
     fn what_is_made_has_the_containers_label() {
         let proc = Procfs::open().unwrap();
         let linux = crate::runtime::config::Linux::default();
-        let idmaps = Idmaps { proc: &proc, linux: &linux, joined: None, last: std::cell::RefCell::new(None) };
+        let idmaps = Idmaps { proc: &proc, linux: &linux, joined: None, last: RefCell::new(None) };
+        let mut ignore = |_| {};
         let around = Surroundings {
             bundle: Path::new("/"),
+            rootfs: Path::new("/r"),
+            mounts: &[],
+            warn: RefCell::new(&mut ignore),
             cgroup: "",
             own_cgroup_namespace: true,
             user_namespace: false,

@@ -141,14 +141,18 @@ pub(crate) fn file_system(fd: BorrowedFd<'_>) -> Result<i64> {
     Ok(magic)
 }
 
-/// Whether the mount a descriptor was opened through, or its super block, is read-only.
-pub(crate) fn on_readonly_mount(fd: BorrowedFd<'_>) -> Result<bool> {
+/// ST_RDONLY, ST_NOSUID, ST_NODEV and ST_NOEXEC of the mount a descriptor was opened through: the bits mount_setattr(2) has for them.
+pub(crate) fn mount_flags(fd: BorrowedFd<'_>) -> Result<u64> {
     let mut stat = MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: the buffer is a whole statvfs.
     check(unsafe { libc::fstatvfs(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
     // SAFETY: fstatvfs succeeded, so it filled the buffer.
-    let stat = unsafe { stat.assume_init() };
-    Ok(stat.f_flag & libc::ST_RDONLY != 0)
+    Ok(unsafe { stat.assume_init() }.f_flag & 0xf)
+}
+
+/// Whether the mount a descriptor was opened through, or its super block, is read-only.
+pub(crate) fn on_readonly_mount(fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(mount_flags(fd)? & libc::ST_RDONLY != 0)
 }
 
 pub(crate) fn chdir_fd(fd: BorrowedFd<'_>) -> Result<()> {
@@ -272,7 +276,16 @@ pub(crate) fn close_all_but(kept: [BorrowedFd<'_>; 2], first: u32) {
     }
 }
 
-/// Waits for the exclusive lock of an open folder; the lock goes with the descriptor.
+/// The exclusive lock of an open folder, if nobody has it; the lock goes with the descriptor.
+pub(crate) fn try_lock(fd: BorrowedFd<'_>) -> Result<bool> {
+    // SAFETY: plain numbers go in.
+    match check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Err(Errno(libc::EWOULDBLOCK)) => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
+/// Waits for it.
 pub(crate) fn lock(fd: BorrowedFd<'_>) -> Result<()> {
     loop {
         // SAFETY: plain numbers go in.

@@ -38,15 +38,17 @@ impl Scope {
     pub(crate) fn parse(wanted: Option<&str>, id: &str, rootless: bool) -> Result<Scope> {
         let usual = if rootless { "user.slice" } else { "system.slice" };
         let Some(wanted) = wanted else {
-            return Ok(Scope { unit: format!("orlop-{id}.scope"), slice: usual.to_owned() });
+            return Ok(Scope { unit: format!("orlop-{}.scope", escaped(id)), slice: usual.to_owned() });
         };
         let refuse = |why: &str| Err(Error::Cgroup { path: wanted.chars().take(200).collect(), why: why.to_owned() });
         let parts: Vec<&str> = wanted.split(':').collect();
         let [slice, prefix, name] = parts[..] else {
             return refuse("with --systemd-cgroup, linux.cgroupsPath has to be of the form slice:prefix:name");
         };
-        let good = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.@\\".contains(&b));
-        if name.is_empty() || !(good(slice) && good(prefix) && good(name)) || wanted.len() > 240 {
+        let (prefix, name) = (escaped(prefix), escaped(name));
+        let unit = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
+        // The first part is a unit's name as it stands, the others are an engine's words.
+        if name.is_empty() || escaped(slice) != slice || wanted.contains('/') || slice.len().max(unit.len()) > 255 {
             return refuse("linux.cgroupsPath does not name a unit of systemd");
         }
         let slice = match slice {
@@ -55,9 +57,14 @@ impl Scope {
             other if other.ends_with(".slice") => other,
             _ => return refuse("the first part of linux.cgroupsPath is not the name of a slice"),
         };
-        let dash = if prefix.is_empty() { "" } else { "-" };
-        Ok(Scope { unit: format!("{prefix}{dash}{name}.scope"), slice: slice.to_owned() })
+        Ok(Scope { unit, slice: slice.to_owned() })
     }
+}
+
+/// What may not stand in the name of a unit, in the form of systemd-escape(1).
+fn escaped(text: &str) -> String {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-.@\\".contains(&b);
+    text.bytes().map(|b| if allowed(b) { char::from(b).to_string() } else { format!("\\x{b:02x}") }).collect()
 }
 
 /// Keeps a new scope from being empty; ends with us.
@@ -285,7 +292,20 @@ mod tests {
         assert_eq!(scope("machine.slice:libpod:a1"), is("machine.slice", "libpod-a1.scope"));
         assert_eq!(scope(":docker:a1"), is("system.slice", "docker-a1.scope"));
         assert_eq!(scope("-::a1"), is("-.slice", "a1.scope"));
-        for bad in ["/a/b", "a:b:c", "a.slice:b", "a.slice:b:", "a.slice:b:c:d", "a.slice:b:c/d", "../a.slice:b:c"] {
+        assert_eq!(scope("a.slice:b c:d+é"), is("a.slice", "b\\x20c-d\\x2b\\xc3\\xa9.scope"));
+        assert_eq!(Scope::parse(None, "a+b", false).unwrap().unit, "orlop-a\\x2bb.scope");
+        let long = format!("a.slice:b:{}", "+".repeat(70));
+        for bad in [
+            &long,
+            "a+b.slice:b:c",
+            "/a/b",
+            "a:b:c",
+            "a.slice:b",
+            "a.slice:b:",
+            "a.slice:b:c:d",
+            "a.slice:b:c/d",
+            "../a.slice:b:c",
+        ] {
             assert_eq!(scope(bad), None, "{bad}");
         }
         assert_eq!(Scope::parse(None, "web", true).unwrap().slice, "user.slice");
