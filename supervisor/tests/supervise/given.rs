@@ -50,13 +50,14 @@ fn what_a_container_gives_away_its_next_one_gets_whoever_supervises() {
         let mut machine = Pid1::boot(place);
         machine.until_active("web");
         let given = |machine: &Pid1| machine.stored().iter().filter(|name| name.starts_with("fds:")).count();
-        assert_eq!(given(&machine), 1, "the same one twice is one");
+        machine.wait("the descriptor", |machine| given(machine) > 0);
         machine.kill_supervisor();
         machine.start_supervisor();
         let said = |machine: &Pid1, text: &str| {
             machine.logs("/v1/units/web/logs").iter().filter(|line| line["message"] == text).count()
         };
         let got = "got 1 state treasure";
+        assert_eq!(given(&machine), 1, "the same one twice is one");
         machine.post("/v1/units/web/restart");
         machine.wait("its word", |machine| said(machine, got) == 1);
         let pid = machine.until_active("web")["pid"].clone();
@@ -64,7 +65,7 @@ fn what_a_container_gives_away_its_next_one_gets_whoever_supervises() {
         machine.wait("its word after a restart", |machine| said(machine, got) == 2);
         machine.until_active("web");
         machine.post("/v1/units/web/stop");
-        assert_eq!(given(&machine), 0, "a stop that is meant ends it");
+        machine.wait("the end of it by a stop that is meant", |machine| given(machine) == 0);
         machine.post("/v1/units/web/start");
         machine.wait("its first word", |machine| said(machine, "nothing of 2") == 2);
     });

@@ -29,7 +29,7 @@ fn a_connection_starts_its_container_and_none_is_refused_over_restarts() {
         fs::write(shared.join("serve"), SERVE).unwrap();
         let ask = format!("Volume={}:/ask", shared.display());
         place.unit("web", "exec perl /ask/serve", &ask, "");
-        place.unit("bad", "exit 1", "", "");
+        place.unit("bad", "exit 1", "", "[Unit]\nStartLimitIntervalSec=infinity");
         let socket = |name: &str, text: &str| {
             let text = format!("[Socket]\n{text}\n[Install]\nWantedBy=sockets.target\n");
             fs::write(format!("/etc/containers.d/{name}.socket"), text).unwrap();
