@@ -71,6 +71,16 @@ pub(crate) fn show(files: &[&str]) {
     println!("shown");
 }
 
+/// `NAME: BYTES` of each file there, then `sized`.
+pub(crate) fn sizes(folder: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        println!("{}: {}", entry.file_name().to_string_lossy(), entry.metadata()?.len());
+    }
+    println!("sized");
+    Ok(())
+}
+
 pub(crate) fn cat(files: &[&str]) -> io::Result<()> {
     for file in files {
         let mut text = String::new();

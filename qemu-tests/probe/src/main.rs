@@ -23,11 +23,12 @@ probe knock ADDRESS              ask a port here or a unix socket for / again an
 probe relay PORT SOCKET          carry connections to a unix socket
 probe strike PORT CGROUP         kill what comes into the cgroup as many microseconds later as a line of a connection says
 probe ignore-term                say `ignoring` and stay, whatever asks to stop
-probe zombies PROC               print how many processes below this procfs are zombies
+probe zombies PROC               print how many processes below this procfs are zombies and stay so
 probe try-writes PATH [SKIP...]  print every folder below PATH in which a file can be created
 probe mount-of PATH              print file system type and size in bytes of the mount at PATH
 probe write FILE TEXT            write and sync
 probe show FILE...               print `FILE: TEXT` of each, lines joined by |
+probe sizes FOLDER               print `NAME: BYTES` of each file in it
 probe cat FILE...                print files
 probe count FILE                 add one to the number in FILE, sync, print it
 probe keep-killing CGROUP [TIMES] kill everything in the cgroup whenever there is something
@@ -78,6 +79,7 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
             files::show(files);
             Ok(())
         }
+        ["sizes", folder] => files::sizes(folder),
         ["cat", files @ ..] => files::cat(files),
         ["count", file] => files::count(file),
         ["keep-killing", cgroup] => cgroups::keep_killing(cgroup, u32::MAX),

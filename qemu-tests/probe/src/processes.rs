@@ -1,6 +1,7 @@
 //! Processes that come, stay, refuse to go.
 
 use crate::sys;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -13,18 +14,39 @@ pub(crate) fn ignore_term() -> io::Result<()> {
     sys::pause()
 }
 
+/// A process that has ended is a zombie until its parent has looked at it: only one that stays counts.
 pub(crate) fn zombies(proc: &str) -> io::Result<()> {
-    let mut count = 0;
+    const BEAT: Duration = Duration::from_millis(200);
+    const LOOKS: u32 = 150;
+    let mut left = zombies_now(proc)?;
+    for _ in 0..LOOKS {
+        if left.is_empty() {
+            break;
+        }
+        std::thread::sleep(BEAT);
+        let now = zombies_now(proc)?;
+        left.retain(|zombie| now.contains(zombie));
+    }
+    for zombie in &left {
+        say(&format!("zombie {zombie:?}"))?;
+    }
+    say(&format!("zombies {}", left.len()))
+}
+
+/// The pid, name and start time of each.
+fn zombies_now(proc: &str) -> io::Result<BTreeSet<(String, String)>> {
+    const START_TIME: usize = 19;
+    let mut found = BTreeSet::new();
     for entry in fs::read_dir(proc)? {
         // A process may end while we look: then it is no zombie any more.
         let Ok(stat) = fs::read_to_string(entry?.path().join("stat")) else { continue };
         // proc_pid_stat(5): the state follows the name, which may itself contain blanks and brackets.
-        if stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')) {
-            say(&format!("zombie {stat}"))?;
-            count += 1;
+        let Some((name, rest)) = stat.rsplit_once(") ") else { continue };
+        if rest.starts_with('Z') {
+            found.insert((name.to_owned(), rest.split(' ').nth(START_TIME).unwrap_or_default().to_owned()));
         }
     }
-    say(&format!("zombies {count}"))
+    Ok(found)
 }
 
 pub(crate) fn sleep(seconds: Option<u64>) -> io::Result<()> {
