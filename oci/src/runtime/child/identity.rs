@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Doing, Done, Errno, Failed, LISTENER, fs, process, socket};
 use crate::runtime::plan::ProcessPlan;
+use crate::runtime::seccomp::Filter;
 use crate::runtime::sys::schedule;
 
 /// All that can be done before `start`: afterwards this process has the container's identity and no way back.
@@ -173,6 +174,11 @@ fn program(plan: &ProcessPlan) -> Done<'_, &CStr> {
     Err(Failed { verb, object: plan.name.to_bytes(), errno })
 }
 
+fn late_limits(plan: &ProcessPlan) -> Done<'_> {
+    let set = |(resource, limit)| process::set_limit(0, resource, limit).doing("set", c"process.rlimits");
+    plan.late_limits().try_for_each(set)
+}
+
 /// Becomes the program. The filter comes as late as it can: it need not allow anything of ours but capset, where capabilities are
 /// still to be given up, and execve.
 pub(super) fn run<'a>(plan: &'a ProcessPlan, to: BorrowedFd<'_>) -> Done<'a, Infallible> {
@@ -180,14 +186,20 @@ pub(super) fn run<'a>(plan: &'a ProcessPlan, to: BorrowedFd<'_>) -> Done<'a, Inf
         return Err(Errno(libc::EINVAL)).doing("start:", "process is required and missing in config.json");
     }
     let path = program(plan)?;
-    for (resource, limit) in plan.late_limits() {
-        process::set_limit(0, resource, limit).doing("set", c"process.rlimits")?;
+    // The listener takes the first free number, which the limit may leave no room for: then the filter has to let the limit pass.
+    let no_room =
+        plan.seccomp.as_ref().is_some_and(Filter::notifies) && plan.late_limits().any(|(_, one)| one.rlim_cur <= 3);
+    if !no_room {
+        late_limits(plan)?;
     }
     if let Some(filter) = &plan.seccomp {
         let listener = process::load_filter(&filter.program, filter.flags).doing("load", c"linux.seccomp")?;
         if let Some(listener) = listener {
             // At once: from now on any call may wait for an answer.
             socket::send_fd(to, LISTENER, listener.as_fd()).doing("hand over", "the seccomp listener")?;
+        }
+        if no_room {
+            late_limits(plan)?;
         }
         if keeps_admin(plan) {
             process::set_capabilities(plan.sets).doing("set", c"process.capabilities")?;
