@@ -4,6 +4,7 @@
 //! Nothing here allocates or waits. Lines said before the devices exist are kept and shown by [`attach`].
 
 use std::fmt;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -84,6 +85,12 @@ pub(crate) fn attach() {
         let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         story.kmsg = open("/dev/kmsg", flags, Mode::empty()).ok();
     }
+}
+
+/// What the story is written to.
+pub(crate) fn fds() -> [Option<RawFd>; 2] {
+    let story = story();
+    [story.console.fd().map(|fd| fd.as_raw_fd()), story.kmsg.as_ref().map(AsRawFd::as_raw_fd)]
 }
 
 /// `orlop.debug` was given: [`debug`] lines are shown too.

@@ -12,16 +12,16 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 /// How long PID 1 sleeps at most, with or without a device: the pings to the supervisor come as often.
-const LONGEST_INTERVAL: u64 = 10;
-/// How often the device is fed, in seconds.
-static INTERVAL: AtomicU64 = AtomicU64::new(LONGEST_INTERVAL);
+const LONGEST_INTERVAL_MS: u64 = 10_000;
+/// How often the device is fed.
+static INTERVAL_MS: AtomicU64 = AtomicU64::new(LONGEST_INTERVAL_MS);
 static DEVICE: Mutex<Option<OwnedFd>> = Mutex::new(None);
 /// CLOCK_MONOTONIC, ns.
 static UNTIL_NS: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Keeps the opened and armed `/dev/watchdog`, which waits so many seconds; from now on it is fed three times in them.
 pub(crate) fn adopt(device: OwnedFd, timeout: u32) {
-    INTERVAL.store((u64::from(timeout) / 3).clamp(1, LONGEST_INTERVAL), Ordering::Relaxed);
+    INTERVAL_MS.store((u64::from(timeout) * 1000 / 3).clamp(200, LONGEST_INTERVAL_MS), Ordering::Relaxed);
     *DEVICE.lock().unwrap_or_else(PoisonError::into_inner) = Some(device);
 }
 
@@ -36,15 +36,15 @@ pub(crate) fn keep_over_exec() -> Option<RawFd> {
 
 /// The event loop turns at least this often.
 pub(crate) fn interval() -> Duration {
-    Duration::from_secs(INTERVAL.load(Ordering::Relaxed))
+    Duration::from_millis(INTERVAL_MS.load(Ordering::Relaxed))
 }
 
 pub(crate) fn is_adopted() -> bool {
     DEVICE.lock().unwrap_or_else(PoisonError::into_inner).is_some()
 }
 
-/// Resets its countdown (any write does; `V` alone would disarm it at close), at most once a second: a write is an
-/// access to the device, and the event loop may turn thousands of times in a second.
+/// Resets its countdown (any write does; `V` alone would disarm it at close), at most twice in an interval and once a second: a
+/// write is an access to the device, and the event loop may turn thousands of times in a second.
 pub(crate) fn feed() {
     static LAST_NS: AtomicU64 = AtomicU64::new(0);
     let now = crate::story::now_ns();
@@ -53,7 +53,8 @@ pub(crate) fn feed() {
         crate::story::warn("watchdog", "the end of the machine takes too long: not fed any more");
         stop_feeding();
     }
-    if now.saturating_sub(LAST_NS.load(Ordering::Relaxed)) < 1_000_000_000 {
+    let pause = (interval() / 2).min(Duration::from_secs(1));
+    if Duration::from_nanos(now.saturating_sub(LAST_NS.load(Ordering::Relaxed))) < pause {
         return;
     }
     LAST_NS.store(now, Ordering::Relaxed);
@@ -65,6 +66,12 @@ pub(crate) fn feed() {
 /// The machine is about to end: it is fed at most until then, and a later call can only shorten that.
 pub(crate) fn feed_until(until: Duration) {
     UNTIL_NS.fetch_min(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// When feeding ends, if it is to end.
+pub(crate) fn fed_until() -> Option<Duration> {
+    let until = UNTIL_NS.load(Ordering::Relaxed);
+    (until != u64::MAX).then_some(Duration::from_nanos(until))
 }
 
 /// For a machine that is to stand still: the magic `V` before the close disarms it, where the hardware allows that.

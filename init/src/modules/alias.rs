@@ -1,22 +1,34 @@
 //! `modules.alias`: which module a device or a kernel's request wants.
 
-/// The file, taken apart once: a boot asks it some hundred times.
-pub(crate) struct Aliases(Vec<(Box<str>, Box<str>)>);
+/// The file, and where each pattern begins, its module's name begins and ends: a boot asks it some hundred times.
+pub(crate) struct Aliases {
+    text: String,
+    lines: Vec<[usize; 3]>,
+}
 
 impl Aliases {
-    pub(crate) fn parse(text: &str) -> Self {
-        // A module's name holds no blank, a pattern may (in theory): split off both ends.
-        let split = |line: &str| {
-            let (pattern, module) = line.strip_prefix("alias ")?.rsplit_once(' ')?;
-            Some((pattern.into(), module.into()))
-        };
-        Self(text.lines().filter_map(split).collect())
+    pub(crate) fn parse(text: String) -> Self {
+        let mut lines = Vec::with_capacity(text.len() / 32);
+        let mut start = 0;
+        for line in text.split_inclusive('\n') {
+            let end = start + line.trim_ascii_end().len();
+            // A module's name holds no blank, a pattern may (in theory): split off both ends.
+            if let Some((pattern, name)) =
+                line.strip_prefix("alias ").and_then(|rest| rest.trim_ascii_end().rsplit_once(' '))
+            {
+                lines.push([end - name.len() - 1 - pattern.len(), end - name.len(), end]);
+            }
+            start += line.len();
+        }
+        Self { text, lines }
     }
 
     /// Each module whose pattern matches, in the file's order (depmod's).
     pub(crate) fn matching(&self, wanted: &str) -> impl Iterator<Item = &str> {
-        let fits = move |(pattern, _): &&(Box<str>, Box<str>)| matches(pattern.as_bytes(), wanted.as_bytes());
-        self.0.iter().filter(fits).map(|(_, module)| &**module)
+        let name = move |&[pattern, name, end]: &[usize; 3]| {
+            matches(&self.text.as_bytes()[pattern..name - 1], wanted.as_bytes()).then(|| &self.text[name..end])
+        };
+        self.lines.iter().filter_map(name)
     }
 }
 
@@ -122,7 +134,7 @@ mod tests {
     #[test]
     fn all_modules_of_an_alias_in_order() {
         let text = "# Aliases extracted from modules themselves.\nalias fs-xfs xfs\nalias crypto-crc32c crc32c_intel\nalias crypto-crc32c crc32c_generic\nbroken\n";
-        let aliases = Aliases::parse(text);
+        let aliases = Aliases::parse(text.to_owned());
         assert!(aliases.matching("crypto_crc32c").eq(["crc32c_intel", "crc32c_generic"]));
     }
 }

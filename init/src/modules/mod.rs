@@ -2,8 +2,9 @@
 //! `modules.alias`, and the loading.
 //!
 //! A signed module costs some 17 ms of signature check under emulation, and more the larger it is. Those that every boot loads
-//! lie beside it as `.bare`, without their signature and what only tracers read; the original is taken where the kernel
-//! refuses that one, as it does with Secure Boot. Nothing is loaded that no device and no caller asks for. Failure of one module is never fatal here: the caller says it and goes on.
+//! lie beside it as `.bare`, without their signature and what only tracing and unwinding read; the original is taken where the
+//! kernel refuses that one, as it does with Secure Boot. Nothing is loaded that no device and no caller asks for. Failure of one
+//! module is never fatal here: the caller says it and goes on.
 
 pub(crate) mod alias;
 
@@ -18,6 +19,7 @@ use nix::errno::Errno;
 
 use self::alias::Aliases;
 use crate::cmdline::{Cmdline, same_name};
+use crate::story;
 use crate::sys::module::insert;
 
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub(crate) struct Modules {
     cmdline: Cmdline,
     loaded: BTreeSet<String>,
     asked: BTreeSet<String>,
+    /// The kernel refused a bare module and took its original.
+    wants_originals: bool,
 }
 
 impl Modules {
@@ -65,8 +69,9 @@ impl Modules {
             let path = format!("{folder}/{name}");
             fs::read_to_string(&path).map_err(|source| ModuleError::Read { path, source })
         };
-        let (list, aliases) = (read("modules.orlop")?, Aliases::parse(&read("modules.alias")?));
-        Ok(Self { folder, list, aliases, cmdline: cmdline.clone(), loaded: BTreeSet::new(), asked: BTreeSet::new() })
+        let (list, aliases) = (read("modules.orlop")?, Aliases::parse(read("modules.alias")?));
+        let (loaded, asked, cmdline) = (BTreeSet::new(), BTreeSet::new(), cmdline.clone());
+        Ok(Self { folder, list, aliases, cmdline, loaded, asked, wants_originals: false })
     }
 
     /// Loads a module by its name, dependencies first. True when it was not there before.
@@ -110,24 +115,20 @@ impl Modules {
 
     /// The modules an alias asks for whose file lies below `part` of the kernel's tree, such as `/watchdog/`.
     pub(crate) fn names_for(&self, wanted: &str, part: &str) -> Vec<String> {
-        let names = self.aliases.matching(wanted).filter(|name| self.lies_below(name, part));
-        names.map(str::to_owned).collect()
-    }
-
-    fn lies_below(&self, name: &str, part: &str) -> bool {
-        find(&self.list, name).is_some_and(|entry| entry.path.contains(part))
+        let lies_there = |name: &&str| find(&self.list, name).is_some_and(|entry| entry.path.contains(part));
+        self.aliases.matching(wanted).filter(lies_there).map(str::to_owned).collect()
     }
 
     /// Loads what the devices of the machine ask for and was not asked before; true when something was loaded, so
-    /// that more devices may have come. Modules whose file lies below `later` are left for another call.
-    pub(crate) fn coldplug(&mut self, later: Option<&str>, mut failed: impl FnMut(ModuleError)) -> bool {
+    /// that more devices may have come. What wants a module whose path `is_left` is left for another call.
+    pub(crate) fn coldplug(&mut self, is_left: impl Fn(&str) -> bool, mut failed: impl FnMut(ModuleError)) -> bool {
         let before = self.loaded.len();
         for modalias in device_aliases() {
             if self.asked.contains(&modalias) {
                 continue;
             }
             let names: BTreeSet<String> = self.aliases.matching(&modalias).map(str::to_owned).collect();
-            if later.is_none_or(|part| !names.iter().any(|name| self.lies_below(name, part))) {
+            if !names.iter().any(|name| find(&self.list, name).is_some_and(|entry| is_left(entry.path))) {
                 self.load_all(&names, &mut failed);
                 self.asked.insert(modalias);
             }
@@ -149,15 +150,22 @@ impl Modules {
             return Ok(false);
         }
         let path = format!("{}/{path}", self.folder);
-        let bare = File::open(format!("{path}.bare")).ok();
+        let bare = if self.wants_originals { None } else { File::open(format!("{path}.bare")).ok() };
         // A command line with a NUL in it does not exist.
         let parameters = CString::new(self.cmdline.module_parameters(name)).unwrap_or_default();
-        let mut done = bare.map_or(Err(Errno::EKEYREJECTED), |file| insert(file.as_fd(), &parameters, false));
-        // module.sig_enforce and lockdown.
-        if matches!(done, Err(Errno::EKEYREJECTED | Errno::EPERM)) {
-            let file = File::open(&path).map_err(|source| ModuleError::Read { path: path.clone(), source })?;
-            done = insert(file.as_fd(), &parameters, !path.ends_with(".ko"));
-        }
+        let done = match bare.map(|file| insert(file.as_fd(), &parameters, false)) {
+            Some(done @ (Ok(()) | Err(Errno::EEXIST))) => done,
+            refused => {
+                let file = File::open(&path).map_err(|source| ModuleError::Read { path: path.clone(), source })?;
+                let done = insert(file.as_fd(), &parameters, !path.ends_with(".ko"));
+                if let (Some(Err(errno)), Ok(())) = (refused, done) {
+                    self.wants_originals = true;
+                    let why = errno.desc();
+                    story::warn("modules", format_args!("{name} unsigned: {why}; the distribution's own are loaded"));
+                }
+                done
+            }
+        };
         match done {
             Ok(()) => {
                 self.loaded.insert(name.to_owned());

@@ -27,13 +27,13 @@ impl Machine {
         match action {
             policy::Action::Spawn => self.spawn(now),
             policy::Action::Ping { nonce } => {
-                // The supervisor has had the machine for itself for a while.
-                if nonce == 1 && self.generation == 1 {
-                    crate::setup::load_the_rest();
-                }
                 if let Some(link) = &mut self.link {
                     link.ping(nonce);
                     self.more_to_send = true;
+                }
+                // Comes once: a supervisor, whichever, has had the machine for itself for a while.
+                if nonce == 1 {
+                    crate::setup::load_the_rest();
                 }
             }
             policy::Action::Terminate => self.signal_supervisor(Signal::SIGTERM),

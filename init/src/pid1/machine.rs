@@ -150,7 +150,8 @@ impl Machine {
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let rescue = self.rescue.as_ref().and_then(Rescue::deadline);
         let clock = [self.policy.deadline(), self.plan.deadline()].into_iter().flatten().min();
-        [clock.map(|until| until.max(self.clock_rests_until)), rescue].into_iter().flatten().min()
+        let clock = clock.map(|until| until.max(self.clock_rests_until));
+        [clock, rescue, crate::watchdog::fed_until()].into_iter().flatten().min()
     }
 
     pub(crate) fn on_signals(&mut self, now: Duration) {
@@ -282,6 +283,9 @@ impl Machine {
     /// and what it served is given up in an orderly way.
     pub(crate) fn after_panic(&mut self, handler: Handler, result: Result<(), Panicked>, now: Duration) {
         let Err(Panicked(times)) = result else { return };
+        if handler == Handler::Link {
+            self.more_to_send = self.link.is_some();
+        }
         if times < 2 {
             return;
         }

@@ -20,6 +20,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -32,9 +33,9 @@ use crate::{story, sys};
 /// settings found there are not ours to change.
 const OUR_ROOT: &str = "/usr/lib/orlop";
 
-/// Drivers of controllers that every emulated PC has and that seldom have a disk; root and state are found by now. They take more
-/// than the network card's and the first container together.
-const SELDOM_USED: &str = "/ata/";
+/// Drivers of the old controllers that every emulated PC has, mostly without a disk. They take more than the network card's
+/// and the first container together.
+const SELDOM_USED: [&str; 3] = ["/ata/ata_piix", "/ata/ata_generic", "/ata/pata_"];
 
 /// What the state holds, whatever it is stored on. 0711: a container's user may reach what it was given, not list.
 const STATE_FOLDERS: [(&str, u32); 9] = [
@@ -73,7 +74,7 @@ pub(crate) fn run() {
     match Modules::open("", &cmdline) {
         Ok(mut modules) => {
             watchdog::load_driver(&mut modules);
-            coldplug(modules, Some(SELDOM_USED));
+            in_a_child(|| coldplug(modules, |path| is_seldom_used(path) && is_emulated()));
         }
         Err(error) => story::warn("modules", error),
     }
@@ -88,8 +89,10 @@ pub(crate) fn resume() {
     }
 }
 
+/// Looked at once, when the machine is set up: later a disk that hangs would hold PID 1.
 fn is_our_root() -> bool {
-    Path::new(OUR_ROOT).is_dir()
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| Path::new(OUR_ROOT).is_dir())
 }
 
 fn loopback() {
@@ -133,26 +136,67 @@ fn ctrl_alt_del() {
     }
 }
 
-/// Loads the drivers that the machine's first units did not wait for.
+/// Loads the drivers that the machine's first units did not wait for. PID 1 itself reads no disk for that.
 pub(crate) fn load_the_rest() {
     if is_our_root() {
-        match Modules::open("", &Cmdline::read()) {
-            Ok(modules) => coldplug(modules, None),
+        in_a_child(|| match Modules::open("", &Cmdline::read()) {
+            Ok(modules) if is_emulated() => coldplug(modules, |_| false),
+            Ok(_) => {}
             Err(error) => story::warn("modules", error),
-        }
+        });
     }
 }
 
-/// Loads the drivers of the remaining devices in a child: each module costs up to 20 ms.
-fn coldplug(mut modules: Modules, later: Option<&'static str>) {
-    let load = move || {
-        while modules.coldplug(later, |error| story::warn("modules", error)) {}
-        for name in modules.loaded() {
-            story::debug("modules", name);
-        }
+fn is_seldom_used(path: &str) -> bool {
+    SELDOM_USED.iter().any(|part| path.contains(part))
+}
+
+/// On real hardware the old controllers have disks, which units may ask for.
+fn is_emulated() -> bool {
+    fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| has_hypervisor(&text))
+}
+
+/// CPUID's bit that only a hypervisor sets, as the kernel lists it.
+fn has_hypervisor(cpuinfo: &str) -> bool {
+    let mut flags = cpuinfo.lines().filter(|line| line.starts_with("flags"));
+    flags.next().is_some_and(|line| line.split_ascii_whitespace().any(|flag| flag == "hypervisor"))
+}
+
+/// Each module costs up to 20 ms, and a controller without a disk seconds.
+fn in_a_child(load: impl FnOnce()) {
+    let work = || {
+        load();
         0
     };
-    if let Err(errno) = sys::fork::run(load) {
+    if let Err(errno) = sys::fork::run(work) {
         story::warn("modules", format_args!("start the loading of drivers: {}", errno.desc()));
+    }
+}
+
+/// Loads the drivers of the remaining devices.
+fn coldplug(mut modules: Modules, is_left: impl Fn(&str) -> bool) {
+    while modules.coldplug(&is_left, |error| story::warn("modules", error)) {}
+    for name in modules.loaded() {
+        story::debug("modules", name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_hypervisor_makes_a_pc_an_emulated_one() {
+        let emulated = "processor\t: 0\nflags\t\t: fpu vme hypervisor lahf_lm\nbugs\t\t: spectre_v1\n";
+        assert!(has_hypervisor(emulated) && !has_hypervisor(&emulated.replace("hypervisor ", "")));
+        assert!(!has_hypervisor("model name\t: a hypervisor \nFeatures\t: fp asimd\n"));
+    }
+
+    #[test]
+    fn what_a_real_machine_has_its_disks_on_is_not_postponed() {
+        assert!(
+            ["ata_piix", "ata_generic", "pata_acpi"].iter().all(|name| is_seldom_used(&format!("x/ata/{name}.ko")))
+        );
+        assert!(["ahci", "libata", "sata_nv"].iter().all(|name| !is_seldom_used(&format!("x/ata/{name}.ko"))));
     }
 }

@@ -138,9 +138,9 @@ fn attempt() -> Result<Infallible, Failure> {
     }
     // Every emulated PC has an ATA controller, whose drivers cost a third of a second and which is seldom used: only
     // when what the other buses bring is not all there is to find.
-    while modules.coldplug(Some("/ata/"), failed) {}
+    while modules.coldplug(|path| path.contains("/ata/"), failed) {}
     if !is_complete(&devices::scan(), slot) {
-        while modules.coldplug(None, failed) {}
+        while modules.coldplug(|_| false, failed) {}
     }
     say_loaded(&modules);
     // From here on only disks are waited for, some of them without a deadline of the kernel's.
@@ -212,7 +212,7 @@ fn wait_for_root(
         if !uevents.wait(deadline) {
             return Err(Failure::NoRoot { slot, seen: summary(&devices) });
         }
-        while modules.coldplug(None, |error| story::warn("modules", error)) {}
+        while modules.coldplug(|_| false, |error| story::warn("modules", error)) {}
     }
 }
 

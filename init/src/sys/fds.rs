@@ -42,6 +42,19 @@ fn bottomless() -> Result<OwnedFd, Errno> {
     Ok(near)
 }
 
+/// Closes all but stdio and these, whoever owns them: for a copy of this process, which drops none of what it inherited.
+pub(crate) fn close_all_but(mut kept: [Option<RawFd>; 2]) {
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().flatten().filter_map(|fd| u32::try_from(fd).ok()).chain([u32::MAX]) {
+        if first < fd {
+            // SAFETY: takes no memory.
+            unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+        }
+        first = fd.saturating_add(1);
+    }
+}
+
 /// Owns a descriptor that a message brought.
 pub(crate) fn own(number: RawFd) -> OwnedFd {
     // SAFETY: the callers pass numbers that the kernel just gave this process and nothing else knows.

@@ -167,6 +167,14 @@ impl Machine {
         }
     }
 
+    /// Waits until something holds for PID 1, whose number outside is given.
+    pub(crate) fn wait_for(&mut self, what: &str, holds: impl Fn(i32) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !holds(self.pid) {
+            self.wait(deadline, what);
+        }
+    }
+
     /// Waits until the machine ends and returns the signal that ended its PID 1: reboot(2) in a pid namespace sends
     /// SIGHUP for a restart and SIGINT for halt and power off.
     pub(crate) fn expect_end(&mut self) -> i32 {

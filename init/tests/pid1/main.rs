@@ -11,6 +11,7 @@ mod supervisor;
 use machine::machine;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use std::fs;
 
 /// Not a test of its own: init executes this program as `orlop supervise`, and the test runner takes that word for a
 /// filter. Elsewhere it has nothing to do.
@@ -19,7 +20,7 @@ fn supervise() {
     if let Ok(script) = std::env::var("ORLOP_TEST_SCRIPT") {
         std::panic::set_hook(Box::new(|info| {
             let text = info.to_string().replace('\n', " ");
-            let _ = std::fs::write(std::env::var("ORLOP_TEST_REPORT").unwrap_or_default(), format!("panic {text}\n"));
+            let _ = fs::write(std::env::var("ORLOP_TEST_REPORT").unwrap_or_default(), format!("panic {text}\n"));
             std::process::exit(99);
         }));
         scripts::run(&script);
@@ -359,7 +360,7 @@ mod shutdown {
         machine.expect_shown("what is left is killed: web, orlop");
         for tree in trees {
             let file = nix::fcntl::openat(&tree, "cgroup.kill", OFlag::O_RDONLY, Mode::empty()).unwrap();
-            assert_eq!(std::io::read_to_string(std::fs::File::from(file)).unwrap(), "1");
+            assert_eq!(std::io::read_to_string(fs::File::from(file)).unwrap(), "1");
         }
     }
 
@@ -371,6 +372,24 @@ mod shutdown {
         for step in ["Unmount", "Detach", "ReadOnly", "Sync"] {
             machine.expect_shown(step);
         }
+    }
+
+    /// What hangs for ever must not hold the watchdog or a client's connection for as long.
+    #[test]
+    fn a_step_holds_nothing_of_pid_1s() {
+        let mut machine = machine("reboot").env("ORLOP_FAULT_HANG", "1").timing("step", 600_000).start();
+        machine.expect_console("unmounting");
+        machine.wait_for("a child without PID 1's descriptors", |pid| {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            let held = |child: &str| -> Option<Vec<_>> {
+                let fds = fs::read_dir(format!("/proc/{child}/fd")).ok()?.flatten();
+                Some(fds.filter_map(|fd| fs::read_link(fd.path()).ok()).collect())
+            };
+            children.split_whitespace().filter_map(held).any(|links| {
+                let others = links.iter().filter(|link| !link.starts_with("/dev"));
+                links.len() >= 4 && others.count() == 0
+            })
+        });
     }
 
     #[test]
