@@ -132,6 +132,16 @@ impl ExitQueue {
         })
     }
 
+    /// The number of the exit that came last; 0 before the first.
+    pub(crate) fn newest(&self) -> u64 {
+        self.get(PUT)
+    }
+
+    /// This supervisor was told of every exit up to this one.
+    pub(crate) fn is_sent(&self, seq: u64) -> bool {
+        self.send_from > seq
+    }
+
     pub(crate) fn sent(&mut self, seq: u64) {
         self.send_from = self.send_from.max(seq + 1);
     }

@@ -24,6 +24,15 @@ pub enum StateStore {
     Degraded,
 }
 
+/// Who ended the supervisor before this one. The numbers are the wire's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastEnd {
+    /// It crashed, gave up, or hung until PID 1 killed it.
+    ByItself = 0,
+    /// It was asked to go, or somebody killed it.
+    FromOutside,
+}
+
 /// First message after every start of the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hello {
@@ -58,6 +67,11 @@ pub struct Exit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToSupervisor {
     Hello(Hello),
+    /// Behind the hello of every supervisor but the first. A message of its own, so that supervisors older than it pass it over
+    /// and a PID 1 that is older leaves it out.
+    Predecessor {
+        end: LastEnd,
+    },
     Exit(Exit),
     /// A stage of the boot, sent after the hello of every generation: name, CLOCK_MONOTONIC in ns, and [`idle_ns`] by then.
     ///
@@ -71,7 +85,8 @@ pub enum ToSupervisor {
     Fd {
         name: String,
     },
-    /// Answer to [`ToInit::ListFds`]: one per stored descriptor, then [`ToSupervisor::FdsEnd`].
+    /// Answer to [`ToInit::ListFds`]: one per stored descriptor, then [`ToSupervisor::FdsEnd`]. Every exit that was reaped before
+    /// the request was read has been told by then.
     FdName {
         name: String,
     },
@@ -134,6 +149,12 @@ impl ShutdownKind {
     }
 }
 
+impl LastEnd {
+    fn from_wire(value: u8) -> Result<Self, WireError> {
+        [Self::ByItself, Self::FromOutside].into_iter().find(|end| *end as u8 == value).ok_or(WireError::Value)
+    }
+}
+
 impl StateStore {
     fn from_wire(value: u8) -> Result<Self, WireError> {
         let all = [Self::Persistent, Self::Volatile, Self::Degraded];
@@ -180,6 +201,10 @@ impl ToSupervisor {
                 w = Writer::new(9);
                 w.u8(*request).i32(*errno).text(name, MAX_NAME_BYTES);
             }
+            Self::Predecessor { end } => {
+                w = Writer::new(10);
+                w.u8(*end as u8);
+            }
         }
         w.as_bytes().to_vec()
     }
@@ -210,6 +235,7 @@ impl ToSupervisor {
             7 => Self::Ping { nonce: r.u64()? },
             8 => Self::ShutdownRequest { kind: ShutdownKind::from_wire(r.u8()?)? },
             9 => Self::Failed { request: r.u8()?, errno: r.i32()?, name: r.text()?.to_owned() },
+            10 => Self::Predecessor { end: LastEnd::from_wire(r.u8()?)? },
             other => return Err(WireError::Kind(other)),
         };
         r.end()?;
@@ -279,6 +305,7 @@ mod tests {
         let hello = Hello { generation: 3, queued_exits: 2, dropped_exits: 1, state: StateStore::Degraded };
         for message in [
             ToSupervisor::Hello(hello),
+            ToSupervisor::Predecessor { end: LastEnd::FromOutside },
             ToSupervisor::Exit(exit),
             ToSupervisor::Stage { name: "root".into(), at_ns: u64::MAX, idle_ns: 1 },
             ToSupervisor::Fd { name: "log:web".into() },

@@ -12,7 +12,7 @@ mod message;
 
 pub use codec::WireError;
 pub use idle::idle_ns;
-pub use message::{Exit, Hello, ShutdownKind, StateStore, ToInit, ToSupervisor};
+pub use message::{Exit, Hello, LastEnd, ShutdownKind, StateStore, ToInit, ToSupervisor};
 
 /// Version of the wire format; the third byte of every packet.
 pub const VERSION: u8 = 1;

@@ -76,7 +76,7 @@ impl Machine {
                     story::warn("init", format_args!("start the supervisor in {cgroup}: {}", errno.desc()));
                 }
                 self.exits.rewind();
-                self.link = Some(Link::new(socket, self.hello()));
+                self.link = Some(Link::new(socket, self.hello(), self.last_end));
                 self.more_to_send = true;
                 self.child = Some(child);
                 self.supervise(policy::Event::Spawned, now);

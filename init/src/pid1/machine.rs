@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use handoff::{ShutdownKind, StateStore};
+use handoff::{LastEnd, ShutdownKind, StateStore};
 use nix::sys::signalfd::SignalFd;
 
 use crate::contain::{self, Handler, Panicked};
@@ -41,6 +41,8 @@ pub(crate) struct Machine {
     pub(super) spawns: u32,
     /// Why the supervisor ended or could not be started, the last time.
     pub(super) last_death: Text<120>,
+    /// Who ended it.
+    pub(super) last_end: Option<LastEnd>,
     pub(super) plan: Plan,
     /// The child that does a step of the shutdown.
     pub(super) helper: Option<u32>,
@@ -74,6 +76,7 @@ impl Machine {
             generation: 0,
             spawns: 0,
             last_death: Text::new(),
+            last_end: None,
             plan: Plan::new(),
             helper: None,
             current_mount: None,
@@ -104,12 +107,13 @@ impl Machine {
             format_args!("PID 1 started over times={} kept fds={fds} kept exits={exits}", former.lives),
         );
         self.generation = u32::from(former.lives);
+        self.last_end = Some(LastEnd::FromOutside);
         if let Ok(pid @ 2..) = i32::try_from(former.supervisor) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         // What it said last is done: descriptors to keep, a shutdown.
         if let Ok(socket) = sys::fds::adopt(former.socket) {
-            self.link = Some(Link::new(socket, self.hello()));
+            self.link = Some(Link::new(socket, self.hello(), None));
             for _ in 0..16 {
                 self.hear(story::now());
             }

@@ -74,6 +74,7 @@ impl Machine {
             story::warn("init", format_args!("the supervisor ended: {why}"));
         }
         self.last_death = why;
+        self.last_end = Some(self.policy.who_ended_it(ended.wait_status));
         self.supervise(policy::Event::Died, now);
         self.shut_down(plan::Event::SupervisorGone, now);
     }

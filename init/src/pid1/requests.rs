@@ -68,7 +68,7 @@ impl Machine {
                 let result = self.store.remove(&name);
                 self.answer(request, &name, result.err());
             }
-            ToInit::ListFds => self.reply(Reply::Names { slot: 0 }),
+            ToInit::ListFds => self.reply(Reply::Names { slot: 0, after: self.exits.newest() }),
             ToInit::Shutdown { kind } => self.shut_down(plan::Event::Shutdown(kind), now),
             ToInit::Stopping { within_ms } => {
                 self.shut_down(plan::Event::Stopping { within: Duration::from_millis(within_ms) }, now);

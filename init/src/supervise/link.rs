@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
-use handoff::{Hello, MAX_PACKET_BYTES, ShutdownKind, ToInit, ToSupervisor, WireError};
+use handoff::{Hello, LastEnd, MAX_PACKET_BYTES, ShutdownKind, ToInit, ToSupervisor, WireError};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 
@@ -25,9 +25,11 @@ pub(crate) enum Reply {
         request: u8,
         name: Name,
     },
-    /// A listing that goes on at this slot of the store.
+    /// A listing that goes on at this slot of the store. Who asks for it knows afterwards of every exit up to `after`: a process
+    /// that is gone has ended unheard only then.
     Names {
         slot: usize,
+        after: u64,
     },
     Failed {
         request: u8,
@@ -39,6 +41,7 @@ pub(crate) enum Reply {
 pub(crate) struct Link {
     socket: OwnedFd,
     hello: Option<Hello>,
+    last_end: Option<LastEnd>,
     next_stage: usize,
     replies: VecDeque<Reply>,
     ping: Option<u64>,
@@ -85,11 +88,12 @@ struct Outgoing {
 }
 
 impl Link {
-    pub(crate) fn new(socket: OwnedFd, hello: Hello) -> Self {
+    pub(crate) fn new(socket: OwnedFd, hello: Hello, last_end: Option<LastEnd>) -> Self {
         crash::remember_socket(socket.as_raw_fd());
         Self {
             socket,
             hello: Some(hello),
+            last_end,
             next_stage: 0,
             replies: VecDeque::with_capacity(MAX_REPLIES + 1),
             ping: None,
@@ -151,6 +155,9 @@ impl Link {
         if let Some(hello) = self.hello {
             return plain(ToSupervisor::Hello(hello));
         }
+        if let Some(end) = self.last_end {
+            return plain(ToSupervisor::Predecessor { end });
+        }
         if let Some(Stage { name, at_ns, idle_ns }) = story::nth_stage(self.next_stage) {
             return plain(ToSupervisor::Stage { name: name.as_str().to_owned(), at_ns, idle_ns });
         }
@@ -160,7 +167,9 @@ impl Link {
         if let Some(nonce) = self.ping {
             return plain(ToSupervisor::Ping { nonce });
         }
-        if let Some(reply) = self.replies.front_mut() {
+        if let Some(reply) = self.replies.front_mut()
+            && reply.is_due(exits)
+        {
             return Some(reply_message(reply, store));
         }
         plain(ToSupervisor::Exit(exits.next_unsent()?))
@@ -169,12 +178,13 @@ impl Link {
     fn advance(&mut self, sent: &ToSupervisor, exits: &mut ExitQueue) {
         match sent {
             ToSupervisor::Hello(_) => self.hello = None,
+            ToSupervisor::Predecessor { .. } => self.last_end = None,
             ToSupervisor::Stage { .. } => self.next_stage += 1,
             ToSupervisor::ShutdownRequest { .. } => self.request = None,
             ToSupervisor::Ping { .. } => self.ping = None,
             ToSupervisor::Exit(exit) => exits.sent(exit.seq),
             ToSupervisor::FdName { .. } => {
-                if let Some(Reply::Names { slot }) = self.replies.front_mut() {
+                if let Some(Reply::Names { slot, .. }) = self.replies.front_mut() {
                     *slot += 1;
                 }
             }
@@ -228,6 +238,12 @@ impl Link {
     }
 }
 
+impl Reply {
+    fn is_due(&self, exits: &ExitQueue) -> bool {
+        !matches!(self, Self::Names { after, .. } if !exits.is_sent(*after))
+    }
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
         crash::forget_socket(self.socket.as_raw_fd());
@@ -249,7 +265,7 @@ fn reply_message(reply: &mut Reply, store: &FdStore) -> Outgoing {
             }
             None => failed(*request, Errno::ENOENT, name),
         },
-        Reply::Names { slot } => match store.name_from(*slot) {
+        Reply::Names { slot, .. } => match store.name_from(*slot) {
             Some((at, name)) => {
                 *slot = at;
                 Outgoing { message: ToSupervisor::FdName { name: name.to_owned() }, fd: None }
@@ -285,7 +301,7 @@ mod tests {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
         let hello = Hello { generation: 1, queued_exits: 0, dropped_exits: 0, state: StateStore::Persistent };
-        (Link::new(ours, hello), theirs)
+        (Link::new(ours, hello, Some(LastEnd::FromOutside)), theirs)
     }
 
     fn heard(theirs: &OwnedFd) -> Vec<ToSupervisor> {
@@ -310,13 +326,19 @@ mod tests {
         store.put("b", nix::unistd::pipe().unwrap().0).unwrap();
         exits.push(exit(7));
         link.ping(3);
-        link.reply(Reply::Names { slot: 0 });
+        link.reply(Reply::Names { slot: 0, after: exits.newest() });
+        exits.push(exit(8));
         while link.pump(&mut exits, &store) != Sent::All {}
         let got = heard(&theirs);
         assert!(matches!(got[0], ToSupervisor::Hello(_)));
         let name = |name: &str| ToSupervisor::FdName { name: name.into() };
-        assert_eq!(got[1..5], [ToSupervisor::Ping { nonce: 3 }, name("a"), name("b"), ToSupervisor::FdsEnd]);
-        assert!(matches!(got[5], ToSupervisor::Exit(Exit { pid: 7, seq: 1, .. })));
+        assert_eq!(
+            got[1..3],
+            [ToSupervisor::Predecessor { end: LastEnd::FromOutside }, ToSupervisor::Ping { nonce: 3 }]
+        );
+        assert!(matches!(got[3], ToSupervisor::Exit(Exit { pid: 7, seq: 1, .. })), "it came before the question");
+        assert_eq!(got[4..7], [name("a"), name("b"), ToSupervisor::FdsEnd]);
+        assert!(matches!(got[7], ToSupervisor::Exit(Exit { pid: 8, seq: 2, .. })));
     }
 
     #[test]

@@ -15,6 +15,8 @@
 
 use std::time::Duration;
 
+use handoff::LastEnd;
+
 use crate::settings::Timing;
 
 const MAX_DEATHS: usize = 5;
@@ -107,6 +109,20 @@ impl Policy {
             State::Waiting { until } | State::Closing { until } | State::Ending { until, .. } => Some(until),
             State::Running { ping: Ping::Due { at: until } | Ping::Sent { until, .. }, .. } => Some(until),
             State::GivenUp | State::Retired => None,
+        }
+    }
+
+    /// Whose doing its death is, which is yet to be told to [`Self::step`]. A kill for want of memory is not told apart from one by
+    /// a person: the supervisor is the last that the kernel takes.
+    pub(crate) fn who_ended_it(&self, wait_status: i32) -> LastEnd {
+        match (self.state, wait_status) {
+            (State::Ending { asked, .. }, _) if !asked => LastEnd::ByItself,
+            // Its own end without an error is its answer to SIGTERM.
+            (_, 0) => LastEnd::FromOutside,
+            (_, status) => match status & 0x7f {
+                libc::SIGHUP | libc::SIGINT | libc::SIGKILL | libc::SIGTERM => LastEnd::FromOutside,
+                _ => LastEnd::ByItself,
+            },
         }
     }
 
@@ -296,6 +312,22 @@ mod tests {
         assert!(matches!(policy.step(Event::Tick, at(1.0), &T), Some(Action::Kill(_))));
         assert!(matches!(policy.step(Event::Tick, at(31.0), &T), Some(Action::GiveUp(_))));
         assert_eq!(policy.step(Event::Died, at(32.0), &T), None);
+    }
+
+    #[test]
+    fn a_crash_and_a_hang_are_its_own_doing_and_a_kill_is_somebodys() {
+        use LastEnd::{ByItself, FromOutside};
+        let mut policy = running(at(0.0));
+        let statuses = [libc::SIGKILL, libc::SIGTERM, 0, libc::SIGABRT | 0x80, libc::SIGSEGV, 1 << 8];
+        let ends = [FromOutside, FromOutside, FromOutside, ByItself, ByItself, ByItself];
+        assert_eq!(statuses.map(|status| policy.who_ended_it(status)), ends);
+        policy.step(Event::SocketClosed, at(1.0), &T);
+        assert_eq!(policy.who_ended_it(libc::SIGKILL), FromOutside, "its descriptors go before it does");
+        policy.step(Event::Tick, at(2.0), &T);
+        assert_eq!(policy.who_ended_it(libc::SIGKILL), ByItself, "PID 1 had to");
+        let mut policy = running(at(0.0));
+        policy.step(Event::Renew, at(1.0), &T);
+        assert_eq!(policy.who_ended_it(0), FromOutside);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd as _, RawFd};
 
-use handoff::{Exit, ShutdownKind, ToInit, ToSupervisor};
+use handoff::{Exit, LastEnd, ShutdownKind, ToInit, ToSupervisor};
 
 use crate::supervisor::{Supervisor, histogram, init_memory_kib};
 use crate::sys;
@@ -256,12 +256,15 @@ fn crash_until_asked(s: &mut Supervisor) {
     if s.hello.generation <= 5 {
         crash();
     }
+    assert_eq!(s.predecessor, Some(LastEnd::FromOutside), "as far as can be seen");
     healthy(s);
 }
 
 fn hang(s: &mut Supervisor) {
     if s.hello.generation == 1 {
         sys::kill(sys::getpid(), libc::SIGSTOP);
+    } else {
+        assert_eq!(s.predecessor, Some(LastEnd::ByItself));
     }
     healthy(s);
 }

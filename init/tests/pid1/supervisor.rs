@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{IoSlice, IoSliceMut, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
-use handoff::{Exit, Hello, ShutdownKind, ToInit, ToSupervisor};
+use handoff::{Exit, Hello, LastEnd, ShutdownKind, ToInit, ToSupervisor};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
@@ -17,6 +17,8 @@ pub(crate) struct Supervisor {
     socket: OwnedFd,
     report: fs::File,
     pub(crate) hello: Hello,
+    /// Who ended the one before.
+    pub(crate) predecessor: Option<LastEnd>,
     queue: VecDeque<(ToSupervisor, Option<OwnedFd>)>,
     /// Exits seen, not yet asked for by the script.
     exits: VecDeque<Exit>,
@@ -30,12 +32,19 @@ impl Supervisor {
             socket: sys::own(handoff::SUPERVISOR_FD),
             report,
             hello: Hello { generation: 0, queued_exits: 0, dropped_exits: 0, state: handoff::StateStore::Volatile },
+            predecessor: None,
             queue: VecDeque::new(),
             exits: VecDeque::new(),
         };
         match supervisor.receive() {
             (ToSupervisor::Hello(hello), _) => supervisor.hello = hello,
             other => panic!("not a hello: {other:?}"),
+        }
+        if supervisor.hello.generation > 1 {
+            match supervisor.receive() {
+                (ToSupervisor::Predecessor { end }, _) => supervisor.predecessor = Some(end),
+                other => panic!("not a word of the one before: {other:?}"),
+            }
         }
         supervisor.report(&format!("hello {} queued {}", supervisor.hello.generation, supervisor.hello.queued_exits));
         supervisor

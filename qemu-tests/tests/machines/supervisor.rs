@@ -76,7 +76,7 @@ fn a_container_that_kills_the_supervisor_at_every_start_does_not_end_the_machine
         .unwrap();
     let held = |units: Vec<Value>| units.into_iter().find(|unit| unit["name"] == "hostile" && state(unit) == "failed");
     let hostile = machine.wait_until("that it is held back", || Ok(held(machine.settled()?))).unwrap();
-    assert_eq!(hostile["reason"], "the supervisor died 3 times while starting it");
+    assert_eq!(hostile["reason"], "the supervisor died 4 times while starting it");
     assert_eq!(machine.http(8081, "/").unwrap().text(), "ok");
 }
 

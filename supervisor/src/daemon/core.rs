@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ::handoff::{StateStore, ToInit};
+use ::handoff::{LastEnd, StateStore, ToInit};
 use nix::{
     errno::Errno,
     sys::{
@@ -113,6 +113,8 @@ pub(crate) struct Daemon {
     pub(crate) mail: Mailbox<Mail>,
     pub(crate) handoff: Handoff,
     pub(crate) generation: u32,
+    /// Who ended the supervisor before this one.
+    pub(crate) predecessor: LastEnd,
     pub(crate) state_store: StateStore,
     pub(crate) engine: Engine,
     pub(crate) files: UnitFiles,
@@ -187,6 +189,7 @@ impl Daemon {
             mail,
             handoff,
             generation: 1,
+            predecessor: LastEnd::ByItself,
             state_store: StateStore::Persistent,
             engine: Engine::default(),
             files,

@@ -165,7 +165,7 @@ impl Daemon {
                 let error = nix::errno::Errno::from_raw(errno);
                 log::error!("PID 1 could not do request {request} for {name}: {error}");
             }
-            ToSupervisor::FdsEnd | ToSupervisor::Fd { .. } => {}
+            ToSupervisor::FdsEnd | ToSupervisor::Fd { .. } | ToSupervisor::Predecessor { .. } => {}
             ToSupervisor::Hello(hello) => log::warn!("a second hello: {hello:?}"),
         }
     }

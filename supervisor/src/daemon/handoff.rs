@@ -4,16 +4,18 @@ use std::{
     collections::VecDeque,
     io::{IoSlice, IoSliceMut},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 use ::handoff::{MAX_PACKET_BYTES, ToInit, ToSupervisor};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg},
 };
 
-use super::sys;
+use super::{clock, sys};
 
 /// Lines for the console are dropped first when PID 1 does not read.
 const MAX_QUEUED_LINES: usize = 256;
@@ -73,6 +75,18 @@ impl Handoff {
             }
             self.queue.pop_front();
         }
+    }
+
+    /// Until there is something to receive. False: the deadline is past, or PID 1 has closed its end.
+    pub(crate) fn wait(&mut self, deadline: Duration) -> bool {
+        self.flush();
+        let left = deadline.saturating_sub(clock::monotonic());
+        if left.is_zero() || self.closed {
+            return false;
+        }
+        let mut fds = [PollFd::new(self.fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::from(u16::try_from(left.as_millis()).unwrap_or(u16::MAX)));
+        true
     }
 
     /// The next message, with the descriptor beside it. `None`: no more for now.

@@ -12,12 +12,11 @@ use std::{
 };
 
 use ::handoff::{Hello, MAX_NAME_BYTES, ToInit, ToSupervisor};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
     bundle, cgroup, clock,
     core::Daemon,
-    engine::Plan,
+    engine::{Entry, Plan},
     fd_store,
     logs::Stream,
     machine::{Event, Process, Record, State},
@@ -72,18 +71,12 @@ impl Daemon {
         let (mut hello, mut awaited_exits, mut listed) = (None, 0, false);
         let mut awaited_fds: Vec<String> = Vec::new();
         while hello.is_none() || exits.len() < awaited_exits || !listed || !awaited_fds.is_empty() {
-            let left = deadline.saturating_sub(clock::monotonic());
-            let handoff = &mut self.handoff;
-            if left.is_zero() || handoff.is_closed() {
+            let Some((message, fd)) = self.handoff.receive() else {
+                if self.handoff.wait(deadline) {
+                    continue;
+                }
                 log::error!("PID 1 did not say all it has to say; going on without it");
                 break;
-            }
-            let Some((message, fd)) = handoff.receive() else {
-                handoff.flush();
-                let mut fds = [PollFd::new(handoff.fd(), PollFlags::POLLIN)];
-                let ms = u16::try_from(left.as_millis()).unwrap_or(u16::MAX);
-                let _ = poll(&mut fds, PollTimeout::from(ms));
-                continue;
             };
             match message {
                 ToSupervisor::Hello(Hello { generation, queued_exits, dropped_exits, state }) => {
@@ -95,6 +88,7 @@ impl Daemon {
                         log::warn!("PID 1 had to drop {dropped_exits} exits in this boot");
                     }
                 }
+                ToSupervisor::Predecessor { end } => self.predecessor = end,
                 ToSupervisor::Exit(exit) => {
                     self.exit_seq = self.exit_seq.max(exit.seq);
                     exits.push((Process { pid: exit.pid, start_ticks: exit.start_ticks }, exit.wait_status));
@@ -128,7 +122,7 @@ impl Daemon {
                 match kept {
                     store::Kept::Whole(mut stored) => {
                         let survived = stored.record.state.process().is_some_and(process::is_alive);
-                        stored.record.count_death(survived, clock::now());
+                        stored.record.count_death(survived, self.predecessor, clock::now());
                         let job = stored.job();
                         self.engine.restore(unit, stored.policy, stored.record, job);
                     }
@@ -173,22 +167,50 @@ impl Daemon {
     }
 
     fn adopt_units(&mut self) {
-        let units: Vec<(UnitName, State)> =
-            self.engine.units().map(|(name, entry)| (name.clone(), entry.record.state.clone())).collect();
-        for (unit, state) in units {
-            if !state.at_rest() {
-                log::info!("{unit}: taken over, {}", state.sub_state());
-            }
-            if let Some(found) = state.process() {
-                let here = process::is_alive(found) || process::identify(found.pid).is_some_and(|now| now.is(&found));
-                if !here {
-                    // Reaped, and its exit was not among those PID 1 kept.
-                    self.engine.event(&unit, Event::Lost { process: found }, clock::now());
-                }
-            }
+        for (unit, entry) in self.engine.units().filter(|(_, entry)| !entry.record.state.at_rest()) {
+            log::info!("{unit}: taken over, {}", entry.record.state.sub_state());
+        }
+        // What is gone was reaped, and its exit was not among those PID 1 kept; or it has ended since, and that is being told.
+        if self.gone().next().is_some() {
+            self.hear_exits();
+        }
+        for (unit, process) in self.gone().collect::<Vec<_>>() {
+            self.engine.event(&unit, Event::Lost { process }, clock::now());
+        }
+        let units: Vec<UnitName> = self.engine.units().map(|(name, _)| name.clone()).collect();
+        for unit in units {
             self.engine.event(&unit, Event::Interrupted, clock::now());
         }
         self.engine.resume(clock::now());
+    }
+
+    /// First processes that are there no more, and whose ends nobody told.
+    fn gone(&self) -> impl Iterator<Item = (UnitName, Process)> {
+        let is_here = |found: &Process| {
+            process::is_alive(*found) || process::identify(found.pid).is_some_and(|now| now.is(found))
+        };
+        let first = |entry: &Entry| entry.record.state.process();
+        self.engine
+            .units()
+            .filter_map(move |(unit, entry)| Some((unit.clone(), first(entry).filter(|found| !is_here(found))?)))
+    }
+
+    /// Until PID 1 has told every exit there was before this question.
+    fn hear_exits(&mut self) {
+        self.handoff.send(&ToInit::ListFds, None);
+        let deadline = clock::monotonic() + PATIENCE;
+        loop {
+            match self.handoff.receive() {
+                Some((ToSupervisor::FdsEnd, _)) => return,
+                // Only the end of the list is of interest.
+                Some((ToSupervisor::FdName { .. } | ToSupervisor::Fd { .. }, _)) => {}
+                Some((other, _)) => self.on_init(other),
+                None if !self.handoff.wait(deadline) => {
+                    return log::error!("PID 1 did not answer; going on without it");
+                }
+                None => {}
+            }
+        }
     }
 
     /// Runtime processes of the supervisor before us: they work for nobody and would come in the way of ours.

@@ -1,5 +1,5 @@
 //! Each system call of the supervisor fails once: it goes on, or it dies and the next one goes on. How many of its calls are tried:
-//! `ORLOP_FAULTS=2000 cargo test -p supervisor --test supervise fails` tries them all.
+//! `ORLOP_FAULTS=2000 cargo test -p supervisor --test supervise fails` tries them all, `ORLOP_FAULTS=400..420` these.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -13,9 +13,14 @@ use crate::{
     place::{self, Place},
 };
 
-/// So often it is watched; the calls that fail lie evenly between the first and the last.
-fn faults() -> usize {
-    std::env::var("ORLOP_FAULTS").map_or(8, |text| text.parse().unwrap())
+/// The numbers of the calls that fail, each in a life of its own: those that are asked for, or so many between the first and the last.
+fn faults(all: usize) -> Vec<usize> {
+    let told = std::env::var("ORLOP_FAULTS").unwrap_or("8".to_owned());
+    if let Some((from, to)) = told.split_once("..") {
+        return (from.parse().unwrap()..to.parse().unwrap()).collect();
+    }
+    let count = all.min(told.parse().unwrap());
+    (0..count).map(|index| 1 + index * all / count).collect()
 }
 
 const ERRORS: [i32; 4] = [libc::EIO, libc::ENOMEM, libc::ENOSPC, libc::EMFILE];
@@ -34,9 +39,8 @@ fn whatever_call_fails_nothing_is_lost_and_nothing_starts_twice() {
         machine.until_active("web");
         // The first only counts.
         let all = round(&mut machine, place, &shared, Fault { number: usize::MAX, errno: 0 }, &keep);
-        let tried = faults().min(all);
-        for index in 0..tried {
-            let fault = Fault { number: 1 + index * all / tried, errno: ERRORS[index % ERRORS.len()] };
+        for (index, number) in faults(all).into_iter().enumerate() {
+            let fault = Fault { number, errno: ERRORS[index % ERRORS.len()] };
             round(&mut machine, place, &shared, fault, &keep);
         }
     });

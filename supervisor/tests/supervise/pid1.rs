@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use handoff::{Exit, Hello, ShutdownKind, StateStore, ToInit, ToSupervisor};
+use handoff::{Exit, Hello, LastEnd, ShutdownKind, StateStore, ToInit, ToSupervisor};
 use nix::{
     cmsg_space,
     fcntl::{FcntlArg, FdFlag, fcntl},
@@ -46,6 +46,9 @@ struct Shared {
     shutdown: Option<ShutdownKind>,
     /// Reaped by us and by nobody else: its exit is not told.
     supervisor: Option<Pid>,
+    last_end: Option<LastEnd>,
+    /// With the so many-th list that is asked for exits are told: who ended seems to have ended just then.
+    lists_before_exits: usize,
 }
 
 pub(crate) struct Pid1 {
@@ -90,11 +93,15 @@ impl Pid1 {
         let pid = Pid::from_raw(i32::try_from(child).unwrap());
         shared.supervisor = Some(pid);
         drop(theirs);
-        let queued_exits = u32::try_from(shared.exits.len()).unwrap();
+        let told = if shared.lists_before_exits > 0 { 0 } else { shared.exits.len() };
+        let queued_exits = u32::try_from(told).unwrap();
         let hello =
             Hello { generation: self.generation, queued_exits, dropped_exits: 0, state: StateStore::Persistent };
         send(&ours, &ToSupervisor::Hello(hello), None);
-        for exit in &shared.exits {
+        if let Some(end) = shared.last_end {
+            send(&ours, &ToSupervisor::Predecessor { end }, None);
+        }
+        for exit in &shared.exits[..told] {
             send(&ours, &ToSupervisor::Exit(*exit), None);
         }
         shared.socket = Some(Arc::clone(&ours));
@@ -128,10 +135,19 @@ impl Pid1 {
         self.shared.lock().unwrap().fds.keys().cloned().collect()
     }
 
+    /// The next supervisor is told of what has ended so far when it asks for the second time.
+    pub(crate) fn tell_exits_late(&self) {
+        self.shared.lock().unwrap().lists_before_exits = 2;
+    }
+
     pub(crate) fn kill_supervisor(&mut self) {
+        self.end_supervisor(Signal::SIGKILL);
+    }
+
+    pub(crate) fn end_supervisor(&mut self, signal: Signal) {
         let pid = self.supervisor.take().expect("a supervisor");
         // Dead already, and not reaped yet or not by anybody else.
-        let _ = kill(pid, Signal::SIGKILL);
+        let _ = kill(pid, signal);
         self.wait("the supervisor's end", |machine| machine.shared.lock().unwrap().supervisor != Some(pid));
     }
 
@@ -247,6 +263,8 @@ fn reap(shared: &Mutex<Shared>) {
         if shared.supervisor == Some(pid) {
             shared.supervisor = None;
             shared.socket = None;
+            let from_outside = [libc::SIGKILL, libc::SIGTERM, 0].contains(&wait_status);
+            shared.last_end = Some(if from_outside { LastEnd::FromOutside } else { LastEnd::ByItself });
             continue;
         }
         shared.next_seq += 1;
@@ -294,6 +312,10 @@ fn serve(shared: &Mutex<Shared>, socket: &OwnedFd) {
             }
             ToInit::DropFd { name } => drop(shared.fds.remove(&name)),
             ToInit::ListFds => {
+                if shared.lists_before_exits == 1 {
+                    shared.exits.iter().for_each(|exit| send(socket, &ToSupervisor::Exit(*exit), None));
+                }
+                shared.lists_before_exits = shared.lists_before_exits.saturating_sub(1);
                 for name in shared.fds.keys() {
                     send(socket, &ToSupervisor::FdName { name: name.clone() }, None);
                 }

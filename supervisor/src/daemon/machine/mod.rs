@@ -14,6 +14,7 @@ mod tests;
 
 use std::{collections::VecDeque, time::Duration};
 
+use handoff::LastEnd;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use event::{Action, Event, Found, Notice};
@@ -175,6 +176,9 @@ pub(crate) struct Record {
     /// In how many attempts in a row the supervisor died, the last of them being `blamed`.
     #[serde(default)]
     pub(crate) deaths: u32,
+    /// How many of these were kills from outside.
+    #[serde(default)]
+    pub(crate) kills: u32,
     #[serde(default)]
     pub(crate) blamed: u64,
     pub(crate) last: Option<Outcome>,
@@ -213,6 +217,7 @@ impl Record {
             restarts: 0,
             in_a_row: 0,
             deaths: 0,
+            kills: 0,
             blamed: 0,
             last: None,
             past: VecDeque::new(),
@@ -263,7 +268,7 @@ impl Record {
     }
 
     /// The supervisor that wrote this record is dead: it may be this unit's start that killed it. `survived`: its container lives.
-    pub(crate) fn count_death(&mut self, survived: bool, now: Now) {
+    pub(crate) fn count_death(&mut self, survived: bool, end: LastEnd, now: Now) {
         let blame = match self.state {
             State::Preparing { .. } | State::Creating { .. } | State::Starting { .. } => true,
             State::Running { since, .. } => !survived && now.mono.saturating_sub(since) < JUST_STARTED,
@@ -271,6 +276,7 @@ impl Record {
         };
         if blame {
             self.deaths += 1;
+            self.kills += u32::from(end == LastEnd::FromOutside);
             self.blamed = self.attempt;
         }
     }

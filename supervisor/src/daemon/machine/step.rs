@@ -7,8 +7,10 @@ use super::notified::Run;
 use super::policy::Policy;
 use super::{Action, Event, Now, Outcome, Record, State};
 
-/// After so many deaths of the supervisor around its start a unit is held back. PID 1 gives up on supervisors after five.
+/// After so many deaths of the supervisor around its start a unit is held back; kills from outside, a person's as a rule, count only
+/// when one more of them would be the fifth, after which PID 1 gives up on supervisors.
 const DEATHS_ALLOWED: u32 = 3;
+const KILLS_ALLOWED: u32 = 4;
 
 /// One event, one step.
 pub(crate) fn step(policy: &Policy, record: Record, event: Event, now: Now) -> (Record, Vec<Action>) {
@@ -85,7 +87,7 @@ impl Machine<'_> {
     fn asked_for(&mut self) {
         self.record.restarts = 0;
         self.record.in_a_row = 0;
-        self.record.deaths = 0;
+        (self.record.deaths, self.record.kills) = (0, 0);
         self.record.starts.clear();
         self.record.last = None;
         self.goto(State::Waiting);
@@ -129,7 +131,7 @@ impl Machine<'_> {
 
     fn go(&mut self) {
         if self.record.blamed != self.record.attempt {
-            self.record.deaths = 0;
+            (self.record.deaths, self.record.kills) = (0, 0);
         }
         if self.held_back() {
             return;
@@ -161,11 +163,12 @@ impl Machine<'_> {
 
     /// Or the machine would end in the rescue screen for this one unit.
     pub(super) fn held_back(&mut self) -> bool {
-        let deaths = self.record.deaths;
-        if deaths >= DEATHS_ALLOWED {
+        let Record { deaths, kills, .. } = self.record;
+        let held_back = deaths >= KILLS_ALLOWED || deaths - kills >= DEATHS_ALLOWED;
+        if held_back {
             self.fail(Outcome::Refused { text: format!("the supervisor died {deaths} times while starting it") });
         }
-        deaths >= DEATHS_ALLOWED
+        held_back
     }
 
     pub(super) fn fail(&mut self, outcome: Outcome) {

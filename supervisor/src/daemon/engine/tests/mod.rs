@@ -3,6 +3,8 @@ mod random;
 
 use std::time::Duration;
 
+use handoff::LastEnd;
+
 use super::*;
 use crate::daemon::machine::{Process, RestartOn};
 
@@ -341,7 +343,7 @@ fn take_over(world: &mut World) {
     world.open.clear();
     (world.done, world.jobs_before) = (BTreeMap::new(), 0);
     for (name, mut record) in records.clone() {
-        record.count_death(world.live.contains_key(&name), world.now);
+        record.count_death(world.live.contains_key(&name), LastEnd::ByItself, world.now);
         world.engine.restore(name, Policy::plain(), record, None);
     }
     for (name, _) in records {
