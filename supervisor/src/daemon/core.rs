@@ -28,7 +28,7 @@ use super::{
     handoff::Handoff,
     health::Checkers,
     images::{Images, Prepared},
-    logs::{Logs, Own, Reading},
+    logs::{Logs, Own, Reading, Remarks},
     machine::{Event, Process},
     mailbox::Mailbox,
     network::Network,
@@ -124,6 +124,8 @@ pub(crate) struct Daemon {
     pub(crate) runtime: Runtime,
     pub(crate) cgroup_watch: Inotify,
     pub(crate) logs: Logs,
+    /// Of units, on their way into their logs.
+    pub(crate) remarks: BTreeMap<UnitName, Remarks>,
     pub(crate) server: Server,
     pub(crate) waiters: Vec<Waiter>,
     /// Connections of new waiters, for PID 1, as soon as their jobs are written.
@@ -196,6 +198,7 @@ impl Daemon {
             images: Images::default(),
             prepared: BTreeMap::new(),
             cgroup_watch,
+            remarks: BTreeMap::new(),
             waiters: Vec::new(),
             clients: Vec::new(),
             settled_waiters: Vec::new(),
@@ -305,6 +308,7 @@ impl Daemon {
                 self.engine.event(&unit, event, clock::now());
             }
             let effects = self.engine.take_effects();
+            self.note_remarks(&effects);
             self.save();
             // What a client is told is written: it holds under the next supervisor, too.
             self.keep_clients();

@@ -12,7 +12,7 @@ use super::{
     bundle, cgroup, clock,
     core::{Daemon, Mail},
     engine::Effect,
-    logs::Stream,
+    logs::{Remarks, Stream},
     machine::{Action, Event, Outcome, Process, Seconds, State},
     mailbox, process,
     recover::{Kept, stored_name},
@@ -58,7 +58,7 @@ impl Daemon {
             Action::EndMachine(action) => self.end_by(unit, action),
             Action::Remark(text) => {
                 log::info!("{unit}: {text}");
-                self.logs.remark(unit, &text);
+                self.tell_remarks(unit);
             }
         }
     }
@@ -240,11 +240,29 @@ impl Daemon {
         });
     }
 
+    /// What is to be said of units is written with the changes it tells of.
+    pub(crate) fn note_remarks(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Act { unit, action: Action::Remark(text) } = effect {
+                let remarks = self.remarks.entry(unit.clone()).or_default();
+                remarks.note(text, || self.logs.last_remark(unit));
+                self.engine.mark_changed(unit);
+            }
+        }
+    }
+
+    pub(crate) fn tell_remarks(&mut self, unit: &UnitName) {
+        for remark in self.remarks.get_mut(unit).map(Remarks::take).unwrap_or_default() {
+            self.logs.remark(unit, &remark);
+        }
+    }
+
     /// Writes the records that changed.
     pub(crate) fn save(&mut self) {
         for unit in self.engine.take_changed() {
             let Some(entry) = self.engine.get(&unit) else { continue };
-            let stored = Stored::new(entry.plan.policy.clone(), entry.record.clone(), entry.job.as_ref());
+            let remarks = self.remarks.get(&unit).cloned().unwrap_or_default();
+            let stored = Stored::new(entry.plan.policy.clone(), entry.record.clone(), entry.job.as_ref(), remarks);
             if let Err(error) = store::save(&self.paths, &unit, &stored) {
                 log::error!("{unit}: write its state: {error}");
                 self.engine.mark_changed(&unit);

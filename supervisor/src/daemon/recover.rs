@@ -124,6 +124,8 @@ impl Daemon {
                         let survived = stored.record.state.process().is_some_and(process::is_alive);
                         stored.record.count_death(survived, self.predecessor, clock::now());
                         let job = stored.job();
+                        self.remarks.insert(unit.clone(), std::mem::take(&mut stored.remarks));
+                        self.tell_remarks(&unit);
                         self.engine.restore(unit, stored.policy, stored.record, job);
                     }
                     store::Kept::Attempt(attempt) => self.adopt_unread(unit, attempt),

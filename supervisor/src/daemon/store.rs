@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     engine::{Job, JobKind},
+    logs::Remarks,
     machine::{Policy, Record},
     paths::Paths,
 };
@@ -29,6 +30,9 @@ pub(crate) struct Stored {
     /// The unit was told of the job: what it does since is its answer. Earlier versions did not write it.
     #[serde(default)]
     underway: bool,
+    /// Lines for its log that tell of what led here.
+    #[serde(default)]
+    pub(crate) remarks: Remarks,
 }
 
 /// What an earlier supervisor of this boot kept of a unit.
@@ -40,10 +44,10 @@ pub(crate) enum Kept {
 }
 
 impl Stored {
-    pub(crate) fn new(policy: Policy, record: Record, job: Option<&Job>) -> Self {
+    pub(crate) fn new(policy: Policy, record: Record, job: Option<&Job>, remarks: Remarks) -> Self {
         let underway = job.is_some_and(|job| job.underway);
         let job = job.map(|job| job.kind);
-        Self { version: VERSION, readable_from: READABLE_FROM, policy, record, job, underway }
+        Self { version: VERSION, readable_from: READABLE_FROM, policy, record, job, underway, remarks }
     }
 
     /// Its kind, and whether it is under way.
@@ -128,7 +132,7 @@ mod tests {
         let mut record = Record::new(now);
         record.state = State::AutoRestart { at: now.mono };
         let job = Job { id: 7, kind: JobKind::Restart, underway: true };
-        let stored = Stored::new(Policy::plain(), record, Some(&job));
+        let stored = Stored::new(Policy::plain(), record, Some(&job), Remarks::default());
         assert_eq!(stored.job(), Some((JobKind::Restart, true)));
         let (web, bad) = (UnitName::parse("web").unwrap(), UnitName::parse("bad").unwrap());
         save(&paths, &web, &stored).unwrap();

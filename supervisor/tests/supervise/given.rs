@@ -77,9 +77,12 @@ fn the_main_process_is_the_one_that_was_named() {
         let shared = place.shared_folder();
         fs::write(shared.join("say"), SAY).unwrap();
         // The first process of a container that catches no signal does not get it.
-        let script = "sleep 1000 & perl /ask/say MAINPID=$$! READY=1; perl /ask/say MAINPID=9999; wait; exit 0";
+        // Who has ended before it is heard is not heard.
+        let say = "STAY=1000 perl /ask/say";
+        let script =
+            format!("sleep 1000 & main=$$!; {say} MAINPID=$$main READY=1 & {say} MAINPID=9999 & wait $$main; exit 0");
         let keys = format!("Notify=true\nVolume={}:/ask", shared.display());
-        place.unit("web", script, &keys, "[Install]\nWantedBy=default.target");
+        place.unit("web", &script, &keys, "[Install]\nWantedBy=default.target");
         let mut machine = Pid1::boot(place);
         let comm = |pid: &Value| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
         let pid = machine.until_active("web")["pid"].clone();

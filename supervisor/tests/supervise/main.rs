@@ -154,7 +154,7 @@ fn killed_at_any_instant_nothing_is_lost_and_nothing_starts_twice() {
         let always = "[Service]\nRestart=always\n[Install]\nWantedBy=default.target";
         place.unit("web", COUNT, "", always);
         place.unit("app", COUNT, "", &format!("[Unit]\nRequires=web.service\nAfter=web.service\n{always}"));
-        place.unit("crash", "sleep 0.03; exit 3", "", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\nRestartSec=10ms\n[Install]\nWantedBy=default.target");
+        place.unit("crash", "sleep 0.03; echo ran; exit 3", "", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\nRestartSec=10ms\n[Install]\nWantedBy=default.target");
         let mut machine = Pid1::boot(place);
         let settled: Value = machine.get("/v1/system/settled");
         assert_eq!(settled["settled"], true, "though one of them restarts for ever");
@@ -177,6 +177,8 @@ fn killed_at_any_instant_nothing_is_lost_and_nothing_starts_twice() {
         assert_ne!(web["pid"], app["pid"]);
         assert_eq!((place.live_containers("web"), place.live_containers("app")), (1, 1));
         machine.wait("another crash", |machine| machine.unit("crash")["exit_code"] == 3);
+        machine.try_post("/v1/units/crash/stop");
+        every_end_has_its_line(&machine, "crash");
         machine.post("/v1/system/poweroff");
         machine.wait("the end", |machine| machine.shutdown_asked() == Some(ShutdownKind::PowerOff));
         for unit in ["web", "app", "crash"] {
@@ -184,6 +186,24 @@ fn killed_at_any_instant_nothing_is_lost_and_nothing_starts_twice() {
         }
         assert!(!place.mounts().contains("/run/orlop/units/"), "nothing is left mounted");
     });
+}
+
+/// Of a unit that says `ran` and exits with 3: between two starts there is an end, and no more ends than there were runs.
+fn every_end_has_its_line(machine: &Pid1, unit: &str) {
+    let lines = machine.logs(&format!("/v1/units/{unit}/logs"));
+    let of = |stream: &str| {
+        let its = lines.iter().filter(|line| line["stream"] == stream);
+        its.map(|line| line["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (remarks, ran) = (of("orlop"), of("stdout").len());
+    let mut runs = false;
+    for (at, remark) in remarks.iter().enumerate() {
+        let begins = remark.contains("started, pid ");
+        assert!(!(begins && runs), "an end is missing: {:#?}", &remarks[at.saturating_sub(5)..=at]);
+        runs = begins;
+    }
+    let told = remarks.iter().filter(|remark| *remark == "exited with status 3").count();
+    assert!(told > 0 && told <= ran, "{told} ends are told of {ran}");
 }
 
 #[test]
@@ -250,6 +270,7 @@ fn the_machine_goes_down_in_order_and_says_for_whom_it_waits() {
 const SAY: &str = r#"
 socket(my $socket, 1, 2, 0) or die;
 send($socket, join("\n", @ARGV), 0, pack("Sa*x", 1, $ENV{NOTIFY_SOCKET})) or die "$!";
+sleep($ENV{STAY} || 0);
 "#;
 
 #[test]
@@ -302,7 +323,8 @@ fn failures_are_told_apart_and_units_are_read_again() {
         place.unit("broken", "true", "", "[Service]\nRestrat=always");
         let machine = Pid1::boot(place);
         machine.wait("a word of it", |machine| machine.said().iter().any(|line| line.contains("broken.container:")));
-        machine.post("/v1/units/code/start");
+        // Told that it has started, or, by chance, that it has ended already.
+        machine.try_post("/v1/units/code/start");
         machine.wait("its end", |machine| machine.unit("code")["state"] == "failed");
         let code = machine.unit("code");
         assert_eq!((&code["exit_code"], &code["past"][0]["result"]), (&3.into(), &"exit-code".into()), "{code}");

@@ -5,7 +5,7 @@ use qemu_tests::{LIMIT, Machine, Response, ask_tcp};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Carries connections to the control socket: a serial port would end each with the supervisor that it was opened by.
 pub(super) const RELAY: u16 = 9002;
@@ -71,12 +71,16 @@ impl Then {
 pub(super) struct Client<'a> {
     pub(super) machine: &'a Machine,
     pub(super) done: &'a AtomicBool,
+    /// Requests that were.
+    pub(super) answered: AtomicU64,
 }
 
 impl Client<'_> {
     /// `None`: the connection broke before the answer was complete.
     pub(super) fn ask(&self, method: &str, path: &str) -> Option<Response> {
-        ask_tcp(self.machine.forwarded(RELAY).unwrap(), method, path, LIMIT).ok()
+        let answer = ask_tcp(self.machine.forwarded(RELAY).unwrap(), method, path, LIMIT).ok()?;
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        Some(answer)
     }
 
     /// What was only asked for can be asked for again.

@@ -56,10 +56,8 @@ pub(super) enum Command {
         pipe: OwnedFd,
         done: Done,
     },
-    Remark {
-        owner: Owner,
-        text: String,
-    },
+    /// Lies in its spool already; here only to come behind what its container wrote before.
+    Remark(Arc<Source>),
     Options(Options),
     /// All pipes there are were sent: what an earlier supervisor left of others is written.
     AllFollowed,
@@ -201,7 +199,7 @@ impl Intake {
                 }
             }
             Command::Options(options) => self.queue.push(Work::Options(options)),
-            Command::Remark { owner, text } => self.queue.push(Work::Remark { owner, text }),
+            Command::Remark(source) => self.queue.push(Work::Some(source)),
             Command::Flush(done) => {
                 for id in self.pipes.keys().copied().collect::<Vec<_>>() {
                     self.read(id);

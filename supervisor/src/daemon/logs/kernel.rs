@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     caps::Caps,
-    source::{INIT, KERNEL, Owner, Queue, Source, Work, spool_path, tagged},
+    source::{INIT, KERNEL, Owner, Queue, Source, Work, seen, spool_path, tagged},
     spool::Spool,
 };
 use crate::daemon::clock;
@@ -108,14 +108,6 @@ impl Kernel {
         source.spool.append(tagged(level, time, self.next, text).as_bytes());
         queue.push(Work::Some(Arc::clone(source)));
     }
-}
-
-/// The number behind the last record that is in the log or in the spool.
-fn seen(spool: &Spool) -> u64 {
-    let mut bytes = Vec::new();
-    let _ = spool.read(&mut bytes);
-    let numbers = bytes.split(|byte| *byte == b'\n').filter_map(super::source::untag).map(|(_, _, number, _)| number);
-    numbers.chain([spool.number()]).max().unwrap_or(0)
 }
 
 struct Record<'a> {

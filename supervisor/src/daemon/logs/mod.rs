@@ -13,6 +13,7 @@ mod intake;
 mod kernel;
 mod reader;
 mod record;
+mod remarks;
 mod source;
 mod spool;
 mod writer;
@@ -34,6 +35,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 pub(crate) use caps::Caps;
 pub(crate) use reader::{Reading, read};
 pub(crate) use record::Stream;
+pub(crate) use remarks::{Remark, Remarks};
 pub(crate) use source::{Owner, PSEUDO};
 
 use intake::Command;
@@ -53,12 +55,13 @@ pub(crate) fn is_first_boot(logs: &Path) -> Option<bool> {
 }
 
 /// The loop's handle.
-#[derive(Clone)]
 pub(crate) struct Logs {
     folder: PathBuf,
     commands: SyncSender<Command>,
     bell: Arc<EventFd>,
     news: Arc<News>,
+    told: remarks::Told,
+    lost_remarks: u64,
 }
 
 /// Tells readers that follow logs when there is more of them.
@@ -144,6 +147,7 @@ impl Logs {
         let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let (commands, received) = mpsc::sync_channel(MAX_COMMANDS);
         let news = Arc::new(News::default());
+        let told = remarks::Told::new(spools.clone());
         let queue = own.map(|own| Arc::clone(&own.queue)).unwrap_or_default();
         let mut intake = intake::Intake::new(spools.clone(), received, Arc::clone(&bell), Arc::clone(&queue))?;
         let writer = writer::Writer {
@@ -161,7 +165,7 @@ impl Logs {
             intake.run();
         });
         mailbox::spawn("log writer", move || writer.run());
-        Ok(Self { folder, commands, bell, news })
+        Ok(Self { folder, commands, bell, news, told, lost_remarks: 0 })
     }
 
     fn command(&self, command: Command) -> bool {
@@ -184,12 +188,31 @@ impl Logs {
         }
     }
 
-    pub(crate) fn all_followed(&self) {
+    pub(crate) fn all_followed(&mut self) {
+        for source in self.told.left() {
+            self.command(Command::Remark(source));
+        }
         self.command(Command::AllFollowed);
     }
 
-    pub(crate) fn remark(&self, unit: &UnitName, text: &str) {
-        self.command(Command::Remark { owner: Owner::from(unit), text: text.to_owned() });
+    /// The number of the last remark about a unit.
+    pub(crate) fn last_remark(&mut self, unit: &UnitName) -> u64 {
+        self.told.last(&Owner::from(unit))
+    }
+
+    /// Never waits: what finds no room, because the disk stands still, is lost.
+    pub(crate) fn remark(&mut self, unit: &UnitName, remark: &Remark) {
+        match self.told.tell(&Owner::from(unit), remark) {
+            Ok(None) => {}
+            Ok(Some(source)) => {
+                if self.lost_remarks > 0 {
+                    let lost = std::mem::take(&mut self.lost_remarks);
+                    log::warn!("{lost} remarks about units are lost: the disk did not take logs in time");
+                }
+                self.command(Command::Remark(source));
+            }
+            Err(_) => self.lost_remarks += 1,
+        }
     }
 
     /// What the machine is told of all logs.

@@ -90,6 +90,11 @@ impl Source {
         Self { owner, stream, caps, spool, queued, waits, lost: AtomicU64::new(0), done: Mutex::new(done) }
     }
 
+    /// Remarks about a unit: what bounds its log is told by its pipes.
+    pub(super) fn is_remarks(&self) -> bool {
+        self.stream.is_none() && !self.owner.is_pseudo()
+    }
+
     /// All of it is in the log.
     pub(super) fn end(&self) {
         self.spool.remove();
@@ -111,6 +116,9 @@ pub(super) fn owner_and_stream(path: &Path) -> Option<(Owner, Option<Stream>)> {
     Some((Owner::parse(owner).ok()?, stream))
 }
 
+/// In the place of a level: a remark about a unit.
+pub(super) const REMARK: u8 = 8;
+
 /// A line that says of itself what it is: `6 1700000000000000 339 text`, level, time, number.
 pub(super) fn tagged(level: u8, time_us: i64, number: u64, text: &str) -> String {
     format!("{level} {time_us} {number} {text}\n")
@@ -120,7 +128,17 @@ pub(super) fn untag(line: &[u8]) -> Option<(Stream, i64, u64, &[u8])> {
     let mut words = line.splitn(4, |byte| *byte == b' ');
     let mut number = || std::str::from_utf8(words.next()?).ok()?.parse::<u64>().ok();
     let (level, time, count) = (number()?, number()?, number()?);
-    Some((Stream::Level(u8::try_from(level).ok()? & 7), i64::try_from(time).ok()?, count, words.next()?))
+    let level = u8::try_from(level).ok()?;
+    let stream = if level == REMARK { Stream::Orlop } else { Stream::Level(level & 7) };
+    Some((stream, i64::try_from(time).ok()?, count, words.next()?))
+}
+
+/// The number behind the last tagged line that is in the log or in the spool.
+pub(super) fn seen(spool: &Spool) -> u64 {
+    let mut bytes = Vec::new();
+    let _ = spool.read(&mut bytes);
+    let numbers = bytes.split(|byte| *byte == b'\n').filter_map(untag).map(|(_, _, number, _)| number);
+    numbers.chain([spool.number()]).max().unwrap_or(0)
 }
 
 pub(super) enum Work {
@@ -128,28 +146,21 @@ pub(super) enum Work {
     Some(Arc<Source>),
     /// The last of it does.
     Last(Arc<Source>),
-    Remark {
-        owner: Owner,
-        text: String,
-    },
     /// Answer when all before this is done.
     Flush(mpsc::Sender<()>),
     /// What the machine is told of all logs.
     Options(Options),
 }
 
-/// Remarks wait in a queue of this length when the disk stands still; then they are dropped and counted.
-const MAX_WORK: usize = 1024;
-
 /// Work for the thread that writes. A source lies here once at most.
 #[derive(Default)]
 pub(super) struct Queue {
-    work: Mutex<(VecDeque<Work>, u64)>,
+    work: Mutex<VecDeque<Work>>,
     bell: Condvar,
 }
 
 impl Queue {
-    fn work(&self) -> MutexGuard<'_, (VecDeque<Work>, u64)> {
+    fn work(&self) -> MutexGuard<'_, VecDeque<Work>> {
         // A queue is whole at any moment, whoever panicked.
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,24 +171,18 @@ impl Queue {
         {
             return;
         }
-        let mut queue = self.work();
-        if matches!(work, Work::Remark { .. }) && queue.0.len() >= MAX_WORK {
-            queue.1 += 1;
-            return;
-        }
-        queue.0.push_back(work);
+        self.work().push_back(work);
         self.bell.notify_one();
     }
 
-    /// The next, with the number of remarks that found no room.
-    pub(super) fn pop(&self) -> (Work, u64) {
+    pub(super) fn pop(&self) -> Work {
         let mut queue = self.work();
         loop {
-            if let Some(work) = queue.0.pop_front() {
+            if let Some(work) = queue.pop_front() {
                 if let Work::Some(source) = &work {
                     source.queued.store(false, Ordering::Release);
                 }
-                return (work, std::mem::take(&mut queue.1));
+                return work;
             }
             queue = self.bell.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }

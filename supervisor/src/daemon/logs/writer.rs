@@ -76,20 +76,17 @@ impl Writer {
         };
         desk.take_back();
         loop {
-            let (work, lost) = desk.writer.queue.pop();
-            if lost > 0 {
-                log::warn!("{lost} remarks about units are lost: the disk did not take logs in time");
-            }
-            match work {
-                Work::Some(source) => desk.write(&source, false),
+            match desk.writer.queue.pop() {
+                Work::Some(source) => {
+                    desk.write(&source, false);
+                    if source.is_remarks() {
+                        desk.close(&source.owner);
+                    }
+                }
                 Work::Last(source) => {
                     desk.write(&source, true);
                     desk.close(&source.owner);
                     source.end();
-                }
-                Work::Remark { owner, text } => {
-                    desk.remark(&owner, &text);
-                    desk.close(&owner);
                 }
                 Work::Flush(done) => {
                     let _ = done.send(());
@@ -208,7 +205,7 @@ impl Desk {
             if dropped > 0 {
                 batch.push(clock::wall_us(), Stream::Orlop, false, suppressed(dropped).as_bytes());
             }
-        } else if source.caps.rate.is_some() {
+        } else if source.caps.rate.is_some() || source.is_remarks() {
             self.limiters.insert(source.owner.clone(), limiter);
         }
         let length = bytes.len() - rest;
@@ -226,7 +223,9 @@ impl Desk {
     fn append(&mut self, source: &Source, records: &[u8], (count, number): (u64, u64), length: usize) -> bool {
         let owner = &source.owner;
         let file = self.file(owner);
-        file.set_caps(source.caps);
+        if !source.is_remarks() {
+            file.set_caps(source.caps);
+        }
         let report = |error| log::error!("{owner}: keep what is not in its log yet: {error}");
         if let Some(mark) = file.prepare(records.len()) {
             source.spool.intend(mark).unwrap_or_else(report);
@@ -235,17 +234,6 @@ impl Desk {
         let committed = source.spool.commit(length, number).map_err(report).is_ok();
         self.appended(owner, result);
         committed
-    }
-
-    fn remark(&mut self, owner: &Owner, text: &str) {
-        let mut batch = Batch::new(owner, &self.forward, self.last_us(owner));
-        batch.push(clock::wall_us(), Stream::Orlop, false, text.replace('\n', " ").as_bytes());
-        let Batch { bytes, last_us, .. } = batch;
-        let file = self.file(owner);
-        file.last_us = last_us;
-        file.prepare(bytes.len());
-        let result = file.append(&bytes, 1);
-        self.appended(owner, result);
     }
 
     fn appended(&mut self, owner: &Owner, result: Result<u64, Option<std::io::Error>>) {
