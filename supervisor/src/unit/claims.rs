@@ -1,134 +1,266 @@
-//! What two units cannot both have: a port of the machine, a name of a container, volume, network or pod.
+//! What two units cannot both have: a port of the machine, a socket's name, a name of a container, volume, network or pod.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     path::Path,
+    rc::Rc,
 };
 
 use super::{
-    Port, Problem, Protocol, Severity, UnitName, UnitSet,
-    build::{ALIAS, Claim},
+    Problem, Protocol, Severity, UnitName, UnitSet,
+    build::{ALIAS, Claim, Draft, Hosts},
     set::Drafts,
     source::whole,
 };
 
-/// Host ports from `first` to `last`, and who has them.
-struct Range {
-    last: u16,
-    owner: UnitName,
+/// As many as are read of one unit; each costs a walk along its line.
+const MAX_PROBLEMS: usize = 100;
+
+/// Who has something, and where that is said.
+struct Holder {
+    unit: UnitName,
     place: String,
+    claim: Claim,
+    /// Of who has lost: to whom.
+    told: Option<UnitName>,
 }
 
-/// An address of the host; nothing stands for all of the family.
-type Address = (Protocol, bool, Option<IpAddr>);
-
-struct Taken<'a> {
-    units: &'a BTreeSet<UnitName>,
-    names: HashMap<(&'static str, String), (UnitName, String)>,
-    /// By their first ports, none over another.
-    ports: BTreeMap<Address, BTreeMap<u16, Range>>,
+#[derive(Default)]
+struct Taken {
+    names: HashMap<(&'static str, String), Rc<Holder>>,
+    /// By protocol, and whether it is IPv4.
+    ports: BTreeMap<(Protocol, bool), Family>,
 }
 
-/// What one unit has been given.
-enum Held {
-    Name((&'static str, String)),
-    Port(Address, u16),
+/// Ports of one protocol and family: of every address, and all together for who wants them at all addresses.
+#[derive(Default)]
+struct Family {
+    all: Ranges,
+    by_address: BTreeMap<Option<IpAddr>, Ranges>,
 }
+
+/// Ranges by their first ports, none inside another: so their last ports ascend too, and of all that begin before some port, the
+/// one that begins last reaches farthest.
+#[derive(Default)]
+struct Ranges(BTreeMap<u16, (u16, Rc<Holder>)>);
 
 /// The unit that comes later by its name has the mistake; the earlier one is named. Units with mistakes come after all others, so
-/// that they take nothing from anybody.
+/// that they take nothing from anybody; what they want and somebody has is told all the same, so that one run tells all.
 pub(super) fn refuse_doubles(drafts: &mut Drafts, set: &mut UnitSet) {
     let Drafts { all, twins, names: units, .. } = drafts;
-    let mut taken = Taken { units, names: HashMap::new(), ports: BTreeMap::new() };
+    let (mut taken, mut lost) = (Taken::default(), Taken::default());
     let drafts = all.iter_mut().chain(twins.iter_mut().map(|(name, draft)| (&*name, draft)));
-    let (mut broken, good): (Vec<_>, Vec<_>) = drafts.partition(|(_, draft)| draft.broken);
+    let (broken, good): (Vec<_>, Vec<_>) = drafts.partition(|(_, draft)| draft.broken);
+    let (mut winners, mut losers) = (Vec::new(), broken);
     for (unit, draft) in good {
-        let (mut held, mut kept) = (Vec::new(), Vec::new());
-        let before = set.problems.len();
-        for claim in std::mem::take(&mut draft.claims) {
-            match taken.take(unit, draft.what.path(), &claim) {
-                Ok(got) => {
-                    held.extend(got);
-                    kept.push(claim);
-                }
-                Err(problem) => set.problems.push(problem),
-            }
-        }
-        draft.claims = kept;
-        if set.problems.len() > before {
-            taken.give_back(held);
+        let mut own = Taken::default();
+        if claim_all(unit, draft, units, &[&taken], &mut own, &mut lost, &mut set.problems) {
+            taken.extend(own);
+            winners.push((unit, draft));
+        } else {
             draft.broken = true;
             set.broken.insert(unit.clone());
-            broken.push((unit, draft));
+            losers.push((unit, draft));
         }
     }
-    for (unit, draft) in broken {
-        for claim in &draft.claims {
-            set.problems.extend(taken.take(unit, draft.what.path(), claim).err());
+    // Who would have lost to whom is not known before both are: an overlap is none of two others.
+    let mut more = 0;
+    for (unit, draft) in winners {
+        for claim in draft.claims.iter().filter(|claim| matches!(claim, Claim::Port { .. })) {
+            let Some(loser) = lost.holder(claim).filter(|loser| loser.told.as_ref() != Some(unit)) else { continue };
+            more += 1;
+            if more <= MAX_PROBLEMS {
+                let winner =
+                    Holder { unit: unit.clone(), place: place(claim, draft), claim: claim.clone(), told: None };
+                set.problems.push(problem(&loser.unit, draft.what.path(), &loser.claim, &winner));
+            }
+        }
+    }
+    for (unit, draft) in losers {
+        let mut own = Taken::default();
+        claim_all(unit, draft, units, &[&taken, &lost], &mut own, &mut Taken::default(), &mut set.problems);
+        taken.extend(own);
+    }
+}
+
+/// Whether the unit gets all it claims. What it cannot have is gone from its claims.
+fn claim_all(
+    unit: &UnitName,
+    draft: &mut Draft,
+    units: &BTreeSet<UnitName>,
+    others: &[&Taken],
+    own: &mut Taken,
+    lost: &mut Taken,
+    problems: &mut Vec<Problem>,
+) -> bool {
+    let mut wrong = 0;
+    let mut kept = Vec::new();
+    for claim in std::mem::take(&mut draft.claims) {
+        let by_its_file = match &claim {
+            Claim::Name { what, name, .. } if *what == ALIAS => units.get(name.as_str()),
+            _ => None,
+        };
+        let of_file = by_its_file.map(|unit| {
+            let place = "by its file".to_owned();
+            Rc::new(Holder { unit: unit.clone(), place, claim: claim.clone(), told: None })
+        });
+        // What it has lost to itself is told.
+        let known = |other: &Rc<Holder>| other.told.is_some() && other.unit == *unit;
+        let others = others.iter().find_map(|taken| taken.holder(&claim)).filter(|other| !known(other));
+        let mut holder = Holder { unit: unit.clone(), place: place(&claim, draft), claim: claim.clone(), told: None };
+        match of_file.or(others).or_else(|| own.holder(&claim)) {
+            Some(other) => {
+                wrong += 1;
+                if wrong > MAX_PROBLEMS {
+                    break;
+                }
+                let mut problem = problem(unit, draft.what.path(), &claim, &other);
+                if wrong == MAX_PROBLEMS {
+                    "more mistakes follow".clone_into(&mut problem.text);
+                }
+                problems.push(problem);
+                holder.told = Some(other.unit.clone());
+                lost.add(&Rc::new(holder));
+            }
+            None => {
+                own.add(&Rc::new(holder));
+                kept.push(claim);
+            }
+        }
+    }
+    draft.claims = kept;
+    wrong == 0
+}
+
+fn place(claim: &Claim, draft: &Draft) -> String {
+    match claim {
+        Claim::Name { at: Some(at), .. } | Claim::Port { at, .. } => at.shown(),
+        Claim::Name { at: None, .. } => draft.what.path().display().to_string(),
+    }
+}
+
+fn problem(unit: &UnitName, path: &Path, claim: &Claim, other: &Holder) -> Problem {
+    let Holder { unit: owner, place, .. } = other;
+    match claim {
+        Claim::Name { what, name, at } => {
+            let text = format!("{owner} has this name of a {what} already, {name} ({place}); choose another");
+            match at {
+                Some(at) => at.error(&at.whole(), text),
+                None => whole(path, Severity::Error, text),
+            }
+        }
+        Claim::Port { key, at, .. } => {
+            let owner = if owner == unit { "this unit".to_owned() } else { owner.to_string() };
+            let text = format!("{key}={}: {owner} has the port of the host already ({place})", at.text);
+            at.error(&at.whole(), text)
         }
     }
 }
 
-impl Taken<'_> {
-    fn take(&mut self, unit: &UnitName, path: &Path, claim: &Claim) -> Result<Option<Held>, Problem> {
+impl Hosts {
+    /// Whether it is IPv4, and the address; nothing stands for all of the family.
+    fn families(self) -> impl Iterator<Item = (bool, Option<IpAddr>)> {
+        let (first, second) = match self {
+            Self::All => ((true, None), Some((false, None))),
+            Self::All4 => ((true, None), None),
+            Self::All6 => ((false, None), None),
+            Self::One(ip) => ((ip.is_ipv4(), Some(ip)), None),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
+impl Taken {
+    /// Who has some of it already.
+    fn holder(&self, claim: &Claim) -> Option<Rc<Holder>> {
         match claim {
-            Claim::Name { what, name, at } => {
-                let key = (*what, name.clone());
-                let own = if *what == ALIAS { self.units.get(name.as_str()) } else { None };
-                let (owner, other) = match (own, self.names.get(&key)) {
-                    (Some(own), _) => (own.clone(), "by its file".to_owned()),
-                    (None, Some(taken)) => taken.clone(),
-                    (None, None) => {
-                        let place = at.as_ref().map_or_else(|| path.display().to_string(), |at| at.shown());
-                        self.names.insert(key.clone(), (unit.clone(), place));
-                        return Ok(Some(Held::Name(key)));
-                    }
-                };
-                let text = format!("{owner} has this name of a {what} already, {name} ({other}); choose another");
-                Err(match at {
-                    Some(at) => at.error(&at.whole(), text),
-                    None => whole(path, Severity::Error, text),
-                })
-            }
-            Claim::Port { port, at } => self.take_port(port, unit, &at.shown()).map_err(|(owner, place)| {
-                let owner = if owner == *unit { "this unit".to_owned() } else { owner.to_string() };
-                let text = format!("PublishPort={}: {owner} has the port of the host already ({place})", at.text);
-                at.error(&at.whole(), text)
+            Claim::Name { what, name, .. } => self.names.get(&(*what, name.clone())).cloned(),
+            Claim::Port { hosts, protocol, first, last, .. } => hosts.families().find_map(|(v4, ip)| {
+                let family = self.ports.get(&(*protocol, v4))?;
+                let of = |ip| family.by_address.get(&ip).and_then(|ranges| ranges.holder(*first, *last));
+                if ip.is_none() { family.all.holder(*first, *last) } else { of(None).or_else(|| of(ip)) }
             }),
         }
     }
 
-    /// Who has it already, and where that is said.
-    fn take_port(&mut self, port: &Port, unit: &UnitName, place: &str) -> Result<Option<Held>, (UnitName, String)> {
-        let Some(first) = port.host else { return Ok(None) };
-        let last = first.saturating_add(port.count - 1);
-        // podman-systemd.unit(5): without an address it is IPv4's 0.0.0.0.
-        let v4 = port.host_ip.is_none_or(|ip| ip.is_ipv4());
-        let ip = port.host_ip.filter(|ip| !ip.is_unspecified());
-        let overlaps = |(protocol, family, other): &Address| {
-            *protocol == port.protocol && *family == v4 && (ip.is_none() || other.is_none() || ip == *other)
-        };
-        for (_, ranges) in self.ports.iter().filter(|(address, _)| overlaps(address)) {
-            #[cfg(test)]
-            super::text::steps::add(1);
-            if let Some((_, other)) = ranges.range(..=last).next_back().filter(|(_, other)| other.last >= first) {
-                return Err((other.owner.clone(), other.place.clone()));
+    fn add(&mut self, holder: &Rc<Holder>) {
+        match &holder.claim {
+            Claim::Name { what, name, .. } => drop(self.names.insert((*what, name.clone()), Rc::clone(holder))),
+            Claim::Port { hosts, protocol, first, last, .. } => {
+                for (v4, ip) in hosts.families() {
+                    let family = self.ports.entry((*protocol, v4)).or_default();
+                    family.all.add(*first, *last, holder);
+                    family.by_address.entry(ip).or_default().add(*first, *last, holder);
+                }
             }
         }
-        let address = (port.protocol, v4, ip);
-        let range = Range { last, owner: unit.clone(), place: place.to_owned() };
-        self.ports.entry(address).or_default().insert(first, range);
-        Ok(Some(Held::Port(address, first)))
     }
 
-    fn give_back(&mut self, held: Vec<Held>) {
-        for held in held {
-            match held {
-                Held::Name(key) => drop(self.names.remove(&key)),
-                Held::Port(address, first) => {
-                    self.ports.get_mut(&address).and_then(|ranges| ranges.remove(&first));
+    fn extend(&mut self, other: Self) {
+        self.names.extend(other.names);
+        for (of, family) in other.ports {
+            let mine = self.ports.entry(of).or_default();
+            for (ip, ranges) in family.by_address {
+                for (first, (last, holder)) in ranges.0 {
+                    mine.all.add(first, last, &holder);
+                    mine.by_address.entry(ip).or_default().add(first, last, &holder);
                 }
+            }
+        }
+    }
+}
+
+impl Ranges {
+    fn holder(&self, first: u16, last: u16) -> Option<Rc<Holder>> {
+        #[cfg(test)]
+        super::text::steps::add(1);
+        let (_, (reaches, holder)) = self.0.range(..=last).next_back()?;
+        (*reaches >= first).then(|| Rc::clone(holder))
+    }
+
+    fn add(&mut self, first: u16, last: u16, holder: &Rc<Holder>) {
+        #[cfg(test)]
+        super::text::steps::add(1);
+        if self.0.range(..=first).next_back().is_some_and(|(_, (reaches, _))| *reaches >= last) {
+            return;
+        }
+        while let Some((&inside, _)) = self.0.range(first..).next().filter(|(_, (reaches, _))| *reaches <= last) {
+            #[cfg(test)]
+            super::text::steps::add(1);
+            self.0.remove(&inside);
+        }
+        self.0.insert(first, (last, Rc::clone(holder)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against one flag for each port, over ranges of a small world.
+    #[test]
+    fn ranges_find_every_overlap() {
+        let holder = Rc::new(Holder {
+            unit: UnitName::nobody(),
+            place: String::new(),
+            claim: Claim::Name { what: ALIAS, name: String::new(), at: None },
+            told: None,
+        });
+        let mut seed: u16 = 7;
+        let mut roll = |sides: u16| {
+            seed = seed.wrapping_mul(25_173).wrapping_add(13_849);
+            (seed >> 4) % sides
+        };
+        for _ in 0..200 {
+            let (mut ranges, mut flags) = (Ranges::default(), [false; 40]);
+            for _ in 0..12 {
+                let first = roll(36);
+                let last = first + roll(4);
+                let overlaps = flags[usize::from(first)..=usize::from(last)].contains(&true);
+                assert_eq!(ranges.holder(first, last).is_some(), overlaps, "{first}-{last}");
+                ranges.add(first, last, &holder);
+                flags[usize::from(first)..=usize::from(last)].fill(true);
             }
         }
     }

@@ -1,9 +1,11 @@
 //! Links to units that do not exist, and what becomes of who names them.
 
+use std::collections::BTreeSet;
+
 use super::{
     Severity, UnitName, UnitSet,
-    build::{Link, LinkKind, Target, unknown_target},
-    kind::Kind,
+    build::{Link, LinkKind, Target, boot_targets, unknown_target},
+    kind::{KINDS, Kind},
     nearest::nearest,
     set::Drafts,
     source::whole,
@@ -28,9 +30,8 @@ const MAX_PROBLEMS: usize = 100;
 
 /// What does not need a unit that is not there loses the link, with a warning; what needs it has a mistake.
 pub(super) fn drop_unknown(drafts: &mut Drafts, set: &mut UnitSet) {
-    let mut names: Vec<String> = drafts.files.keys().map(|(kind, stem)| format!("{stem}.{}", kind.suffix())).collect();
     // Of two that are equally near always the same is guessed.
-    names.sort();
+    let files: BTreeSet<(Kind, String)> = drafts.files.keys().cloned().collect();
     // Each guess looks at all names: enough of them for everybody who reads the page.
     let mut guesses = 100;
     let Drafts { all, twins, .. } = drafts;
@@ -40,7 +41,7 @@ pub(super) fn drop_unknown(drafts: &mut Drafts, set: &mut UnitSet) {
         // As many as are read; each costs a walk along its line.
         let mut problems: usize = 0;
         draft.links.retain(|link| {
-            let (severity, text) = match judge(name, link, &names, &mut guesses) {
+            let (severity, text) = match judge(name, draft.kind, link, &files, &set.masked, &mut guesses) {
                 Verdict::Keep => return true,
                 Verdict::Drop => return false,
                 Verdict::Warn(text) => (Severity::Warning, text),
@@ -73,6 +74,17 @@ pub(super) fn drop_unknown(drafts: &mut Drafts, set: &mut UnitSet) {
     }
 }
 
+/// A file of that kind with nearly that name, or one of another kind with this very name.
+fn nearest_file(kind: Kind, stem: &str, link: LinkKind, files: &BTreeSet<(Kind, String)>) -> Option<String> {
+    let of_kind = files.range((kind, String::new())..).take_while(|(of, _)| *of == kind).map(|(_, stem)| stem.as_str());
+    let near = nearest(stem, of_kind).map(|near| format!("{near}.{}", kind.suffix()));
+    // What starts a unit has its name too, and is not what is missing.
+    let starts = |kind: &Kind| matches!(kind, Kind::Timer | Kind::Socket);
+    let other = || KINDS.into_iter().find(|kind| !starts(kind) && files.contains(&(*kind, stem.to_owned())));
+    // Volume= takes no container.
+    near.or_else(|| other().filter(|_| link != LinkKind::Uses).map(|kind| format!("{stem}.{}", kind.suffix())))
+}
+
 enum Verdict {
     Keep,
     /// It means nothing more than what holds anyway.
@@ -81,38 +93,56 @@ enum Verdict {
     Refuse(String),
 }
 
-fn judge(name: &UnitName, link: &Link, names: &[String], guesses: &mut usize) -> Verdict {
+fn judge(
+    name: &UnitName,
+    of: Kind,
+    link: &Link,
+    files: &BTreeSet<(Kind, String)>,
+    masked: &BTreeSet<UnitName>,
+    guesses: &mut usize,
+) -> Verdict {
     let key = link.key;
-    let mut missing = |file: String| {
-        let near = if *guesses > 0 { nearest(&file, names.iter().map(String::as_str)) } else { None };
+    let mut missing = |kind: Kind, stem: &str| {
+        let near = if *guesses > 0 { nearest_file(kind, stem, link.kind, files) } else { None };
         *guesses = guesses.saturating_sub(1);
         let guess = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
-        format!("there is no {file}{guess}")
+        format!("there is no {stem}.{}{guess}", kind.suffix())
     };
     match &link.target {
         Target::File(..) | Target::Service(_) if link.to.as_ref() == Some(name) => match link.kind {
             LinkKind::OnFailure | LinkKind::OnSuccess | LinkKind::Triggers => Verdict::Keep,
-            _ => Verdict::Refuse(format!("{key}={}: a unit cannot name itself here", link.text())),
+            LinkKind::Uses => Verdict::Refuse(format!("{key}={}: a unit cannot name itself here", link.text())),
+            // As systemd, which drops it and says so.
+            _ => Verdict::Warn(format!("{key}={}: without effect, a unit cannot name itself here", link.text())),
         },
-        Target::File(..) | Target::Service(_) if link.to.is_some() => Verdict::Keep,
-        Target::File(kind, stem) => {
-            Verdict::Refuse(format!("{key}={}: {}", link.text(), missing(format!("{stem}.{}", kind.suffix()))))
+        // What it needs never starts; that this is needed by something that never starts hurts nobody.
+        Target::File(..) | Target::Service(_)
+            if link.kind.is_hard()
+                && link.kind != LinkKind::RequiredBy
+                && link.to.as_ref().is_some_and(|to| masked.contains(to)) =>
+        {
+            Verdict::Refuse(format!(
+                "{key}={}: that unit is masked, its file is empty or a link to /dev/null; it never starts",
+                link.text()
+            ))
         }
+        Target::File(..) | Target::Service(_) if link.to.is_some() => Verdict::Keep,
+        Target::File(kind, stem) => Verdict::Refuse(format!("{key}={}: {}", link.text(), missing(*kind, stem))),
         Target::Service(other) => {
-            let other_kind = other.as_str().rsplit_once('.').and_then(|(_, suffix)| Kind::of(suffix));
-            let file = if other_kind.is_some() { other.to_string() } else { format!("{other}.container") };
+            let with_suffix =
+                other.as_str().rsplit_once('.').and_then(|(stem, suffix)| Some((Kind::of(suffix)?, stem)));
+            let (kind, stem) = with_suffix.unwrap_or((Kind::Container, other.as_str()));
             if link.kind.is_hard() {
-                Verdict::Refuse(format!("{key}={}: {}", link.text(), missing(file)))
+                Verdict::Refuse(format!("{key}={}: {}", link.text(), missing(kind, stem)))
             } else {
-                Verdict::Warn(format!("{key}={}: without effect, {}", link.text(), missing(file)))
+                Verdict::Warn(format!("{key}={}: without effect, {}", link.text(), missing(kind, stem)))
             }
         }
         Target::Milestone(target) => match (link.kind, target.as_str()) {
-            (kind, "default.target" | "multi-user.target" | "timers.target" | "sockets.target")
-                if kind.is_install() =>
-            {
-                Verdict::Drop
-            }
+            (LinkKind::UpheldBy, target) if boot_targets(of).contains(&target) => Verdict::Warn(format!(
+                "UpheldBy={target} starts the unit at boot; to have it started again too write Restart=always"
+            )),
+            (kind, target) if kind.is_install() && boot_targets(of).contains(&target) => Verdict::Drop,
             (kind, _) if kind.is_install() => match unknown_target(target) {
                 // Hardly somebody's own.
                 Some(near) if !near.is_empty() => Verdict::Refuse(format!("{key}={target}: unknown target{near}")),

@@ -235,6 +235,10 @@ impl<'a> Sheet<'a> {
         self.push(|| value.error(&word.range, text));
     }
 
+    pub(super) fn warning_at(&mut self, value: &Text, word: &Word, text: impl Into<String>) {
+        self.push(|| value.warning(&word.range, text));
+    }
+
     /// For what is missing: at the header of the kind's section, or at the file as a whole.
     pub(super) fn missing(&mut self, path: &Path, text: &str) {
         let problem = match &self.main {

@@ -110,6 +110,14 @@ impl Text {
         Place { line: start.line, column: start.column, width: u32::try_from(chars.max(1)).unwrap_or(u32::MAX) }
     }
 
+    /// Whether some of these bytes stand, or are to stand, for a specifier.
+    pub(super) fn has_specifier(&self, range: &Range<usize>) -> bool {
+        let first = self.behind(range.start).saturating_sub(1);
+        let inside = self.more.iter().skip(first).take_while(|s| s.at < range.end);
+        let replaced = std::iter::once(&self.locate(range.start)).chain(inside).any(|s| s.replaced);
+        replaced || self.text.get(range.clone()).is_some_and(|text| text.contains('%'))
+    }
+
     /// `file:line`
     pub(super) fn shown(&self) -> String {
         format!("{}:{}", self.file.display(), self.place(&self.whole()).line)

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use crate::unit::{
     NameError, Problem, UnitName,
-    kind::{Kind, REFUSED, is_template},
-    nearest::did_you_mean,
+    kind::{KINDS, Kind, REFUSED, is_template, template_of},
+    nearest::{did_you_mean, nearest},
     sheet::Sheet,
     text::Text,
     words::Word,
@@ -160,12 +160,29 @@ pub(super) fn links(sheet: &mut Sheet<'_>) -> Vec<Link> {
     for (kind, section, key) in KEYS {
         for (value, word) in sheet.all_words(section, key) {
             match target(&word.text) {
+                Ok(target) if is_recursive(sheet, &target, &value, &word) => {
+                    let text = format!("{key}= is left out: each instance would ask for one more");
+                    sheet.warning_at(&value, &word, text);
+                }
                 Ok(target) => links.push(Link { kind, key, target, to: None, value, word }),
                 Err(text) => sheet.error_at(&value, &word, text),
             }
         }
     }
     links
+}
+
+/// An instance that names another one of its template, by a name that has its own inside: `web@x%i.service`. systemd leaves it out
+/// too (load-fragment.c, unit_is_likely_recursive_template_dependency).
+fn is_recursive(sheet: &Sheet<'_>, target: &Target, value: &Text, word: &Word) -> bool {
+    let other = match target {
+        Target::Service(name) => name.as_str(),
+        Target::File(kind, stem) if *kind == sheet.scope.kind => stem,
+        _ => return false,
+    };
+    let Some((own, of)) = template_of(sheet.scope.node.as_str()).zip(sheet.scope.node.instance()) else { return false };
+    let longer = |instance: &str| instance != of && instance.contains(of);
+    other.strip_prefix(own).is_some_and(longer) && value.has_specifier(&word.range)
 }
 
 /// A link that a whole value makes: the file of that kind, by its name.
@@ -203,7 +220,11 @@ pub(super) fn target(text: &str) -> Result<Target, String> {
         ("device" | "mount" | "automount" | "swap" | "path" | "slice" | "scope", _) if !is_template(stem) => {
             Ok(Target::Foreign(text.to_owned()))
         }
-        _ => Err(format!("{text} does not end in .container, .service or .target")),
+        _ => {
+            let suffixes = KINDS.map(Kind::suffix).into_iter().chain(["service", "target"]);
+            let near = nearest(suffix, suffixes).map_or(String::new(), |near| format!("; did you mean {stem}.{near}?"));
+            Err(format!("{text} does not end in .container, .service or .target{near}"))
+        }
     }
 }
 
@@ -212,7 +233,17 @@ pub(super) fn after_network_online(links: &[Link]) -> bool {
     links.iter().any(|l| l.kind == LinkKind::After && l.target == Target::Milestone("network-online.target".to_owned()))
 }
 
-pub(super) fn enabled(links: &[Link], targets: &[&str]) -> bool {
-    let names = |link: &Link| matches!(&link.target, Target::Milestone(name) if targets.contains(&name.as_str()));
-    links.iter().any(|link| matches!(link.kind, LinkKind::WantedBy | LinkKind::RequiredBy) && names(link))
+/// Which targets' start is the unit's.
+pub(in crate::unit) fn boot_targets(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Timer => &["default.target", "multi-user.target", "timers.target"],
+        Kind::Socket => &["default.target", "multi-user.target", "sockets.target"],
+        _ => &["default.target", "multi-user.target"],
+    }
+}
+
+pub(super) fn enabled(links: &[Link], kind: Kind) -> bool {
+    let boot =
+        |link: &Link| matches!(&link.target, Target::Milestone(name) if boot_targets(kind).contains(&name.as_str()));
+    links.iter().any(|link| link.kind.is_install() && boot(link))
 }

@@ -22,18 +22,23 @@ mod timer;
 
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     path::{Path, PathBuf},
     rc::Rc,
 };
 
 use super::{
-    Declared, ImageSpec, NetworkSpec, PodSpec, Port, SocketSpec, TimerSpec, Unit, UnitName, VolumeSpec, kind::Kind,
-    sheet::Sheet, text::Text, values,
+    Declared, ImageSpec, NetworkSpec, PodSpec, Protocol, SocketSpec, TimerSpec, Unit, UnitName, VolumeSpec,
+    kind::{Kind, is_template},
+    sheet::Sheet,
+    text::Text,
+    values,
 };
-pub(super) use links::{Link, LinkKind, Target, unknown_target};
+pub(super) use links::{Link, LinkKind, Target, boot_targets, unknown_target};
 
 /// A unit before its links to others are resolved.
 pub(super) struct Draft {
+    pub(super) kind: Kind,
     pub(super) what: What,
     pub(super) links: Vec<Link>,
     /// Names that nobody else may have, and where they are given.
@@ -58,17 +63,21 @@ pub(super) enum What {
 }
 
 /// What two units cannot both have, and where it is said; nothing for a name that follows from the file's.
+#[derive(Clone)]
 pub(super) enum Claim {
     /// `container`, `volume`, …
-    Name {
-        what: &'static str,
-        name: String,
-        at: Option<Rc<Text>>,
-    },
-    Port {
-        port: Port,
-        at: Rc<Text>,
-    },
+    Name { what: &'static str, name: String, at: Option<Rc<Text>> },
+    /// From the first to the last.
+    Port { key: &'static str, hosts: Hosts, protocol: Protocol, first: u16, last: u16, at: Rc<Text> },
+}
+
+/// Addresses of the machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Hosts {
+    All,
+    All4,
+    All6,
+    One(IpAddr),
 }
 
 /// What `Alias=` claims; the units' own names are claimed by themselves.
@@ -85,7 +94,7 @@ pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
     sheet.last(kind.section(), "ServiceName");
     let mut links = links::links(sheet);
     let mut claims = Vec::new();
-    let aliases = aliases(sheet, &mut claims);
+    let aliases = aliases(stem, sheet, &mut claims);
     let default_instance = sheet.last("Install", "DefaultInstance").map(|value| value.text.clone());
     let what = match kind {
         Kind::Container => What::Container(Box::new(unit(path, stem, sheet, &mut links, &mut claims, &aliases))),
@@ -98,9 +107,11 @@ pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
         Kind::Image => What::Image(declare(path, sheet, &mut links, |s, _| declared::image(path, s))),
         Kind::Pod => What::Pod(declare(path, sheet, &mut links, |s, l| declared::pod(path, stem, s, l, &mut claims))),
         Kind::Timer => What::Timer(declare(path, sheet, &mut links, |s, l| timer::timer(path, stem, s, l))),
-        Kind::Socket => What::Socket(declare(path, sheet, &mut links, |s, l| timer::socket(path, stem, s, l))),
+        Kind::Socket => {
+            What::Socket(declare(path, sheet, &mut links, |s, l| timer::socket(path, stem, s, l, &mut claims)))
+        }
     };
-    Draft { what, links, claims, aliases, default_instance, broken: false }
+    Draft { kind, what, links, claims, aliases, default_instance, broken: false }
 }
 
 fn declare<T>(
@@ -109,11 +120,6 @@ fn declare<T>(
     links: &mut Vec<Link>,
     spec: impl FnOnce(&mut Sheet<'_>, &mut Vec<Link>) -> T,
 ) -> Declared<T> {
-    let targets: &[&str] = match sheet.scope.kind {
-        Kind::Timer => &["default.target", "multi-user.target", "timers.target"],
-        Kind::Socket => &["default.target", "multi-user.target", "sockets.target"],
-        _ => &["default.target", "multi-user.target"],
-    };
     if sheet.scope.kind != Kind::Timer && sheet.scope.kind != Kind::Socket {
         sheet.last("Quadlet", "DefaultDependencies");
         service::service(sheet);
@@ -122,27 +128,39 @@ fn declare<T>(
     service::start_limit(sheet);
     conditions::conditions(sheet);
     sheet.all_words("Unit", "Documentation");
-    if targets.len() > 2 {
-        // Links and conditions are those of what it starts.
-        for key in sheet.keys_of("Unit") {
-            if !["Description", "Documentation", "DefaultDependencies"].contains(&key)
-                && let Some(value) = sheet.last("Unit", key)
-            {
-                let kind = sheet.scope.kind.suffix();
-                sheet.warning(
-                    &value,
-                    format!("{key}= of a .{kind} has no effect here; write it in the unit that it starts"),
-                );
-            }
-        }
-    }
+    warn_of_no_effect(sheet);
     let spec = spec(sheet, links);
     Declared {
         description: description(sheet),
         path: path.to_path_buf(),
-        enabled: links::enabled(links, targets),
+        enabled: links::enabled(links, sheet.scope.kind),
         origins: Vec::new(),
         spec,
+    }
+}
+
+/// There is no service of a volume or an image, and none of a timer or socket: what is written of it would act upon nothing.
+fn warn_of_no_effect(sheet: &mut Sheet<'_>) {
+    let kind = sheet.scope.kind;
+    let (links, who): (&[&str], &str) = match kind {
+        // One sentence at the section's header says it of the whole file.
+        _ if kind.unavailable().is_some() => return,
+        Kind::Timer | Kind::Socket => (&[], "that it starts"),
+        // Those are followed to what stands behind them.
+        _ => (&["After", "Requires"], "that uses it"),
+    };
+    // What Quadlet writes itself, and what holds anyway.
+    let known = ["Description", "Documentation", "DefaultDependencies", "Type", "RemainAfterExit"];
+    for section in ["Unit", "Service"] {
+        for key in sheet.keys_of(section) {
+            if !known.contains(&key)
+                && !links.contains(&key)
+                && let Some(value) = sheet.last(section, key)
+            {
+                let text = format!("{key}= of a .{} has no effect here; write it in the unit {who}", kind.suffix());
+                sheet.warning(&value, text);
+            }
+        }
     }
 }
 
@@ -193,25 +211,36 @@ fn unit(
             stop_timeout: [service.stop_timeout, container::stop_timeout(sheet)].into_iter().flatten().min(),
             ..service
         },
-        enabled: links::enabled(links, &["default.target", "multi-user.target"]),
+        enabled: links::enabled(links, Kind::Container),
         path: path.to_path_buf(),
         container,
     }
 }
 
-fn aliases(sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> BTreeSet<UnitName> {
+fn aliases(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> BTreeSet<UnitName> {
     let mut aliases = BTreeSet::new();
+    // systemd.unit(5): "the same suffix as the unit file name".
+    let suffix = match sheet.scope.kind {
+        kind @ (Kind::Timer | Kind::Socket) => kind.suffix(),
+        _ => "service",
+    };
     for (value, word) in sheet.all_words("Install", "Alias") {
-        match UnitName::parse(&word.text) {
-            // systemd.unit(5): of the same kind as the unit.
-            Ok(_) if !word.text.ends_with(".service") => {
-                sheet.error_at(&value, &word, format!("Alias={}: such a name ends in .service", word.text));
+        let text = word.text.as_str();
+        let stripped = text.strip_suffix(suffix).and_then(|name| name.strip_suffix('.'));
+        let name = stripped.unwrap_or(text);
+        // Of a template the other template: each instance has the alias of its own.
+        let instance = if is_template(name) { stem.split_once('@').map_or("", |(_, instance)| instance) } else { "" };
+        let name = format!("{name}{instance}");
+        match UnitName::parse(&if suffix == "service" { name } else { format!("{name}.{suffix}") }) {
+            Ok(_) if stripped.is_none() => {
+                sheet.error_at(&value, &word, format!("Alias={text}: such a name ends in .{suffix}"));
             }
             Ok(name) => {
-                claims.push(Claim::Name { what: ALIAS, name: name.to_string(), at: Some(value) });
+                let at = Some(Rc::new(value.slice(word.range.clone())));
+                claims.push(Claim::Name { what: ALIAS, name: name.to_string(), at });
                 aliases.insert(name);
             }
-            Err(error) => sheet.error_at(&value, &word, format!("Alias={}: {error}", word.text)),
+            Err(error) => sheet.error_at(&value, &word, format!("Alias={text}: {error}")),
         }
     }
     aliases

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, rc::Rc};
 
-use super::{Claim, Link, links, name};
+use super::{Claim, Hosts, Link, links, name};
 use crate::unit::{
     Addresses, Attachment, Dns, Network, Port, Protocol, UnitName, kind::Kind, sheet::Sheet, text::Text,
 };
@@ -116,7 +116,23 @@ fn attachment(network: Option<String>, options: &str) -> Result<Attachment, Stri
 
 pub(super) fn ports(section: &'static str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> Vec<Port> {
     let ports = sheet.each(section, "PublishPort", port);
-    claims.extend(ports.iter().map(|(at, port)| Claim::Port { port: port.clone(), at: Rc::clone(at) }));
+    for (at, port) in &ports {
+        let Some(first) = port.host else { continue };
+        // podman-systemd.unit(5): without an address it is IPv4's 0.0.0.0.
+        let hosts = match port.host_ip.map(|ip| ip.to_canonical()) {
+            None => Hosts::All4,
+            Some(ip) if ip.is_unspecified() => {
+                if ip.is_ipv4() {
+                    Hosts::All4
+                } else {
+                    Hosts::All6
+                }
+            }
+            Some(ip) => Hosts::One(ip),
+        };
+        let (protocol, last) = (port.protocol, first.saturating_add(port.count - 1));
+        claims.push(Claim::Port { key: "PublishPort", hosts, protocol, first, last, at: Rc::clone(at) });
+    }
     ports.into_iter().map(|(_, port)| port).collect()
 }
 

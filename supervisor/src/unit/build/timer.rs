@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Link, Target, health::number, links};
+use super::{Claim, Hosts, Link, Target, health::number, links};
 use crate::unit::{
-    Listen, ListenAddress, ListenKind, SocketSpec, Starts, TimerSpec, Trigger, UnitName, User, calendar::Calendar,
-    keys::TIMES, sheet::Sheet, text::Text, values,
+    Listen, ListenAddress, ListenKind, Protocol, SocketSpec, Starts, TimerSpec, Trigger, UnitName, User,
+    calendar::Calendar, keys::TIMES, sheet::Sheet, text::Text, values,
 };
 
 pub(super) fn timer(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> TimerSpec {
@@ -71,8 +71,15 @@ fn started(
             Rc::new(text)
         }
     };
-    let own = sheet.scope.node.clone();
+    let (own, kind) = (sheet.scope.node.clone(), sheet.scope.kind);
     match links::target(&value.text) {
+        // systemd.timer(5): of a unit "whose suffix is not .timer"; systemd.socket(5): "the name of a service unit".
+        Ok(Target::Service(name)) if name.as_str().ends_with(".timer") || name.as_str().ends_with(".socket") => {
+            let text =
+                format!("{key}={}: a .{} starts a container, such as {stem}.container", value.text, kind.suffix());
+            sheet.error(&value, text);
+            own
+        }
         Ok(target @ (Target::Service(_) | Target::File(..))) => {
             let name = match &target {
                 Target::File(kind, stem) => UnitName::parse(&kind.node(stem)).unwrap_or(own),
@@ -100,7 +107,13 @@ const LISTEN: [(&str, ListenKind); 4] = [
     ("ListenFIFO", ListenKind::Fifo),
 ];
 
-pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> SocketSpec {
+pub(super) fn socket(
+    path: &Path,
+    stem: &str,
+    sheet: &mut Sheet<'_>,
+    links: &mut Vec<Link>,
+    claims: &mut Vec<Claim>,
+) -> SocketSpec {
     let mut listen = Vec::new();
     let mut said = false;
     // systemd.socket(5): the sockets "are passed in the order of configuration".
@@ -112,6 +125,7 @@ pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut
                 if matches!(address, ListenAddress::Vsock(..)) {
                     sheet.unavailable(&value, format!("{key}={}: known, not available in this version", value.text));
                 }
+                claims.extend(claim(key, kind, &address, &value));
                 listen.push(Listen { kind, address });
             }
             Err(text) => sheet.error(&value, format!("{key}={}: {text}", value.text)),
@@ -156,6 +170,40 @@ pub(super) fn socket(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut
         max_connections: count("MaxConnections", sheet).unwrap_or(64),
         links: sheet.all_words("Socket", "Symlinks").into_iter().map(|(_, word)| PathBuf::from(word.text)).collect(),
     }
+}
+
+/// What the kernel, or the file system, gives to one only.
+fn claim(key: &'static str, kind: ListenKind, address: &ListenAddress, at: &Rc<Text>) -> Option<Claim> {
+    let at = Rc::clone(at);
+    Some(match address {
+        // BindIPv6Only= not being there, IPv6's any address takes IPv4's too (systemd.socket(5), ipv6(7)).
+        ListenAddress::Ip(ip, port) => {
+            let hosts = match ip.map(|ip| ip.to_canonical()) {
+                None => Hosts::All,
+                Some(ip) if ip.is_unspecified() => {
+                    if ip.is_ipv4() {
+                        Hosts::All4
+                    } else {
+                        Hosts::All
+                    }
+                }
+                Some(ip) => Hosts::One(ip),
+            };
+            let protocol = if kind == ListenKind::Datagram { Protocol::Udp } else { Protocol::Tcp };
+            Claim::Port { key, hosts, protocol, first: *port, last: *port, at }
+        }
+        ListenAddress::Path(path) => Claim::Name { what: "socket", name: path.display().to_string(), at: Some(at) },
+        // Those of each type have names of their own (unix(7), net/unix/af_unix.c).
+        ListenAddress::Abstract(name) => {
+            let what = match kind {
+                ListenKind::Datagram => "datagram socket",
+                ListenKind::SequentialPacket => "sequential-packet socket",
+                ListenKind::Stream | ListenKind::Fifo => "stream socket",
+            };
+            Claim::Name { what, name: format!("@{name}"), at: Some(at) }
+        }
+        ListenAddress::Vsock(..) => return None,
+    })
 }
 
 /// systemd.socket(5), `ListenStream=`.

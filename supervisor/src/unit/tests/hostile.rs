@@ -114,7 +114,7 @@ fn whatever_comes_there_is_an_answer_with_places_inside_the_text() {
 fn twice_the_text_is_twice_the_work() {
     let unit = |lines: &str| format!("[Container]\nImage=localhost/x\nNetwork=none\n{lines}\n");
     type Make = fn(usize) -> String;
-    let texts: [(&str, Make); 22] = [
+    let texts: [(&str, Make); 24] = [
         ("words", |n| format!("Environment={}", "A=1 ".repeat(n))),
         ("continued lines", |n| format!("Exec=a{}", " \\\n b".repeat(n))),
         ("comments in them", |n| format!("Exec=a{}", " \\\n# x\n b".repeat(n))),
@@ -129,6 +129,8 @@ fn twice_the_text_is_twice_the_work() {
         ("sections", |n| "[Unit]\n[Container]\n".repeat(n)),
         ("ports", |n| (0..n).map(|i| format!("PublishPort={}:1\n", i % 60_000 + 1)).collect()),
         ("one port", |n| "PublishPort=1-65535:1-65535\n".repeat(n)),
+        ("addresses", |n| (0..n).map(|i| format!("PublishPort=10.0.{}.{}:80:80\n", i / 250, i % 250)).collect()),
+        ("ranges", |n| (0..n).map(|i| format!("PublishPort=10.0.{}.{}:1-{1}:1-{1}\n", i / 250, i % 250 + 1)).collect()),
         ("links", |n| format!("[Unit]\nAfter={}", "b.service ".repeat(n))),
         ("unknown links", |n| format!("[Unit]\nAfter={}", "c.service ".repeat(n))),
         ("timeouts", |n| format!("[Service]\n{}", "TimeoutSec=1\nTimeoutStopSec=2\n".repeat(n))),
@@ -158,7 +160,7 @@ fn twice_the_text_is_twice_the_work() {
 fn twice_the_units_are_twice_the_work() {
     let unit = |lines: String| format!("[Container]\nImage=localhost/x\nNetwork=none\n{lines}\n");
     type Make = fn(usize, usize) -> String;
-    let folders: [(&str, Make); 7] = [
+    let folders: [(&str, Make); 8] = [
         ("a chain", |i, n| format!("[Unit]\nAfter=u{}.service\nWants=u{}.service", (i + 1).min(n - 1), i / 2)),
         ("a circle", |i, n| format!("[Unit]\nAfter=u{}.service", (i + 1) % n)),
         ("pairs", |i, _| format!("[Unit]\nAfter=u{}.service", i ^ 1)),
@@ -166,6 +168,7 @@ fn twice_the_units_are_twice_the_work() {
         ("all of one", |_, _| "[Unit]\nAfter=u0.service\nUpholds=u0.service".to_owned()),
         ("one name", |_, _| "ContainerName=x".to_owned()),
         ("ports", |i, _| format!("PublishPort={}:1", i % 50 + 1)),
+        ("addresses", |i, _| format!("PublishPort=10.0.{}.{}:80:80\nPublishPort={i}:1", i / 250, i % 250)),
     ];
     let cost = |make: Make, count: usize| {
         let units = (0..count).map(|i| source(&format!("u{i}"), unit(make(i, count)).as_bytes()));

@@ -5,6 +5,7 @@ mod fixtures;
 mod hostile;
 mod keys;
 mod kinds;
+mod links;
 mod print;
 mod problems;
 mod resets;

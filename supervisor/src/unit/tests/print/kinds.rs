@@ -369,20 +369,22 @@ pub(super) fn make_timer(dice: &mut Dice) -> Declared<TimerSpec> {
 }
 
 pub(super) fn make_socket(dice: &mut Dice) -> Declared<SocketSpec> {
-    let address = |dice: &mut Dice| match dice.roll(4) {
+    // No two of one name.
+    let address = |dice: &mut Dice, i: u16| match dice.roll(4) {
         0 => {
             let kind = make::one(dice, &[ListenKind::Stream, ListenKind::Datagram]);
             let ip = make::maybe(dice, |dice| make::one(dice, &["192.0.2.1", "::1"]).parse().unwrap());
-            Listen { kind, address: ListenAddress::Ip(ip, u16::from(make::small(dice, 99)) + 1) }
+            Listen { kind, address: ListenAddress::Ip(ip, u16::from(make::small(dice, 99)) + 1 + 100 * i) }
         }
-        1 => Listen { kind: ListenKind::Fifo, address: ListenAddress::Path("/run/fifo".into()) },
-        2 => Listen { kind: ListenKind::SequentialPacket, address: ListenAddress::Abstract("name".to_owned()) },
+        1 => Listen { kind: ListenKind::Fifo, address: ListenAddress::Path(format!("/run/fifo{i}").into()) },
+        2 => Listen { kind: ListenKind::SequentialPacket, address: ListenAddress::Abstract(format!("name{i}")) },
         _ => {
             let cid = make::maybe(dice, |dice| make::number(dice, 99));
             Listen { kind: ListenKind::Stream, address: ListenAddress::Vsock(cid, make::number(dice, 99)) }
         }
     };
-    let listen = (0..=dice.roll(4)).map(|_| address(dice)).collect();
+    let count = u16::try_from(dice.roll(4)).unwrap();
+    let listen = (0..=count).map(|i| address(dice, i)).collect();
     let spec = SocketSpec {
         listen,
         starts: if make::coin(dice) { Starts::Unit(make::name("n1")) } else { Starts::Instances("x@".to_owned()) },
