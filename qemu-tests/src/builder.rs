@@ -62,6 +62,8 @@ pub struct Builder<'a> {
     network: Option<Vec<Forward>>,
     alone: bool,
     state: State,
+    /// Of the state's drive.
+    throttling: String,
     root: Root,
     more: Vec<(&'static str, PathBuf, Access)>,
     /// Instead of Orlop's.
@@ -86,6 +88,7 @@ impl<'a> Builder<'a> {
             network: Some(Vec::new()),
             alone: false,
             state: State::Blank(BLANK_STATE_BYTES),
+            throttling: String::new(),
             root: Root::Direct,
             more: Vec::new(),
             initramfs: None,
@@ -175,6 +178,12 @@ impl<'a> Builder<'a> {
     /// State on a file of a test, never synced to the host's disk.
     pub fn state_file(mut self, file: &Path) -> Self {
         self.state = State::File(file.to_owned(), Access::Scratch);
+        self
+    }
+
+    /// How fast the state's disk is, in QEMU's words for a drive: `throttling.iops-total=20`.
+    pub fn state_throttling(mut self, words: &str) -> Self {
+        self.throttling = words.to_owned();
         self
     }
 
@@ -298,7 +307,10 @@ impl<'a> Builder<'a> {
 
     fn drives(&self, folder: &Folder, progress: &mut dyn FnMut(&str)) -> Result<Vec<Drive>, MachineError> {
         let setup = |what: &'static str| move |source: io::Error| MachineError::Setup { what, source };
-        let drive = |serial: &str, file: PathBuf, access| Drive { serial: serial.to_owned(), file, access };
+        let drive = |serial: &str, file: PathBuf, access| {
+            let throttling = if serial == "orlop-state" { self.throttling.clone() } else { String::new() };
+            Drive { serial: serial.to_owned(), file, access, throttling }
+        };
         let mut drives = vec![match &self.root {
             Root::Direct => drive("orlop-root", self.artefacts.image.root.clone(), Access::ReadOnly),
             Root::Disk(file) => drive("disk", file.clone(), Access::Snapshot),

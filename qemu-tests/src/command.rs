@@ -19,6 +19,8 @@ pub(crate) struct Drive {
     pub(crate) serial: String,
     pub(crate) file: PathBuf,
     pub(crate) access: Access,
+    /// What QEMU lets through, in its words for a drive: `throttling.bps-total=1`.
+    pub(crate) throttling: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +108,8 @@ impl Hardware {
                 Access::Scratch => "cache=unsafe,discard=unmap",
                 Access::Kept => "cache=writeback,discard=unmap",
             };
+            let comma = if drive.throttling.is_empty() { "" } else { "," };
+            let how = format!("{how}{comma}{}", drive.throttling);
             args.file("-drive", &format!("if=none,id=disk{number},format=raw,{how},file="), &drive.file);
             args.pair("-device", format!("virtio-blk-pci,drive=disk{number},serial={}", drive.serial));
         }
@@ -221,7 +225,12 @@ mod tests {
 
     #[test]
     fn a_comma_in_a_path_does_not_end_it() {
-        let drive = Drive { serial: "orlop-state".into(), file: "/a,b".into(), access: Access::Scratch };
+        let drive = Drive {
+            serial: "orlop-state".into(),
+            file: "/a,b".into(),
+            access: Access::Scratch,
+            throttling: String::new(),
+        };
         let forward = vec![Forward { host: 0, guest: 80 }];
         let line = line(&Hardware { drives: vec![drive], network: Some(forward), ..hardware() });
         assert!(line.contains("file=/a,,b -device virtio-blk-pci,drive=disk0,serial=orlop-state"), "{line}");
