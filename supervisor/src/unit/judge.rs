@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Severity, UnitName, UnitSet,
+    Said, Severity, UnitName, UnitSet,
     build::{Link, LinkKind, Target, boot_targets, unknown_target},
     kind::{KINDS, Kind},
     nearest::nearest,
@@ -57,12 +57,14 @@ pub(super) fn drop_unknown(drafts: &mut Drafts, set: &mut UnitSet) {
             let mut problem = if severity == Severity::Error { link.error(text) } else { link.warning(text) };
             if problems == MAX_PROBLEMS {
                 problem.text = "more mistakes follow".to_owned();
+                problem.suggestion = None;
                 problem.severity = Severity::Error;
                 good = false;
             }
             // A name that nobody wrote, which follows from the file's own.
             if problem.place.line == 0 {
-                problem = whole(&path, severity, problem.text);
+                let said = Said { text: problem.text, suggestion: problem.suggestion };
+                problem = whole(&path, severity, said);
             }
             set.problems.push(problem);
             false
@@ -89,8 +91,16 @@ enum Verdict {
     Keep,
     /// It means nothing more than what holds anyway.
     Drop,
-    Warn(String),
-    Refuse(String),
+    Warn(Said),
+    Refuse(Said),
+}
+
+fn warn(text: impl Into<Said>) -> Verdict {
+    Verdict::Warn(text.into())
+}
+
+fn refuse(text: impl Into<Said>) -> Verdict {
+    Verdict::Refuse(text.into())
 }
 
 fn judge(
@@ -105,15 +115,14 @@ fn judge(
     let mut missing = |kind: Kind, stem: &str| {
         let near = if *guesses > 0 { nearest_file(kind, stem, link.kind, files) } else { None };
         *guesses = guesses.saturating_sub(1);
-        let guess = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
-        format!("there is no {stem}.{}{guess}", kind.suffix())
+        Said::guess(format!("there is no {stem}.{}", kind.suffix()), near, "")
     };
     match &link.target {
         Target::File(..) | Target::Service(_) if link.to.as_ref() == Some(name) => match link.kind {
             LinkKind::OnFailure | LinkKind::OnSuccess | LinkKind::Triggers => Verdict::Keep,
-            LinkKind::Uses => Verdict::Refuse(format!("{key}={}: a unit cannot name itself here", link.text())),
+            LinkKind::Uses => refuse(format!("{key}={}: a unit cannot name itself here", link.text())),
             // As systemd, which drops it and says so.
-            _ => Verdict::Warn(format!("{key}={}: without effect, a unit cannot name itself here", link.text())),
+            _ => warn(format!("{key}={}: without effect, a unit cannot name itself here", link.text())),
         },
         // What it needs never starts; that this is needed by something that never starts hurts nobody.
         Target::File(..) | Target::Service(_)
@@ -121,56 +130,60 @@ fn judge(
                 && link.kind != LinkKind::RequiredBy
                 && link.to.as_ref().is_some_and(|to| masked.contains(to)) =>
         {
-            Verdict::Refuse(format!(
+            refuse(format!(
                 "{key}={}: that unit is masked, its file is empty or a link to /dev/null; it never starts",
                 link.text()
             ))
         }
         Target::File(..) | Target::Service(_) if link.to.is_some() => Verdict::Keep,
-        Target::File(kind, stem) => Verdict::Refuse(format!("{key}={}: {}", link.text(), missing(*kind, stem))),
+        Target::File(kind, stem) => Verdict::Refuse(missing(*kind, stem).behind(format_args!("{key}={}", link.text()))),
         Target::Service(other) => {
             let with_suffix =
                 other.as_str().rsplit_once('.').and_then(|(stem, suffix)| Some((Kind::of(suffix)?, stem)));
             let (kind, stem) = with_suffix.unwrap_or((Kind::Container, other.as_str()));
             if link.kind.is_hard() {
-                Verdict::Refuse(format!("{key}={}: {}", link.text(), missing(kind, stem)))
+                Verdict::Refuse(missing(kind, stem).behind(format_args!("{key}={}", link.text())))
             } else {
-                Verdict::Warn(format!("{key}={}: without effect, {}", link.text(), missing(kind, stem)))
+                let Said { text, suggestion } = missing(kind, stem);
+                Verdict::Warn(Said { text: format!("{key}={}: without effect, {text}", link.text()), suggestion })
             }
         }
         Target::Milestone(target) => match (link.kind, target.as_str()) {
-            (LinkKind::UpheldBy, target) if boot_targets(of).contains(&target) => Verdict::Warn(format!(
+            (LinkKind::UpheldBy, target) if boot_targets(of).contains(&target) => warn(format!(
                 "UpheldBy={target} starts the unit at boot; to have it started again too write Restart=always"
             )),
             (kind, target) if kind.is_install() && boot_targets(of).contains(&target) => Verdict::Drop,
             (kind, _) if kind.is_install() => match unknown_target(target) {
                 // Hardly somebody's own.
-                Some(near) if !near.is_empty() => Verdict::Refuse(format!("{key}={target}: unknown target{near}")),
-                _ => Verdict::Warn(format!(
-                    "{key}={target} does not start the unit at boot here; write WantedBy=default.target"
-                )),
+                Some(near @ Some(_)) => {
+                    Verdict::Refuse(Said::guess(format!("{key}={target}: unknown target"), near, ""))
+                }
+                _ => {
+                    let text =
+                        format!("{key}={target} does not start the unit at boot here; write WantedBy=default.target");
+                    Verdict::Warn(Said::from(text).offering("WantedBy=default.target"))
+                }
             },
             (kind, target) if unknown_target(target).is_some() => {
                 let near = unknown_target(target).unwrap_or_default();
                 let text = format!(
-                    "{key}={target}: there are no targets of one's own here, and systemd has none of this name{near}"
+                    "{key}={target}: there are no targets of one's own here, and systemd has none of this name"
                 );
-                if kind.is_hard() { Verdict::Refuse(text) } else { Verdict::Warn(text) }
+                let text = Said::guess(text, near, "");
+                if kind.is_hard() { refuse(text) } else { warn(text) }
             }
             (LinkKind::After, "default.target" | "multi-user.target" | "graphical.target") => {
-                Verdict::Warn(format!("After={target} is left out: it would wait for itself"))
+                warn(format!("After={target} is left out: it would wait for itself"))
             }
-            (_, "time-sync.target") => Verdict::Warn(format!(
-                "{key}={target}: without effect, the clock is not set from the network in this version"
-            )),
+            (_, "time-sync.target") => {
+                warn(format!("{key}={target}: without effect, the clock is not set from the network in this version"))
+            }
             // Reached before the first container starts, or after the last has stopped.
             _ => Verdict::Drop,
         },
         Target::Foreign(_) if link.kind.is_hard() => {
-            Verdict::Refuse(format!("{key}={}: this system has containers only, no such unit", link.text()))
+            refuse(format!("{key}={}: this system has containers only, no such unit", link.text()))
         }
-        Target::Foreign(_) => {
-            Verdict::Warn(format!("{key}={}: without effect, this system has containers only", link.text()))
-        }
+        Target::Foreign(_) => warn(format!("{key}={}: without effect, this system has containers only", link.text())),
     }
 }

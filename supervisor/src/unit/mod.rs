@@ -58,6 +58,7 @@ pub use model::{
 };
 pub use name::{NameError, UnitName};
 pub use options::{Endpoint, Options};
+use problem::Said;
 pub use problem::{Place, Problem, Severity};
 pub use reference::reference;
 pub use set::load;

@@ -1,5 +1,7 @@
 //! The word that was probably meant.
 
+use super::Said;
+
 /// The nearest of the candidates, if it is near enough for a guess: equal but for case, or at most a third of its letters away.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_ascii_lowercase();
@@ -30,9 +32,9 @@ fn letters(text: &str) -> u64 {
     text.bytes().fold(0, |set, byte| set | 1 << (byte.to_ascii_lowercase() % 64))
 }
 
-/// The end of a sentence about an unknown word.
-pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(word, candidates.into_iter()).map_or(String::new(), |near| format!("; did you mean {near}?"))
+/// A sentence about an unknown word, with the one that was probably meant.
+pub(super) fn did_you_mean<'a>(text: String, word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Said {
+    Said::guess(text, nearest(word, candidates.into_iter()), "")
 }
 
 /// Edits (insert, remove, replace, swap of neighbours) from one word to the other.

@@ -3,7 +3,7 @@
 
 use std::{fmt, path::Path};
 
-use super::{Problem, nearest::nearest, source, syntax, text::Text, values};
+use super::{Problem, Said, nearest::nearest, source, syntax, text::Text, values};
 
 pub(super) const FILE: &str = "orlop.conf";
 const SECTION: &str = "Logs";
@@ -60,7 +60,7 @@ fn take(path: &Path, bytes: &[u8], options: &mut Options, problems: &mut Vec<Pro
     }
 }
 
-fn assign(options: &mut Options, key: &str, value: &Text) -> Result<(), String> {
+fn assign(options: &mut Options, key: &str, value: &Text) -> Result<(), Said> {
     let text = value.text.as_str();
     match key {
         "SystemMaxUse" if text.is_empty() => options.max_log_bytes = None,
@@ -76,8 +76,8 @@ fn assign(options: &mut Options, key: &str, value: &Text) -> Result<(), String> 
             options.forward.push(endpoint);
         }
         _ => {
-            let guess = nearest(key, KEYS.into_iter()).map_or(String::new(), |near| format!("; did you mean {near}=?"));
-            return Err(format!("unknown key {key}= in [{SECTION}]{guess}"));
+            let near = nearest(key, KEYS.into_iter()).map(|near| format!("{near}="));
+            return Err(Said::guess(format!("unknown key {key}= in [{SECTION}]"), near, ""));
         }
     }
     Ok(())

@@ -3,9 +3,11 @@
 use std::{collections::BTreeMap, path::Path, rc::Rc, sync::Arc};
 
 use super::{
-    Origin, Problem, Severity,
+    Origin, Problem, Said, Severity,
     keys::{self, Guess, Honoured, Key, Reset, Status},
     kind::Kind,
+    problem::form,
+    source::whole,
     specifier::{self, Scope},
     syntax::{Assignment, Document},
     text::{Fault, Text},
@@ -68,7 +70,7 @@ impl<'a> Sheet<'a> {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(problem());
         } else if self.problems.len() == MAX_PROBLEMS {
-            self.problems.push(Problem { text: "more mistakes follow".to_owned(), ..problem() });
+            self.problems.push(Problem { text: "more mistakes follow".to_owned(), suggestion: None, ..problem() });
         }
     }
 
@@ -98,7 +100,7 @@ impl<'a> Sheet<'a> {
         all
     }
 
-    pub(super) fn warning(&mut self, value: &Text, text: impl Into<String>) {
+    pub(super) fn warning(&mut self, value: &Text, text: impl Into<Said>) {
         self.push(|| value.warning(&value.whole(), text));
     }
 
@@ -109,18 +111,19 @@ impl<'a> Sheet<'a> {
             self.main = Some(section.clone());
             if let Some(hint) = kind.unavailable().filter(|_| self.strict) {
                 let text = format!(".{} files are known, not available in this version; {hint}", kind.suffix());
-                self.push(|| section.error(&section.whole(), text));
+                let said = Said { text, suggestion: form(hint) };
+                self.push(|| section.error(&section.whole(), said));
             }
         }
         if kind.sections().contains(&name) || name.starts_with("X-") {
             return;
         }
         let text = if keys::is_section(name) || ["Build", "Kube", "Path"].contains(&name) {
-            format!("[{name}] has no place in a .{} file", kind.suffix())
+            format!("[{name}] has no place in a .{} file", kind.suffix()).into()
         } else {
             match keys::nearest_section(name, kind) {
-                Some(near) => format!("unknown section [{name}]; did you mean [{near}]?"),
-                None => format!("unknown section [{name}]; sections of your own begin with X-"),
+                Some(near) => Said::guess(format!("unknown section [{name}]"), Some(format!("[{near}]")), ""),
+                None => format!("unknown section [{name}]; sections of your own begin with X-").into(),
             }
         };
         self.push(|| section.error(&section.whole(), text));
@@ -137,9 +140,12 @@ impl<'a> Sheet<'a> {
         }
         let Some(row @ Key { section, name, value: language, status }) = keys::find(section, name) else {
             let guess = || match keys::guess(section, name, kind) {
-                Guess::Section(other) => format!("{name}= belongs in [{other}], this is [{section}]"),
-                Guess::Name(near) => format!("unknown key {name}= in [{section}]; did you mean {near}=?"),
-                Guess::Nothing => format!("unknown key {name}= in [{section}]; keys of your own begin with X-"),
+                Guess::Section(other) => Said::from(format!("{name}= belongs in [{other}], this is [{section}]"))
+                    .offering(format!("[{other}]")),
+                Guess::Name(near) => {
+                    Said::guess(format!("unknown key {name}= in [{section}]"), Some(format!("{near}=")), "")
+                }
+                Guess::Nothing => format!("unknown key {name}= in [{section}]; keys of your own begin with X-").into(),
             };
             return self.push(|| key.error(&key.whole(), guess()));
         };
@@ -148,7 +154,8 @@ impl<'a> Sheet<'a> {
             return self.take_back(key, &row);
         }
         if let Status::Refused(why) = status {
-            return self.push(|| key.error(&key.whole(), format!("{name}= cannot be honoured here: {why}")));
+            let said = Said { text: format!("{name}= cannot be honoured here: {why}"), suggestion: form(why) };
+            return self.push(|| key.error(&key.whole(), said));
         }
         let value = if value.text.contains('%') {
             match self.expand(&value) {
@@ -171,8 +178,9 @@ impl<'a> Sheet<'a> {
             // One sentence at the section's header says it of all keys.
             Status::Supported(Honoured::No(_)) if kind.unavailable().is_some() && section == kind.section() => {}
             Status::Supported(Honoured::No(hint)) => {
-                let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
-                self.unavailable(key, format!("{name}=: known, not available in this version{hint}"));
+                let then = if hint.is_empty() { String::new() } else { format!("; {hint}") };
+                let text = format!("{name}=: known, not available in this version{then}");
+                self.unavailable(key, Said { text, suggestion: form(hint) });
             }
             _ => {}
         }
@@ -203,7 +211,7 @@ impl<'a> Sheet<'a> {
     }
 
     /// What is said rightly and not honoured by this version.
-    pub(super) fn unavailable(&mut self, at: &Text, text: impl Into<String>) {
+    pub(super) fn unavailable(&mut self, at: &Text, text: impl Into<Said>) {
         if self.strict && self.unavailable.len() < MAX_PROBLEMS {
             self.unavailable.push(at.error(&at.whole(), text));
         }
@@ -213,42 +221,37 @@ impl<'a> Sheet<'a> {
         let mut strange = Vec::new();
         let expanded = specifier::expand(value, &self.scope, &mut strange);
         for fault in strange {
-            self.push(|| value.warning(&fault.range, fault.text));
+            self.push(|| value.warning(&fault.range, fault.said()));
         }
         expanded
     }
 
     fn fault(&mut self, value: &Text, fault: &Fault) {
-        self.push(|| value.error(&fault.range, fault.text.clone()));
+        self.push(|| value.error(&fault.range, fault.said()));
     }
 
-    pub(super) fn error(&mut self, value: &Text, text: impl Into<String>) {
+    pub(super) fn error(&mut self, value: &Text, text: impl Into<Said>) {
         self.push(|| value.error(&value.whole(), text));
     }
 
     /// At some bytes of the value.
-    pub(super) fn error_in(&mut self, value: &Text, range: &std::ops::Range<usize>, text: impl Into<String>) {
+    pub(super) fn error_in(&mut self, value: &Text, range: &std::ops::Range<usize>, text: impl Into<Said>) {
         self.push(|| value.error(range, text));
     }
 
-    pub(super) fn error_at(&mut self, value: &Text, word: &Word, text: impl Into<String>) {
+    pub(super) fn error_at(&mut self, value: &Text, word: &Word, text: impl Into<Said>) {
         self.push(|| value.error(&word.range, text));
     }
 
-    pub(super) fn warning_at(&mut self, value: &Text, word: &Word, text: impl Into<String>) {
+    pub(super) fn warning_at(&mut self, value: &Text, word: &Word, text: impl Into<Said>) {
         self.push(|| value.warning(&word.range, text));
     }
 
     /// For what is missing: at the header of the kind's section, or at the file as a whole.
-    pub(super) fn missing(&mut self, path: &Path, text: &str) {
+    pub(super) fn missing(&mut self, path: &Path, text: impl Into<Said>) {
         let problem = match &self.main {
             Some(header) => header.error(&header.whole(), text),
-            None => Problem {
-                path: path.to_path_buf(),
-                place: super::Place::default(),
-                severity: Severity::Error,
-                text: text.to_owned(),
-            },
+            None => whole(path, Severity::Error, text),
         };
         self.push(|| problem);
     }
@@ -296,7 +299,7 @@ impl<'a> Sheet<'a> {
     }
 
     /// The last value in its own language; a mistake in it is reported.
-    pub(super) fn read<T, E: Into<String>>(
+    pub(super) fn read<T, E: Into<Said>>(
         &mut self,
         section: &'static str,
         name: &'static str,
@@ -309,14 +312,14 @@ impl<'a> Sheet<'a> {
         match read(&value.text) {
             Ok(read) => Some(read),
             Err(text) => {
-                self.error(&value, format!("{name}={}: {}", value.text, text.into()));
+                self.error(&value, text.into().behind(format_args!("{name}={}", value.text)));
                 None
             }
         }
     }
 
     /// Every value in its own language, each with its place; mistakes are reported.
-    pub(super) fn each<T, E: std::fmt::Display>(
+    pub(super) fn each<T, E: Into<Said>>(
         &mut self,
         section: &'static str,
         name: &'static str,
@@ -326,7 +329,7 @@ impl<'a> Sheet<'a> {
         for value in self.all(section, name) {
             match read(unquoted(section, &value.text)) {
                 Ok(one) => all.push((value, one)),
-                Err(text) => self.error(&value, format!("{name}={}: {text}", value.text)),
+                Err(text) => self.error(&value, text.into().behind(format_args!("{name}={}", value.text))),
             }
         }
         all
@@ -342,7 +345,7 @@ impl<'a> Sheet<'a> {
         match words::split(&value.text) {
             Ok(found) => {
                 for warning in found.warnings {
-                    self.push(|| value.warning(&warning.range, warning.text));
+                    self.push(|| value.warning(&warning.range, warning.said()));
                 }
                 found.words
             }

@@ -11,10 +11,11 @@ use std::{
 };
 
 use super::{
-    NameError, Place, Problem, Severity, UnitName,
+    NameError, Place, Problem, Said, Severity, UnitName,
     kind::{KINDS, Kind, REFUSED, is_template, template_of},
     nearest::nearest,
     options,
+    problem::form,
 };
 
 /// One unit's file and the drop-ins that apply to it, in the order in which they do.
@@ -286,23 +287,21 @@ fn folder(dir: &Path, problems: &mut Vec<Problem>) -> Folder {
             problems.push(whole(&path, Severity::Warning, text));
         } else if let Some((_, instead)) = REFUSED.iter().find(|(refused, _)| *refused == suffix) {
             let text = format!(".{suffix} files cannot be honoured here: {instead}");
-            problems.push(whole(&path, Severity::Error, text));
+            problems.push(whole(&path, Severity::Error, Said { text, suggestion: form(instead) }));
         } else if let Some((_, why)) = LEFT_OUT.iter().find(|(other, _)| *other == suffix) {
-            problems.push(whole(&path, Severity::Warning, format!("left out: {why}")));
+            let said = Said { text: format!("left out: {why}"), suggestion: form(why) };
+            problems.push(whole(&path, Severity::Warning, said));
         } else if let Some(near) = nearest(suffix, KINDS.iter().map(|kind| kind.suffix())).filter(|_| suffix.len() > 2)
         {
-            problems.push(whole(
-                &path,
-                Severity::Warning,
-                format!("left out: .{suffix} is no kind of unit; did you mean .{near}?"),
-            ));
+            let text = format!("left out: .{suffix} is no kind of unit");
+            problems.push(whole(&path, Severity::Warning, Said::guess(text, Some(format!(".{near}")), "")));
         }
     }
     folder
 }
 
 /// A folder that looks like one of drop-ins, and is none by its name: `web.service.d`, `containers.d`.
-fn misnamed(name: &str, path: &Path) -> Option<String> {
+fn misnamed(name: &str, path: &Path) -> Option<Said> {
     let owner = name.strip_suffix(".d")?;
     let conf = |entry: fs::DirEntry| {
         let name = entry.file_name();
@@ -313,8 +312,8 @@ fn misnamed(name: &str, path: &Path) -> Option<String> {
         // On a Podman host the services themselves have drop-ins too.
         let near =
             if suffix == "service" { Some("container") } else { nearest(suffix, KINDS.map(Kind::suffix).into_iter()) };
-        let guess = near.map_or(String::new(), |near| format!("; did you mean {stem}{near}.d?"));
-        format!("its .conf files are left out: drop-ins lie in folders such as web.container.d or container.d{guess}")
+        let text = "its .conf files are left out: drop-ins lie in folders such as web.container.d or container.d";
+        Said::guess(text, near.map(|near| format!("{stem}{near}.d")), "")
     })
 }
 
@@ -363,6 +362,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, (Severity, String)> {
     Ok(bytes)
 }
 
-pub(super) fn whole(path: &Path, severity: Severity, text: String) -> Problem {
-    Problem { path: path.to_path_buf(), place: Place::default(), severity, text }
+pub(super) fn whole(path: &Path, severity: Severity, said: impl Into<Said>) -> Problem {
+    let Said { text, suggestion } = said.into();
+    Problem { path: path.to_path_buf(), place: Place::default(), severity, text, suggestion }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, rc::Rc};
 
-use super::{Place, Problem, Severity, text::Text};
+use super::{Place, Problem, Said, Severity, text::Text};
 
 #[derive(Debug, Clone)]
 pub(super) struct Assignment {
@@ -138,13 +138,15 @@ impl Reader {
         }
     }
 
-    fn report(&mut self, line: u32, before: &str, severity: Severity, text: &str) {
+    fn report(&mut self, line: u32, before: &str, severity: Severity, text: &'static str) {
+        let Said { text, suggestion } = text.into();
         let column = u32::try_from(before.chars().count()).unwrap_or(u32::MAX).saturating_add(1);
         self.document.problems.push(Problem {
             path: self.file.to_path_buf(),
             place: Place { line, column, width: 1 },
             severity,
-            text: text.to_owned(),
+            text,
+            suggestion,
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, path::Path, rc::Rc};
 
-use super::{Place, Problem, Severity};
+use super::{Place, Problem, Said, Severity};
 
 /// What a key was set to, or a part of it. `file` is the drop-in where one set it.
 #[derive(Debug, Clone)]
@@ -30,6 +30,7 @@ struct Segment {
 pub(super) struct Fault {
     pub(super) range: Range<usize>,
     pub(super) text: String,
+    suggestion: Option<String>,
 }
 
 impl Text {
@@ -127,16 +128,16 @@ impl Text {
         0..self.text.len()
     }
 
-    pub(super) fn error(&self, range: &Range<usize>, text: impl Into<String>) -> Problem {
+    pub(super) fn error(&self, range: &Range<usize>, text: impl Into<Said>) -> Problem {
         self.problem(range, Severity::Error, text.into())
     }
 
-    pub(super) fn warning(&self, range: &Range<usize>, text: impl Into<String>) -> Problem {
+    pub(super) fn warning(&self, range: &Range<usize>, text: impl Into<Said>) -> Problem {
         self.problem(range, Severity::Warning, text.into())
     }
 
-    fn problem(&self, range: &Range<usize>, severity: Severity, text: String) -> Problem {
-        Problem { path: self.file.to_path_buf(), place: self.place(range), severity, text }
+    fn problem(&self, range: &Range<usize>, severity: Severity, Said { text, suggestion }: Said) -> Problem {
+        Problem { path: self.file.to_path_buf(), place: self.place(range), severity, text, suggestion }
     }
 }
 
@@ -176,8 +177,13 @@ impl Cursor<'_> {
 }
 
 impl Fault {
-    pub(super) fn new(range: Range<usize>, text: impl Into<String>) -> Self {
-        Self { range, text: text.into() }
+    pub(super) fn new(range: Range<usize>, text: impl Into<Said>) -> Self {
+        let Said { text, suggestion } = text.into();
+        Self { range, text, suggestion }
+    }
+
+    pub(super) fn said(&self) -> Said {
+        Said { text: self.text.clone(), suggestion: self.suggestion.clone() }
     }
 }
 

@@ -79,15 +79,7 @@ fn finding(problem: &Problem) -> Finding<'_> {
         width: problem.place.width,
         severity: severity(problem),
         message: &problem.text,
-        suggestion: suggestion(&problem.text),
-    }
-}
-
-/// Every message that has one says it in one of these two ways.
-fn suggestion(message: &str) -> Option<&str> {
-    match message.split_once("did you mean ") {
-        Some((_, word)) => word.split_once('?').map(|(word, _)| word),
-        None => message.rsplit_once("write ").map(|(_, form)| form),
+        suggestion: problem.suggestion.as_deref(),
     }
 }
 

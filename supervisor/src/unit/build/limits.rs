@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::mounts;
-use crate::unit::{Capabilities, Ulimit, Unmask, nearest::did_you_mean, sheet::Sheet, values};
+use crate::unit::{Capabilities, Said, Ulimit, Unmask, nearest::did_you_mean, sheet::Sheet, values};
 
 /// Podman's containers.conf(5) default.
 const PIDS_LIMIT: u64 = 2048;
@@ -16,9 +16,10 @@ pub(super) fn memory(sheet: &mut Sheet<'_>) -> Option<u64> {
     {
         sheet.error(
             &value,
-            format!(
-                "Memory={} is {bytes} bytes, too little for any program; did you mean {}M?",
-                value.text, value.text
+            Said::guess(
+                format_args!("Memory={} is {bytes} bytes, too little for any program", value.text),
+                Some(format!("{}M", value.text)),
+                "",
             ),
         );
     }
@@ -105,8 +106,8 @@ fn capability_words(sheet: &mut Sheet<'_>, key: &'static str, other: &BTreeSet<S
         }
         let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
         if !CAPABILITIES.contains(&name.as_str()) {
-            let near = did_you_mean(&name, CAPABILITIES);
-            sheet.error_at(&value, &word, format!("unknown capability {}{near}", word.text));
+            let text = format!("unknown capability {}", word.text);
+            sheet.error_at(&value, &word, did_you_mean(text, &name, CAPABILITIES));
         } else if other.contains(&name) {
             sheet.error_at(&value, &word, format!("{name} is dropped and added at once"));
         } else {
@@ -141,13 +142,13 @@ pub(super) fn ulimits(sheet: &mut Sheet<'_>) -> Vec<Ulimit> {
     limits.into_values().collect()
 }
 
-fn ulimit(text: &str) -> Result<Ulimit, String> {
+fn ulimit(text: &str) -> Result<Ulimit, Said> {
     const FORM: &str = "expected a name and one or two numbers, such as nofile=1024:4096; -1 is no limit";
     let (name, numbers) = text.split_once('=').ok_or(FORM)?;
     let lower = name.to_ascii_lowercase();
     let lower = lower.strip_prefix("rlimit_").unwrap_or(&lower);
     if !ULIMITS.contains(&lower) {
-        return Err(format!("unknown limit {name}{}", did_you_mean(lower, ULIMITS)));
+        return Err(did_you_mean(format!("unknown limit {name}"), lower, ULIMITS));
     }
     let number = |text: &str| match text {
         "-1" | "unlimited" => Ok(u64::MAX),
@@ -158,7 +159,7 @@ fn ulimit(text: &str) -> Result<Ulimit, String> {
         None => (number(numbers)?, number(numbers)?),
     };
     if soft > hard {
-        return Err("the first number (soft limit) is larger than the second (hard limit)".to_owned());
+        return Err("the first number (soft limit) is larger than the second (hard limit)".into());
     }
     Ok(Ulimit { kind: format!("RLIMIT_{}", lower.to_ascii_uppercase()), soft, hard })
 }

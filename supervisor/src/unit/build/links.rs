@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use crate::unit::{
-    NameError, Problem, UnitName,
+    NameError, Problem, Said, UnitName,
     kind::{KINDS, Kind, REFUSED, is_template, template_of},
-    nearest::{did_you_mean, nearest},
+    nearest::nearest,
+    problem::form,
     sheet::Sheet,
     text::Text,
     words::Word,
@@ -63,11 +64,11 @@ pub(in crate::unit) struct Link {
 }
 
 impl Link {
-    pub(in crate::unit) fn error(&self, text: impl Into<String>) -> Problem {
+    pub(in crate::unit) fn error(&self, text: impl Into<Said>) -> Problem {
         self.value.error(&self.word.range, text)
     }
 
-    pub(in crate::unit) fn warning(&self, text: impl Into<String>) -> Problem {
+    pub(in crate::unit) fn warning(&self, text: impl Into<Said>) -> Problem {
         self.value.warning(&self.word.range, text)
     }
 
@@ -151,8 +152,8 @@ const TARGETS: [&str; 28] = [
 ];
 
 /// What there is no such target for, and the one that was probably meant.
-pub(in crate::unit) fn unknown_target(text: &str) -> Option<String> {
-    (!TARGETS.contains(&text)).then(|| did_you_mean(text, TARGETS))
+pub(in crate::unit) fn unknown_target(text: &str) -> Option<Option<&'static str>> {
+    (!TARGETS.contains(&text)).then(|| nearest(text, TARGETS.into_iter()))
 }
 
 pub(super) fn links(sheet: &mut Sheet<'_>) -> Vec<Link> {
@@ -199,13 +200,14 @@ pub(super) fn triggers(value: &Rc<Text>, key: &'static str, target: Target) -> L
     Link { kind: LinkKind::Triggers, key, target, to: None, value: Rc::clone(value), word }
 }
 
-pub(super) fn target(text: &str) -> Result<Target, String> {
+pub(super) fn target(text: &str) -> Result<Target, Said> {
     let Some((stem, suffix)) = text.rsplit_once('.') else {
-        return Err(format!("{text} has no suffix; write {text}.container for a container of this machine"));
+        let said = format!("{text} has no suffix; write {text}.container for a container of this machine");
+        return Err(Said::from(said).offering(format!("{text}.container")));
     };
     let named = |name: Result<UnitName, NameError>| match name {
         Ok(name) => Ok(name),
-        Err(error) => Err(format!("{text} is not a unit's name: {error}")),
+        Err(error) => Err(Said::from(format!("{text} is not a unit's name: {error}"))),
     };
     match (suffix, Kind::of(suffix)) {
         ("service", _) => named(UnitName::parse(stem)).map(Target::Service),
@@ -215,15 +217,15 @@ pub(super) fn target(text: &str) -> Result<Target, String> {
         ("target", _) => Ok(Target::Milestone(text.to_owned())),
         ("build" | "kube", _) => {
             let why = REFUSED.iter().find(|(known, _)| *known == suffix).map_or("", |(_, why)| why);
-            Err(format!("{text} cannot be honoured here: {why}"))
+            Err(Said { text: format!("{text} cannot be honoured here: {why}"), suggestion: form(why) })
         }
         ("device" | "mount" | "automount" | "swap" | "path" | "slice" | "scope", _) if !is_template(stem) => {
             Ok(Target::Foreign(text.to_owned()))
         }
         _ => {
             let suffixes = KINDS.map(Kind::suffix).into_iter().chain(["service", "target"]);
-            let near = nearest(suffix, suffixes).map_or(String::new(), |near| format!("; did you mean {stem}.{near}?"));
-            Err(format!("{text} does not end in .container, .service or .target{near}"))
+            let near = nearest(suffix, suffixes).map(|near| format!("{stem}.{near}"));
+            Err(Said::guess(format!("{text} does not end in .container, .service or .target"), near, ""))
         }
     }
 }

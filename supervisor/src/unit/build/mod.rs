@@ -88,7 +88,7 @@ pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
     let kind = sheet.scope.kind;
     if !sheet.has_main() {
         let needs = if kind == Kind::Container { " with Image=" } else { "" };
-        sheet.missing(path, &format!("a .{} file needs a [{}] section{needs}", kind.suffix(), kind.section()));
+        sheet.missing(path, format!("a .{} file needs a [{}] section{needs}", kind.suffix(), kind.section()));
     }
     // It has named the unit already, before anything else could be read.
     sheet.last(kind.section(), "ServiceName");

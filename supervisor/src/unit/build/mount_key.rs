@@ -9,8 +9,8 @@ use super::{
     mounts::{self, Taken},
 };
 use crate::unit::{
-    IdmapMount, ImageMount, Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::did_you_mean, sheet::Sheet,
-    values, words::Word,
+    IdmapMount, ImageMount, Said, Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::did_you_mean,
+    sheet::Sheet, values, words::Word,
 };
 
 pub(super) enum Mounted {
@@ -61,7 +61,7 @@ pub(super) fn mounts(
         let mounted = match mount(folder, &word) {
             Ok(mounted) => mounted,
             Err(text) => {
-                sheet.error_at(&value, &word, format!("Mount={}: {text}", word.text));
+                sheet.error_at(&value, &word, text.behind(format_args!("Mount={}", word.text)));
                 continue;
             }
         };
@@ -117,14 +117,14 @@ const KEYS: [&str; 28] = [
     "readwrite",
 ];
 
-fn mount(folder: &Path, word: &Word) -> Result<Mounted, String> {
+fn mount(folder: &Path, word: &Word) -> Result<Mounted, Said> {
     let options = fields(&word.text)?;
     let kind = options.iter().find(|(key, _)| key == "type").map_or("volume", |(_, value)| value.as_str());
     match kind {
         "bind" | "volume" | "tmpfs" | "ramfs" | "devpts" | "image" | "glob" => {}
-        "artifact" => return Err(format!("type={kind} is known, not available in this version")),
+        "artifact" => return Err(format!("type={kind} is known, not available in this version").into()),
         _ => {
-            return Err(format!("type={kind} is no type of a mount; bind, volume, tmpfs, ramfs and devpts are"));
+            return Err(format!("type={kind} is no type of a mount; bind, volume, tmpfs, ramfs and devpts are").into());
         }
     }
     let find =
@@ -133,24 +133,24 @@ fn mount(folder: &Path, word: &Word) -> Result<Mounted, String> {
     let to = find(&["destination", "dst", "target"]).ok_or("no destination=: where in the container?")?;
     if kind == "devpts" || kind == "tmpfs" || kind == "ramfs" {
         if source.is_some() {
-            return Err(format!("type={kind} has no source"));
+            return Err(format!("type={kind} has no source").into());
         }
         return own(kind, to, &options).map(Mounted::Tmpfs);
     }
     let from = match source {
-        Some("") => return Err("source= is empty".to_owned()),
+        Some("") => return Err("source= is empty".into()),
         None if kind == "volume" => VolumeSource::Anonymous,
-        None if kind == "image" => return Err("type=image needs source=, an image's full name".to_owned()),
-        None => return Err(format!("type={kind} needs source=, a path of the host")),
+        None if kind == "image" => return Err("type=image needs source=, an image's full name".into()),
+        None => return Err(format!("type={kind} needs source=, a path of the host").into()),
         Some(name) if kind == "image" => return image(name, to, &options).map(Mounted::Image),
         Some(text) => mounts::source(folder, text)?,
     };
     match (&from, kind) {
         (VolumeSource::Host(_), "volume") => {
-            return Err("type=volume takes a volume's name; write type=bind".to_owned());
+            return Err("type=volume takes a volume's name; write type=bind".into());
         }
         (VolumeSource::Named(_), "bind" | "glob") => {
-            return Err(format!("type={kind} takes a path of the host; write type=volume"));
+            return Err(format!("type={kind} takes a path of the host; write type=volume").into());
         }
         _ => {}
     }
@@ -172,7 +172,7 @@ fn mount(folder: &Path, word: &Word) -> Result<Mounted, String> {
             "idmap" if value.is_empty() => volume.idmap = Some(IdmapMount::default()),
             "idmap" => volume.idmap = Some(mounts::idmap(value)?),
             "subpath" | "volume-subpath" | "no-dereference" | "consistency" | "volume-opt" => {
-                return Err(format!("the option {key} is known, not available in this version"));
+                return Err(format!("the option {key} is known, not available in this version").into());
             }
             _ => return Err(unknown(key)),
         }
@@ -181,7 +181,7 @@ fn mount(folder: &Path, word: &Word) -> Result<Mounted, String> {
     Ok(if kind == "glob" { Mounted::Glob(volume) } else { Mounted::Volume(volume) })
 }
 
-fn image(name: &str, to: &str, options: &[(String, String)]) -> Result<ImageMount, String> {
+fn image(name: &str, to: &str, options: &[(String, String)]) -> Result<ImageMount, Said> {
     if !name.ends_with(".image") {
         reference(name)?;
     }
@@ -198,7 +198,7 @@ fn image(name: &str, to: &str, options: &[(String, String)]) -> Result<ImageMoun
     Ok(mount)
 }
 
-fn own(kind: &str, to: &str, options: &[(String, String)]) -> Result<Tmpfs, String> {
+fn own(kind: &str, to: &str, options: &[(String, String)]) -> Result<Tmpfs, Said> {
     let (kind, allowed): (TmpfsKind, &[&str]) = match kind {
         "tmpfs" => (
             TmpfsKind::Tmpfs,
@@ -231,7 +231,7 @@ fn own(kind: &str, to: &str, options: &[(String, String)]) -> Result<Tmpfs, Stri
             _ if !allowed.contains(&key.as_str()) => return Err(unknown(key)),
             "tmpfs-size" => text.push(format!("size={value}")),
             "tmpfs-mode" | "mode" => text.push(format!("mode={value}")),
-            "readonly" | "ro" if value.is_empty() || values::boolean(value) == Ok(true) => text.push("ro".to_owned()),
+            "readonly" | "ro" if value.is_empty() || values::boolean(value) == Ok(true) => text.push("ro".into()),
             "readonly" | "ro" => {}
             "uid" | "gid" | "max" => {
                 value.parse::<u32>().map_err(|_| format!("{key}={value} is not a number"))?;
@@ -247,13 +247,13 @@ fn own(kind: &str, to: &str, options: &[(String, String)]) -> Result<Tmpfs, Stri
     if let Some(mode) = text.iter().find_map(|o| o.strip_prefix("mode="))
         && u32::from_str_radix(mode, 8).is_err()
     {
-        return Err(format!("mode={mode} is not octal"));
+        return Err(format!("mode={mode} is not octal").into());
     }
     Ok(Tmpfs { kind, destination: mounts::destination(to)?, options: text })
 }
 
-fn unknown(key: &str) -> String {
-    format!("unknown option {key}{}", did_you_mean(key, KEYS))
+fn unknown(key: &str) -> Said {
+    did_you_mean(format!("unknown option {key}"), key, KEYS)
 }
 
 /// Comma-separated values, where quotes hold commas together and a doubled quote is one.
@@ -292,7 +292,7 @@ fn fields(text: &str) -> Result<Vec<(String, String)>, String> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Mounted, String> {
+    fn read(text: &str) -> Result<Mounted, Said> {
         mount(Path::new("/etc/containers.d"), &Word { text: text.to_owned(), range: 0..text.len() })
     }
 
@@ -342,7 +342,7 @@ mod tests {
             ("type=bind,src=\"/x,dst=/y", "never closed"),
             ("type=bind,src=,dst=/y", "is empty"),
         ] {
-            let Err(shown) = read(text) else { panic!("{text}") };
+            let Err(Said { text: shown, .. }) = read(text) else { panic!("{text}") };
             assert!(shown.contains(words), "{text}: {shown}");
         }
     }

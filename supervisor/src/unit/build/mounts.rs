@@ -7,8 +7,11 @@ use std::{
 
 use super::{Link, links, namespaces::map};
 use crate::unit::{
-    IdmapMount, Overlay, Propagation, Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::did_you_mean,
-    sheet::Sheet, text::Text,
+    IdmapMount, Overlay, Propagation, Said, Tmpfs, TmpfsKind, Volume, VolumeSource,
+    kind::Kind,
+    nearest::{did_you_mean, nearest},
+    sheet::Sheet,
+    text::Text,
 };
 
 /// An absolute path inside the container, normalised: no `.`, no `..`, no doubled slashes.
@@ -69,7 +72,7 @@ pub(super) fn volumes(
                     Err(text) => sheet.error(&value, text),
                 }
             }
-            Err(text) => sheet.error(&value, format!("Volume={}: {text}", value.text)),
+            Err(text) => sheet.error(&value, text.behind(format_args!("Volume={}", value.text))),
         }
     }
     volumes
@@ -114,7 +117,7 @@ pub(super) fn later(volume: &Volume) -> Option<&'static str> {
     }
 }
 
-fn volume(folder: &Path, text: &str) -> Result<Volume, String> {
+fn volume(folder: &Path, text: &str) -> Result<Volume, Said> {
     let mut parts = text.splitn(3, ':');
     let (first, second, options) = (parts.next().unwrap_or(""), parts.next(), parts.next().unwrap_or(""));
     let (source, to) = match second {
@@ -159,7 +162,7 @@ const OPTIONS: [&str; 23] = [
     "private", "rprivate", "shared", "rshared", "slave", "rslave", "U", "O", "idmap",
 ];
 
-pub(super) fn apply(volume: &mut Volume, options: &str) -> Result<(), String> {
+pub(super) fn apply(volume: &mut Volume, options: &str) -> Result<(), Said> {
     let mut seen: Vec<&str> = Vec::new();
     let (mut upper, mut work) = (None, None);
     for option in options.split(',').filter(|o| !o.is_empty()) {
@@ -175,7 +178,7 @@ pub(super) fn apply(volume: &mut Volume, options: &str) -> Result<(), String> {
             _ => option.split('=').next().unwrap_or(option),
         };
         if seen.contains(&group) {
-            return Err(format!("{option} contradicts or repeats another option"));
+            return Err(format!("{option} contradicts or repeats another option").into());
         }
         seen.push(group);
         match option {
@@ -194,20 +197,20 @@ pub(super) fn apply(volume: &mut Volume, options: &str) -> Result<(), String> {
             "O" => volume.overlay = Some(Overlay::Temporary),
             "idmap" => volume.idmap = Some(IdmapMount::default()),
             "unbindable" | "runbindable" => {
-                return Err(format!("the option {option} is known, not available in this version"));
+                return Err(format!("the option {option} is known, not available in this version").into());
             }
             _ => match option.split_once('=') {
                 Some(("idmap", maps)) => volume.idmap = Some(idmap(maps)?),
                 Some(("upperdir", path)) => upper = Some(PathBuf::from(destination(path)?)),
                 Some(("workdir", path)) => work = Some(PathBuf::from(destination(path)?)),
-                _ => return Err(format!("unknown option {option}{}", did_you_mean(option, OPTIONS))),
+                _ => return Err(did_you_mean(format!("unknown option {option}"), option, OPTIONS)),
             },
         }
     }
     match (upper, work) {
         (None, None) => {}
         (Some(upper), Some(work)) if volume.overlay.is_some() => volume.overlay = Some(Overlay::Kept { upper, work }),
-        _ => return Err("upperdir= and workdir= go together, and with O".to_owned()),
+        _ => return Err("upperdir= and workdir= go together, and with O".into()),
     }
     Ok(())
 }
@@ -232,7 +235,7 @@ pub(super) fn tmpfs(sheet: &mut Sheet<'_>, taken: &mut Taken) -> Vec<Tmpfs> {
     let mut mounts: Vec<Tmpfs> = Vec::new();
     for value in sheet.all("Container", "Tmpfs") {
         let (to, options) = value.text.split_once(':').unwrap_or((&value.text, ""));
-        let read = target(to).and_then(|destination| {
+        let read = target(to).map_err(Said::from).and_then(|destination| {
             Ok(Tmpfs { kind: TmpfsKind::Tmpfs, destination, options: tmpfs_options(options)? })
         });
         match read {
@@ -240,7 +243,7 @@ pub(super) fn tmpfs(sheet: &mut Sheet<'_>, taken: &mut Taken) -> Vec<Tmpfs> {
                 Ok(()) => mounts.push(tmpfs),
                 Err(text) => sheet.error(&value, text),
             },
-            Err(text) => sheet.error(&value, format!("Tmpfs={}: {text}", value.text)),
+            Err(text) => sheet.error(&value, text.behind(format_args!("Tmpfs={}", value.text))),
         }
     }
     mounts
@@ -265,11 +268,11 @@ const TMPFS_FLAGS: [&str; 16] = [
     "notmpcopyup",
 ];
 
-pub(super) fn tmpfs_options(options: &str) -> Result<Vec<String>, String> {
+pub(super) fn tmpfs_options(options: &str) -> Result<Vec<String>, Said> {
     let mut found = Vec::new();
     for option in options.split(',').filter(|o| !o.is_empty()) {
         if option == "tmpcopyup" {
-            return Err("the option tmpcopyup is known, not available in this version".to_owned());
+            return Err("the option tmpcopyup is known, not available in this version".into());
         }
         // It is so anyway.
         if option == "notmpcopyup" {
@@ -287,8 +290,9 @@ pub(super) fn tmpfs_options(options: &str) -> Result<Vec<String>, String> {
             None => false,
         };
         if !valid {
-            let near = did_you_mean(option, TMPFS_FLAGS);
-            return Err(format!("unknown option {option}{near}; such as size=64m, mode=1777, ro, noexec are known"));
+            let near = nearest(option, TMPFS_FLAGS.into_iter());
+            let rest = "; such as size=64m, mode=1777, ro, noexec are known";
+            return Err(Said::guess(format!("unknown option {option}"), near, rest));
         }
         found.push(option.to_owned());
     }
@@ -300,7 +304,7 @@ mod tests {
     use super::*;
     use crate::unit::IdMap;
 
-    fn read(text: &str) -> Result<Volume, String> {
+    fn read(text: &str) -> Result<Volume, Said> {
         volume(Path::new("/etc/containers.d"), text)
     }
 
@@ -332,7 +336,7 @@ mod tests {
             ("v:/b:rshared", "propagation"),
             ("v:/b:unbindable", "not available"),
         ] {
-            assert!(read(text).unwrap_err().contains(word), "{text}");
+            assert!(read(text).unwrap_err().text.contains(word), "{text}");
         }
     }
 

@@ -4,7 +4,8 @@ use std::{net::IpAddr, rc::Rc};
 
 use super::{Claim, Hosts, Link, links, name};
 use crate::unit::{
-    Addresses, Attachment, Dns, Network, Port, Protocol, UnitName, kind::Kind, sheet::Sheet, text::Text,
+    Addresses, Attachment, Dns, Network, Port, Protocol, Said, UnitName, kind::Kind, problem::form, sheet::Sheet,
+    text::Text,
 };
 
 const CHOICES: &str = "write Network=host or Network=none";
@@ -35,7 +36,7 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
         };
         if !what.is_empty() && section == "Container" {
             let text = format!("Network={}: {what} known, not available in this version; {CHOICES}", value.text);
-            sheet.unavailable(&value, text);
+            sheet.unavailable(&value, Said { text, suggestion: form(CHOICES) });
         }
         chosen = match (chosen, found) {
             (None, found) => Some(found),
@@ -54,23 +55,27 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
     chosen.or(wrong.then_some(Network::None))
 }
 
-fn one(section: &str, value: &Rc<Text>, links: &mut Vec<Link>) -> Result<Network, String> {
+fn one(section: &str, value: &Rc<Text>, links: &mut Vec<Link>) -> Result<Network, Said> {
     let (mode, options) = value.text.split_once(':').map_or((value.text.as_str(), None), |(m, o)| (m, Some(o)));
     match mode {
-        "host" | "none" if options.is_some() => Err(format!("Network={mode} takes no options")),
+        "host" | "none" if options.is_some() => Err(format!("Network={mode} takes no options").into()),
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
-        "container" => Err("write the other container's file, such as Network=web.container".to_owned()),
+        "container" => Err(Said::from("write the other container's file, such as Network=web.container")),
         "pasta" | "slirp4netns" => {
-            Err(format!("{mode} is for users' own podman, which this system does not have; {CHOICES}"))
+            let text = format!("{mode} is for users' own podman, which this system does not have; {CHOICES}");
+            Err(Said { text, suggestion: form(CHOICES) })
         }
-        "ns" => Err(format!("the host has no network namespaces of its own; {CHOICES}")),
+        "ns" => {
+            let text = format!("the host has no network namespaces of its own; {CHOICES}");
+            Err(Said { text, suggestion: form(CHOICES) })
+        }
         _ if mode.ends_with(".container") && section == "Container" => {
             links.push(links::uses(value, 0..mode.len(), Kind::Container, "Network"));
             if options.is_some() {
-                return Err("another container's network takes no options".to_owned());
+                return Err("another container's network takes no options".into());
             }
-            UnitName::parse(mode).map(Network::Container).map_err(|error| format!("Network={mode}: {error}"))
+            UnitName::parse(mode).map(Network::Container).map_err(|error| format!("Network={mode}: {error}").into())
         }
         _ => {
             let network = match mode {

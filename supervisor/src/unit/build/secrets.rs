@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::unit::{Secret, SecretTarget, nearest::did_you_mean, sheet::Sheet};
+use crate::unit::{Said, Secret, SecretTarget, nearest::did_you_mean, sheet::Sheet};
 
 pub(super) fn secrets(sheet: &mut Sheet<'_>) -> Vec<Secret> {
     let mut secrets: Vec<Secret> = Vec::new();
@@ -13,14 +13,14 @@ pub(super) fn secrets(sheet: &mut Sheet<'_>) -> Vec<Secret> {
                 sheet.error_at(&value, &word, format!("Secret={}: another secret has this target", word.text));
             }
             Ok(secret) => secrets.push(secret),
-            Err(text) => sheet.error_at(&value, &word, format!("Secret={}: {text}", word.text)),
+            Err(text) => sheet.error_at(&value, &word, text.behind(format_args!("Secret={}", word.text))),
         }
     }
     secrets
 }
 
 /// podman-run(1) `--secret`.
-fn secret(text: &str) -> Result<Secret, String> {
+fn secret(text: &str) -> Result<Secret, Said> {
     const OPTIONS: [&str; 5] = ["type", "target", "uid", "gid", "mode"];
     let mut options = text.split(',');
     let first = options.next().unwrap_or("");
@@ -36,11 +36,11 @@ fn secret(text: &str) -> Result<Secret, String> {
                 is_file = Some(match value {
                     "mount" => true,
                     "env" => false,
-                    _ => return Err(format!("{value} is no type of a secret; mount and env are")),
+                    _ => return Err(format!("{value} is no type of a secret; mount and env are").into()),
                 });
             }
             "target" if value.is_empty() || value.contains(char::is_whitespace) => {
-                return Err("a target is a path or a variable's name".to_owned());
+                return Err("a target is a path or a variable's name".into());
             }
             "target" => target = Some(value),
             "uid" => uid = id()?,
@@ -51,7 +51,7 @@ fn secret(text: &str) -> Result<Secret, String> {
                     .filter(|m| *m <= 0o777)
                     .ok_or("a mode is octal, such as 0400")?;
             }
-            _ => return Err(format!("unknown option {key}{}", did_you_mean(key, OPTIONS))),
+            _ => return Err(did_you_mean(format!("unknown option {key}"), key, OPTIONS)),
         }
         if matches!(key, "uid" | "gid" | "mode") {
             of_file = Some(key);
@@ -63,7 +63,7 @@ fn secret(text: &str) -> Result<Secret, String> {
         let path = if path.starts_with('/') { PathBuf::from(path) } else { Path::new("/run/secrets").join(path) };
         SecretTarget::File { path: PathBuf::from(super::mounts::destination(&path.to_string_lossy())?), uid, gid, mode }
     } else if let Some(key) = of_file {
-        return Err(format!("{key} is for secrets of type mount"));
+        return Err(format!("{key} is for secrets of type mount").into());
     } else {
         SecretTarget::Environment(target.unwrap_or(&name).to_owned())
     };

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Claim, Hosts, Link, Target, health::number, links};
 use crate::unit::{
-    Listen, ListenAddress, ListenKind, Protocol, SocketSpec, Starts, TimerSpec, Trigger, UnitName, User,
+    Listen, ListenAddress, ListenKind, Protocol, Said, SocketSpec, Starts, TimerSpec, Trigger, UnitName, User,
     calendar::Calendar, keys::TIMES, sheet::Sheet, text::Text, values,
 };
 
@@ -94,7 +94,7 @@ fn started(
             own
         }
         Err(text) => {
-            sheet.error(&value, format!("{key}={text}"));
+            sheet.error(&value, Said { text: format!("{key}={}", text.text), ..text });
             own
         }
     }

@@ -1,6 +1,7 @@
 //! The text of a calendar event, part by part.
 
 use super::{Calendar, Chain, Component, Fault, SECOND, WEEKDAYS};
+use crate::unit::Said;
 
 /// systemd's own bound.
 const MAX_COMPONENTS: usize = 240;
@@ -48,7 +49,7 @@ impl<'a> Reader<'a> {
         &self.text[self.at..]
     }
 
-    pub(super) fn fault(&self, text: impl Into<String>) -> Fault {
+    pub(super) fn fault(&self, text: impl Into<Said>) -> Fault {
         let width = self.rest().chars().next().map_or(0, char::len_utf8);
         Fault::new(self.at..self.at + width, text)
     }

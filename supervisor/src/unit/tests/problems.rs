@@ -154,6 +154,40 @@ fn each_wrong_value_is_told_what_it_should_be() {
     }
 }
 
+/// The nearest word or the right form, and never a word of the value itself.
+#[test]
+fn what_is_suggested_can_be_written() {
+    let suggestion = |container: &str, rest: &str| {
+        let set = units(&[("web", &minimal(container, rest))]);
+        set.problems.iter().find_map(|problem| problem.suggestion.clone())
+    };
+    for (container, rest, right) in [
+        ("Enviroment=A=1", "", Some("Environment=")),
+        ("Memory=64", "", Some("64M")),
+        ("AddCapability=CAP_NET_ADMN", "", Some("CAP_NET_ADMIN")),
+        ("Ulimit=nofiles=1", "", Some("nofile")),
+        ("Volume=/a:/b:noexce", "", Some("noexec")),
+        ("Mount=type=bind,src=/x,dst=/y,noexce", "", Some("noexec")),
+        ("Secret=a,typ=env", "", Some("type")),
+        ("Network=pasta", "", Some("Network=host")),
+        ("Entrypoint=[\"a\", 5]", "", Some("Entrypoint=[\"/bin/program\", \"argument\"]")),
+        ("", "[Instal]", Some("[Install]")),
+        ("", "[Service]\nRestart=unless-stopped", Some("always")),
+        ("", "[Service]\nExecStartPre=/bin/true", None),
+        ("", "[Service]\nUser=a", None),
+        ("", "[Service]\nWorkingDirectory=/", Some("WorkingDir=")),
+        ("", "[Unit]\nAfter=db", Some("db.container")),
+        ("", "[Unit]\nRequires=wbe.container", Some("web.container")),
+        ("", "[Install]\nWantedBy=defalt.target", Some("default.target")),
+        ("", "[Install]\nWantedBy=graphical.target", Some("WantedBy=default.target")),
+        ("Memory=; did you mean x?", "", None),
+        ("Volume=/a:/b:write evil=", "", None),
+        ("PodmanArgs=x", "", None),
+    ] {
+        assert_eq!(suggestion(container, rest).as_deref(), right, "{container}{rest}");
+    }
+}
+
 /// A file of the kind that has this section, and the least that makes it whole.
 fn file(section: &str, lines: &str) -> (String, String) {
     let kind = KINDS.into_iter().find(|kind| kind.section() == section).unwrap_or(Kind::Container);
