@@ -42,8 +42,9 @@ impl Module {
         let path = kernel.modules.join(&self.path);
         let mut files = Vec::new();
         if self.bare {
-            let bare = bare(&decompressed(&path)?).ok_or_else(|| input(&path, "not a kernel module"))?;
-            files.push((format!("{}.bare", self.path.display()), bare));
+            // The machine loads the original of one that is unlike those known here.
+            let bare = bare(&decompressed(&path)?).map(|bare| (format!("{}.bare", self.path.display()), bare));
+            files.extend(bare);
         }
         files.push((self.path.display().to_string(), fs::read(&path).map_err(at("read", &path))?));
         Ok(files)

@@ -1,7 +1,10 @@
 //! Builds of whole images with the distribution's kernel: reproducible, cached, inside the budgets.
+#![allow(clippy::unwrap_used)] // a test that cannot go on ends
 
+use goblin::elf::Elf;
 use initramfs::{Image, Kernel, Programs};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -160,15 +163,123 @@ fn the_disk_has_two_slots_and_room_for_state() {
     assert!(blocks * 512 < 64 << 20, "the file is sparse");
 }
 
+/// The files of the root, unpacked once.
+fn root() -> &'static Path {
+    static ROOT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, root) = ROOT.get_or_init(|| {
+        let image = build(&initramfs::out());
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        let mut extract = Command::new("fsck.erofs");
+        extract.arg("--preserve-perms").arg(format!("--extract={}", root.display())).arg(&image.root);
+        assert!(extract.output().expect("run fsck.erofs").status.success());
+        (folder, root)
+    });
+    root
+}
+
+/// All paths below a folder.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let more = |path: PathBuf| {
+        if path.is_symlink() || !path.is_dir() { vec![path] } else { [vec![path.clone()], below(&path)].concat() }
+    };
+    entries.flat_map(more).collect()
+}
+
+/// A bare module is its original but for what is left out and the calls by which it could be traced, which the loader would have
+/// made NOPs.
+#[test]
+fn bare_modules_are_their_originals_without_the_calls_for_tracing() {
+    const CALL_BYTES: usize = 5;
+    let bares: Vec<PathBuf> =
+        below(root()).into_iter().filter(|path| path.extension() == Some("bare".as_ref())).collect();
+    assert!(bares.len() > 10, "{bares:?}");
+    let mut calls = 0;
+    for path in bares {
+        let (packed, bare) = (fs::read(path.with_extension("")).unwrap(), fs::read(&path).unwrap());
+        let mut original = packed.clone();
+        if path.with_extension("").extension() == Some("xz".as_ref()) {
+            original.clear();
+            std::io::Read::read_to_end(&mut liblzma::read::XzDecoder::new(&packed[..]), &mut original).unwrap();
+        }
+        let traced = calls_for_tracing(&original);
+        assert_eq!(calls_for_tracing(&bare).len(), 0, "{}", path.display());
+        let mut expected = original.clone();
+        for call in &traced {
+            assert_eq!(original[*call], 0xe8, "{}", path.display());
+            expected[*call..call + CALL_BYTES].copy_from_slice(b"\x0f\x1f\x44\0\0");
+        }
+        calls += traced.len();
+        let (original, bare_elf) = (Elf::parse(&original).unwrap(), Elf::parse(&bare).unwrap());
+        let mut kept = 0;
+        for (from, to) in original.section_headers.iter().zip(&bare_elf.section_headers) {
+            // The relocations are the same but for the calls.
+            if let (1, Some(from), Some(to)) = (from.sh_type, from.file_range(), to.file_range())
+                && !to.is_empty()
+            {
+                assert!(expected[from] == bare[to], "{}", path.display());
+                kept += 1;
+            }
+        }
+        assert!(kept > 3 && original.section_headers.len() == bare_elf.section_headers.len(), "{}", path.display());
+    }
+    assert_eq!(calls > 1000, cfg!(target_arch = "x86_64"), "{calls} calls");
+}
+
+/// Where a module's file has them: a byte before each relocation that names `__fentry__`.
+fn calls_for_tracing(module: &[u8]) -> Vec<usize> {
+    let elf = Elf::parse(module).unwrap();
+    let mut found = Vec::new();
+    for (at, relocations) in &elf.shdr_relocs {
+        let target = &elf.section_headers[elf.section_headers[*at].sh_info as usize];
+        let is_call = |symbol: usize| elf.strtab.get_at(elf.syms.get(symbol).unwrap().st_name) == Some("__fentry__");
+        let calls = relocations.iter().filter(|relocation| is_call(relocation.r_sym));
+        found.extend(calls.map(|call| usize::try_from(target.sh_offset + call.r_offset).unwrap() - 1));
+    }
+    found
+}
+
+/// The demo lies in the root twice: packed, and as the supervisor would unpack it.
+#[test]
+fn the_demos_layer_is_unpacked_as_it_is_packed() {
+    let shipped = root().join("usr/lib/orlop");
+    let blob = |descriptor: &serde_json::Value| {
+        let digest = descriptor["digest"].as_str().unwrap().replace(':', "/");
+        fs::read(shipped.join("images/blobs").join(digest)).unwrap()
+    };
+    let document = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+    let index = document(&fs::read(shipped.join("images/index.json")).unwrap());
+    let manifest = document(&blob(&index["manifests"][0]));
+    let diff_id =
+        document(&blob(&manifest["config"]))["rootfs"]["diff_ids"][0].as_str().unwrap().replace("sha256:", "");
+    let mut packed = Vec::new();
+    let layer = blob(&manifest["layers"][0]);
+    for entry in tar::Archive::new(flate2::read::GzDecoder::new(&layer[..])).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+        packed.push((entry.path().unwrap().into_owned(), entry.header().mode().unwrap(), bytes));
+    }
+    let folder = shipped.join("layers").join(diff_id);
+    let unpacked = below(&folder).into_iter().map(|path| {
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        let bytes = if path.is_dir() { Vec::new() } else { fs::read(&path).unwrap() };
+        (path.strip_prefix(&folder).unwrap().to_path_buf(), mode, bytes)
+    });
+    let mut unpacked: Vec<_> = unpacked.collect();
+    packed.sort();
+    unpacked.sort();
+    let names =
+        |files: &[(PathBuf, u32, Vec<u8>)]| files.iter().map(|file| (file.0.clone(), file.1)).collect::<Vec<_>>();
+    assert_eq!(names(&packed), names(&unpacked));
+    assert!(packed.len() >= 3 && packed == unpacked, "the same bytes");
+}
+
 /// Every module's dependencies lie before it can be loaded, in the same list.
 #[test]
 fn the_module_lists_of_the_root_are_closed() {
-    let image = build(&initramfs::out());
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("root");
-    let mut extract = Command::new("fsck.erofs");
-    extract.arg(format!("--extract={}", root.display())).arg(&image.root);
-    assert!(extract.output().expect("run fsck.erofs").status.success());
+    let root = root();
     let modules = root.join("usr/lib/modules").join(&inputs().0.release);
     let list = fs::read_to_string(modules.join("modules.orlop")).unwrap();
     let names: Vec<&str> = list.lines().map(|line| line.split('\t').next().unwrap()).collect();

@@ -55,13 +55,27 @@ fn ninety_six_mebibytes_are_enough() {
     assert_eq!(machine.http(8080, "/").unwrap().status, 200);
 }
 
+/// Which modules are loaded shows in what the kernel says of itself (Documentation/admin-guide/tainted-kernels.rst).
 #[test]
-fn a_kernel_that_takes_signed_modules_alone_gets_the_distributions_own() {
-    let machine = Machine::builder(Artefacts::shared(), "signed").append("module.sig_enforce=1").start().unwrap();
-    let units = machine.settled().unwrap();
-    assert_eq!(state(named(&units, "demo")), "active", "{units:#?}");
-    let console = machine.console().text();
-    assert!(console.contains("state     xfs") && !console.contains("insert module"), "{console}");
+fn modules_are_bare_and_the_distributions_own_where_the_kernel_takes_no_others() {
+    const UNSIGNED_MODULE: u64 = 1 << 13;
+    for (name, append, taint) in [
+        ("bare", "orlop.debug", UNSIGNED_MODULE),
+        ("signed", "module.sig_enforce=1", 0),
+        ("lockdown", "lockdown=integrity", 0),
+    ] {
+        let tainted = probe_unit("show /proc/sys/kernel/tainted", "");
+        let machine = machine(name).append(append).unit("tainted.container", &tainted).start().unwrap();
+        let units = machine.settled().unwrap();
+        assert_eq!(state(named(&units, "demo")), "active", "{units:#?}");
+        let shown = run_probe(&machine, "tainted", "shown").unwrap();
+        assert!(shown.contains(&format!("/proc/sys/kernel/tainted: {taint}")), "{append}: {shown:#?}");
+        let console = machine.console().text();
+        assert!(console.contains("state     xfs") && !console.contains("insert module"), "{console}");
+        // Once of each program that loads modules: stage 1, the set-up's child.
+        let told = console.matches("the distribution's own are loaded").count();
+        assert!(if taint == 0 { (1..=3).contains(&told) } else { told == 0 }, "{console}");
+    }
 }
 
 #[test]
