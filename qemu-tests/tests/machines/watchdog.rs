@@ -2,21 +2,25 @@
 
 use crate::support::{enabled, machine, probe_unit};
 use qemu_tests::Machine;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::net::TcpStream;
 use std::time::Duration;
 
 const CGROUPS: &str = "Volume=/sys/fs/cgroup:/cg";
 
+/// A clock that counts instructions jumps to the next timer while PID 1 waits for the host's disk: from tick to tick, and not over all the
+/// time that the watchdog has.
+const TICKS: &str = "nohz=off";
+
 fn is_fired(machine: &Machine) -> bool {
     machine.qmp().events().try_iter().any(|event| event.name == "WATCHDOG")
 }
 
-/// In order, and not by the watchdog: that is for a reboot that does not come to its end.
+/// In order, and not by the watchdog: that is for a reboot that does not come to its end. So it has more time than any of it takes.
 #[test]
-fn a_supervisor_that_always_dies_ends_in_the_rescue_screen_and_then_in_a_reboot() {
+fn a_supervisor_that_always_dies_ends_in_the_rescue_screen_and_a_reboot_from_there_is_orderly() {
     let machine = machine("rescue")
-        .append("orlop.rescue_timeout=20 orlop.watchdog=30")
+        .append("orlop.rescue_timeout=0 orlop.watchdog=200")
         .unit("web.container", &enabled(&probe_unit("serve 8081", "")))
         .unit("stubborn.container", &enabled(&probe_unit("ignore-term", "")))
         .unit("kill.container", &probe_unit("keep-killing /cg/orlop", CGROUPS))
@@ -25,10 +29,10 @@ fn a_supervisor_that_always_dies_ends_in_the_rescue_screen_and_then_in_a_reboot(
         .unwrap();
     machine.settled().unwrap();
     let _ = machine.post("/v1/units/kill/start?no_block=true");
-    machine.wait_for_console("Orlop: rescue").unwrap();
-    // Containers run on while a person may be thinking.
+    machine.wait_for_console("Type a choice").unwrap();
+    // Containers run on while a person is thinking.
     assert_eq!(machine.http(8081, "/").unwrap().text(), "ok");
-    machine.wait_for_console("nobody pressed a key").unwrap();
+    machine.console().type_keys("b\n").unwrap();
     // There is no supervisor to stop it any more.
     let killed = machine.wait_for_console("what is left is killed: ").unwrap();
     assert!(killed.contains("stubborn"), "{killed}");
@@ -43,7 +47,8 @@ fn a_supervisor_that_always_dies_ends_in_the_rescue_screen_and_then_in_a_reboot(
 fn a_supervisor_that_is_stopped_again_and_again_ends_in_an_orderly_reboot() {
     let machine = machine("stopped")
         .counting_instructions()
-        .append("orlop.rescue_timeout=20 orlop.watchdog=6")
+        .append("orlop.rescue_timeout=20 orlop.watchdog=60")
+        .append(TICKS)
         .unit("freeze.container", &probe_unit("keep-freezing /cg/orlop", CGROUPS))
         .start()
         .unwrap();
@@ -65,14 +70,18 @@ fn a_supervisor_that_is_stopped_again_and_again_ends_in_an_orderly_reboot() {
 fn the_watchdog_ends_an_orderly_end_that_takes_too_long() {
     let machine = machine("hung")
         .counting_instructions()
-        .append("orlop.rescue_timeout=20 orlop.watchdog=6")
+        // As many ticks as the guest is busy with for some seconds.
+        .append("orlop.rescue_timeout=300 orlop.watchdog=10")
+        .append(TICKS)
         .unit("kill.container", &probe_unit("keep-killing /cg/orlop", CGROUPS))
         .start()
         .unwrap();
     machine.settled().unwrap();
     let _ = machine.post("/v1/units/kill/start?no_block=true");
-    machine.wait_for_console("Orlop: rescue").unwrap();
-    machine.qmp().execute("block_set_io_throttle", &one_byte_a_second()).unwrap();
+    machine.wait_for_console("Type a choice").unwrap();
+    let one_byte_a_second =
+        json!({"device": "disk1", "bps": 1, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0});
+    machine.qmp().execute("block_set_io_throttle", &one_byte_a_second).unwrap();
     machine.wait_for_console("nobody pressed a key").unwrap();
     machine.wait_for_console("Unmount { round: 1 } hangs, going on without it").unwrap();
     machine.wait_for_console("the end of the machine takes too long: not fed any more").unwrap();
@@ -114,11 +123,14 @@ fn the_rescue_screen_is_on_the_serial_console_too_and_logged() {
     assert_eq!(machine.wait_end().unwrap().reason, "guest-shutdown");
 }
 
+/// The clock of a guest that counts instructions soon comes to the end of the device's time, and a starved host stops both.
 #[test]
 fn the_watchdog_fires_when_supervisor_and_init_are_stopped_for_good() {
     let machine = machine("watchdog")
-        .append("orlop.watchdog=6")
-        .unit("stop.container", &probe_unit("freeze 600 /cg/orlop /cg/init", CGROUPS))
+        .counting_instructions()
+        .append("orlop.watchdog=200")
+        .append(TICKS)
+        .unit("stop.container", &probe_unit("freeze 100000 /cg/orlop /cg/init", CGROUPS))
         .start()
         .unwrap();
     machine.settled().unwrap();
@@ -130,26 +142,23 @@ fn the_watchdog_fires_when_supervisor_and_init_are_stopped_for_good() {
 
 #[test]
 fn a_halted_machine_is_left_alone_by_the_watchdog() {
-    let machine = machine("halt").append("orlop.watchdog=5").start().unwrap();
+    let machine = machine("halt").counting_instructions().append("orlop.watchdog=200").append(TICKS).start().unwrap();
     machine.settled().unwrap();
     machine.post("/v1/system/halt").unwrap();
     machine.wait_for_console("System halted").unwrap();
-    // Armed, it would fire after 5 s.
+    // Armed, it would fire at once: nothing else is left for which the guest's clock could stop before.
     let fired = machine.qmp().wait_event("WATCHDOG", Duration::from_secs(10), |_| true);
     assert!(fired.is_err(), "{}", machine.console().tail());
 }
 
-/// For the state disk.
-fn one_byte_a_second() -> Value {
-    json!({"device": "disk1", "bps": 1, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0})
-}
-
-/// The state disk answers nothing from the moment the root is mounted: PID 1 waits in the kernel, and nobody feeds.
+/// The state disk answers the kernel's look for partitions and nothing more: PID 1 waits in the kernel, and nobody feeds.
 #[test]
 fn a_disk_that_hangs_in_the_boot_is_no_silent_hang() {
-    let machine = machine("slow").append("orlop.watchdog=5").start().unwrap();
-    machine.wait_for_console("init ").unwrap();
-    machine.qmp().execute("block_set_io_throttle", &one_byte_a_second()).unwrap();
+    let machine = machine("slow")
+        .state_throttling("throttling.bps-total=1,throttling.bps-total-max=65536")
+        .append("orlop.watchdog=5")
+        .start()
+        .unwrap();
     let event = machine.wait_event("WATCHDOG").unwrap();
     assert_eq!(event.data["action"], "reset");
     assert!(!machine.console().text().contains("supervise"), "{}", machine.console().tail());
