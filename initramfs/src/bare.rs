@@ -90,8 +90,8 @@ fn without_tracing_calls(module: &[u8], elf: &Elf<'_>) -> Option<Vec<u8>> {
             if elf.strtab.get_at(symbol.st_name) != Some("__fentry__") {
                 continue;
             }
-            let call = target.start + usize::try_from(relocation.r_offset).ok()?.checked_sub(1)?;
-            let call = out.get_mut(call..call + NOP.len())?;
+            let call = usize::try_from(relocation.r_offset).ok()?.checked_sub(1)?;
+            let call = out.get_mut(target.clone())?.get_mut(call..call + NOP.len())?;
             if call[0] != CALL || !CALLS.contains(&relocation.r_type) {
                 return None;
             }
@@ -122,7 +122,12 @@ mod tests {
     ];
 
     fn object(sections: &[(&str, u32, &[u8])]) -> Vec<u8> {
-        let names = str::from_utf8(SECTIONS[4].2).unwrap();
+        object_of(SECTIONS[4].2, sections)
+    }
+
+    /// The names are the fifth section's; a symbol table's are the sixth's, relocations are of the second and the fourth's symbols.
+    fn object_of(names: &[u8], sections: &[(&str, u32, &[u8])]) -> Vec<u8> {
+        let names = str::from_utf8(names).unwrap();
         let mut file = vec![0; HEADER_BYTES];
         file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
         file[0x10] = 1; // relocatable
@@ -136,6 +141,11 @@ mod tests {
             header[OFFSET_AT..OFFSET_AT + 8].copy_from_slice(&(file.len() as u64).to_le_bytes());
             header[SIZE_AT..SIZE_AT + 8].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
             file.extend_from_slice(bytes);
+            (header[40], header[44], header[56]) = match *kind {
+                RELOCATIONS => (3, 1, 24),
+                2 => (5, 0, 24),
+                _ => (0, 0, 0),
+            };
             table.extend_from_slice(&header);
         }
         let place = (file.len() as u64).to_le_bytes();
@@ -147,6 +157,36 @@ mod tests {
         file.extend_from_slice(&table);
         file.extend_from_slice(b"signature~Module signature appended~\n");
         file
+    }
+
+    /// An object whose one relocation, at 2, names `__fentry__`.
+    fn traced(text: &'static [u8], kind: u8) -> Vec<u8> {
+        let relocation: &[u8] = &[&[2][..], &[0; 7], &[kind, 0, 0, 0, 1, 0, 0, 0], &[0xfc], &[0xff; 7]].concat();
+        let symbols: &[u8] = &[&[0; 24][..], &[1], &[0; 23]].concat();
+        let names = b"\0.text\0.rela.text\0.symtab\0.strtab\0.shstrtab\0";
+        object_of(
+            names,
+            &[
+                ("", 0, b""),
+                (".text", 1, text),
+                (".rela.text", RELOCATIONS, relocation),
+                (".symtab", 2, symbols),
+                (".shstrtab", 3, names),
+                (".strtab", 3, b"\0__fentry__\0"),
+            ],
+        )
+    }
+
+    #[test]
+    fn a_call_for_tracing_becomes_a_nop_and_what_is_none_is_left_alone() {
+        for kind in [2, 4] {
+            let bare = contents(&bare(&traced(b"\x90\xe8\0\0\0\0\xc3", kind)).unwrap());
+            assert_eq!(bare[1].1, b"\x90\x0f\x1f\x44\0\0\xc3");
+            assert_eq!(bare[2].1[8..16], [0; 8], "nothing is written there any more");
+        }
+        assert_eq!(bare(&traced(b"\x90\xe9\0\0\0\0\xc3", 4)), None, "a jump");
+        assert_eq!(bare(&traced(b"\x90\xe8\0\0\0\0\xc3", 9)), None, "through a table");
+        assert_eq!(bare(&traced(b"\x90\xe8\0", 4)), None, "cut off");
     }
 
     fn contents(module: &[u8]) -> Vec<(String, Vec<u8>)> {
