@@ -4,7 +4,10 @@ use std::cmp::Ordering;
 
 use regex_lite::Regex;
 
-use super::values;
+use super::{
+    values,
+    words::{self, Backslash},
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operator {
@@ -39,7 +42,7 @@ impl Operator {
     /// The machine has so much: `>=4`, and `4` is the same.
     pub(crate) fn number(argument: &str, has: u64) -> Result<bool, String> {
         let (operator, number) = Self::split(argument).unwrap_or((Self::Is(&[Greater, Equal]), argument));
-        let number = values::size(number.trim_start())?;
+        let number = values::bytes(number.trim_start())?;
         match operator {
             Self::Is(good) => Ok(good.contains(&has.cmp(&number))),
             Self::Text(equal) => Ok((has == number) == equal),
@@ -77,13 +80,13 @@ pub(crate) fn version(argument: &str, has: &str) -> Result<bool, String> {
 pub(crate) fn release(argument: &str, text: &str) -> Result<bool, String> {
     const FORM: &str = "expected a field, a comparison and a value, such as VERSION_ID>=12";
     let mut all = true;
-    for word in argument.split_ascii_whitespace() {
-        let word = word.trim_matches('"');
+    for word in words::split(argument, Backslash::Escapes).map_err(|fault| fault.text)?.words {
+        let word = word.text;
         let at = word.find(['$', '!', '<', '>', '=']).filter(|at| *at > 0).ok_or(FORM)?;
         let (operator, wanted) = Operator::split(&word[at..]).ok_or(FORM)?;
         let of = |line: &str| Some(line.strip_prefix(&word[..at])?.strip_prefix('=')?.trim().to_owned());
         let has = text.lines().filter_map(of).next_back().unwrap_or_default();
-        all &= operator.holds(has.trim_matches(['"', '\'']), wanted.trim_matches('"'))?;
+        all &= operator.holds(has.trim_matches(['"', '\'']), wanted)?;
     }
     Ok(all)
 }
@@ -91,6 +94,10 @@ pub(crate) fn release(argument: &str, text: &str) -> Result<bool, String> {
 /// `20%` over five minutes, or `20%/1min`: the share in percent, and the average's name in proc(5).
 pub(crate) fn pressure(argument: &str) -> Result<(f64, &'static str), String> {
     const FORM: &str = "expected a share such as 20%, or with a time 20%/1min; the times are 10sec, 1min and 5min";
+    const SLICE: &str = "there are no slices here; write the share alone, it is the machine's";
+    if argument.contains(':') {
+        return Err(SLICE.to_owned());
+    }
     let (share, time) = argument.split_once('/').unwrap_or((argument, "5min"));
     let average = match time.trim() {
         "10s" | "10sec" => "avg10=",
@@ -241,8 +248,14 @@ mod tests {
             ("NAME!=Orlop", false),
             ("BUILD_ID=", true),
             ("BUILD_ID=x", false),
+            ("\"PRETTY_NAME=Orlop 1\" 'ID=orlop'", true),
+            ("PRETTY_NAME=\"Orlop 2\"", false),
         ] {
-            assert_eq!(release(argument, "NAME=\"Orlop\"\nID=orlop\nVERSION_ID='1.10'\n"), Ok(good), "{argument}");
+            assert_eq!(
+                release(argument, "NAME=\"Orlop\"\nPRETTY_NAME=\"Orlop 1\"\nID=orlop\nVERSION_ID='1.10'\n"),
+                Ok(good),
+                "{argument}"
+            );
         }
         assert!(release("orlop", "").is_err() && release("=x", "").is_err() && release("ID=x y", "").is_err());
         assert_eq!([pressure("2.5%"), pressure("10% / 1min")], [Ok((2.5, "avg300=")), Ok((10.0, "avg60="))]);

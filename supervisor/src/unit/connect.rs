@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    ContainerSpec, Network, Root, Unit, UnitName, UnitSet, Volume, VolumeSource,
+    Network, Root, Unit, UnitName, UnitSet, Volume, VolumeSource,
     build::{Draft, Link, LinkKind, What},
+    kind::of_instance,
     set::Drafts,
 };
 
@@ -34,7 +35,7 @@ pub(super) fn connect(drafts: Drafts, set: &mut UnitSet) {
         for (kind, to) in links.get(&unit.name).into_iter().flatten() {
             insert(&mut unit, *kind, to, &names, &links, set);
         }
-        name_resources(&mut unit.container, &drafts.files, set);
+        name_resources(&mut unit, &drafts.files, set);
         set.units.insert(unit.name.clone(), *unit);
     }
 }
@@ -105,14 +106,15 @@ fn insert(unit: &mut Unit, kind: LinkKind, to: &UnitName, names: &BTreeSet<UnitN
 
 /// The names of volumes, images, networks and pods in place of their files'.
 fn name_resources(
-    container: &mut ContainerSpec,
+    unit: &mut Unit,
     files: &std::collections::HashMap<(super::kind::Kind, String), UnitName>,
     set: &UnitSet,
 ) {
     use super::kind::Kind;
+    let Unit { name, container, .. } = unit;
     let node = |kind: Kind, file: &str| {
         let stem = file.strip_suffix(kind.suffix())?.strip_suffix('.')?;
-        files.get(&(kind, stem.to_owned()))
+        files.get(&(kind, of_instance(stem, name.instance())))
     };
     let image = |name: &mut String| {
         if let Some(image) = node(Kind::Image, name).and_then(|name| set.images.get(name)) {
@@ -144,10 +146,9 @@ fn name_resources(
     {
         *name = found.clone();
     }
-    if let Some((name, _)) = &mut container.pod {
-        let stem = name.as_str().trim_end_matches("-pod").to_owned();
-        if let Some(found) = files.get(&(Kind::Pod, stem)) {
-            *name = found.clone();
-        }
+    if let Some((name, _)) = &mut container.pod
+        && let Some(found) = files.get(&(Kind::Pod, Kind::Pod.stem(name)))
+    {
+        *name = found.clone();
     }
 }

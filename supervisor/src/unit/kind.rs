@@ -82,9 +82,22 @@ impl Kind {
     pub(super) fn node(self, stem: &str) -> String {
         match self {
             Container => stem.to_owned(),
-            Volume | Network | Image | Pod => format!("{stem}-{}", self.suffix()),
+            Volume | Network | Image | Pod => match template_of(stem) {
+                Some(template) => {
+                    format!("{}-{}@{}", template.trim_end_matches('@'), self.suffix(), &stem[template.len()..])
+                }
+                None => format!("{stem}-{}", self.suffix()),
+            },
             Timer | Socket => format!("{stem}.{}", self.suffix()),
         }
+    }
+
+    /// Backwards, where the name is the usual one.
+    pub(super) fn stem(self, node: &UnitName) -> String {
+        let name = node.as_str();
+        let (prefix, instance) = name.find('@').map_or((name, ""), |at| name.split_at(at));
+        let prefix = prefix.strip_suffix(self.suffix()).and_then(|prefix| prefix.strip_suffix('-')).unwrap_or(prefix);
+        format!("{prefix}{instance}")
     }
 
     /// `%n`: with systemd's suffix.
@@ -101,4 +114,12 @@ pub(super) fn template_of(stem: &str) -> Option<&str> {
 
 pub(super) fn is_template(stem: &str) -> bool {
     stem.find('@').is_some_and(|at| at + 1 == stem.len())
+}
+
+/// The stem as an instance of a template means it: `data@` is that of the same instance, podman-systemd.unit(5).
+pub(super) fn of_instance(stem: &str, instance: Option<&str>) -> String {
+    match instance {
+        Some(instance) if is_template(stem) => format!("{stem}{instance}"),
+        _ => stem.to_owned(),
+    }
 }

@@ -11,7 +11,7 @@ use super::{
     specifier::{self, Scope},
     syntax::{Assignment, Document},
     text::{Fault, Text},
-    words::{self, Word},
+    words::{self, Backslash, Word},
 };
 
 pub(super) struct Sheet<'a> {
@@ -22,13 +22,22 @@ pub(super) struct Sheet<'a> {
     /// Values that are right and not honoured by this version, as far as nothing worse is found at their places.
     unavailable: Vec<Problem>,
     /// By key and section: names differ in their first letters, sections seldom do.
-    values: BTreeMap<Name, Vec<(u32, Rc<Text>)>>,
-    /// Values so far; each keeps how many came before it, whatever their keys.
+    values: BTreeMap<Name, Vec<Set>>,
+    /// Values so far.
     count: u32,
     /// Header of the first section of the kind.
     main: Option<Text>,
     #[cfg(test)]
     pub(super) asked: std::collections::BTreeSet<(&'static str, &'static str)>,
+}
+
+/// What a line sets.
+struct Set {
+    /// How many values came before it, whatever their keys.
+    rank: u32,
+    /// Its specifiers not yet replaced: words are split first.
+    written: Rc<Text>,
+    value: Rc<Text>,
 }
 
 /// Key and section.
@@ -92,12 +101,19 @@ impl<'a> Sheet<'a> {
         let mut files: BTreeMap<&Path, Arc<Path>> = BTreeMap::new();
         let mut all = Vec::new();
         for ((key, section), values) in &self.values {
-            for (_, value) in values {
+            for Set { value, .. } in values {
                 let file = files.entry(&value.file).or_insert_with(|| Arc::from(&*value.file));
                 all.push(Origin { section, key, file: Arc::clone(file), place: value.place(&value.whole()) });
             }
         }
         all
+    }
+
+    /// A key that means nothing where the other one is not set.
+    pub(super) fn useless(&mut self, (section, name): Name, without: &str) {
+        if let Some(value) = self.last(section, name) {
+            self.warning(&value, format!("{name}= has no effect without {without}"));
+        }
     }
 
     pub(super) fn warning(&mut self, value: &Text, text: impl Into<Said>) {
@@ -157,13 +173,14 @@ impl<'a> Sheet<'a> {
             let said = Said { text: format!("{name}= cannot be honoured here: {why}"), suggestion: form(why) };
             return self.push(|| key.error(&key.whole(), said));
         }
-        let value = if value.text.contains('%') {
-            match self.expand(&value) {
-                Ok(value) => value,
-                Err(fault) => return self.fault(&value, &fault),
+        let written = Rc::new(value);
+        let value = if written.text.contains('%') {
+            match self.expand(&written) {
+                Ok(value) => Rc::new(value),
+                Err(fault) => return self.fault(&written, &fault),
             }
         } else {
-            value
+            Rc::clone(&written)
         };
         let plain = unquoted(section, &value.text);
         if let Err(expected) = language.check(plain) {
@@ -185,7 +202,7 @@ impl<'a> Sheet<'a> {
             _ => {}
         }
         if !matches!(status, Status::Inert(_)) {
-            self.values.entry((name, section)).or_default().push((self.count, Rc::new(value)));
+            self.values.entry((name, section)).or_default().push(Set { rank: self.count, written, value });
             self.count += 1;
         }
     }
@@ -273,7 +290,14 @@ impl<'a> Sheet<'a> {
     pub(super) fn all(&mut self, section: &'static str, name: &'static str) -> Vec<Rc<Text>> {
         #[cfg(test)]
         self.asked.insert((section, name));
-        self.values.get(&(name, section)).into_iter().flatten().map(|(_, value)| Rc::clone(value)).collect()
+        self.values.get(&(name, section)).into_iter().flatten().map(|set| Rc::clone(&set.value)).collect()
+    }
+
+    /// The same, as they are to be split into words.
+    pub(super) fn written(&mut self, section: &'static str, name: &'static str) -> Vec<Rc<Text>> {
+        #[cfg(test)]
+        self.asked.insert((section, name));
+        self.values.get(&(name, section)).into_iter().flatten().map(|set| Rc::clone(&set.written)).collect()
     }
 
     /// Every value of several keys, as they follow each other in the files.
@@ -282,7 +306,7 @@ impl<'a> Sheet<'a> {
         self.asked.extend(names.iter().map(|name| (section, *name)));
         let of = |name: &&'static str| {
             let values = self.values.get(&(*name, section)).into_iter().flatten();
-            values.map(|(rank, value)| (*rank, *name, Rc::clone(value))).collect::<Vec<_>>()
+            values.map(|set| (set.rank, *name, Rc::clone(&set.value))).collect::<Vec<_>>()
         };
         let mut all: Vec<_> = names.iter().flat_map(of).collect();
         all.sort_by_key(|(rank, ..)| *rank);
@@ -293,7 +317,7 @@ impl<'a> Sheet<'a> {
     pub(super) fn last(&mut self, section: &'static str, name: &'static str) -> Option<Rc<Text>> {
         #[cfg(test)]
         self.asked.insert((section, name));
-        let value = Rc::clone(&self.values.get(&(name, section))?.last()?.1);
+        let value = Rc::clone(&self.values.get(&(name, section))?.last()?.value);
         let length = value.text.len();
         Some(if is_quoted(section, &value.text) { Rc::new(value.slice(1..length - 1)) } else { value })
     }
@@ -340,9 +364,13 @@ impl<'a> Sheet<'a> {
         self.last(section, name).map(|value| value.text.clone())
     }
 
-    /// The words of a value; escapes nobody knows are warned about, a quote that is not closed is an error.
+    /// The words of a value as it is `written`; escapes nobody knows are warned about, a quote that is not closed is an error.
     pub(super) fn words(&mut self, value: &Text) -> Vec<Word> {
-        match words::split(&value.text) {
+        self.split(value, Backslash::Escapes)
+    }
+
+    fn split(&mut self, value: &Text, backslash: Backslash) -> Vec<Word> {
+        let mut words = match words::split(&value.text, backslash) {
             Ok(found) => {
                 for warning in found.warnings {
                     self.push(|| value.warning(&warning.range, warning.said()));
@@ -353,14 +381,38 @@ impl<'a> Sheet<'a> {
                 self.fault(value, &fault);
                 Vec::new()
             }
-        }
+        };
+        // systemd replaces specifiers in each word, when nothing of what they mean can end it any more.
+        words.retain_mut(|word| {
+            if !word.text.contains('%') {
+                return true;
+            }
+            let mut text = Text::new(Rc::clone(&value.file));
+            text.push(&word.text, 0, 0);
+            match specifier::expand(&text, &self.scope, &mut Vec::new()) {
+                Ok(expanded) => word.text = expanded.text,
+                // Only what an escape has made: of all others the value was refused.
+                Err(fault) => self.push(|| value.error(&word.range, fault.text)),
+            }
+            true
+        });
+        words
     }
 
     /// The words of all values of a key, each with the value it stands in.
     pub(super) fn all_words(&mut self, section: &'static str, name: &'static str) -> Vec<(Rc<Text>, Word)> {
+        self.split_all(section, name, Backslash::Escapes)
+    }
+
+    /// Words whose backslashes are characters: names of units and devices, and what else systemd and Quadlet read so.
+    pub(super) fn all_names(&mut self, section: &'static str, name: &'static str) -> Vec<(Rc<Text>, Word)> {
+        self.split_all(section, name, Backslash::Stays)
+    }
+
+    fn split_all(&mut self, section: &'static str, name: &'static str, backslash: Backslash) -> Vec<(Rc<Text>, Word)> {
         let mut all = Vec::new();
-        for value in self.all(section, name) {
-            all.extend(self.words(&value).into_iter().map(|word| (Rc::clone(&value), word)));
+        for value in self.written(section, name) {
+            all.extend(self.split(&value, backslash).into_iter().map(|word| (Rc::clone(&value), word)));
         }
         all
     }

@@ -17,6 +17,22 @@ pub(super) struct Scope<'a> {
     pub(super) path: String,
 }
 
+impl Scope<'_> {
+    /// The unit's, without suffix, whatever its kind.
+    pub(super) fn name(&self) -> &str {
+        let name = self.node.as_str();
+        match self.kind {
+            Kind::Timer | Kind::Socket => name.rsplit_once('.').map_or(name, |(name, _)| name),
+            _ => name,
+        }
+    }
+
+    /// Of a template's instance.
+    pub(super) fn instance(&self) -> Option<&str> {
+        self.name().split_once('@').map(|(_, instance)| instance)
+    }
+}
+
 /// The value with its specifiers replaced. Places stay those of the file. What is no specifier stays as it is, as with systemd, and
 /// is reported in `strange`.
 pub(super) fn expand(value: &Text, scope: &Scope<'_>, strange: &mut Vec<Fault>) -> Result<Text, Fault> {
@@ -59,10 +75,7 @@ enum Meaning {
 }
 
 fn meaning(letter: char, scope: &Scope<'_>) -> Meaning {
-    let name = match scope.kind {
-        Kind::Timer | Kind::Socket => scope.node.as_str().trim_end_matches(scope.kind.suffix()).trim_end_matches('.'),
-        _ => scope.node.as_str(),
-    };
+    let name = scope.name();
     let (prefix, instance) = name.split_once('@').unwrap_or((name, ""));
     let last = |text: &str| text.rsplit('-').next().unwrap_or(text).to_owned();
     let text = match letter {
@@ -144,6 +157,8 @@ mod tests {
         is(Kind::Container, "web@a-b", "%n %N %p %i %I %f", "web@a-b.service web@a-b web a-b a/b /a/b");
         is(Kind::Container, "web@a\\x2db", "%I %y %Y", "a-b /etc/x /etc");
         is(Kind::Volume, "data-volume", "%n %N", "data-volume.service data-volume");
+        is(Kind::Volume, &Kind::Volume.node("data@a"), "%n %p %i", "data-volume@a.service data-volume a");
+        is(Kind::Timer, "job@a.timer", "%n %N %i", "job@a.timer job@a a");
         is(Kind::Timer, "job.timer", "%n %N %p", "job.timer job job");
         is(Kind::Container, "a", "%H %m %b %v %o %l", &format!("machine {0} {0} 6.12 orlop machine", "0".repeat(32)));
         is(Kind::Container, "a", "50%", "50%");

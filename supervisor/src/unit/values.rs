@@ -91,17 +91,8 @@ fn number(text: &str) -> Option<(u64, u64, &str)> {
     Some((whole, fraction, &after[length..]))
 }
 
-/// A size in bytes with systemd's suffixes K, M, G, T, P, E (of 1024) or Podman's, which may be small and may have `i` and `b` behind them.
+/// A size in bytes as Podman has it: the suffixes K, M, G, T, P, E (of 1024) may be small and may have `i` and `b` behind them.
 pub(super) fn size(text: &str) -> Result<u64, Expected> {
-    scaled(text, 1024)
-}
-
-/// So many a second: the suffixes are of 1000, systemd.resource-control(5).
-pub(super) fn count(text: &str) -> Result<u64, Expected> {
-    scaled(text, 1000)
-}
-
-fn scaled(text: &str, base: u128) -> Result<u64, Expected> {
     let (whole, fraction, rest) = number(text.trim()).ok_or(SIZE)?;
     let suffix = rest.trim_start().to_ascii_lowercase();
     let letter = match suffix.as_str() {
@@ -118,9 +109,37 @@ fn scaled(text: &str, base: u128) -> Result<u64, Expected> {
         "e" => 6,
         _ => return Err(SIZE),
     };
-    let unit = base.pow(power);
+    let unit = 1024_u128.pow(power);
     let bytes = u128::from(whole) * unit + u128::from(fraction) * unit / u128::from(SCALE);
     u64::try_from(bytes).map_err(|_| SIZE)
+}
+
+/// A size in bytes as systemd has it (`parse_size`): one capital letter, and several parts from the largest on, `1G 512M`.
+pub(super) fn bytes(text: &str) -> Result<u64, Expected> {
+    parts(text, 1024)
+}
+
+/// So many a second: the suffixes are of 1000, systemd.resource-control(5).
+pub(super) fn count(text: &str) -> Result<u64, Expected> {
+    parts(text, 1000)
+}
+
+fn parts(text: &str, base: u128) -> Result<u64, Expected> {
+    const LETTERS: [(&str, u32); 8] = [("E", 6), ("P", 5), ("T", 4), ("G", 3), ("M", 2), ("K", 1), ("B", 0), ("", 0)];
+    let mut left = &LETTERS[..];
+    let (mut total, mut rest) = (0_u128, text);
+    loop {
+        let (whole, fraction, after) = number(rest.trim_start()).ok_or(SIZE)?;
+        let after = after.trim_start();
+        let at = left.iter().position(|(letter, _)| after.starts_with(letter)).ok_or(SIZE)?;
+        let (letter, power) = left[at];
+        let unit = base.pow(power);
+        total += u128::from(whole) * unit + u128::from(fraction) * unit / u128::from(SCALE);
+        (left, rest) = (&left[at + 1..], &after[letter.len()..]);
+        if rest.is_empty() {
+            return u64::try_from(total).map_err(|_| SIZE);
+        }
+    }
 }
 
 /// A time span that ends.
@@ -141,7 +160,7 @@ pub(super) fn percent(text: &str) -> Result<u32, Expected> {
 
 /// `MemoryMax=` and its kin.
 pub(super) fn amount(text: &str) -> Result<Amount, Expected> {
-    amount_of(text, size)
+    amount_of(text, bytes)
 }
 
 /// An amount that is counted by `read`.
@@ -158,6 +177,11 @@ pub(super) fn amount_of(text: &str, read: impl Fn(&str) -> Result<u64, Expected>
 /// Number of a signal by name, with or without SIG, or by number.
 pub(crate) fn signal(text: &str) -> Result<i32, Expected> {
     oci::runtime::signal(text).filter(|number| *number > 0).ok_or(SIGNAL)
+}
+
+/// As systemd has them: in capitals.
+pub(super) fn capital_signal(text: &str) -> Result<i32, Expected> {
+    if text.contains(|c: char| c.is_ascii_lowercase()) { Err(SIGNAL) } else { signal(text) }
 }
 
 #[cfg(test)]
@@ -220,6 +244,22 @@ mod tests {
         for wrong in ["", "M", "64X", "-1", "64 M B", "16E", "1.5.5k"] {
             assert_eq!(size(wrong), Err(SIZE), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn systemds_sizes_have_one_capital_letter_each() {
+        assert_eq!(
+            [bytes("64M"), bytes("67108864"), bytes("0.0625G"), bytes("63M 1024 K"), bytes("63M1048576B")],
+            [Ok(64 << 20); 5]
+        );
+        assert_eq!([count("5M"), count("1K 500")], [Ok(5_000_000), Ok(1500)]);
+        for wrong in ["", "64m", "64MB", "64Mi", "1K 1M", "1M 1M", "-1", "16E", "M"] {
+            assert_eq!(bytes(wrong), Err(SIZE), "{wrong:?}");
+        }
+        assert_eq!(
+            [capital_signal("SIGINT"), capital_signal("2"), capital_signal("sigint")],
+            [Ok(2), Ok(2), Err(SIGNAL)]
+        );
     }
 
     #[test]

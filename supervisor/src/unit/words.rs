@@ -2,13 +2,20 @@
 
 use std::ops::Range;
 
-use super::text::Fault;
+use super::text::{Fault, Text};
 
 /// One word, unquoted, and the bytes of the value it was written as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word {
     pub(super) text: String,
     pub(super) range: Range<usize>,
+}
+
+impl Word {
+    /// What a value has at these bytes.
+    pub(super) fn of(value: &Text, range: Range<usize>) -> Self {
+        Self { text: value.text[range.clone()].to_owned(), range }
+    }
 }
 
 /// The words of a value; escapes that nobody knows are kept as they are and reported as warnings, as systemd does.
@@ -18,7 +25,16 @@ pub(super) struct Words {
     pub(super) warnings: Vec<Fault>,
 }
 
-pub(super) fn split(value: &str) -> Result<Words, Fault> {
+/// What a backslash is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Backslash {
+    /// The beginning of a C escape.
+    Escapes,
+    /// A character as any other: in names of units, where `\\x2d` is written by systemd-escape(1) and stays.
+    Stays,
+}
+
+pub(super) fn split(value: &str, backslash: Backslash) -> Result<Words, Fault> {
     #[cfg(test)]
     super::text::steps::add(value.len());
     let mut found = Words::default();
@@ -33,7 +49,7 @@ pub(super) fn split(value: &str) -> Result<Words, Fault> {
         let mut current = Some((start, c));
         while let Some((at, c)) = current {
             match (c, quote) {
-                ('\\', _) => {
+                ('\\', _) if backslash == Backslash::Escapes => {
                     let text = &value[at + 1..];
                     match unescape(text) {
                         Escape::Byte(0, _) | Escape::Char('\0', _) => {
@@ -122,7 +138,7 @@ mod tests {
     use super::*;
 
     fn words(value: &str) -> Vec<String> {
-        split(value).unwrap().words.into_iter().map(|w| w.text).collect()
+        split(value, Backslash::Escapes).unwrap().words.into_iter().map(|w| w.text).collect()
     }
 
     #[test]
@@ -142,8 +158,15 @@ mod tests {
     }
 
     #[test]
+    fn a_backslash_can_be_a_character() {
+        let found = split(r#"my\x2dapp.service "a\" \q\"#, Backslash::Stays).unwrap();
+        let texts: Vec<&str> = found.words.iter().map(|w| w.text.as_str()).collect();
+        assert_eq!((texts, found.warnings.len()), (vec![r"my\x2dapp.service", r"a\", r"\q\"], 0));
+    }
+
+    #[test]
     fn unknown_escapes_stay_and_are_reported() {
-        let found = split(r"a\d+ \x4 \400").unwrap();
+        let found = split(r"a\d+ \x4 \400", Backslash::Escapes).unwrap();
         let texts: Vec<&str> = found.words.iter().map(|w| w.text.as_str()).collect();
         assert_eq!(texts, [r"a\d+", r"\x4", r"\400"]);
         assert_eq!(found.warnings.len(), 3);
@@ -152,6 +175,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_word_is_refused_at_its_place() {
+        let split = |value: &str| split(value, Backslash::Escapes);
         assert_eq!(split("a \"b").unwrap_err().range, 2..3);
         assert_eq!(split("it's").unwrap_err().range, 2..3);
         assert_eq!(split(r"a \x00").unwrap_err().range, 2..3);
@@ -161,7 +185,7 @@ mod tests {
 
     #[test]
     fn ranges_are_those_of_the_written_word() {
-        let found = split(r#"ab "c d" e"#).unwrap();
+        let found = split(r#"ab "c d" e"#, Backslash::Escapes).unwrap();
         assert_eq!(found.words[1], Word { text: "c d".into(), range: 3..8 });
         assert_eq!(found.words[2].range, 9..10);
     }

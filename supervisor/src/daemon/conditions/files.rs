@@ -51,6 +51,35 @@ pub(super) fn is_read_write(path: &Path) -> bool {
     statvfs(path).is_ok_and(|found| !found.flags().contains(FsFlags::ST_RDONLY))
 }
 
+/// Any but hidden files and the backups of editors and package managers (`hidden_or_backup_file` of systemd).
+pub(super) fn has_entries(path: &Path) -> bool {
+    const ENDS: [&str; 17] = [
+        "rpmnew",
+        "rpmsave",
+        "rpmorig",
+        "dpkg-old",
+        "dpkg-new",
+        "dpkg-tmp",
+        "dpkg-dist",
+        "dpkg-bak",
+        "dpkg-backup",
+        "dpkg-remove",
+        "ucf-new",
+        "ucf-old",
+        "ucf-dist",
+        "swp",
+        "bak",
+        "old",
+        "new",
+    ];
+    let counts = |name: &str| {
+        let end = name.rsplit_once('.').map_or("", |(_, end)| end);
+        let own = ["lost+found", "aquota.user", "aquota.group"].contains(&name);
+        !(name.starts_with('.') || name.ends_with('~') || own || ENDS.contains(&end))
+    };
+    fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| counts(&entry.file_name().to_string_lossy())))
+}
+
 pub(super) fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
@@ -70,6 +99,17 @@ mod tests {
         let matches = |pattern: &str| any_matches(&format!("{}/{pattern}", folder.path().display()));
         assert!(matches("*/one.conf") && matches("a/*.conf") && matches("[ab]/*") && matches("c/.h*") && matches("a"));
         assert!(!matches("*.conf") && !matches("[!abc]/*") && !matches("c/*") && !matches("d") && !matches("b/*.conf"));
+    }
+
+    #[test]
+    fn hidden_files_and_backups_are_no_entries() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".keep", "lost+found", "x.conf~", "x.dpkg-new", "x.bak"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+            assert!(!has_entries(folder.path()), "{name}");
+        }
+        fs::write(folder.path().join("x.conf"), "x").unwrap();
+        assert!(has_entries(folder.path()) && !has_entries(&folder.path().join("x.conf")));
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn holds(condition: &Condition, paths: &Paths) -> Result<bool, String> {
         "PathIsSymbolicLink" => path.is_symlink(),
         "PathIsMountPoint" => files::is_mount_point(path),
         "PathIsReadWrite" => files::is_read_write(path),
-        "DirectoryNotEmpty" => fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()),
+        "DirectoryNotEmpty" => files::has_entries(path),
         "FileNotEmpty" => fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0),
         "FileIsExecutable" => files::is_executable(path),
         "FirstBoot" => boolean()? == logs::is_first_boot(&paths.logs()).ok_or("no earlier boot can be looked for")?,

@@ -6,7 +6,7 @@ use crate::unit::{sheet::Sheet, text::Text};
 /// (`${NAME}`, or `$NAME` as a word) was hardly meant, and there is no such environment here.
 pub(super) fn words(sheet: &mut Sheet<'_>, key: &'static str) -> Vec<String> {
     // Not `last`: the quotes around a command line belong to its words.
-    let Some(value) = sheet.all("Container", key).pop() else { return Vec::new() };
+    let Some(value) = sheet.written("Container", key).pop() else { return Vec::new() };
     let mut arguments = Vec::new();
     for word in sheet.words(&value) {
         match dollars(&word.text) {

@@ -31,6 +31,44 @@ pub(super) fn conditions(sheet: &mut Sheet<'_>) -> Vec<Condition> {
     all
 }
 
+/// Of systemd.unit(5), and those that `systemd-analyze architectures` adds.
+const ARCHITECTURES: [&str; 34] = [
+    "x86-64",
+    "arm64",
+    "x86",
+    "arm",
+    "riscv64",
+    "ppc64-le",
+    "s390x",
+    "native",
+    "ppc",
+    "ppc-le",
+    "ppc64",
+    "ia64",
+    "parisc",
+    "parisc64",
+    "s390",
+    "sparc",
+    "sparc64",
+    "mips",
+    "mips-le",
+    "mips64",
+    "mips64-le",
+    "alpha",
+    "arm-be",
+    "arm64-be",
+    "sh",
+    "sh64",
+    "m68k",
+    "tilegx",
+    "cris",
+    "nios2",
+    "riscv32",
+    "loongarch64",
+    "arc",
+    "arc-be",
+];
+
 fn argument(check: &str, text: &str) -> Result<(), String> {
     let one_of = |words: &[&str]| {
         if words.contains(&text) { Ok(()) } else { Err(format!("expected one of {}", words.join(", "))) }
@@ -38,7 +76,7 @@ fn argument(check: &str, text: &str) -> Result<(), String> {
     match check {
         _ if text.is_empty() => Err("expected an argument".to_owned()),
         "FirstBoot" | "ACPower" => crate::unit::values::boolean(text).map(drop).map_err(str::to_owned),
-        "Architecture" => one_of(&["x86-64", "arm64", "x86", "arm", "riscv64", "ppc64-le", "s390x", "native"]),
+        "Architecture" => one_of(&ARCHITECTURES),
         "Memory" | "CPUs" => Operator::number(text, 0)
             .map(drop)
             .map_err(|_| "expected a comparison with a number, such as >=4".to_owned()),

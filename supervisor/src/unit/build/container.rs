@@ -13,7 +13,11 @@ use super::{
     mounts, namespaces, network, resources, secrets,
 };
 use crate::unit::{
-    ContainerSpec, Device, Network, Pull, Root, Seccomp, UnitName, kind::Kind, sheet::Sheet, text::Text, values,
+    ContainerSpec, Device, Network, Pull, Root, Seccomp, UnitName,
+    kind::{Kind, of_instance},
+    sheet::Sheet,
+    text::Text,
+    values,
     words::Word,
 };
 
@@ -66,6 +70,7 @@ pub(super) fn container(
         user_namespace: namespaces::user_namespace("Container", sheet),
         user: identity::user(sheet),
         extra_groups: identity::extra_groups(sheet),
+        umask: sheet.read("Container", "Umask", umask).unwrap_or(0o022),
         working_dir: sheet.read("Container", "WorkingDir", mounts::destination),
         read_only: flag(sheet, "ReadOnly", false),
         read_only_tmpfs: flag(sheet, "ReadOnlyTmpfs", true),
@@ -136,7 +141,7 @@ fn root(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Root {
 /// The image's name, or the file that says it.
 pub(super) fn image_name(value: &Rc<Text>, key: &'static str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> String {
     if value.text.ends_with(".image") {
-        links.push(links::uses(value, value.whole(), Kind::Image, key));
+        links.push(links::uses(value, Word::of(value, value.whole()), Kind::Image, key, sheet.scope.instance()));
     } else if value.text.ends_with(".build") {
         sheet.error(value, format!("{}: images are built elsewhere; write the built image's name", value.text));
     } else if value.text.contains(|c: char| c.is_whitespace() || c.is_control()) {
@@ -185,9 +190,10 @@ fn pod(sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Option<(UnitName, bool)>
     let with = sheet.read("Container", "StartWithPod", values::boolean).unwrap_or(true);
     let value = sheet.last("Container", "Pod")?;
     let stem = value.text.strip_suffix(".pod");
-    let name = stem.and_then(|stem| UnitName::parse(&Kind::Pod.node(stem)).ok());
+    let instance = sheet.scope.instance();
+    let name = stem.and_then(|stem| UnitName::parse(&Kind::Pod.node(&of_instance(stem, instance))).ok());
     if name.is_some() {
-        links.push(links::uses(&value, value.whole(), Kind::Pod, "Pod"));
+        links.push(links::uses(&value, Word::of(&value, value.whole()), Kind::Pod, "Pod", instance));
     } else {
         sheet.error(&value, format!("Pod={}: expected the name of a .pod file, such as Pod=app.pod", value.text));
     }
@@ -201,6 +207,12 @@ fn seccomp(sheet: &mut Sheet<'_>) -> Seccomp {
         _ => Err("expected unconfined, or the absolute path of a profile"),
     });
     read.unwrap_or_default()
+}
+
+/// podman-run(1) `--umask`: of containers.conf(5) it is 0022.
+fn umask(text: &str) -> Result<u32, &'static str> {
+    let mask = u32::from_str_radix(text, 8).ok().filter(|mask| *mask <= 0o777 && (1..=4).contains(&text.len()));
+    mask.ok_or("expected up to four octal digits, such as 0077")
 }
 
 fn timezone(text: &str) -> Result<String, &'static str> {
@@ -218,7 +230,7 @@ fn timezone(text: &str) -> Result<String, &'static str> {
 /// `[-]host[:container][:rwm]`
 fn devices(sheet: &mut Sheet<'_>) -> Vec<Device> {
     let mut devices = Vec::new();
-    for (value, word) in sheet.all_words("Container", "AddDevice") {
+    for (value, word) in sheet.all_names("Container", "AddDevice") {
         let (optional, text) = word.text.strip_prefix('-').map_or((false, word.text.as_str()), |text| (true, text));
         let mut parts = text.split(':');
         let (host, second, third) = (parts.next().unwrap_or(""), parts.next(), parts.next());
@@ -264,7 +276,16 @@ pub(super) fn assignments(
     let mut before: Option<(Rc<Text>, bool)> = None;
     for (value, word) in sheet.all_words(section, key) {
         let follows = before.as_ref().is_some_and(|(other, seen)| *seen && Rc::ptr_eq(other, &value));
-        match word.text.split_once('=') {
+        before = Some((Rc::clone(&value), follows || word.text.contains('=')));
+        // They stand in Quadlet's ExecStart=, whose dollars are systemd's.
+        let text = match command::inner_dollars(&word.text) {
+            Ok(text) => text,
+            Err(text) => {
+                sheet.error_at(&value, &word, text);
+                continue;
+            }
+        };
+        match text.split_once('=') {
             Some(("", _)) => {
                 sheet.error_at(&value, &word, format!("{key}={}: the name before = is missing", word.text));
             }
@@ -279,7 +300,7 @@ pub(super) fn assignments(
                 sheet.error_at(&value, &word, text);
             }
             None if bare == Bare::Empty => {
-                found.insert(word.text.clone(), String::new());
+                found.insert(text, String::new());
             }
             None => {
                 let text = format!(
@@ -289,7 +310,6 @@ pub(super) fn assignments(
                 sheet.error_at(&value, &word, text);
             }
         }
-        before = Some((value, follows || word.text.contains('=')));
     }
     found
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::mounts;
+use super::{command, mounts};
 use crate::unit::{Capabilities, Said, Ulimit, Unmask, nearest::did_you_mean, sheet::Sheet, values};
 
 /// Podman's containers.conf(5) default.
@@ -98,20 +98,23 @@ pub(super) fn capabilities(sheet: &mut Sheet<'_>) -> Capabilities {
 fn capability_words(sheet: &mut Sheet<'_>, key: &'static str, other: &BTreeSet<String>) -> (BTreeSet<String>, bool) {
     let mut names = BTreeSet::new();
     let mut all = false;
-    for (value, word) in sheet.all_words("Container", key) {
-        let upper = word.text.to_ascii_uppercase();
-        if upper == "ALL" {
-            all = true;
-            continue;
-        }
-        let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-        if !CAPABILITIES.contains(&name.as_str()) {
-            let text = format!("unknown capability {}", word.text);
-            sheet.error_at(&value, &word, did_you_mean(text, &name, CAPABILITIES));
-        } else if other.contains(&name) {
-            sheet.error_at(&value, &word, format!("{name} is dropped and added at once"));
-        } else {
-            names.insert(name);
+    for (value, word) in sheet.all_names("Container", key) {
+        // podman-run(1) takes several with commas between them.
+        for text in word.text.split(',') {
+            let upper = text.to_ascii_uppercase();
+            if upper == "ALL" {
+                all = true;
+                continue;
+            }
+            let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+            if !CAPABILITIES.contains(&name.as_str()) {
+                let text = format!("unknown capability {text}");
+                sheet.error_at(&value, &word, did_you_mean(text, &name, CAPABILITIES));
+            } else if other.contains(&name) {
+                sheet.error_at(&value, &word, format!("{name} is dropped and added at once"));
+            } else {
+                names.insert(name);
+            }
         }
     }
     (names, all)
@@ -182,8 +185,15 @@ const SYSCTLS: [&str; 11] = [
 pub(super) fn sysctls(sheet: &mut Sheet<'_>) -> BTreeMap<String, String> {
     let host_network = sheet.all("Container", "Network").iter().any(|v| v.text == "host");
     let mut sysctls = BTreeMap::new();
-    for (value, word) in sheet.all_words("Container", "Sysctl") {
-        let Some((name, setting)) = word.text.split_once('=') else {
+    for (value, word) in sheet.all_names("Container", "Sysctl") {
+        let text = match command::inner_dollars(&word.text) {
+            Ok(text) => text,
+            Err(text) => {
+                sheet.error_at(&value, &word, text);
+                continue;
+            }
+        };
+        let Some((name, setting)) = text.split_once('=') else {
             sheet.error_at(&value, &word, format!("{} has no value; write Sysctl=name=value", word.text));
             continue;
         };

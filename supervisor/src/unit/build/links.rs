@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::unit::{
     NameError, Problem, Said, UnitName,
-    kind::{KINDS, Kind, REFUSED, is_template, template_of},
+    kind::{KINDS, Kind, REFUSED, is_template, of_instance, template_of},
     nearest::nearest,
     problem::form,
     sheet::Sheet,
@@ -159,8 +159,9 @@ pub(in crate::unit) fn unknown_target(text: &str) -> Option<Option<&'static str>
 pub(super) fn links(sheet: &mut Sheet<'_>) -> Vec<Link> {
     let mut links = Vec::new();
     for (kind, section, key) in KEYS {
-        for (value, word) in sheet.all_words(section, key) {
-            match target(&word.text) {
+        for (value, word) in sheet.all_names(section, key) {
+            let text = if section == "Unit" { resolved(&word.text, sheet) } else { word.text.clone() };
+            match target(&text) {
                 Ok(target) if is_recursive(sheet, &target, &value, &word) => {
                     let text = format!("{key}= is left out: each instance would ask for one more");
                     sheet.warning_at(&value, &word, text);
@@ -186,11 +187,22 @@ fn is_recursive(sheet: &Sheet<'_>, target: &Target, value: &Text, word: &Word) -
     other.strip_prefix(own).is_some_and(longer) && value.has_specifier(&word.range)
 }
 
-/// A link that a whole value makes: the file of that kind, by its name.
-pub(super) fn uses(value: &Rc<Text>, range: std::ops::Range<usize>, kind: Kind, key: &'static str) -> Link {
-    let text = value.text[range.clone()].to_owned();
-    let stem = text.strip_suffix(kind.suffix()).and_then(|stem| stem.strip_suffix('.')).unwrap_or(&text).to_owned();
-    let word = Word { text, range };
+/// A template among the dependencies means the instance of the same name, or the one that has the unit's own name (`resolve_template` of
+/// systemd's unit.c).
+fn resolved(text: &str, sheet: &Sheet<'_>) -> String {
+    let scope = &sheet.scope;
+    match text.rsplit_once('.') {
+        Some((stem, suffix)) => {
+            format!("{}.{suffix}", of_instance(stem, scope.instance().or_else(|| Some(scope.name()))))
+        }
+        None => text.to_owned(),
+    }
+}
+
+/// A link to the file of that kind, by its name; a template's is that of the same instance.
+pub(super) fn uses(value: &Rc<Text>, word: Word, kind: Kind, key: &'static str, instance: Option<&str>) -> Link {
+    let stem = word.text.strip_suffix(kind.suffix()).and_then(|stem| stem.strip_suffix('.')).unwrap_or(&word.text);
+    let stem = of_instance(stem, instance);
     Link { kind: LinkKind::Uses, key, target: Target::File(kind, stem), to: None, value: Rc::clone(value), word }
 }
 

@@ -95,7 +95,7 @@ pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
     let mut links = links::links(sheet);
     let mut claims = Vec::new();
     let aliases = aliases(stem, sheet, &mut claims);
-    let default_instance = sheet.last("Install", "DefaultInstance").map(|value| value.text.clone());
+    let default_instance = default_instance(sheet);
     let what = match kind {
         Kind::Container => What::Container(Box::new(unit(path, stem, sheet, &mut links, &mut claims, &aliases))),
         Kind::Volume => {
@@ -127,7 +127,7 @@ fn declare<T>(
     }
     service::start_limit(sheet);
     conditions::conditions(sheet);
-    sheet.all_words("Unit", "Documentation");
+    sheet.all_names("Unit", "Documentation");
     warn_of_no_effect(sheet);
     let spec = spec(sheet, links);
     Declared {
@@ -185,7 +185,7 @@ fn unit(
     Unit {
         name: sheet.scope.node.clone(),
         description: description(sheet),
-        documentation: sheet.all_words("Unit", "Documentation").into_iter().map(|(_, word)| word.text).collect(),
+        documentation: sheet.all_names("Unit", "Documentation").into_iter().map(|(_, word)| word.text).collect(),
         after: BTreeSet::new(),
         before: BTreeSet::new(),
         requires: BTreeSet::new(),
@@ -224,7 +224,7 @@ fn aliases(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> BTreeS
         kind @ (Kind::Timer | Kind::Socket) => kind.suffix(),
         _ => "service",
     };
-    for (value, word) in sheet.all_words("Install", "Alias") {
+    for (value, word) in sheet.all_names("Install", "Alias") {
         let text = word.text.as_str();
         let stripped = text.strip_suffix(suffix).and_then(|name| name.strip_suffix('.'));
         let name = stripped.unwrap_or(text);
@@ -244,6 +244,13 @@ fn aliases(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> BTreeS
         }
     }
     aliases
+}
+
+/// What cannot stand behind a template's `@` names nothing.
+fn default_instance(sheet: &mut Sheet<'_>) -> Option<String> {
+    sheet.read("Install", "DefaultInstance", |text| {
+        UnitName::parse(&format!("x@{text}")).map(|_| text.to_owned()).map_err(|error| error.to_string())
+    })
 }
 
 /// A name of the engine's own kind: of containers, volumes, networks, pods.
@@ -266,7 +273,9 @@ fn claimed(
 ) -> String {
     let given = sheet.read(key.0, key.1, name);
     let at = sheet.last(key.0, key.1);
-    let name = given.unwrap_or_else(|| format!("systemd-{}", stem.replace('@', "_")));
+    // podman-systemd.unit(5): "systemd-%p_%i" for containers, "systemd-…-%i" for all else.
+    let name =
+        given.unwrap_or_else(|| format!("systemd-{}", stem.replace('@', if key.0 == "Container" { "_" } else { "-" })));
     claims.push(Claim::Name { what, name: name.clone(), at });
     name
 }

@@ -75,11 +75,12 @@ pub(super) fn mounts(
         if let Some(what) = mounted.later() {
             sheet.unavailable(&value, format!("Mount={}: {what} is known, not available in this version", word.text));
         }
-        if let Some((name, kind)) = mounted.file()
-            && let Some(at) = value.text[word.range.clone()].find(name)
-        {
-            let start = word.range.start + at;
-            all_links.push(links::uses(&value, start..start + name.len(), kind, "Mount"));
+        if let Some((name, kind)) = mounted.file() {
+            // What escapes or specifiers have made of the word is not where it was written.
+            let at = value.text[word.range.clone()].find(name).map(|at| word.range.start + at);
+            let range = at.map_or(word.range, |start| start..start + name.len());
+            let word = Word { text: name.to_owned(), range };
+            all_links.push(links::uses(&value, word, kind, "Mount", sheet.scope.instance()));
         }
         all.push(mounted);
     }

@@ -12,6 +12,7 @@ use crate::unit::{
     nearest::{did_you_mean, nearest},
     sheet::Sheet,
     text::Text,
+    words::Word,
 };
 
 /// An absolute path inside the container, normalised: no `.`, no `..`, no doubled slashes.
@@ -60,7 +61,8 @@ pub(super) fn volumes(
             Ok(volume) => {
                 let source = value.text.split(':').next().unwrap_or("");
                 if source.ends_with(".volume") && value.text.contains(':') {
-                    links.push(links::uses(&value, 0..source.len(), Kind::Volume, "Volume"));
+                    let word = Word::of(&value, 0..source.len());
+                    links.push(links::uses(&value, word, Kind::Volume, "Volume", sheet.scope.instance()));
                 }
                 if let Some(option) = later(&volume) {
                     let text =

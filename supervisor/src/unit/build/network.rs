@@ -4,8 +4,12 @@ use std::{net::IpAddr, rc::Rc};
 
 use super::{Claim, Hosts, Link, links, name};
 use crate::unit::{
-    Addresses, Attachment, Dns, Network, Port, Protocol, Said, UnitName, kind::Kind, problem::form, sheet::Sheet,
+    Addresses, Attachment, Dns, Network, Port, Protocol, Said, UnitName,
+    kind::{Kind, of_instance},
+    problem::form,
+    sheet::Sheet,
     text::Text,
+    words::Word,
 };
 
 const CHOICES: &str = "write Network=host or Network=none";
@@ -15,7 +19,7 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
     let mut chosen: Option<Network> = None;
     let mut wrong = false;
     for value in sheet.all(section, "Network") {
-        let found = match one(section, &value, links) {
+        let found = match one(section, sheet.scope.instance(), &value, links) {
             Ok(found) => found,
             Err(text) => {
                 sheet.error(&value, text);
@@ -55,7 +59,7 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
     chosen.or(wrong.then_some(Network::None))
 }
 
-fn one(section: &str, value: &Rc<Text>, links: &mut Vec<Link>) -> Result<Network, Said> {
+fn one(section: &str, instance: Option<&str>, value: &Rc<Text>, links: &mut Vec<Link>) -> Result<Network, Said> {
     let (mode, options) = value.text.split_once(':').map_or((value.text.as_str(), None), |(m, o)| (m, Some(o)));
     match mode {
         "host" | "none" if options.is_some() => Err(format!("Network={mode} takes no options").into()),
@@ -71,17 +75,18 @@ fn one(section: &str, value: &Rc<Text>, links: &mut Vec<Link>) -> Result<Network
             Err(Said { text, suggestion: form(CHOICES) })
         }
         _ if mode.ends_with(".container") && section == "Container" => {
-            links.push(links::uses(value, 0..mode.len(), Kind::Container, "Network"));
+            links.push(links::uses(value, Word::of(value, 0..mode.len()), Kind::Container, "Network", instance));
             if options.is_some() {
                 return Err("another container's network takes no options".into());
             }
-            UnitName::parse(mode).map(Network::Container).map_err(|error| format!("Network={mode}: {error}").into())
+            let mode = of_instance(mode.trim_end_matches(".container"), instance);
+            UnitName::parse(&mode).map(Network::Container).map_err(|error| format!("Network={mode}: {error}").into())
         }
         _ => {
             let network = match mode {
                 "bridge" | "private" | "" => None,
                 _ if mode.ends_with(".network") => {
-                    links.push(links::uses(value, 0..mode.len(), Kind::Network, "Network"));
+                    links.push(links::uses(value, Word::of(value, 0..mode.len()), Kind::Network, "Network", instance));
                     Some(mode.to_owned())
                 }
                 _ => Some(name(mode).map_err(|text| format!("Network={mode}: {text}"))?),

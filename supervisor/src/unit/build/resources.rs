@@ -16,19 +16,23 @@ pub(super) fn resources(sheet: &mut Sheet<'_>) -> Resources {
         })
     };
     let weight = |text: &str| text.parse().ok().filter(|n| (1..=10_000).contains(n));
-    let period = sheet.read("Service", "CPUQuotaPeriodSec", |text| match values::finite(text)? {
-        period if (1..=1000).contains(&period.as_millis()) => Ok(period),
-        _ => Err("the kernel takes periods from 1ms to 1s"),
-    });
+    // "The period is clamped to the range supported by the kernel, which is [1ms, 1000ms]."
+    let period = sheet
+        .read("Service", "CPUQuotaPeriodSec", values::finite)
+        .map(|period| period.clamp(Duration::from_millis(1), Duration::from_secs(1)));
     let share = sheet.read("Service", "CPUQuota", |text| match values::percent(text)? {
         0 => Err("nothing runs within a limit of 0"),
         share => Ok(share),
     });
+    if share.is_none() && sheet.last("Service", "CPUQuota").is_none() {
+        sheet.useless(("Service", "CPUQuotaPeriodSec"), "CPUQuota=");
+    }
+    delegate(sheet);
     Resources {
         memory_min: memory(sheet, "MemoryMin"),
         memory_low: memory(sheet, "MemoryLow"),
-        memory_high: bound(sheet, "MemoryHigh", values::size),
-        memory_max: bound(sheet, "MemoryMax", values::size),
+        memory_high: bound(sheet, "MemoryHigh", values::bytes),
+        memory_max: bound(sheet, "MemoryMax", values::bytes),
         memory_swap_max: memory(sheet, "MemorySwapMax"),
         memory_zswap_max: memory(sheet, "MemoryZSwapMax"),
         memory_zswap_writeback: sheet.read("Service", "MemoryZSwapWriteback", values::boolean),
@@ -54,6 +58,32 @@ pub(super) fn resources(sheet: &mut Sheet<'_>) -> Resources {
     }
 }
 
+/// A container's cgroup is its own, with all controllers. What asks for fewer, or for none, is not built.
+fn delegate(sheet: &mut Sheet<'_>) {
+    const CONTROLLERS: [&str; 12] = [
+        "cpu",
+        "cpuacct",
+        "cpuset",
+        "io",
+        "blkio",
+        "memory",
+        "devices",
+        "pids",
+        "bpf-firewall",
+        "bpf-devices",
+        "bpf-foreign",
+        "bpf-socket-bind",
+    ];
+    sheet.read("Service", "Delegate", |text| {
+        let known = |word: &str| CONTROLLERS.contains(&word) || word == "bpf-restrict-network-interfaces";
+        if values::boolean(text).is_ok() || text.split_ascii_whitespace().all(known) {
+            Ok(())
+        } else {
+            Err("expected yes, no or controllers of cgroups, such as cpu memory")
+        }
+    });
+}
+
 const IO_LIMITS: [(&str, IoLimitKind); 5] = [
     ("IODeviceWeight", IoLimitKind::Weight),
     ("IOReadBandwidthMax", IoLimitKind::ReadBandwidth),
@@ -66,7 +96,7 @@ const IO_LIMITS: [(&str, IoLimitKind); 5] = [
 fn io_limits(sheet: &mut Sheet<'_>) -> Vec<IoLimit> {
     let mut all: Vec<IoLimit> = Vec::new();
     for (key, kind) in IO_LIMITS {
-        for value in sheet.all("Service", key) {
+        for value in sheet.written("Service", key) {
             let words = sheet.words(&value);
             let read = match words.as_slice() {
                 [path, _] if !path.text.starts_with('/') => Err("expected an absolute path first".to_owned()),
@@ -194,7 +224,7 @@ fn limit(text: &str, counts: Counts) -> Result<u64, &'static str> {
     }
     match counts {
         Counts::Things => text.parse().map_err(|_| THINGS),
-        Counts::Bytes => values::size(text),
+        Counts::Bytes => values::bytes(text),
         Counts::Seconds => values::finite(text).map(|span| span.as_secs() + u64::from(span.subsec_nanos() > 0)),
         // Without a unit it counts microseconds, systemd.exec(5).
         Counts::Microseconds => match text.parse() {

@@ -34,21 +34,45 @@ pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
     let start_default = if kind == ServiceType::Oneshot { None } else { Some(DEFAULT_TIMEOUT) };
     let steps = sheet.read("Service", "RestartSteps", number).filter(|steps| *steps > 0);
     let longest = sheet.read("Service", "RestartMaxDelaySec", values::span).flatten();
+    let mut delay = sheet.read("Service", "RestartSec", values::finite).unwrap_or(Duration::from_millis(100));
+    // What systemd says "Ignoring" of (`service_verify`).
+    match (steps, longest) {
+        (Some(_), None) => sheet.useless(("Service", "RestartSteps"), "RestartMaxDelaySec="),
+        (None, Some(_)) => sheet.useless(("Service", "RestartMaxDelaySec"), "RestartSteps="),
+        _ => {}
+    }
+    if let Some(longest) = longest.filter(|longest| *longest < delay) {
+        delay = longest;
+        if let Some(value) = sheet.last("Service", "RestartMaxDelaySec") {
+            sheet.warning(&value, "it is shorter than RestartSec=, and counts in its place");
+        }
+    }
+    let runtime_max = sheet.read("Service", "RuntimeMaxSec", values::span).flatten();
+    let runtime_extra = sheet.read("Service", "RuntimeRandomizedExtraSec", values::finite).unwrap_or_default();
+    if runtime_max.is_none() && !runtime_extra.is_zero() {
+        sheet.useless(("Service", "RuntimeRandomizedExtraSec"), "RuntimeMaxSec=");
+    }
+    if kind == ServiceType::Oneshot
+        && runtime_max.is_some()
+        && let Some(value) = sheet.last("Service", "RuntimeMaxSec")
+    {
+        sheet.warning(&value, "RuntimeMaxSec= has no effect with Type=oneshot; write TimeoutStartSec=");
+    }
     ServiceSpec {
         kind,
         remain_after_exit: sheet.read("Service", "RemainAfterExit", values::boolean).unwrap_or(false),
         restart,
-        restart_delay: sheet.read("Service", "RestartSec", values::finite).unwrap_or(Duration::from_millis(100)),
+        restart_delay: delay,
         restart_growth: steps.zip(longest),
         restart_spread: sheet.read("Service", "RestartRandomizedDelaySec", values::finite).unwrap_or_default(),
         success: statuses(sheet, "SuccessExitStatus"),
         restart_prevent: statuses(sheet, "RestartPreventExitStatus"),
         restart_force: statuses(sheet, "RestartForceExitStatus"),
-        runtime_max: sheet.read("Service", "RuntimeMaxSec", values::span).flatten(),
-        runtime_extra: sheet.read("Service", "RuntimeRandomizedExtraSec", values::finite).unwrap_or_default(),
+        runtime_max,
+        runtime_extra,
         watchdog: watchdog(sheet),
         fd_store_max: fd_store_max(sheet),
-        kill_signal: sheet.read("Service", "KillSignal", values::signal),
+        kill_signal: sheet.read("Service", "KillSignal", values::capital_signal),
         abort_timeout: timeout(sheet, "TimeoutAbortSec"),
         start_timeout: start.unwrap_or(start_default),
         stop_timeout: stop.unwrap_or(Some(DEFAULT_TIMEOUT)),
@@ -123,7 +147,7 @@ fn statuses(sheet: &mut Sheet<'_>, key: &'static str) -> ExitStatuses {
     for (value, word) in sheet.all_words("Service", key) {
         let text = word.text.as_str();
         let named = EXIT_CODES.iter().find(|(name, _)| *name == text).map(|(_, code)| *code);
-        match (text.parse::<u8>().ok().or(named), values::signal(text)) {
+        match (text.parse::<u8>().ok().or(named), values::capital_signal(text)) {
             (Some(code), _) => {
                 all.codes.insert(code);
             }

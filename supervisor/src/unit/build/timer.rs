@@ -42,14 +42,23 @@ pub(super) fn timer(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut 
     }
     let span = |key, sheet: &mut Sheet<'_>| sheet.read("Timer", key, values::finite);
     let flag = |key, sheet: &mut Sheet<'_>| sheet.read("Timer", key, values::boolean);
+    // systemd.timer(5) on both: it says of which settings.
+    let persistent = flag("Persistent", sheet).unwrap_or(false);
+    if persistent && sheet.all("Timer", "OnCalendar").is_empty() {
+        sheet.useless(("Timer", "Persistent"), "OnCalendar=");
+    }
+    let fixed_delay = flag("FixedRandomDelay", sheet).unwrap_or(false);
+    if fixed_delay && sheet.last("Timer", "RandomizedDelaySec").is_none() {
+        sheet.useless(("Timer", "FixedRandomDelay"), "RandomizedDelaySec=");
+    }
     TimerSpec {
         triggers,
         unit: started(path, stem, ("Timer", "Unit"), sheet, links),
         accuracy: span("AccuracySec", sheet).unwrap_or(Duration::from_secs(60)),
         random_delay: span("RandomizedDelaySec", sheet).unwrap_or_default(),
-        fixed_delay: flag("FixedRandomDelay", sheet).unwrap_or(false),
+        fixed_delay,
         random_offset: span("RandomizedOffsetSec", sheet).unwrap_or_default(),
-        persistent: flag("Persistent", sheet).unwrap_or(false),
+        persistent,
         remain_after_elapse: flag("RemainAfterElapse", sheet).unwrap_or(true),
         defer_reactivation: flag("DeferReactivation", sheet).unwrap_or(false),
     }
@@ -168,7 +177,7 @@ pub(super) fn socket(
         directory_mode: mode("DirectoryMode", sheet).unwrap_or(0o755),
         backlog: count("Backlog", sheet).unwrap_or(4096),
         max_connections: count("MaxConnections", sheet).unwrap_or(64),
-        links: sheet.all_words("Socket", "Symlinks").into_iter().map(|(_, word)| PathBuf::from(word.text)).collect(),
+        links: sheet.all_names("Socket", "Symlinks").into_iter().map(|(_, word)| PathBuf::from(word.text)).collect(),
     }
 }
 

@@ -25,6 +25,9 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("host, none, bridge, x.network, x.container, a name"), "Network"),
     yes(Value::Own("name or number"), "User Group GroupAdd"),
     yes(Value::Own("absolute path"), "WorkingDir"),
+    // Podman 6, as ImageVolume=.
+    yes(Value::Own("octal digits"), "Umask"),
+    only(&["anonymous", "bind"], Value::Choice(&["anonymous", "bind", "tmpfs", "ignore"]), "ImageVolume"),
     yes(Value::Own("boolean"), "ReadOnly ReadOnlyTmpfs NoNewPrivileges"),
     yes(Value::Own("size"), "Memory ShmSize"),
     yes(Value::Own("number, -1 for no limit"), "PidsLimit"),

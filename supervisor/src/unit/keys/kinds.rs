@@ -62,6 +62,8 @@ pub(super) const VOLUME: &[Rows] = &[
     later(FOLDER, Value::Own("file system"), "Type"),
     later(FOLDER, Value::Own("mount options"), "Options"),
     later(FOLDER, Value::Own("name or number"), "User Group"),
+    // Podman 6.
+    later(FOLDER, Value::Number, "UID GID"),
     refused(PODMAN, "PodmanArgs GlobalArgs"),
     refused(MODULE, "ContainersConfModule"),
 ];

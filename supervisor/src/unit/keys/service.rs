@@ -29,7 +29,8 @@ pub(super) const SERVICE: &[Rows] = &[
     yes(Value::Choice(&["mixed", "control-group"]), "KillMode"),
     yes(Value::Own("signal; StopSignal= in [Container] goes before it, it goes before the image's"), "KillSignal"),
     only(&["SIGKILL", "KILL", "9"], Value::Signal, "FinalKillSignal"),
-    only(YES, Value::Boolean, "Delegate SendSIGKILL"),
+    only(YES, Value::Own("boolean, or controllers"), "Delegate"),
+    only(YES, Value::Boolean, "SendSIGKILL"),
     only(&["no", "false", "off", "0"], Value::Boolean, "SendSIGHUP"),
     only(&["all", "main", "exec", "none"], Value::Choice(&["all", "main", "exec", "none"]), "NotifyAccess"),
     inert("lines of the log carry the unit's name", Value::Text, "SyslogIdentifier"),
@@ -86,6 +87,7 @@ pub(super) const RESOURCES: &[Rows] = &[
     later("", Value::Choice(&["auto", "on", "off", "skip", "yes", "no"]), "MemoryPressureWatch"),
     later("", Value::Boolean, "CoredumpReceive"),
     later("", Value::Cpus, "CPUAffinity"),
+    // oci-spec (0.10) writes the flag as SCHED_RESET_ON_FORK; config.json's word is SCHED_FLAG_RESET_ON_FORK.
     later("", Value::Own("boolean"), "CPUSchedulingResetOnFork"),
     later("", Value::Choice(&["default", "preferred", "bind", "interleave", "local"]), "NUMAPolicy"),
     later("", Value::Cpus, "NUMAMask"),

@@ -63,7 +63,7 @@ impl Value {
             Self::Boolean => values::boolean(text).map(drop).map_err(str::to_owned),
             Self::Span => ok(values::span(text).is_ok_and(|s| s.is_some()), values::SPAN_ENDS),
             Self::Timeout => values::span(text).map(drop).map_err(str::to_owned),
-            Self::Size => values::size(text).map(drop).map_err(str::to_owned),
+            Self::Size => values::bytes(text).map(drop).map_err(str::to_owned),
             Self::Amount => values::amount(text).map(drop).map_err(str::to_owned),
             Self::Number => ok(text.parse::<u32>().is_ok(), "expected a number"),
             Self::Range(from, to) => {
@@ -71,7 +71,7 @@ impl Value {
                 ok(good, &format!("expected a number from {from} to {to}"))
             }
             Self::Choice(words) => ok(words.contains(&text), &format!("expected {}", words.join(", "))),
-            Self::Signal => values::signal(text).map(drop).map_err(str::to_owned),
+            Self::Signal => values::capital_signal(text).map(drop).map_err(str::to_owned),
             Self::Mode => {
                 let digits = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
                 ok(digits, "expected a file mode in octal digits, such as 0644")

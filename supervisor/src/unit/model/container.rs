@@ -48,6 +48,8 @@ pub struct ContainerSpec {
     pub user: Option<User>,
     /// `GroupAdd=`
     pub extra_groups: Vec<String>,
+    /// `Umask=`
+    pub umask: u32,
     pub working_dir: Option<String>,
     pub read_only: bool,
     /// With `read_only`: /tmp, /var/tmp and /run are writable all the same.

@@ -61,7 +61,7 @@ pub(super) fn identity(container: &ContainerSpec, of_image: &str, facts: &Facts)
     let mut user = User::default();
     user.set_uid(uid);
     user.set_gid(gid);
-    user.set_umask(Some(0o022));
+    user.set_umask(Some(container.umask));
     user.set_additional_gids((!extra.is_empty()).then_some(extra));
     user.set_username(None);
     let home = account.map_or("", |account| account.home);

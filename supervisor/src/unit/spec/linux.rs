@@ -188,10 +188,11 @@ fn unified(container: &ContainerSpec, facts: &Facts) -> HashMap<String, String> 
     set(
         "cpu.max",
         limits.cpu_quota.map(|quota| {
-            let period = quota.period.as_micros();
-            // The kernel takes no quota below a millisecond.
-            let slice = (period * u128::from(quota.share) / 10_000).max(1000);
-            format!("{slice} {period}")
+            // The kernel takes no quota below a millisecond: "the period is adjusted up so that the quota interval is also at
+            // least 1ms", systemd.resource-control(5).
+            let share = u128::from(quota.share);
+            let period = quota.period.as_micros().max(1000 * 10_000_u128.div_ceil(share.max(1))).min(1_000_000);
+            format!("{} {period}", (period * share / 10_000).max(1000))
         }),
     );
     set("cpuset.cpus", limits.allowed_cpus.clone());

@@ -76,6 +76,11 @@ fn container_keys() {
         map(&[("A", "2"), ("B", "two words"), ("C", ""), ("D", "x=y")])
     );
     assert_eq!(container("Environment=A=1\nEnvironment=\nEnvironment=B=2").environment, map(&[("B", "2")]));
+    assert_eq!(container("Environment=PW=a$$b 'C=$$ $1 $${X}'").environment, map(&[("PW", "a$b"), ("C", "$ $1 ${X}")]));
+    assert_eq!(
+        container("AddCapability=CAP_NET_RAW,kill").capabilities,
+        container("AddCapability=NET_RAW CAP_KILL").capabilities
+    );
     assert_eq!(
         container("EnvironmentFile=/etc/a.env -b.env").environment_files,
         [(PathBuf::from("/etc/a.env"), false), (PathBuf::from("b.env"), true)]

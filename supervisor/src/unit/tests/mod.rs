@@ -6,6 +6,7 @@ mod hostile;
 mod keys;
 mod kinds;
 mod links;
+mod names;
 mod print;
 mod problems;
 mod resets;

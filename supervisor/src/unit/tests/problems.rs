@@ -108,6 +108,9 @@ fn each_wrong_value_is_told_what_it_should_be() {
         ("AddHost=db:host-gateway", "not available"),
         ("Environment=A", "write Environment=A=value"),
         ("Environment==x", "the name before = is missing"),
+        ("Environment=URL=http://${HOST}/", "write $${HOST}"),
+        ("Label=a=${X}", "write $${X}"),
+        ("AddCapability=CAP_KILL,CAP_NET_ADMN", "did you mean CAP_NET_ADMIN?"),
         ("Entrypoint=[\"a\", 5]", "JSON list"),
         ("Entrypoint=/bin/sh -c", "Entrypoint=[\"/bin/sh\", \"-c\"]"),
         ("Volume=/a:/x\nVolume=b:/x/", "has a volume already, from line 4"),
@@ -146,7 +149,10 @@ fn each_wrong_value_is_told_what_it_should_be() {
         ("[Unit]\nAfter=db", "write db.container"),
         ("[Unit]\nAfter=data.volume", "there is no data.volume"),
         ("[Unit]\nAfter=web.service", "cannot name itself"),
-        ("[Unit]\nAfter=x@.service", "names a template"),
+        ("[Unit]\nAfter=x@.service", "without effect, there is no x@web.container"),
+        ("[Install]\nWantedBy=x@.service", "names a template"),
+        ("[Install]\nDefaultInstance=a b", "has no ' '"),
+        ("[Unit]\nConditionMemoryPressure=web.slice:10%", "there are no slices here"),
         ("[Install]\nAlias=x", "ends in .service"),
     ] {
         let shown = problem("", rest);

@@ -353,7 +353,8 @@ pub(super) fn make_timer(dice: &mut Dice) -> Declared<TimerSpec> {
         4 => Trigger::UnitActive(make::span(dice)),
         _ => Trigger::UnitInactive(make::span(dice)),
     };
-    let triggers = (0..=dice.roll(4)).map(|_| trigger(dice)).collect();
+    let triggers: Vec<Trigger> = (0..=dice.roll(4)).map(|_| trigger(dice)).collect();
+    let by_calendar = triggers.iter().any(|trigger| matches!(trigger, Trigger::Calendar(_)));
     let spec = TimerSpec {
         triggers,
         unit: make::one(dice, &[make::name("n1"), make::name("n2")]),
@@ -361,7 +362,7 @@ pub(super) fn make_timer(dice: &mut Dice) -> Declared<TimerSpec> {
         random_delay: make::span(dice),
         fixed_delay: make::coin(dice),
         random_offset: make::span(dice),
-        persistent: make::coin(dice),
+        persistent: make::coin(dice) && by_calendar,
         remain_after_elapse: make::coin(dice),
         defer_reactivation: make::coin(dice),
     };

@@ -147,7 +147,9 @@ fn container(dice: &mut Dice) -> ContainerSpec {
     let sysctls = if network == Network::Host {
         BTreeMap::new()
     } else {
-        list(dice, |dice, i| (format!("net.x.y{i}"), text(dice))).into_iter().collect()
+        // Their words have no escapes, as systemd reads names.
+        let value = |dice: &mut Dice| text(dice).replace(['"', '\n'], "");
+        list(dice, |dice, i| (format!("net.x.y{i}"), value(dice))).into_iter().collect()
     };
     ContainerSpec {
         root: match dice.roll(3) {
@@ -204,6 +206,7 @@ fn container(dice: &mut Dice) -> ContainerSpec {
         user_namespace: namespace(dice),
         user: user(dice),
         extra_groups: list(dice, |_, i| format!("g{i}")),
+        umask: number(dice, 0o1000),
         working_dir: maybe(dice, |_| "/work".to_owned()),
         read_only: coin(dice),
         read_only_tmpfs: coin(dice),

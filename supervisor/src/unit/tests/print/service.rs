@@ -101,7 +101,9 @@ pub(super) fn write(t: &mut Lines, service: &ServiceSpec) {
         t.each(key, signals.iter().map(|signal| format!("SIGRTMIN+{}", signal - 34)));
     }
     t.put("RuntimeMaxSec", endless(*runtime_max));
-    t.put("RuntimeRandomizedExtraSec", span(*runtime_extra));
+    if !runtime_extra.is_zero() {
+        t.put("RuntimeRandomizedExtraSec", span(*runtime_extra));
+    }
     t.each("WatchdogSec", watchdog.map(span));
     t.each("KillSignal", kill_signal);
     if *fd_store_max > 0 {
@@ -219,18 +221,21 @@ pub(super) fn make(dice: &mut Dice, notify: Notify) -> ServiceSpec {
         Restart::Always,
     ];
     let most = if kind == ServiceType::Oneshot { 5 } else { 7 };
+    let restart_growth = maybe(dice, |dice| (number(dice, 9) + 1, some_span(dice)));
+    // What means nothing there is warned about.
+    let runtime_max = maybe(dice, some_span).filter(|_| kind != ServiceType::Oneshot);
     ServiceSpec {
         kind,
         remain_after_exit: coin(dice),
         restart: restarts[dice.roll(most)],
-        restart_delay: some_span(dice),
-        restart_growth: maybe(dice, |dice| (number(dice, 9) + 1, some_span(dice))),
+        restart_delay: some_span(dice).min(restart_growth.map_or(Duration::MAX, |(_, longest)| longest)),
+        restart_growth,
         restart_spread: some_span(dice),
         success: statuses(dice),
         restart_prevent: statuses(dice),
         restart_force: statuses(dice),
-        runtime_max: maybe(dice, some_span),
-        runtime_extra: some_span(dice),
+        runtime_max,
+        runtime_extra: runtime_max.map_or(Duration::ZERO, |_| some_span(dice)),
         // Nobody else says that it lives.
         watchdog: maybe(dice, some_span).filter(|_| notify == Notify::Container),
         fd_store_max: if notify == Notify::Container { number(dice, 99) } else { 0 },

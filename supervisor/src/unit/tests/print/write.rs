@@ -29,7 +29,7 @@ pub(super) fn span(span: Duration) -> String {
 }
 
 pub(super) fn pairs(t: &mut Lines, key: &str, all: &BTreeMap<String, String>) {
-    t.each(key, all.iter().map(|(name, value)| word(&format!("{name}={value}"))));
+    t.each(key, all.iter().map(|(name, value)| argument(&format!("{name}={value}"))));
 }
 
 fn path(path: &Path) -> String {
@@ -152,6 +152,7 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
         user_namespace,
         user,
         extra_groups,
+        umask,
         working_dir,
         read_only,
         read_only_tmpfs,
@@ -239,6 +240,7 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
         t.each("Group", group);
     }
     t.each("GroupAdd", extra_groups);
+    t.put("Umask", format!("{umask:04o}"));
     t.each("WorkingDir", working_dir);
     t.put("ReadOnly", read_only);
     t.put("ReadOnlyTmpfs", read_only_tmpfs);
@@ -266,7 +268,9 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
         t.put("Ulimit", format!("{kind}={}:{}", number(*soft), number(*hard)));
     }
     t.put("ShmSize", shm_size_bytes);
-    pairs(t, "Sysctl", sysctls);
+    let setting =
+        |(name, value): (&String, &String)| format!("\"{name}={}\"", value.replace('$', "$$").replace('%', "%%"));
+    t.each("Sysctl", sysctls.iter().map(setting));
     t.each("Mask", mask.iter().map(|path| word(path)));
     match unmask {
         Unmask::Paths(paths) => t.each("Unmask", paths.iter().map(|path| word(path))),
