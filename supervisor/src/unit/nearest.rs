@@ -4,11 +4,10 @@ use super::Said;
 
 /// The nearest of the candidates, if it is near enough for a guess: equal but for case, or at most a third of its letters away.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = word.to_ascii_lowercase();
-    let letters = letters(&lower);
+    let letters = letters(word);
     candidates
         .filter_map(|candidate| {
-            if candidate.len().abs_diff(word.len()) > 3 || word.len() > 64 {
+            if candidate.len().abs_diff(word.len()) > 3 || word.len() > LONGEST {
                 return None;
             }
             let most = (candidate.len() / 3).clamp(1, 3);
@@ -16,12 +15,11 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
             if (letters ^ self::letters(candidate)).count_ones() as usize > 2 * most {
                 return None;
             }
-            let distance = distance(&lower, &candidate.to_ascii_lowercase());
+            let distance = distance(word.as_bytes(), candidate.as_bytes(), most)?;
             // Of two that are equally near, the one that is as long: letters are swapped more often than forgotten.
             let length = candidate.len().abs_diff(word.len());
             // Of one letter nothing is left when it is replaced.
-            let near = distance <= most && distance < candidate.len();
-            near.then_some((distance, length, candidate))
+            (distance < candidate.len()).then_some((distance, length, candidate))
         })
         .min_by_key(|(distance, length, _)| (*distance, *length))
         .map(|(_, _, candidate)| candidate)
@@ -37,26 +35,39 @@ pub(super) fn did_you_mean<'a>(text: String, word: &str, candidates: impl IntoIt
     Said::guess(text, nearest(word, candidates.into_iter()), "")
 }
 
-/// Edits (insert, remove, replace, swap of neighbours) from one word to the other.
-fn distance(a: &str, b: &str) -> usize {
+/// Edits (insert, remove, replace, swap of neighbours) from one word to the other, whatever their case, as far as they are not more
+/// than `most`. Ten thousand names are compared with one: what both begin and end with costs nothing, and no row is made anew.
+fn distance(a: &[u8], b: &[u8], most: usize) -> Option<usize> {
+    let same = |a: &u8, b: &u8| a.eq_ignore_ascii_case(b);
+    let begin = a.iter().zip(b).take_while(|(a, b)| same(a, b)).count();
+    let (a, b) = (&a[begin..], &b[begin..]);
+    let end = a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| same(a, b)).count();
+    let (a, b) = (&a[..a.len() - end], &b[..b.len() - end]);
     #[cfg(test)]
     super::text::steps::add(a.len() * b.len());
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: [Vec<usize>; 3] = [vec![], vec![], (0..=b.len()).collect()];
+    let mut rows = [[0; LONGEST + 4]; 3];
+    rows[2].iter_mut().enumerate().for_each(|(j, cell)| *cell = j);
     for i in 1..=a.len() {
         rows.rotate_left(1);
-        rows[2] = vec![i];
+        rows[2][0] = i;
         for j in 1..=b.len() {
-            let replaced = rows[1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let replaced = rows[1][j - 1] + usize::from(!same(&a[i - 1], &b[j - 1]));
             let mut best = replaced.min(rows[1][j] + 1).min(rows[2][j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+            if i > 1 && j > 1 && same(&a[i - 1], &b[j - 2]) && same(&a[i - 2], &b[j - 1]) {
                 best = best.min(rows[0][j - 2] + 1);
             }
-            rows[2].push(best);
+            rows[2][j] = best;
+        }
+        // The best of a row is at most one more than that of the row before, and a swap leaves one row out.
+        if rows[2][..=b.len()].iter().all(|cell| *cell > most + 1) {
+            return None;
         }
     }
-    rows[2][b.len()]
+    Some(rows[2][b.len()]).filter(|distance| *distance <= most)
 }
+
+/// A longer word is no misspelt one.
+const LONGEST: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -72,6 +83,15 @@ mod tests {
         assert_eq!(guess("Exce"), Some("Exec"));
         assert_eq!(guess("Frobnicate"), None);
         assert_eq!(guess("X"), None);
+        let away = |a: &str, b: &str| distance(a.as_bytes(), b.as_bytes(), 3);
+        assert_eq!(
+            [away("abcd", "badc"), away("abcdef", "bcdefa"), away("a", "A"), away("", "abc")],
+            [Some(2), Some(2), Some(0), Some(3)]
+        );
+        assert_eq!(
+            [away("abcdef", "uvwxyz"), away("xaby", "xcdefy"), away("kitten", "sitting")],
+            [None, None, Some(3)]
+        );
         assert_eq!(nearest("r", ["z", "Z", "ro", "rw", "U"].into_iter()), Some("ro"));
     }
 }

@@ -2,8 +2,10 @@
 //! else with them.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use super::{
@@ -71,6 +73,8 @@ struct Assembly<'a> {
     set: UnitSet,
     /// What is wrong with a drop-in of many, or with a template, is said once.
     shared: HashSet<Problem>,
+    /// Drop-ins of many units and templates of many instances, read once.
+    parsed: RefCell<HashMap<PathBuf, Rc<Document>>>,
 }
 
 /// `strict`: what this version does not honour is a mistake.
@@ -97,7 +101,16 @@ fn check(
 ) -> (Drafts, UnitSet) {
     let mut queue: VecDeque<Source> = std::mem::take(&mut sources.units).into();
     let set = UnitSet { problems, ..UnitSet::default() };
-    let mut all = Assembly { sources, machine, strict, keep, drafts: Drafts::default(), set, shared: HashSet::new() };
+    let mut all = Assembly {
+        sources,
+        machine,
+        strict,
+        keep,
+        drafts: Drafts::default(),
+        set,
+        shared: HashSet::new(),
+        parsed: RefCell::default(),
+    };
     let mut instances = 0;
     let mut known: HashSet<(Kind, String)> = queue.iter().map(|s| (s.kind, s.stem.clone())).collect();
     queue.extend(all.default_instances().into_iter().filter(|s| known.insert((s.kind, s.stem.clone()))));
@@ -187,13 +200,18 @@ impl Assembly<'_> {
     fn draft(&self, source: &Source) -> (UnitName, Draft, Vec<Problem>) {
         let mut documents = Vec::with_capacity(1 + source.drop_ins.len());
         if let Content::Text(text) = &source.content {
-            documents.push(syntax::parse(&source.path, text));
+            let is_shared = source.stem.contains('@');
+            documents.push(if is_shared {
+                self.parsed(&source.path, text)
+            } else {
+                syntax::parse(&source.path, text).into()
+            });
         }
-        documents.extend(source.drop_ins.iter().map(|(path, text)| syntax::parse(path, text)));
+        documents.extend(source.drop_ins.iter().map(|(path, text)| self.parsed(path, text)));
         let (name, problem) = service_name(source, &documents);
         let path = source.path.to_string_lossy().into_owned();
         let scope = Scope { kind: source.kind, node: name.clone(), machine: self.machine, path };
-        let mut sheet = Sheet::new(scope, documents, self.strict);
+        let mut sheet = Sheet::new(scope, &documents, self.strict);
         let mut draft = build::draft(&source.path, &source.stem, &mut sheet);
         if !self.keep {
             draft.what = What::Checked(source.path.clone());
@@ -203,6 +221,11 @@ impl Assembly<'_> {
         let mut problems = sheet.into_problems();
         problems.extend(problem);
         (name, draft, problems)
+    }
+
+    fn parsed(&self, path: &Path, text: &[u8]) -> Rc<Document> {
+        let mut all = self.parsed.borrow_mut();
+        Rc::clone(all.entry(path.to_path_buf()).or_insert_with(|| syntax::parse(path, text).into()))
     }
 
     /// Those that templates ask for in `[Install]`.
@@ -237,7 +260,7 @@ impl Assembly<'_> {
 }
 
 /// `ServiceName=`, or what follows from the file's name.
-fn service_name(source: &Source, documents: &[Document]) -> (UnitName, Option<Problem>) {
+fn service_name(source: &Source, documents: &[Rc<Document>]) -> (UnitName, Option<Problem>) {
     let all = documents.iter().flat_map(|document| document.assignments.iter());
     let says = |a: &&syntax::Assignment| a.key.text == "ServiceName" && a.section.text == source.kind.section();
     let usual = || UnitName::parse(&source.kind.node(&source.stem)).unwrap_or_else(|_| UnitName::nobody());

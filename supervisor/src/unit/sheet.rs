@@ -47,7 +47,7 @@ const MAX_PROBLEMS: usize = 100;
 
 impl<'a> Sheet<'a> {
     /// The unit's file first, its drop-ins in their order.
-    pub(super) fn new(scope: Scope<'a>, documents: Vec<Document>, strict: bool) -> Self {
+    pub(super) fn new(scope: Scope<'a>, documents: &[Rc<Document>], strict: bool) -> Self {
         let mut sheet = Self {
             scope,
             strict,
@@ -59,14 +59,14 @@ impl<'a> Sheet<'a> {
             #[cfg(test)]
             asked: std::collections::BTreeSet::new(),
         };
-        for mut document in documents {
-            for problem in document.problems.drain(..) {
-                sheet.push(|| problem);
+        for document in documents {
+            for problem in &document.problems {
+                sheet.push(|| problem.clone());
             }
             for section in &document.sections {
                 sheet.section(section);
             }
-            for assignment in document.assignments {
+            for assignment in &document.assignments {
                 sheet.assign(assignment);
             }
         }
@@ -145,9 +145,9 @@ impl<'a> Sheet<'a> {
         self.push(|| section.error(&section.whole(), text));
     }
 
-    fn assign(&mut self, assignment: Assignment) {
+    fn assign(&mut self, assignment: &Assignment) {
         let section = assignment.section.text.as_str();
-        let (key, value) = (&assignment.key, assignment.value);
+        let (key, value) = (&assignment.key, &assignment.value);
         let name = key.text.as_str();
         let kind = self.scope.kind;
         // Unknown sections are reported once, at their header.
@@ -173,7 +173,7 @@ impl<'a> Sheet<'a> {
             let said = Said { text: format!("{name}= cannot be honoured here: {why}"), suggestion: form(why) };
             return self.push(|| key.error(&key.whole(), said));
         }
-        let written = Rc::new(value);
+        let written = Rc::clone(value);
         let value = if written.text.contains('%') {
             match self.expand(&written) {
                 Ok(value) => Rc::new(value),

@@ -9,7 +9,8 @@ pub(super) struct Assignment {
     /// With its place, which is that of the section's name in its header.
     pub(super) section: Rc<Text>,
     pub(super) key: Text,
-    pub(super) value: Text,
+    /// Shared by all units that a drop-in or template is read for.
+    pub(super) value: Rc<Text>,
 }
 
 /// A file's assignments in their order, and the sections it opened (an empty section counts).
@@ -110,7 +111,7 @@ impl Reader {
                 .problems
                 .push(line.error(&(start..start + 1), "the name of a key is missing before ="));
         }
-        let value = line.trimmed(equals + 1..end);
+        let value = Rc::new(line.trimmed(equals + 1..end));
         match &self.section {
             Some(section) => self.document.assignments.push(Assignment { section: Rc::clone(section), key, value }),
             None => {

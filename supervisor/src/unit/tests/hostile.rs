@@ -3,7 +3,13 @@
 use std::path::Path;
 
 use super::source;
-use crate::unit::{fuzz, machine::Machine, set::assemble, source::Sources, text::steps};
+use crate::unit::{
+    fuzz,
+    machine::Machine,
+    set::assemble,
+    source::{Source, Sources},
+    text::steps,
+};
 
 /// Words that mean something somewhere, to be put anywhere.
 const WORDS: [&str; 18] = [
@@ -181,6 +187,22 @@ fn twice_the_units_are_twice_the_work() {
         let (once, twice) = (cost(make, 400), cost(make, 800));
         assert!(twice <= once * 5 / 2 + 50_000, "{name}: {once}, then {twice}");
     }
+}
+
+/// A drop-in of all units is parsed once, and so is a template, whatever the number of its instances.
+#[test]
+fn what_units_share_is_read_once() {
+    let shared: std::rc::Rc<[u8]> = format!("[Container]\n{}", "X-Note=a long line\n".repeat(2000)).into_bytes().into();
+    let cost = |count: usize| {
+        let text = b"[Container]\nImage=localhost/x\nNetwork=none\n";
+        let unit = |i| Source { drop_ins: vec![("all.conf".into(), shared.clone())], ..source(&format!("u{i}"), text) };
+        let sources = Sources { units: (0..count).map(unit).collect(), ..Sources::default() };
+        steps::take();
+        assemble(sources, Vec::new(), &Machine::any(), true);
+        steps::take()
+    };
+    let (one, many) = (cost(1), cost(50));
+    assert!(one > shared.len() / 2 && many < one * 2, "{one}, then {many}");
 }
 
 /// The fuzzer's own crate is built with another compiler; what it calls is this.

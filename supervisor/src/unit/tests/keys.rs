@@ -26,7 +26,7 @@ fn every_key_with_a_language_of_its_own_is_read() {
         let node = UnitName::parse(&kind.node("a")).unwrap();
         let machine = Machine::any();
         let scope = Scope { kind, node, machine: &machine, path: "a".into() };
-        let mut sheet = Sheet::new(scope, vec![document], false);
+        let mut sheet = Sheet::new(scope, &[document.into()], false);
         build::draft(path("a"), "a", &mut sheet);
         asked.append(&mut sheet.asked);
     }
