@@ -130,7 +130,7 @@ mod tests {
         // Killed before the record was written again: what it noted is noted anew, under the same number.
         let mut told = Told::new(folder.path().into());
         assert_eq!(told.left().len(), 1);
-        for mut remarks in [written.clone(), Remarks { last: Some(0), noted: Vec::new() }] {
+        for mut remarks in [written, Remarks { last: Some(0), noted: Vec::new() }] {
             if remarks.noted.is_empty() {
                 remarks.note("one", || unreachable!());
             }
