@@ -429,7 +429,12 @@ mkdir -p /var/tmp/rootfs/bin
 cp /usr/bin/busybox /var/tmp/rootfs/bin
 is "$(p run --rm --rootfs /var/tmp/rootfs:O /bin/busybox echo overlay)" overlay
 has "$(p run --rm --systemd=always $image sh -c 'mkdir /sys/fs/cgroup/below && echo made')" made
-is "$(p run --rm --network ns:/proc/1/ns/net $image readlink /proc/self/ns/net)" "$(readlink /proc/1/ns/net)"
+unshare -n sleep 1000 &
+eventually sh -c "[ \$(readlink /proc/$!/ns/net) != \$(readlink /proc/1/ns/net) ]"
+is "$(p run --rm --network ns:/proc/$!/ns/net $image readlink /proc/self/ns/net)" "$(readlink /proc/$!/ns/net)"
+kill $!
+# Podman sets net.ipv4.ping_group_range, which would be the host's own.
+fails "that is not the host's" p run --rm --network ns:/proc/1/ns/net $image true
 
 ### checkpoint is refused
 sleeper frozen
@@ -453,6 +458,22 @@ p rm --all -f -t 0 >/dev/null
 is "$(find /sys/fs/cgroup/libpod_parent -mindepth 1 -type d ! -name conmon 2>/dev/null)" ""
 is "$(ls /run/orlop/oci 2>/dev/null)" ""
 is "$(grep -c overlay-containers /proc/self/mountinfo)" 0
+
+### AppArmor
+printf 'profile cases flags=(attach_disconnected,mediate_deleted) {\n file,\n signal,\n deny /etc/passwd r,\n}\n' | apparmor_parser -r
+is "$(p run -d --name confined --security-opt apparmor=cases $image sleep 1000 | wc -l)" 1
+is "$(p exec confined cat /proc/1/attr/current /proc/self/attr/current | xargs)" "cases (enforce) cases (enforce)"
+fails "Permission denied" p exec confined cat /etc/passwd
+gone confined
+has "$(p run --rm $image cat /proc/self/attr/current)" "containers-default"
+is "$(p run --rm --security-opt apparmor=unconfined $image cat /proc/self/attr/current)" unconfined
+
+### a shared cgroup namespace under nsdelegate
+has "$(grep cgroup2 /proc/mounts)" nsdelegate
+sleeper first --cgroupns private
+is "$(p run --rm --cgroupns container:first --memory 64m $image readlink /proc/self/ns/cgroup)" "$(p exec first readlink /proc/self/ns/cgroup)"
+is "$(p run --rm --privileged --cgroupns private $image sh -c 'mkdir /sys/fs/cgroup/x; echo 0 >/sys/fs/cgroup/x/cgroup.procs; cat /proc/self/cgroup')" "0::/x"
+gone first
 
 ### rootless run
 rootless 'podman load -q -i /run/media/image.tar'

@@ -11,8 +11,9 @@ use std::process::Command;
 /// The newest stable Debian: Podman 5.4, containerd 1.7, Docker 26.
 const SUITE: &str = "trixie";
 
-const PACKAGES: [&str; 25] = [
+const PACKAGES: [&str; 28] = [
     "aardvark-dns",
+    "apparmor",
     "base-passwd",
     "bsdutils",
     "busybox-static",
@@ -21,6 +22,8 @@ const PACKAGES: [&str; 25] = [
     "containerd",
     "coreutils",
     "crun",
+    "dbus-daemon",
+    "dbus-system-bus-common",
     "docker-cli",
     "docker-compose",
     "docker.io",
