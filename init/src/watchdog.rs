@@ -39,6 +39,11 @@ pub(crate) fn interval() -> Duration {
     Duration::from_millis(INTERVAL_MS.load(Ordering::Relaxed))
 }
 
+/// The device is left alone for so long after it was fed.
+fn pause() -> Duration {
+    (interval() / 2).min(Duration::from_secs(1))
+}
+
 pub(crate) fn is_adopted() -> bool {
     DEVICE.lock().unwrap_or_else(PoisonError::into_inner).is_some()
 }
@@ -53,8 +58,7 @@ pub(crate) fn feed() {
         crate::story::warn("watchdog", "the end of the machine takes too long: not fed any more");
         stop_feeding();
     }
-    let pause = (interval() / 2).min(Duration::from_secs(1));
-    if Duration::from_nanos(now.saturating_sub(LAST_NS.load(Ordering::Relaxed))) < pause {
+    if Duration::from_nanos(now.saturating_sub(LAST_NS.load(Ordering::Relaxed))) < pause() {
         return;
     }
     LAST_NS.store(now, Ordering::Relaxed);
@@ -86,5 +90,19 @@ pub(crate) fn stop_feeding() {
     if let Some(device) = DEVICE.lock().unwrap_or_else(PoisonError::into_inner).take() {
         // Closing without the magic `V` leaves it armed; keeping it open does so even without that rule.
         std::mem::forget(device);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_time_a_device_grants_it_is_fed_well_within_it() {
+        for timeout in [1, 2, 3, 30, 600] {
+            adopt(std::fs::File::open("/dev/null").unwrap().into(), timeout);
+            let longest_gap = interval() + pause();
+            assert!(longest_gap <= Duration::from_secs(timeout.into()) / 2, "{timeout} s: {longest_gap:?}");
+        }
     }
 }
