@@ -1,9 +1,10 @@
 //! `%` in values: the specifiers of systemd.unit(5) that mean something without a login.
 
 use super::{
-    UnitName,
+    Said, UnitName,
     kind::Kind,
     machine::Machine,
+    problem::form,
     text::{Fault, Text},
 };
 
@@ -54,12 +55,13 @@ pub(super) fn expand(value: &Text, scope: &Scope<'_>, strange: &mut Vec<Fault>) 
             }
             Some(Meaning::Nothing(why)) => {
                 let text = format!("{} cannot be honoured here: {why}", &value.text[range.clone()]);
-                return Err(Fault::new(range, text));
+                return Err(Fault::new(range, Said { text, suggestion: form(why) }));
             }
             Some(Meaning::Unknown) => {
                 let shown = &value.text[range.clone()];
                 let text = format!("{shown} is not a specifier and stays as it is; write %{shown} to say so");
-                strange.push(Fault::new(range, text));
+                let form = format!("%{shown}");
+                strange.push(Fault::new(range, Said::from(text).offering(form)));
             }
             None => {}
         }

@@ -117,7 +117,7 @@ impl Reader {
             None => {
                 let text =
                     format!("{}= stands before the first section; write [Container] or another above it", key.text);
-                self.document.problems.push(key.error(&key.whole(), text));
+                self.document.problems.push(key.error(&key.whole(), Said::from(text).offering("[Container]")));
             }
         }
     }

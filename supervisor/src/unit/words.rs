@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use super::text::{Fault, Text};
+use super::{
+    Said,
+    text::{Fault, Text},
+};
 
 /// One word, unquoted, and the bytes of the value it was written as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +88,7 @@ pub(super) fn split(value: &str, backslash: Backslash) -> Result<Words, Fault> {
         }
         if let Some((q, at)) = quote {
             let text = format!("the quote {q} is never closed; write \\{q} for the character itself");
-            return Err(Fault::new(at..at + 1, text));
+            return Err(Fault::new(at..at + 1, Said::from(text).offering(format!("\\{q}"))));
         }
         let range = start..end;
         let text = String::from_utf8(word)

@@ -1,6 +1,6 @@
 //! `Exec=`, `Entrypoint=`, `ReloadCmd=`: what runs.
 
-use crate::unit::{sheet::Sheet, text::Text};
+use crate::unit::{Said, sheet::Sheet, text::Text};
 
 /// A command line after systemd.service(5): `$$` is a dollar. What systemd would take from podman's own environment
 /// (`${NAME}`, or `$NAME` as a word) was hardly meant, and there is no such environment here.
@@ -17,7 +17,7 @@ pub(super) fn words(sheet: &mut Sheet<'_>, key: &'static str) -> Vec<String> {
     arguments
 }
 
-fn dollars(word: &str) -> Result<String, String> {
+fn dollars(word: &str) -> Result<String, Said> {
     let name = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !text.is_empty();
     if let Some(variable) = word.strip_prefix('$')
         && name(variable)
@@ -27,14 +27,15 @@ fn dollars(word: &str) -> Result<String, String> {
     inner_dollars(word)
 }
 
-fn refuse(shown: &str) -> String {
-    format!(
+fn refuse(shown: &str) -> Said {
+    let text = format!(
         "{shown} would be taken from podman's own environment, not the container's; write ${shown} and let the program expand it"
-    )
+    );
+    Said::from(text).offering(format!("${shown}"))
 }
 
 /// Of a value that is part of a word for systemd, as `--health-cmd=…` is: there only `${NAME}` is replaced.
-pub(super) fn inner_dollars(word: &str) -> Result<String, String> {
+pub(super) fn inner_dollars(word: &str) -> Result<String, Said> {
     let mut text = String::with_capacity(word.len());
     let mut rest = word;
     while let Some(at) = rest.find('$') {
@@ -92,8 +93,8 @@ mod tests {
         assert_eq!(dollars("echo $HOME"), Ok("echo $HOME".into()));
         assert_eq!(dollars("cost$"), Ok("cost$".into()));
         assert_eq!(dollars("$${HOME}"), Ok("${HOME}".into()));
-        assert!(dollars("$HOME").unwrap_err().contains("$$HOME"));
-        assert!(dollars("x${HOME}/y").unwrap_err().starts_with("${HOME} "));
+        assert!(dollars("$HOME").unwrap_err().text.contains("$$HOME"));
+        assert!(dollars("x${HOME}/y").unwrap_err().text.starts_with("${HOME} "));
         assert_eq!(inner_dollars("$HOME $${X}"), Ok("$HOME ${X}".into()));
         assert!(inner_dollars("a ${X}").is_err());
     }

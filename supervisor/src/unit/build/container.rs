@@ -7,13 +7,15 @@ use std::{
     time::Duration,
 };
 
+use oci::image::{Reference, ReferenceError};
+
 use super::{
     Claim, Link, command, health, identity, limits, links,
     mount_key::{self, Mounted},
     mounts, namespaces, network, resources, secrets,
 };
 use crate::unit::{
-    ContainerSpec, Device, Network, Pull, Root, Seccomp, UnitName,
+    ContainerSpec, Device, Network, Pull, Root, Said, Seccomp, UnitName,
     kind::{Kind, of_instance},
     sheet::Sheet,
     text::Text,
@@ -146,21 +148,24 @@ pub(super) fn image_name(value: &Rc<Text>, key: &'static str, sheet: &mut Sheet<
         sheet.error(value, format!("{}: images are built elsewhere; write the built image's name", value.text));
     } else if value.text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         sheet.error(value, "an image's name has no spaces; arguments go into Exec=");
-    } else if let Err(text) = reference(&value.text) {
-        sheet.error(value, text);
+    } else if let Err(said) = reference(&value.text) {
+        sheet.error(value, said);
     }
     value.text.clone()
 }
 
 /// Whether it names an image wherever it is read.
-pub(super) fn reference(text: &str) -> Result<(), String> {
+pub(super) fn reference(text: &str) -> Result<(), Said> {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
     if digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err("an image's id is no name: nobody else knows it, and nothing can be pulled by it; write the image's full name, with \
                     @sha256: and its digest behind it if it has to be this very image"
-            .to_owned());
+            .into());
     }
-    text.parse::<oci::image::Reference>().map(drop).map_err(|error| error.to_string())
+    text.parse::<Reference>().map(drop).map_err(|error| match &error {
+        ReferenceError::ShortName { full, .. } => Said::from(error.to_string()).offering(full),
+        _ => error.to_string().into(),
+    })
 }
 
 fn container_network(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Network {

@@ -56,7 +56,7 @@ fn test(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Vec<String>> {
     let text = match command::inner_dollars(&value.text) {
         Ok(text) => text,
         Err(text) => {
-            sheet.error(&value, format!("{key}={}: {text}", value.text));
+            sheet.error(&value, text.behind(format_args!("{key}={}", value.text)));
             return None;
         }
     };

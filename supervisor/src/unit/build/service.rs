@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::health::number;
 use crate::unit::{
-    ExitStatuses, MachineAction, MachineActions, MachineEnd, Restart, ServiceSpec, ServiceType, kind::Kind,
+    ExitStatuses, MachineAction, MachineActions, MachineEnd, Restart, Said, ServiceSpec, ServiceType, kind::Kind,
     sheet::Sheet, values,
 };
 
@@ -27,7 +27,7 @@ pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
                 "Restart={} is not possible with Type=oneshot; write on-failure, or leave Type= out",
                 value.text
             );
-            sheet.error(value, text);
+            sheet.error(value, Said::from(text).offering("on-failure"));
         }
     }
     let (start, stop) = timeouts(sheet);
