@@ -15,6 +15,17 @@ pub(super) fn random(below: u64) -> u64 {
     RandomState::new().hash_one(0) % below
 }
 
+/// How the line begins that each run of a unit prints, once it has said which signals it wants.
+pub(super) fn says(unit: &str) -> &'static str {
+    match unit {
+        "count" => "count",
+        "seven" => "exiting",
+        "stubborn" => "ignoring",
+        "door" => "listening",
+        _ => "sleeping",
+    }
+}
+
 /// What a request must have made of a unit.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Then {
@@ -99,6 +110,15 @@ impl Client<'_> {
         }
     }
 
+    /// A first process of its namespace is not reached by signals that it has said nothing of yet.
+    fn wait_for_line(&self, unit: &str, times: u64) {
+        let begin = format!("\"message\":\"{}", says(unit));
+        let said = |log: Response| log.text().lines().filter(|line| line.contains(&begin)).count() as u64 >= times;
+        let what = format!("`{begin}` {times} times in the log of {unit}");
+        let look = || Ok(self.ask("GET", &format!("/v1/units/{unit}/logs")).is_some_and(said).then_some(()));
+        self.machine.wait_until(&what, look).unwrap();
+    }
+
     /// Asks for these in any order, until done.
     pub(super) fn run(&self, deeds: &[Deed]) -> Tally {
         let mut tally = Tally::default();
@@ -117,6 +137,11 @@ impl Client<'_> {
             if let Some(last) = tally.last.get(unit) {
                 // Its socket may start one that was held back.
                 assert!(last == before || last.held_back, "{unit} was {last:?}, and became {before:?} by itself");
+            }
+        }
+        for ((unit, then), before) in then.iter().zip(&before) {
+            if matches!(then, Then::Fresh | Then::Rests(_)) && before.pid.is_some() {
+                self.wait_for_line(unit, tally.starts.get(unit).map_or(1, |(_, most)| *most));
             }
         }
         let no_block = then.len() == 1 && random(2) == 0;
