@@ -77,7 +77,7 @@ impl Interrupts {
 /// long, or the machine is halted, the power is cut.
 fn power_off(machine: &Machine) {
     let started = Instant::now();
-    while started.elapsed() < DEAF {
+    while started.elapsed() < LIMIT {
         let last = machine.console().last_line();
         if last.contains(HALTED) {
             machine.quit();
@@ -154,10 +154,11 @@ fn is_asked(forward: &Forward, asked: &[Forward]) -> bool {
 fn silent(machine: &Machine, forwards: &[Forward], demo_is_up: bool) -> Vec<u16> {
     const PAUSE: Duration = Duration::from_millis(200);
     let mut silent: Vec<u16> = forwards.iter().map(|forward| forward.guest).collect();
-    let started = Instant::now();
+    // A slow host is a slow host: what took long to boot takes its time for an answer, too.
+    let (started, first_answer) = (Instant::now(), machine.started().elapsed().max(FIRST_ANSWER));
     loop {
         silent.retain(|port| !machine.answers_http(*port));
-        let patience = if demo_is_up && silent.contains(&DEMO_PORT) { LIMIT } else { FIRST_ANSWER };
+        let patience = if demo_is_up && silent.contains(&DEMO_PORT) { LIMIT } else { first_answer };
         if silent.is_empty() || machine.has_ended() || started.elapsed() > patience {
             return silent;
         }
@@ -319,12 +320,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SAY_EVERY: Duration = Duration::from_secs(15);
 /// For an answer that needs no work.
 const ONE_ANSWER: Duration = Duration::from_secs(5);
-/// Something that was started a moment ago answers within this.
+/// Something that was started a moment ago answers within this, or within what the boot took.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// From the last answer of a supervisor that stops the machine to the machine's end.
 const UNDER_WAY: Duration = Duration::from_secs(10);
-/// A boot under emulation lies in it.
-const DEAF: Duration = Duration::from_secs(60);
 /// How the rescue screen ends.
 const RESCUE_PROMPT: &str = "Type a choice";
 /// The kernel's last line.
