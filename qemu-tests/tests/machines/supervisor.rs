@@ -92,7 +92,8 @@ fn a_container_that_kills_the_supervisor_at_every_start_does_not_end_the_machine
 
 #[test]
 fn a_hanging_supervisor_is_killed_and_replaced() {
-    // Frozen by its cgroup: it exists, and answers nothing. PID 1 has to find that out by itself, and to thaw the cgroup for the next.
+    // Frozen by its cgroup: it exists, and answers nothing. PID 1 has to find that out by itself, and to start
+    // the next one where nothing is frozen.
     let machine = machine("hanging")
         .unit("web.container", &enabled(&probe_unit("serve 8081", "")))
         .unit("freeze.container", &probe_unit("freeze 600 /cg/orlop", "Volume=/sys/fs/cgroup:/cg"))
