@@ -1,6 +1,6 @@
 //! The descriptors that containers give away to be kept, `FDSTORE=1` of sd_notify(3): PID 1 holds them, so that they outlive the
 //! supervisor too, and the unit's next container gets them behind its sockets, as sd_listen_fds(3) has it. They are kept as long as
-//! the unit runs or is about to, which is `FileDescriptorStorePreserve=restart`.
+//! the unit runs or is about to, unless `FileDescriptorStorePreserve=` says otherwise.
 //!
 //! What a descriptor is called lies in a file beside the unit's record, written before PID 1 gets it: one that is listed and not
 //! there was never given away, one that is there and not listed belongs to nobody.
@@ -21,7 +21,10 @@ use super::{
     recover::fnv,
     store, sys,
 };
-use crate::{api::types::ActiveState, unit::UnitName};
+use crate::{
+    api::types::ActiveState,
+    unit::{Preserve, UnitName},
+};
 
 pub(crate) const PREFIX: &str = "fds:";
 /// sd_pid_notify_with_fds(3): what has no name, or a bad one.
@@ -160,9 +163,21 @@ impl Daemon {
         let entry = self.engine.get(unit);
         let active = entry.map(|entry| entry.record.state.active(&entry.plan.policy));
         let rests = matches!(active, None | Some(ActiveState::Inactive | ActiveState::Failed));
-        let over = rests && entry.is_none_or(|entry| entry.job.is_none());
         let made = entry.is_some_and(|entry| matches!(entry.record.state, State::Creating { .. }));
+        let lives = made || entry.is_some_and(|entry| entry.record.state.process().is_some());
+        let over = match self.files.get(unit).map(|unit| unit.service.fd_store_preserve) {
+            Some(Preserve::Yes) => false,
+            Some(Preserve::No) => !lives,
+            Some(Preserve::Restart) | None => rests && entry.is_none_or(|entry| entry.job.is_none()),
+        };
         self.drop_fds(unit, |kept| over || (kept.ended && !made));
+    }
+
+    /// Units may be gone.
+    pub(crate) fn sweep_all_fds(&mut self) {
+        for unit in self.fd_store.units.keys().cloned().collect::<Vec<_>>() {
+            self.sweep_fds(&unit);
+        }
     }
 
     /// After an earlier supervisor: each that PID 1 kept finds its unit again.

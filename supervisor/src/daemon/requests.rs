@@ -70,7 +70,7 @@ impl Daemon {
 
     pub(crate) fn answer_unit(&self, status: u16, unit: &UnitName) -> Answer {
         match self.engine.get(unit) {
-            Some(entry) => Answer::json(status, &self.unit_status(unit, entry)),
+            Some(entry) => Answer::json(status, &self.whole_status(unit, entry)),
             None => match (self.files.timers().get(unit), self.timers.get(unit), self.files.refused().get(unit)) {
                 (Some(file), Some(timer), _) => Answer::json(status, &self.timer_status(unit, file, timer)),
                 (_, _, Some(problem)) => Answer::json(status, &refused_status(unit, problem)),
@@ -245,6 +245,7 @@ impl Daemon {
         let plans = self.files.plans(self.state_store);
         self.engine.load(plans, clock::now());
         self.sync_sockets();
+        self.sweep_all_fds();
         self.load_timers();
     }
 }

@@ -52,7 +52,7 @@ pub use model::{
     Declared, Device, Dns, ExitStatuses, Health, HealthAction, IdMap, IdmapMount, ImageMount, ImageSpec, IoLimit,
     IoLimitKind, IoPriority, IpRange, Ipam, Listen, ListenAddress, ListenKind, LogLimits, LogSpec, MachineAction,
     MachineActions, MachineEnd, Network, NetworkDriver, NetworkSpec, Notify, OomPolicy, Origin, Overlay, PodSpec, Port,
-    Propagation, Protocol, Pull, Reload, Resources, Restart, Root, Scheduling, Seccomp, Secret, SecretTarget,
+    Preserve, Propagation, Protocol, Pull, Reload, Resources, Restart, Root, Scheduling, Seccomp, Secret, SecretTarget,
     ServiceSpec, ServiceType, SocketSpec, Starts, Subnet, TimerSpec, Tmpfs, TmpfsKind, Trigger, Ulimit, Unit, UnitSet,
     Unmask, User, UserNamespace, Volume, VolumeSource, VolumeSpec,
 };

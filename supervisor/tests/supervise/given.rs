@@ -72,6 +72,44 @@ fn what_a_container_gives_away_its_next_one_gets_whoever_supervises() {
 }
 
 #[test]
+fn what_is_given_away_is_kept_as_long_as_the_unit_says() {
+    place::inside("given::what_is_given_away_is_kept_as_long_as_the_unit_says", |place| {
+        let shared = place.shared_folder();
+        fs::write(shared.join("keeper"), KEEPER).unwrap();
+        let keys = format!("Notify=true\nVolume={}:/ask", shared.display());
+        for preserve in ["yes", "no"] {
+            let service = format!("FileDescriptorStoreMax=2\nFileDescriptorStorePreserve={preserve}");
+            let sections = format!("[Service]\n{service}\n[Install]\nWantedBy=default.target");
+            place.unit(preserve, "exec perl /ask/keeper", &keys, &sections);
+        }
+        let mut machine = Pid1::boot(place);
+        let given = |machine: &Pid1| machine.stored().iter().filter(|name| name.starts_with("fds:")).count();
+        let _ = (machine.until_active("yes"), machine.until_active("no"));
+        assert_eq!(given(&machine), 2);
+        machine.post("/v1/units/no/restart");
+        machine.post("/v1/units/yes/stop");
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        machine.post("/v1/units/yes/start");
+        let said = |machine: &Pid1, unit: &str| {
+            let lines = machine.logs(&format!("/v1/units/{unit}/logs"));
+            let its = lines.into_iter().filter(|line| line["stream"] == "stdout");
+            its.map(|line| line["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        for (unit, second) in [("yes", "got 1 state treasure"), ("no", "nothing of 2")] {
+            machine.wait("its second word", |machine| said(machine, unit).len() == 2);
+            assert_eq!(said(&machine, unit), ["nothing of 2", second], "{unit}");
+        }
+        // With its file it goes.
+        machine.post("/v1/units/yes/stop");
+        assert_eq!(given(&machine), 2);
+        fs::remove_file("/etc/containers.d/yes.container").unwrap();
+        machine.get("/v1/units");
+        machine.wait("the end of what was kept", |machine| given(machine) == 1);
+    });
+}
+
+#[test]
 fn the_main_process_is_the_one_that_was_named() {
     place::inside("given::the_main_process_is_the_one_that_was_named", |place| {
         let shared = place.shared_folder();

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // tests are exempt, their helpers too
 
+mod ends;
 mod faults;
 mod given;
 mod http;
@@ -178,7 +179,7 @@ fn killed_at_any_instant_nothing_is_lost_and_nothing_starts_twice() {
         assert_eq!((place.live_containers("web"), place.live_containers("app")), (1, 1));
         machine.wait("another crash", |machine| machine.unit("crash")["exit_code"] == 3);
         machine.try_post("/v1/units/crash/stop");
-        every_end_has_its_line(&machine, "crash");
+        ends::every_end_has_its_line(&machine, "crash");
         machine.post("/v1/system/poweroff");
         machine.wait("the end", |machine| machine.shutdown_asked() == Some(ShutdownKind::PowerOff));
         for unit in ["web", "app", "crash"] {
@@ -186,24 +187,6 @@ fn killed_at_any_instant_nothing_is_lost_and_nothing_starts_twice() {
         }
         assert!(!place.mounts().contains("/run/orlop/units/"), "nothing is left mounted");
     });
-}
-
-/// Of a unit that says `ran` and exits with 3: between two starts there is an end, and no more ends than there were runs.
-fn every_end_has_its_line(machine: &Pid1, unit: &str) {
-    let lines = machine.logs(&format!("/v1/units/{unit}/logs"));
-    let of = |stream: &str| {
-        let its = lines.iter().filter(|line| line["stream"] == stream);
-        its.map(|line| line["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-    };
-    let (remarks, ran) = (of("orlop"), of("stdout").len());
-    let mut runs = false;
-    for (at, remark) in remarks.iter().enumerate() {
-        let begins = remark.contains("started, pid ");
-        assert!(!(begins && runs), "an end is missing: {:#?}", &remarks[at.saturating_sub(5)..=at]);
-        runs = begins;
-    }
-    let told = remarks.iter().filter(|remark| *remark == "exited with status 3").count();
-    assert!(told > 0 && told <= ran, "{told} ends are told of {ran}");
 }
 
 #[test]

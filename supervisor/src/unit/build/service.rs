@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::health::number;
 use crate::unit::{
-    ExitStatuses, MachineAction, MachineActions, MachineEnd, Restart, Said, ServiceSpec, ServiceType, kind::Kind,
-    sheet::Sheet, values,
+    ExitStatuses, MachineAction, MachineActions, MachineEnd, Preserve, Restart, Said, ServiceSpec, ServiceType,
+    kind::Kind, sheet::Sheet, values,
 };
 
 pub(super) struct StartLimit {
@@ -72,6 +72,11 @@ pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
         runtime_extra,
         watchdog: watchdog(sheet),
         fd_store_max: fd_store_max(sheet),
+        fd_store_preserve: match sheet.text("Service", "FileDescriptorStorePreserve").as_deref() {
+            Some("no") => Preserve::No,
+            Some("yes") => Preserve::Yes,
+            _ => Preserve::Restart,
+        },
         kill_signal: sheet.read("Service", "KillSignal", values::capital_signal),
         abort_timeout: timeout(sheet, "TimeoutAbortSec"),
         start_timeout: start.unwrap_or(start_default),

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Claim, Hosts, Link, Target, health::number, links};
 use crate::unit::{
-    Listen, ListenAddress, ListenKind, Protocol, Said, SocketSpec, Starts, TimerSpec, Trigger, UnitName, User,
+    Listen, ListenAddress, ListenKind, Protocol, Said, SocketSpec, Starts, TimerSpec, Trigger, UnitName,
     calendar::Calendar, keys::TIMES, sheet::Sheet, text::Text, values,
 };
 
@@ -162,7 +162,7 @@ pub(super) fn socket(
         })
     };
     let count = |key, sheet: &mut Sheet<'_>| sheet.read("Socket", key, number);
-    let (user, group) = (sheet.text("Socket", "SocketUser"), sheet.text("Socket", "SocketGroup"));
+    let id = |key, sheet: &mut Sheet<'_>| sheet.read("Socket", key, owner);
     for key in ["MaxConnectionsPerSource", "TriggerLimitBurst", "PollLimitBurst"] {
         count(key, sheet);
     }
@@ -171,8 +171,7 @@ pub(super) fn socket(
         listen,
         starts,
         fd_name: sheet.text("Socket", "FileDescriptorName").unwrap_or_else(|| format!("{stem}.socket")),
-        owner: (user.is_some() || group.is_some())
-            .then(|| User { user: user.unwrap_or_else(|| "root".to_owned()), group }),
+        owner: (id("SocketUser", sheet), id("SocketGroup", sheet)),
         mode: mode("SocketMode", sheet).unwrap_or(0o666),
         directory_mode: mode("DirectoryMode", sheet).unwrap_or(0o755),
         backlog: count("Backlog", sheet).unwrap_or(4096),
@@ -213,6 +212,12 @@ fn claim(key: &'static str, kind: ListenKind, address: &ListenAddress, at: &Rc<T
         }
         ListenAddress::Vsock(..) => return None,
     })
+}
+
+fn owner(text: &str) -> Result<u32, &'static str> {
+    // The last number means nobody to chown(2).
+    let number = if text == "root" { Some(0) } else { text.parse().ok() };
+    number.filter(|id| *id < u32::MAX).ok_or("expected a number: the machine has no users and groups with names")
 }
 
 /// systemd.socket(5), `ListenStream=`.

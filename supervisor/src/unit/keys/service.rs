@@ -21,7 +21,7 @@ pub(super) const SERVICE: &[Rows] = &[
     later("", Value::Choice(&["main", "cgroup"]), "ExitType"),
     later("", Value::Choice(&["terminate", "abort", "kill"]), "TimeoutStartFailureMode TimeoutStopFailureMode"),
     yes(Value::Own("number"), "FileDescriptorStoreMax"),
-    only(&["restart"], Value::Choice(&["no", "yes", "restart"]), "FileDescriptorStorePreserve"),
+    yes(Value::Choice(&["no", "yes", "restart"]), "FileDescriptorStorePreserve"),
     later("", Value::Units, "Sockets"),
     later("", Value::Text, "OpenFile ExtraFileDescriptors RefreshOnReload"),
     later("write ReloadSignal= in [Container] when it is available", Value::Signal, "ReloadSignal"),

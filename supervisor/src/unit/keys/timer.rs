@@ -14,11 +14,12 @@ pub(super) const TIMER: &[Rows] = &[
 
 pub(super) const SOCKET: &[Rows] = &[
     yes(Value::Own("path, port or address:port"), "ListenStream ListenDatagram ListenSequentialPacket"),
-    later("", Value::Own("absolute path"), "ListenFIFO"),
+    yes(Value::Own("absolute path"), "ListenFIFO"),
     yes(Value::Own("unit"), "Service"),
     only(&["no", "false", "off", "0"], Value::Own("boolean"), "Accept"),
     yes(Value::Own("name"), "FileDescriptorName"),
-    later("", Value::Own("name"), "SocketUser SocketGroup BindToDevice"),
+    yes(Value::Own("number: the machine has no users with names"), "SocketUser SocketGroup"),
+    later("", Value::Own("name"), "BindToDevice"),
     yes(Value::Own("file mode"), "SocketMode DirectoryMode"),
     yes(Value::Own("number"), "Backlog"),
     later("", Value::Own("number"), "MaxConnections MaxConnectionsPerSource TriggerLimitBurst PollLimitBurst"),

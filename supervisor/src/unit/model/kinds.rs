@@ -164,7 +164,8 @@ pub struct SocketSpec {
     pub listen: Vec<Listen>,
     pub starts: Starts,
     pub fd_name: String,
-    pub owner: Option<User>,
+    /// Of what lies in the file system, and its group.
+    pub owner: (Option<u32>, Option<u32>),
     pub mode: u32,
     pub directory_mode: u32,
     pub backlog: u32,

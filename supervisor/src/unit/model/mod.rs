@@ -136,6 +136,7 @@ pub struct ServiceSpec {
     pub watchdog: Option<Duration>,
     /// So many descriptors are kept for its next container.
     pub fd_store_max: u32,
+    pub fd_store_preserve: Preserve,
     /// Asks the container to end where it has no `StopSignal=` of its own.
     pub kill_signal: Option<i32>,
     /// `TimeoutAbortSec=`; `None`: as `stop_timeout`.
@@ -144,6 +145,17 @@ pub struct ServiceSpec {
     pub start_timeout: Option<Duration>,
     /// From the stop signal to the kill. `None`: no limit. The smaller of `StopTimeout=` and `TimeoutStopSec=`.
     pub stop_timeout: Option<Duration>,
+}
+
+/// `FileDescriptorStorePreserve=`: how long they are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preserve {
+    /// No longer than the container that gave them away.
+    No,
+    /// As long as the unit is there at all.
+    Yes,
+    /// Until it is at rest and not about to start.
+    Restart,
 }
 
 /// `Type=`; `simple`, `exec` and `notify` (which Quadlet writes for every container) are one here: active when the program runs.

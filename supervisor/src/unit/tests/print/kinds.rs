@@ -233,10 +233,8 @@ pub(super) fn socket(declared: &Declared<SocketSpec>) -> String {
         Starts::Instances(_) => t.put("Accept", "yes"),
     }
     t.put("FileDescriptorName", fd_name);
-    if let Some(User { user, group }) = owner {
-        t.put("SocketUser", user);
-        t.each("SocketGroup", group);
-    }
+    t.each("SocketUser", owner.0);
+    t.each("SocketGroup", owner.1);
     t.put("SocketMode", format!("{mode:04o}"));
     t.put("DirectoryMode", format!("{directory_mode:04o}"));
     t.put("Backlog", backlog);
@@ -386,11 +384,12 @@ pub(super) fn make_socket(dice: &mut Dice) -> Declared<SocketSpec> {
     };
     let count = u16::try_from(dice.roll(4)).unwrap();
     let listen = (0..=count).map(|i| address(dice, i)).collect();
+    let id = |dice: &mut Dice| make::maybe(dice, |dice| make::number(dice, 70_000));
     let spec = SocketSpec {
         listen,
         starts: if make::coin(dice) { Starts::Unit(make::name("n1")) } else { Starts::Instances("x@".to_owned()) },
         fd_name: format!("f{}", dice.roll(9)),
-        owner: make::user(dice),
+        owner: (id(dice), id(dice)),
         mode: make::number(dice, 0o7777),
         directory_mode: make::number(dice, 0o777),
         backlog: make::number(dice, 999),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::unit::{
     Amount, CpuPolicy, CpuQuota, CpuWeight, ExitStatuses, Health, IoLimit, IoLimitKind, IoPriority, MachineAction,
-    MachineEnd, Notify, OomPolicy, Resources, Restart, Scheduling, ServiceSpec, ServiceType, Ulimit,
+    MachineEnd, Notify, OomPolicy, Preserve, Resources, Restart, Scheduling, ServiceSpec, ServiceType, Ulimit,
 };
 
 pub(super) fn checks(t: &mut Lines, health: Option<&Health>, startup: Option<&Health>) {
@@ -77,6 +77,7 @@ pub(super) fn write(t: &mut Lines, service: &ServiceSpec) {
         runtime_extra,
         watchdog,
         fd_store_max,
+        fd_store_preserve,
         kill_signal,
         abort_timeout,
         start_timeout,
@@ -109,6 +110,7 @@ pub(super) fn write(t: &mut Lines, service: &ServiceSpec) {
     if *fd_store_max > 0 {
         t.put("FileDescriptorStoreMax", fd_store_max);
     }
+    t.put("FileDescriptorStorePreserve", ["no", "yes", "restart"][*fd_store_preserve as usize]);
     t.each("TimeoutAbortSec", abort_timeout.map(endless));
     t.put("TimeoutStartSec", endless(*start_timeout));
     t.put("TimeoutStopSec", endless(*stop_timeout));
@@ -239,6 +241,7 @@ pub(super) fn make(dice: &mut Dice, notify: Notify) -> ServiceSpec {
         // Nobody else says that it lives.
         watchdog: maybe(dice, some_span).filter(|_| notify == Notify::Container),
         fd_store_max: if notify == Notify::Container { number(dice, 99) } else { 0 },
+        fd_store_preserve: [Preserve::No, Preserve::Yes, Preserve::Restart][dice.roll(3)],
         kill_signal: maybe(dice, |dice| i32::from(small(dice, 64)) + 1),
         abort_timeout: maybe(dice, |dice| maybe(dice, some_span)),
         start_timeout: maybe(dice, some_span),
