@@ -28,7 +28,7 @@ pub enum Health {
 pub const BAD_SETTING: &str = "bad-setting";
 
 /// One unit, as `ps --json` and `GET /v1/units` list it and `status --json` and `GET /v1/units/{name}` show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UnitStatus {
     /// Without suffix: `web` for `web.container`.
     pub name: String,
@@ -73,6 +73,28 @@ pub struct UnitStatus {
     pub last_trigger: Option<String>,
     /// `memory.current` of its cgroup, in bytes; absent while none runs.
     pub memory_bytes: Option<u64>,
+    /// Of the same cgroup, when one unit is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_events: Option<MemoryEvents>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<Pressure>,
+}
+
+/// How often it came to its limits: `memory.events`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryEvents {
+    pub high: u64,
+    pub max: u64,
+    pub oom: u64,
+    pub oom_kill: u64,
+}
+
+/// The share of the last ten seconds, in percent, in which some of its processes waited: `avg10` of the pressure files.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Pressure {
+    pub cpu: f64,
+    pub memory: f64,
+    pub io: f64,
 }
 
 impl UnitStatus {
@@ -101,6 +123,8 @@ impl UnitStatus {
             next_elapse: None,
             last_trigger: None,
             memory_bytes: None,
+            memory_events: None,
+            pressure: None,
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::{fs, io, path::Path};
 
+use crate::api::types::{MemoryEvents, Pressure};
+
 /// True when processes live in the cgroup or below it; a cgroup that is not there has none.
 pub(crate) fn is_populated(cgroup: &Path) -> bool {
     fs::read_to_string(cgroup.join("cgroup.events")).is_ok_and(|text| field(&text, "populated") == Some(1))
@@ -24,6 +26,22 @@ pub(crate) fn kill(cgroup: &Path) -> io::Result<()> {
 
 pub(crate) fn memory_bytes(cgroup: &Path) -> Option<u64> {
     fs::read_to_string(cgroup.join("memory.current")).ok()?.trim().parse().ok()
+}
+
+/// `None` without the controller.
+pub(crate) fn memory_events(cgroup: &Path) -> Option<MemoryEvents> {
+    let text = fs::read_to_string(cgroup.join("memory.events")).ok()?;
+    let count = |name| field(&text, name).unwrap_or(0);
+    Some(MemoryEvents { high: count("high"), max: count("max"), oom: count("oom"), oom_kill: count("oom_kill") })
+}
+
+/// `None` where the kernel does not measure it.
+pub(crate) fn pressure(cgroup: &Path) -> Option<Pressure> {
+    let some = |file: &str| {
+        let text = fs::read_to_string(cgroup.join(file)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("some avg10=")?.split(' ').next()?.parse().ok())
+    };
+    Some(Pressure { cpu: some("cpu.pressure")?, memory: some("memory.pressure")?, io: some("io.pressure")? })
 }
 
 pub(crate) fn processes(cgroup: &Path) -> Vec<u32> {
@@ -57,7 +75,15 @@ mod tests {
     fn the_kernels_files_are_read() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
-        fs::write(folder.path().join("memory.events"), "low 0\noom 2\noom_kill 3\noom_group_kill 1\n").unwrap();
+        assert_eq!((memory_events(folder.path()), pressure(folder.path())), (None, None));
+        fs::write(folder.path().join("memory.events"), "low 0\nmax 5\noom 2\noom_kill 3\noom_group_kill 1\n").unwrap();
+        let events = MemoryEvents { high: 0, max: 5, oom: 2, oom_kill: 3 };
+        assert_eq!(memory_events(folder.path()), Some(events));
+        for (file, share) in [("cpu", "0.00"), ("memory", "1.50"), ("io", "99.00")] {
+            let text = format!("some avg10={share} avg60=7.00 avg300=0.00 total=9\nfull avg10=5.00 avg60=0.00\n");
+            fs::write(folder.path().join(format!("{file}.pressure")), text).unwrap();
+        }
+        assert_eq!(pressure(folder.path()), Some(Pressure { cpu: 0.0, memory: 1.5, io: 99.0 }));
         assert!(is_populated(folder.path()));
         assert_eq!(oom_kills(folder.path()), 3);
         fs::write(folder.path().join("cgroup.events"), "populated 0\nfrozen 0\n").unwrap();

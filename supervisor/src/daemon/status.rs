@@ -47,8 +47,20 @@ impl Daemon {
             triggers: None,
             next_elapse: None,
             last_trigger: None,
+            memory_events: None,
+            pressure: None,
             memory_bytes: process.and_then(|_| cgroup::memory_bytes(&self.paths.cgroup(name))),
         }
+    }
+
+    /// With what takes some reading: of one unit only.
+    pub(crate) fn whole_status(&self, name: &UnitName, entry: &Entry) -> UnitStatus {
+        let mut status = self.unit_status(name, entry);
+        if status.memory_bytes.is_some() {
+            let cgroup = self.paths.cgroup(name);
+            (status.memory_events, status.pressure) = (cgroup::memory_events(&cgroup), cgroup::pressure(&cgroup));
+        }
+        status
     }
 
     pub(crate) fn all_units(&self) -> Vec<UnitStatus> {

@@ -101,6 +101,21 @@ fn ps_is_a_table_or_json() {
 }
 
 #[test]
+fn status_says_what_a_unit_has_of_the_machine() {
+    let memory = r#""memory_bytes":1048576,"memory_events":{"high":0,"max":7,"oom":1,"oom_kill":2},
+        "pressure":{"cpu":0.5,"memory":12.25,"io":0}"#;
+    let text = web().replace(r#""memory_bytes":null"#, memory);
+    let stub = Stub::new(&[("GET /v1/units/web", json(&text)), ("GET /v1/units/web/logs?tail=10", chunked(""))]);
+    let ran = run(&stub, &["status", "web"]);
+    for line in [
+        "Memory: 1.0M, 7 times at memory.max, 2 killed for it",
+        "Pressure: cpu 0.50 %, memory 12.25 %, io 0.00 % of the last 10 s",
+    ] {
+        assert!(ran.out.lines().any(|shown| shown.trim_start() == line), "{line}: {}", ran.out);
+    }
+}
+
+#[test]
 fn colours_are_for_terminals() {
     let ran = run_on(&both(), &["ps"], true);
     assert!(ran.out.contains("\u{1b}[32mactive\u{1b}[0m  42"), "{:?}", ran.out);

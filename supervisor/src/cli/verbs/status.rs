@@ -2,7 +2,7 @@
 
 use super::{ago, date, health_word, size, state_color, state_text, state_word, system};
 use crate::{
-    api::types::{ActiveState, LogLine, UnitStatus},
+    api::types::{ActiveState, LogLine, MemoryEvents, Pressure, UnitStatus},
     cli::{
         args::{IsActiveArgs, StatusArgs},
         client::Client,
@@ -108,7 +108,11 @@ fn text(unit: &UnitStatus, screen: &mut Screen) -> Result<(), CliError> {
         field("Main PID", &pid.to_string());
     }
     if let Some(bytes) = unit.memory_bytes {
-        field("Memory", &size(bytes));
+        let limits = unit.memory_events.map_or_else(String::new, limits);
+        field("Memory", &format!("{}{limits}", size(bytes)));
+    }
+    if let Some(Pressure { cpu, memory, io }) = unit.pressure {
+        field("Pressure", &format!("cpu {cpu:.2} %, memory {memory:.2} %, io {io:.2} % of the last 10 s"));
     }
     if unit.restarts > 0 {
         field("Restarts", &unit.restarts.to_string());
@@ -118,6 +122,12 @@ fn text(unit: &UnitStatus, screen: &mut Screen) -> Result<(), CliError> {
         field("Before", &screen.foreign(&format!("{}, {}", date(&past.ended), past.reason)));
     }
     screen.print(&text)
+}
+
+/// What the kernel counted at its limits, and nothing when it is nothing.
+fn limits(MemoryEvents { high, max, oom_kill, .. }: MemoryEvents) -> String {
+    let said = [(high, "times above memory.high"), (max, "times at memory.max"), (oom_kill, "killed for it")];
+    said.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}")).collect()
 }
 
 pub(in crate::cli) fn is_active(
