@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path, rc::Rc, sync::Arc};
 
 use super::{
     Origin, Problem, Said, Severity,
+    build::inner_dollars,
     keys::{self, Guess, Honoured, Key, Reset, Status},
     kind::Kind,
     problem::form,
@@ -44,6 +45,19 @@ struct Set {
 type Name = (&'static str, &'static str);
 
 const MAX_PROBLEMS: usize = 100;
+
+/// Keys whose readers know of dollars themselves.
+const OWN_DOLLARS: [&str; 9] = [
+    "Exec",
+    "Entrypoint",
+    "ReloadCmd",
+    "HealthCmd",
+    "HealthStartupCmd",
+    "Environment",
+    "Label",
+    "Annotation",
+    "Sysctl",
+];
 
 impl<'a> Sheet<'a> {
     /// The unit's file first, its drop-ins in their order.
@@ -182,6 +196,14 @@ impl<'a> Sheet<'a> {
         } else {
             Rc::clone(&written)
         };
+        // All of a Quadlet section stands in the ExecStart= that it makes, where systemd would replace it.
+        if Kind::is_quadlet(section)
+            && !OWN_DOLLARS.contains(&name)
+            && value.text.contains("${")
+            && let Err(text) = inner_dollars(&value.text)
+        {
+            self.push(|| value.error(&value.whole(), text));
+        }
         let plain = unquoted(section, &value.text);
         if let Err(expected) = language.check(plain) {
             self.push(|| value.error(&value.whole(), format!("{name}={}: {expected}", value.text)));

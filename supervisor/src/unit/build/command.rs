@@ -35,7 +35,7 @@ fn refuse(shown: &str) -> Said {
 }
 
 /// Of a value that is part of a word for systemd, as `--health-cmd=…` is: there only `${NAME}` is replaced.
-pub(super) fn inner_dollars(word: &str) -> Result<String, Said> {
+pub(in crate::unit) fn inner_dollars(word: &str) -> Result<String, Said> {
     let mut text = String::with_capacity(word.len());
     let mut rest = word;
     while let Some(at) = rest.find('$') {
@@ -57,8 +57,15 @@ pub(super) fn inner_dollars(word: &str) -> Result<String, Said> {
 pub(super) fn entrypoint(sheet: &mut Sheet<'_>) -> Option<Vec<String>> {
     // Nothing at all behind the sign is a value too: no entrypoint, as `[""]`.
     let value = sheet.last("Container", "Entrypoint")?;
-    if value.text.starts_with('[') {
-        return match serde_json::from_str::<Vec<String>>(&value.text) {
+    let text = match inner_dollars(&value.text) {
+        Ok(text) => text,
+        Err(text) => {
+            sheet.error(&value, text);
+            return None;
+        }
+    };
+    if text.starts_with('[') {
+        return match serde_json::from_str::<Vec<String>>(&text) {
             Ok(words) if words.iter().any(|w| w.contains('\0')) => {
                 sheet.error(&value, "a NUL character cannot be part of a word");
                 None
@@ -73,7 +80,7 @@ pub(super) fn entrypoint(sheet: &mut Sheet<'_>) -> Option<Vec<String>> {
     if value.text.contains(char::is_whitespace) {
         warn_of_spaces(sheet, &value);
     }
-    Some(vec![value.text.clone()])
+    Some(vec![text])
 }
 
 fn warn_of_spaces(sheet: &mut Sheet<'_>, value: &Text) {

@@ -8,6 +8,7 @@ mod health;
 mod identity;
 mod limits;
 mod log;
+pub(super) use command::inner_dollars;
 pub(super) use limits::CAPABILITIES;
 mod declared;
 mod links;

@@ -195,7 +195,7 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
     if !exec.is_empty() {
         t.put("Exec", arguments(exec));
     }
-    t.each("Entrypoint", entrypoint.as_ref().map(|all| json(all)));
+    t.each("Entrypoint", entrypoint.as_ref().map(|all| json(all).replace('$', "$$")));
     pairs(t, "Environment", environment);
     t.each(
         "EnvironmentFile",
