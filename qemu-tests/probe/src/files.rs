@@ -62,6 +62,13 @@ pub(crate) fn write(file: &str, text: &str) -> io::Result<()> {
     Ok(())
 }
 
+pub(crate) fn fill(file: &str, mib: usize) -> io::Result<()> {
+    let mut opened = File::create(file)?;
+    let bytes = vec![1; 1 << 20];
+    (0..mib).try_for_each(|_| opened.write_all(&bytes))?;
+    opened.sync_all()
+}
+
 /// One line a file, `FILE: TEXT`, its lines joined by `|`; `absent` for one that cannot be read.
 pub(crate) fn show(files: &[&str]) {
     for file in files {

@@ -27,6 +27,7 @@ probe zombies PROC               print how many processes below this procfs are 
 probe try-writes PATH [SKIP...]  print every folder below PATH in which a file can be created
 probe mount-of PATH              print file system type and size in bytes of the mount at PATH
 probe write FILE TEXT            write and sync
+probe fill FILE MIB SHOW...     write this much and sync, then show these files
 probe show FILE...               print `FILE: TEXT` of each, lines joined by |
 probe sizes FOLDER               print `NAME: BYTES` of each file in it
 probe cat FILE...                print files
@@ -75,6 +76,11 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["try-writes", path, skip @ ..] => files::try_writes(path, skip),
         ["mount-of", path] => files::mount_of(path),
         ["write", file, text] => files::write(file, text),
+        ["fill", file, mib, show @ ..] => {
+            with_number(mib, |mib| files::fill(file, mib))?;
+            files::show(show);
+            Ok(())
+        }
         ["show", files @ ..] => {
             files::show(files);
             Ok(())

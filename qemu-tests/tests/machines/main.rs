@@ -10,6 +10,7 @@ mod facts;
 mod first;
 mod hardware;
 mod kinds;
+mod limits;
 mod many;
 mod nginx;
 mod power;
