@@ -52,6 +52,11 @@ impl Paths {
         self.at("run/orlop/units")
     }
 
+    /// The records that one turn of the loop changed, while they are written.
+    pub(crate) fn turn(&self) -> PathBuf {
+        self.at("run/orlop/turn")
+    }
+
     pub(crate) fn unit(&self, unit: &UnitName) -> PathBuf {
         self.units().join(unit.as_str())
     }

@@ -259,14 +259,15 @@ impl Daemon {
 
     /// Writes the records that changed.
     pub(crate) fn save(&mut self) {
-        for unit in self.engine.take_changed() {
-            let Some(entry) = self.engine.get(&unit) else { continue };
-            let remarks = self.remarks.get(&unit).cloned().unwrap_or_default();
-            let stored = Stored::new(entry.plan.policy.clone(), entry.record.clone(), entry.job.as_ref(), remarks);
-            if let Err(error) = store::save(&self.paths, &unit, &stored) {
-                log::error!("{unit}: write its state: {error}");
-                self.engine.mark_changed(&unit);
-            }
+        let changed = self.engine.take_changed();
+        let stored = |unit: &UnitName| {
+            let entry = self.engine.get(unit)?;
+            let remarks = self.remarks.get(unit).cloned().unwrap_or_default();
+            Some(Stored::new(entry.plan.policy.clone(), entry.record.clone(), entry.job.as_ref(), remarks))
+        };
+        for (unit, error) in store::save(&self.paths, &changed, stored) {
+            log::error!("{unit}: write its state: {error}");
+            self.engine.mark_changed(&unit);
         }
     }
 }

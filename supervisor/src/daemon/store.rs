@@ -1,7 +1,19 @@
 //! What must survive the supervisor: one `state.json` per unit below /run, written whole or not at all. Below /run nothing
 //! outlives the boot, so a rename is enough: no power cut is to be feared, only our own death.
+//!
+//! What changes in one turn of the loop belongs together, as the job of a unit and the jobs of those it requires. So all of it is
+//! there, or nothing:
+//! ```text
+//! gather  turn.new ──rename──▶ turn     killed before: nothing has happened; after: the next supervisor writes all of it
+//! write   each unit's state.json        killed: the next one writes them again
+//! done    turn is removed
+//! ```
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    io::{self, BufWriter, Write},
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,13 +68,77 @@ impl Stored {
     }
 }
 
-pub(crate) fn save(paths: &Paths, unit: &UnitName, stored: &Stored) -> io::Result<()> {
+/// Writes the records of these units, as those of one turn. Returns those that could not be written.
+pub(crate) fn save(
+    paths: &Paths,
+    units: &[UnitName],
+    stored: impl Fn(&UnitName) -> Option<Stored>,
+) -> Vec<(UnitName, io::Error)> {
+    let together = units.len() > 1;
+    if together && let Err(error) = gather(paths, units, &stored) {
+        log::error!("{}: {error}; a death in this instant would leave half of a change", paths.turn().display());
+    }
+    let write = |unit: &UnitName| {
+        let written = serde_json::to_vec(&stored(unit)?).map_err(Into::into);
+        let error = written.and_then(|text| replace_state(paths, unit, &text)).err()?;
+        Some((unit.clone(), error))
+    };
+    let failed = units.iter().filter_map(write).collect();
+    if together {
+        end_turn(paths);
+    }
+    failed
+}
+
+/// A line for each: the unit's name, and what its file is to hold.
+fn gather(paths: &Paths, units: &[UnitName], stored: impl Fn(&UnitName) -> Option<Stored>) -> io::Result<()> {
+    let unfinished = paths.turn().with_extension("new");
+    let mut out = BufWriter::new(fs::File::create(&unfinished)?);
+    for unit in units {
+        let Some(stored) = stored(unit) else { continue };
+        write!(out, "{unit} ")?;
+        serde_json::to_writer(&mut out, &stored)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    fs::rename(&unfinished, paths.turn())
+}
+
+/// What an earlier supervisor had begun to write when it died.
+fn finish_turn(paths: &Paths) {
+    let path = paths.turn();
+    let text = match fs::read(&path).or_else(|_| fs::read(&path)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => return log::error!("{}: {error}", path.display()),
+        Ok(text) => text,
+    };
+    for line in text.split(|byte| *byte == b'\n') {
+        let Some(at) = line.iter().position(|byte| *byte == b' ') else { continue };
+        let Some(unit) = std::str::from_utf8(&line[..at]).ok().and_then(|name| UnitName::parse(name).ok()) else {
+            continue;
+        };
+        if let Err(error) = replace_state(paths, &unit, &line[at + 1..]) {
+            log::error!("{unit}: write its state: {error}");
+        }
+    }
+    end_turn(paths);
+}
+
+/// One that stayed would overwrite what comes later.
+fn end_turn(paths: &Paths) {
+    let path = paths.turn();
+    match fs::remove_file(&path).or_else(|_| fs::remove_file(&path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => log::error!("{}: {error}", path.display()),
+        _ => {}
+    }
+}
+
+fn replace_state(paths: &Paths, unit: &UnitName, text: &[u8]) -> io::Result<()> {
     let path = paths.state(unit);
-    let text = serde_json::to_vec(stored)?;
-    match replace(&path, &text) {
+    match replace(&path, text) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(paths.unit(unit))?;
-            replace(&path, &text)
+            replace(&path, text)
         }
         result => result,
     }
@@ -86,6 +162,7 @@ pub(crate) fn replace_durably(path: &Path, text: &[u8]) -> io::Result<()> {
 /// All units an earlier supervisor of this boot knew. What cannot be read is tried again and then told from what is not there: the
 /// container of a unit that nobody knows is taken for left over.
 pub(crate) fn load(paths: &Paths) -> Vec<(UnitName, Kept)> {
+    finish_turn(paths);
     let mut found = Vec::new();
     let list = || fs::read_dir(paths.units())?.collect::<io::Result<Vec<_>>>();
     for entry in list().or_else(|_| list()).unwrap_or_default() {
@@ -135,8 +212,7 @@ mod tests {
         let stored = Stored::new(Policy::plain(), record, Some(&job), Remarks::default());
         assert_eq!(stored.job(), Some((JobKind::Restart, true)));
         let (web, bad) = (UnitName::parse("web").unwrap(), UnitName::parse("bad").unwrap());
-        save(&paths, &web, &stored).unwrap();
-        save(&paths, &bad, &stored).unwrap();
+        assert!(save(&paths, &[web.clone(), bad.clone()], |_| Some(stored.clone())).is_empty());
         fs::write(paths.state(&bad), "{").unwrap();
         let unreadable = UnitName::parse("unreadable").unwrap();
         fs::create_dir_all(paths.state(&unreadable)).unwrap();
@@ -147,6 +223,34 @@ mod tests {
             [(bad, Kept::Attempt(None)), (unreadable, Kept::Attempt(None)), (web, Kept::Whole(Box::new(stored)))]
         );
     }
+
+    #[test]
+    fn what_changes_together_is_there_as_a_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path());
+        let units = ["app", "db"].map(|name| UnitName::parse(name).unwrap());
+        let at = |attempt| {
+            let mut record = Record::new(Now { mono: std::time::Duration::ZERO, wall_us: 0 });
+            record.attempt = attempt;
+            Some(Stored::new(Policy::plain(), record, None, Remarks::default()))
+        };
+        let attempts = || {
+            let attempt = |(_, kept)| if let Kept::Whole(stored) = kept { stored.record.attempt } else { 0 };
+            load(&paths).into_iter().map(attempt).collect::<Vec<_>>()
+        };
+        fs::create_dir_all(paths.run()).unwrap();
+        assert!(save(&paths, &units, |_| at(1)).is_empty());
+        assert!(attempts() == [1, 1] && !paths.turn().exists());
+        // Killed before the whole of it was gathered, before any file was written, and after the first.
+        fs::write(paths.turn().with_extension("new"), "app {").unwrap();
+        assert_eq!(attempts(), [1, 1]);
+        gather(&paths, &units, |_| at(2)).unwrap();
+        assert!(attempts() == [2, 2] && !paths.turn().exists());
+        gather(&paths, &units, |_| at(3)).unwrap();
+        assert!(save(&paths, &units[..1], |_| at(3)).is_empty());
+        assert_eq!(attempts(), [3, 3]);
+    }
+
     /// Byte for byte what a supervisor of version 1 wrote, before some of today's fields were there.
     const OLD: &str = include_str!("store_version_1.json");
 
