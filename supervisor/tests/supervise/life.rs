@@ -139,8 +139,8 @@ fn a_unit_that_has_run_its_time_is_asked_to_end_by_its_kill_signal() {
         let shared = place.shared_folder();
         fs::write(shared.join("say"), SAY).unwrap();
         // Its time begins when it is ready.
-        let script =
-            "trap 'echo asked; exit 0' USR1; trap '' TERM; perl /ask/say READY=1; while true; do sleep 0.01; done";
+        let script = "trap 'echo asked; exit 0' USR1; trap '' TERM; STAY=1000 perl /ask/say READY=1 & \
+                      while true; do sleep 0.01; done";
         let service = "[Service]\nRuntimeMaxSec=500ms\nKillSignal=SIGUSR1\nRestart=always\nRestartSec=10ms";
         let unit = "[Unit]\nStartLimitIntervalSec=0\n[Install]\nWantedBy=default.target";
         let keys = format!("Notify=true\nVolume={}:/ask", shared.display());

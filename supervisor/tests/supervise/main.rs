@@ -253,6 +253,7 @@ fn the_machine_goes_down_in_order_and_says_for_whom_it_waits() {
 const SAY: &str = r#"
 socket(my $socket, 1, 2, 0) or die;
 send($socket, join("\n", @ARGV), 0, pack("Sa*x", 1, $ENV{NOTIFY_SOCKET})) or die "$!";
+open(my $said, ">", $ENV{SAID}) if $ENV{SAID};
 sleep($ENV{STAY} || 0);
 "#;
 
@@ -270,7 +271,7 @@ fn a_container_is_ready_when_it_says_so_and_nobody_says_it_for_another() {
         // Another container that got hold of the socket.
         let stolen =
             "Volume=/run/orlop/units/web/etc/notify:/run/notify\nEnvironment=NOTIFY_SOCKET=/run/notify/notify.sock";
-        let forge = "perl /ask/say READY=1 STATUS=forged; touch /ask/forged; sleep 1000";
+        let forge = "STAY=1000 SAID=/ask/forged perl /ask/say READY=1 STATUS=forged";
         place.unit("forger", forge, &format!("{stolen}\n{ask}"), "");
         let mut machine = Pid1::boot(place);
         machine.wait("the container", |machine| {
