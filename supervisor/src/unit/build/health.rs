@@ -61,18 +61,27 @@ fn test(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Vec<String>> {
         }
     };
     let text = text.as_str();
-    if text.starts_with('[') {
-        let list = serde_json::from_str::<Vec<String>>(text).unwrap_or_default();
-        return match list.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-            Some(("CMD", rest)) if !rest.is_empty() => Some(rest.to_vec()),
-            Some(("CMD-SHELL", [command])) => shell(command),
-            Some(("NONE", [])) => None,
-            Some((first, _)) if !matches!(first, "CMD" | "CMD-SHELL" | "NONE") => Some(list),
-            _ => {
-                sheet.error(&value, format!(r#"not a JSON list of words; write {key}=["/bin/check", "argument"]"#));
+    // What is no such list is for the shell, `[ -e /run/ok ]` as well; and a list of one is a line for it too (podman's
+    // MakeHealthCheckFromCli).
+    if let Ok(list) = serde_json::from_str::<Vec<String>>(text) {
+        let (first, rest) = list.split_first().unzip();
+        return match (first.map(String::as_str), rest.unwrap_or_default()) {
+            (Some("CMD"), rest) if !rest.is_empty() => Some(rest.to_vec()),
+            (Some("CMD-SHELL"), [command]) => shell(command),
+            (Some("NONE"), []) => None,
+            (None | Some("CMD" | "CMD-SHELL" | "NONE"), _) => {
+                sheet.error(&value, format!(r#"not a list of words to run; write {key}=["/bin/check", "argument"]"#));
                 None
             }
+            (Some(command), []) => shell(command),
+            _ => Some(list),
         };
+    }
+    if text.starts_with("[\"") {
+        sheet.warning(
+            &value,
+            format!(r#"this is no JSON list of words, so a shell runs it; write {key}=["/bin/check", "argument"]"#),
+        );
     }
     match text.split_once(char::is_whitespace) {
         None if text.eq_ignore_ascii_case("none") => None,

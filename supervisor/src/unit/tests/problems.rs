@@ -128,6 +128,7 @@ fn each_wrong_value_is_told_what_it_should_be() {
         ("Image=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "an image's id is no name"),
         ("HealthCmd=pg_isready -U ${POSTGRES_USER}", "write $${POSTGRES_USER}"),
         ("HealthCmd=[\"/check\", \"${X}\"]", "write $${X}"),
+        ("HealthCmd=[\"/check\", x]", "warning: this is no JSON list of words"),
         ("LogDriver=none\nLogOpt=max-size=1M", "warning: without effect"),
         ("Notify=true\n[Service]\nFileDescriptorStoreMax=257", "warning: at most 256 descriptors"),
     ] {

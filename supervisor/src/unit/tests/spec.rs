@@ -383,6 +383,11 @@ fn the_health_check_is_the_units_or_the_images_with_what_the_unit_changes() {
     assert_eq!(found.on_failure, HealthAction::Kill);
     let own = check("HealthCmd=CMD /own", &["CMD", "/check"]).unwrap();
     assert_eq!((own.command, own.retries), (vec!["/own".to_owned()], 3));
+    // A shell's test is no list, and a list of one is a line for the shell.
+    for (written, line) in [("[ -e /ok ]", "[ -e /ok ]"), (r#"["curl -f x || exit 1"]"#, "curl -f x || exit 1")] {
+        assert_eq!(check(&format!("HealthCmd={written}"), &[]).unwrap().command, ["/bin/sh", "-c", line]);
+    }
+    assert_eq!(check(r#"HealthCmd=["/own", "a b"]"#, &[]).unwrap().command, ["/own", "a b"]);
     for (container, test) in [("HealthCmd=none", &["CMD", "/check"][..]), ("", &["NONE"]), ("", &[])] {
         assert_eq!(check(container, test), None);
     }

@@ -14,7 +14,8 @@ use crate::unit::{
 };
 
 pub(super) fn checks(t: &mut Lines, health: Option<&Health>, startup: Option<&Health>) {
-    let dollars = |all: &[String]| json(all).replace('$', "$$");
+    // With CMD in front a list of one is a program, too, and no line for a shell.
+    let words = |command: &[String]| json(&[&["CMD".to_owned()], command].concat()).replace('$', "$$");
     let Some(Health {
         command,
         interval,
@@ -31,7 +32,7 @@ pub(super) fn checks(t: &mut Lines, health: Option<&Health>, startup: Option<&He
         return t.put("HealthCmd", "none");
     };
     if !command.is_empty() {
-        t.put("HealthCmd", dollars(command));
+        t.put("HealthCmd", words(command));
     }
     t.put("HealthInterval", interval.map_or("disable".to_owned(), span));
     t.put("HealthTimeout", span(*timeout));
@@ -42,7 +43,7 @@ pub(super) fn checks(t: &mut Lines, health: Option<&Health>, startup: Option<&He
     t.put("HealthMaxLogSize", max_log_bytes);
     t.put("HealthLogDestination", if *log_events { "events_logger" } else { "local" });
     if let Some(first) = startup {
-        t.put("HealthStartupCmd", dollars(&first.command));
+        t.put("HealthStartupCmd", words(&first.command));
         t.put("HealthStartupInterval", first.interval.map_or("disable".to_owned(), span));
         t.put("HealthStartupTimeout", span(first.timeout));
         t.put("HealthStartupRetries", first.retries);
