@@ -23,13 +23,12 @@ use super::{
 };
 use crate::{
     api::types::ActiveState,
-    unit::{Preserve, UnitName},
+    unit::{Preserve, UnitName, is_fd_name},
 };
 
 pub(crate) const PREFIX: &str = "fds:";
 /// sd_pid_notify_with_fds(3): what has no name, or a bad one.
 const UNNAMED: &str = "stored";
-const MAX_NAME_BYTES: usize = 255;
 
 #[derive(Debug, Default)]
 pub(crate) struct FdStore {
@@ -76,12 +75,7 @@ impl FdStore {
 
 /// `FDNAME=`, or systemd's name for those without.
 pub(crate) fn checked_name(name: Option<&str>) -> &str {
-    let good = |name: &&str| {
-        !name.is_empty()
-            && name.len() <= MAX_NAME_BYTES
-            && name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b':')
-    };
-    name.filter(good).unwrap_or(UNNAMED)
+    name.filter(|name| is_fd_name(name)).unwrap_or(UNNAMED)
 }
 
 impl Daemon {

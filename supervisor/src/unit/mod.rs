@@ -64,4 +64,4 @@ pub use reference::reference;
 pub use set::load;
 pub(crate) use source::tree;
 pub use spec::{DeviceNode, Facts, SpecError, runtime_spec};
-pub(crate) use values::{signal, span};
+pub(crate) use values::{is_fd_name, signal, span};

@@ -339,29 +339,33 @@ impl<'a> Sheet<'a> {
     pub(super) fn last(&mut self, section: &'static str, name: &'static str) -> Option<Rc<Text>> {
         #[cfg(test)]
         self.asked.insert((section, name));
-        let value = Rc::clone(&self.values.get(&(name, section))?.last()?.value);
-        let length = value.text.len();
-        Some(if is_quoted(section, &value.text) { Rc::new(value.slice(1..length - 1)) } else { value })
+        Some(bare(section, &self.values.get(&(name, section))?.last()?.value))
     }
 
-    /// The last value in its own language; a mistake in it is reported.
+    /// The last value in its own language; a mistake in it is reported, and so are those in values that it replaces.
     pub(super) fn read<T, E: Into<Said>>(
         &mut self,
         section: &'static str,
         name: &'static str,
-        read: impl FnOnce(&str) -> Result<T, E>,
+        read: impl Fn(&str) -> Result<T, E>,
     ) -> Option<T> {
-        let value = self.last(section, name)?;
-        if value.text.is_empty() {
-            return None;
-        }
-        match read(&value.text) {
-            Ok(read) => Some(read),
-            Err(text) => {
-                self.error(&value, text.into().behind(format_args!("{name}={}", value.text)));
-                None
+        #[cfg(test)]
+        self.asked.insert((section, name));
+        let set = self.values.get(&(name, section)).into_iter().flatten();
+        let all: Vec<_> = set.map(|set| (set.written.text.is_empty(), bare(section, &set.value))).collect();
+        let mut last = None;
+        for (asks_for_nothing, value) in all {
+            last = None;
+            // One in which specifiers stand for nothing is no such value.
+            if asks_for_nothing {
+                continue;
+            }
+            match read(&value.text) {
+                Ok(read) => last = Some(read),
+                Err(text) => self.error(&value, text.into().behind(format_args!("{name}={}", value.text))),
             }
         }
+        last
     }
 
     /// Every value in its own language, each with its place; mistakes are reported.
@@ -442,6 +446,11 @@ impl<'a> Sheet<'a> {
 
 fn unquoted<'a>(section: &str, text: &'a str) -> &'a str {
     if is_quoted(section, text) { &text[1..text.len() - 1] } else { text }
+}
+
+fn bare(section: &str, value: &Rc<Text>) -> Rc<Text> {
+    let length = value.text.len();
+    if is_quoted(section, &value.text) { Rc::new(value.slice(1..length - 1)) } else { Rc::clone(value) }
 }
 
 /// Quadlet takes one pair of quotes around a whole value away, systemd does not.

@@ -15,6 +15,12 @@ pub(super) const PERCENT: Expected = "expected a share such as 20% or 12.5%";
 pub(super) const SIZE: Expected = "expected a size such as 64M, 1.5G or a number of bytes";
 pub(super) const SIGNAL: Expected = "expected a signal such as SIGTERM, TERM, RTMIN+3 or 15";
 
+/// What a descriptor that is handed on may be called (`fdname_is_valid` of systemd).
+pub(crate) fn is_fd_name(name: &str) -> bool {
+    let fits = (1..=255).contains(&name.len());
+    fits && name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b':')
+}
+
 pub(super) fn boolean(text: &str) -> Result<bool, Expected> {
     let is = |words: [&str; 6]| words.iter().any(|w| w.eq_ignore_ascii_case(text));
     if is(["1", "yes", "y", "true", "t", "on"]) {

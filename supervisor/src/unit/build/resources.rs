@@ -132,7 +132,7 @@ fn io_limit(text: &str, kind: IoLimitKind) -> Result<Option<u64>, String> {
 pub(super) fn between<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
     from: T,
     to: T,
-) -> impl FnOnce(&str) -> Result<T, String> {
+) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
         let number = text.parse().ok().filter(|n| (&from..=&to).contains(&n));
         number.ok_or_else(|| format!("expected a number from {from} to {to}"))

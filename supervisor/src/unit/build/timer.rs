@@ -170,7 +170,7 @@ pub(super) fn socket(
     SocketSpec {
         listen,
         starts,
-        fd_name: sheet.text("Socket", "FileDescriptorName").unwrap_or_else(|| format!("{stem}.socket")),
+        fd_name: sheet.read("Socket", "FileDescriptorName", fd_name).unwrap_or_else(|| format!("{stem}.socket")),
         owner: (id("SocketUser", sheet), id("SocketGroup", sheet)),
         mode: mode("SocketMode", sheet).unwrap_or(0o666),
         directory_mode: mode("DirectoryMode", sheet).unwrap_or(0o755),
@@ -178,6 +178,12 @@ pub(super) fn socket(
         max_connections: count("MaxConnections", sheet).unwrap_or(64),
         links: sheet.all_names("Socket", "Symlinks").into_iter().map(|(_, word)| PathBuf::from(word.text)).collect(),
     }
+}
+
+/// The names of several are told with colons between them.
+fn fd_name(text: &str) -> Result<String, &'static str> {
+    let valid = values::is_fd_name(text).then(|| text.to_owned());
+    valid.ok_or("expected at most 255 letters, digits and signs of ASCII without a colon")
 }
 
 /// What the kernel, or the file system, gives to one only.

@@ -267,3 +267,21 @@ fn hostile_texts_are_only_refused() {
         assert_eq!(units(&[("a", text)]).units.len() + units(&[("a", text)]).broken.len(), 1, "{text:?}");
     }
 }
+
+#[test]
+fn a_mistake_is_told_though_a_later_line_replaces_it() {
+    for (wrong, right) in [
+        ("[Service]\nRestart=foo", "Restart=always"),
+        ("[Service]\nMemoryMax=rubbish", "MemoryMax=64M"),
+        ("[Service]\nMemoryMax=%i", "MemoryMax=64M"),
+        ("StopSignal=SIGFOO", "StopSignal=INT"),
+        ("ReadOnly=maybe", "ReadOnly=yes"),
+        ("Pull=sometimes", "Pull=never"),
+    ] {
+        let shown = problem(&format!("{wrong}\n{right}"), "");
+        let (key, _) = right.split_once('=').unwrap();
+        assert!(shown.contains(&format!("{key}=")), "{wrong}: {shown}");
+    }
+    // Without an instance it stands for nothing, which is no limit.
+    assert!(problem("[Service]\nMemoryMax=%i", "").contains("MemoryMax="));
+}
