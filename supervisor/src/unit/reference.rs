@@ -10,8 +10,8 @@ use super::{
 const HEAD: &str = "\
 # Unit files
 
-Every key of Podman 5's podman-systemd.unit(5) for the kinds of files below, and every key of systemd's manuals for the sections
-that go with them. What a key means is what those manuals say; here stands what becomes of it on this system.
+Every key of Podman 5's podman-systemd.unit(5) for the kinds of files below, some of Podman 6's, and every key
+of systemd's manuals for the sections that go with them. What a key means is what those manuals say; here stands what becomes of it on this system.
 
 - **yes**: supported.
 - **only** some values: those are supported; others are read, checked and refused as *known, not available in this version*.
@@ -98,7 +98,7 @@ fn counts(page: &mut String) {
     let Share { language, acted, all } = container_share();
     let _ = writeln!(
         page,
-        "\nOf the {all} keys that Podman 5 has for a container {language} are in the language ({} %), and this version acts upon {acted} \
+        "\nOf the {all} keys that Podman has for a container {language} are in the language ({} %), and this version acts upon {acted} \
          of them ({} %), if only with some of their values.",
         language * 100 / all,
         acted * 100 / all
