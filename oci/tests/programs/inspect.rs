@@ -15,6 +15,7 @@ unsafe extern "C" {
     fn personality(domain: u64) -> i32;
     fn clock_gettime(clock: i32, time: *mut [i64; 2]) -> i32;
     fn umask(mask: u32) -> u32;
+    fn lgetxattr(path: *const u8, name: *const u8, value: *mut u8, size: usize) -> isize;
     fn ioctl(fd: i32, request: u64, ...) -> i32;
     fn syscall(number: i64, ...) -> i64;
 }
@@ -115,6 +116,12 @@ fn main() {
                     Ok(m) => println!("{path}: {:o} {} {} {}", m.mode(), m.uid(), m.gid(), m.rdev()),
                     Err(error) => println!("{path}: {error}"),
                 }
+            }
+            "xattr" => {
+                let (path, name, mut value) = (next() + "\0", next() + "\0", [0_u8; 256]);
+                let length = unsafe { lgetxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr(), value.len()) };
+                let said = usize::try_from(length).map_or_else(|_| std::io::Error::last_os_error().to_string(), |n| format!("{:02x?}", &value[..n]));
+                println!("xattr {} {}: {said}", path.trim_end_matches('\0'), name.trim_end_matches('\0'));
             }
             "sched" => {
                 // Behind the name: state is the first field, nice the 17th, priority and policy the 38th and 39th.

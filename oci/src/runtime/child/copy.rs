@@ -11,12 +11,13 @@ use super::{Errno, fs};
 /// Nothing an image means nests deeper, and the stack of this process is small: a storey takes less than 2 KiB of it.
 const DEPTH: u32 = 64;
 
+const FOLDER: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+
 pub(super) fn folder(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> Result<(), Errno> {
     if depth > DEPTH {
         return Err(Errno(libc::ELOOP));
     }
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let list = fs::open_at(from, c".", flags, 0)?;
+    let list = fs::open_at(from, c".", FOLDER, 0)?;
     let mut buffer = [0_u8; 1024];
     loop {
         let count = fs::entries(list.as_fd(), &mut buffer)?;
@@ -39,27 +40,53 @@ pub(super) fn folder(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> Re
 fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Result<(), Errno> {
     let stat = fs::stat_at(from, name)?;
     let mode = stat.st_mode & 0o7777;
-    let open = |flags| fs::open_at(from, name, flags | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0);
     match stat.st_mode & libc::S_IFMT {
         libc::S_IFDIR => {
             fs::mkdir(to, name, 0o700)?;
-            let below = fs::open_at(to, name, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
-            folder(open(libc::O_PATH | libc::O_DIRECTORY)?.as_fd(), below.as_fd(), depth + 1)?;
+            let (source, below) = (fs::open_at(from, name, FOLDER, 0)?, fs::open_at(to, name, FOLDER, 0)?);
+            folder(source.as_fd(), below.as_fd(), depth + 1)?;
+            attributes(source.as_fd(), below.as_fd())?;
         }
         libc::S_IFLNK => {
             link(from, to, name)?;
             return fs::chown_at(to, name, stat.st_uid, stat.st_gid);
         }
         libc::S_IFREG => {
-            let source = open(libc::O_RDONLY)?;
+            let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let source = fs::open_at(from, name, flags, 0)?;
             let copy = fs::open_at(to, name, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, 0o600)?;
             fs::copy_all(source.as_fd(), copy.as_fd())?;
+            // Before them: a change of owner takes the capabilities of a file away.
+            fs::chown_at(to, name, stat.st_uid, stat.st_gid)?;
+            attributes(source.as_fd(), copy.as_fd())?;
+            return fs::chmod_at(to, name, mode);
         }
         _ => fs::mknod(to, name, stat.st_mode, stat.st_rdev)?,
     }
     fs::chown_at(to, name, stat.st_uid, stat.st_gid)?;
     // After the owner: a change of owner takes set-user-id away.
     fs::chmod_at(to, name, mode)
+}
+
+/// Extended attributes, a program's capabilities among them; those that a tmpfs does not know (`user.*` before Linux 6.6, labels) stay
+/// behind, as with crun. Apart, so that its buffers are not on the stack of every storey.
+#[inline(never)]
+fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
+    let (mut names, mut value) = ([0_u8; 4096], [0_u8; 4096]);
+    let count = match fs::attribute_names(from, &mut names) {
+        Err(Errno(libc::EOPNOTSUPP)) => return Ok(()),
+        other => other?,
+    };
+    let mut rest = names.get(..count).unwrap_or_default();
+    while let Ok(name) = CStr::from_bytes_until_nul(rest) {
+        rest = rest.get(name.count_bytes() + 1..).unwrap_or_default();
+        let length = fs::attribute(from, name, &mut value)?;
+        match fs::set_attribute(to, name, value.get(..length).unwrap_or_default()) {
+            Err(Errno(libc::EOPNOTSUPP | libc::EINVAL)) => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Apart, so that its buffer is not on the stack of every storey.

@@ -192,6 +192,22 @@ pub(crate) fn chmod_at(at: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<()>
     check(unsafe { libc::fchmodat(at.as_raw_fd(), name.as_ptr(), mode, 0) }).map(drop)
 }
 
+/// The names of an open file's extended attributes, each with its NUL.
+pub(crate) fn attribute_names(fd: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize> {
+    // SAFETY: the buffer's length is its own.
+    check_size(unsafe { libc::flistxattr(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len()) })
+}
+
+pub(crate) fn attribute(fd: BorrowedFd<'_>, name: &CStr, into: &mut [u8]) -> Result<usize> {
+    // SAFETY: name ends in NUL; the buffer's length is its own.
+    check_size(unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), into.as_mut_ptr().cast(), into.len()) })
+}
+
+pub(crate) fn set_attribute(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<()> {
+    // SAFETY: name ends in NUL; the value's length is its own.
+    check(unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }).map(drop)
+}
+
 /// The next records of an open folder (getdents64); none at its end.
 pub(crate) fn entries(folder: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize> {
     let (fd, size) = (folder.as_raw_fd(), into.len());
