@@ -49,7 +49,7 @@ pub(crate) use keys::condition_checks;
 use kind::Kind;
 pub use model::{
     Addresses, Amount, Attachment, Backing, Capabilities, Condition, ContainerSpec, CpuPolicy, CpuQuota, CpuWeight,
-    Declared, Device, Dns, ExitStatuses, Health, HealthAction, IdMap, IdmapMount, ImageMount, ImageSpec, IoLimit,
+    Declared, Device, Dns, ExitStatuses, Glob, Health, HealthAction, IdMap, IdmapMount, ImageMount, ImageSpec, IoLimit,
     IoLimitKind, IoPriority, IpRange, Ipam, Listen, ListenAddress, ListenKind, LogLimits, LogSpec, MachineAction,
     MachineActions, MachineEnd, Network, NetworkDriver, NetworkSpec, Notify, OomPolicy, Origin, Overlay, PodSpec, Port,
     Preserve, Propagation, Protocol, Pull, Reload, Resources, Restart, Root, Scheduling, Seccomp, Secret, SecretTarget,

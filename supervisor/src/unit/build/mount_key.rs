@@ -9,14 +9,13 @@ use super::{
     mounts::{self, Taken},
 };
 use crate::unit::{
-    IdmapMount, ImageMount, Said, Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::did_you_mean,
+    Glob, IdmapMount, ImageMount, Said, Tmpfs, TmpfsKind, Volume, VolumeSource, kind::Kind, nearest::did_you_mean,
     sheet::Sheet, values, words::Word,
 };
 
 pub(super) enum Mounted {
     Volume(Volume),
-    /// Its source is a pattern.
-    Glob(Volume),
+    Glob(Glob),
     Image(ImageMount),
     Tmpfs(Tmpfs),
 }
@@ -24,7 +23,7 @@ pub(super) enum Mounted {
 impl Mounted {
     fn destination(&self) -> &str {
         match self {
-            Self::Volume(volume) | Self::Glob(volume) => &volume.destination,
+            Self::Volume(volume) | Self::Glob(Glob { volume, .. }) => &volume.destination,
             Self::Image(image) => &image.destination,
             Self::Tmpfs(tmpfs) => &tmpfs.destination,
         }
@@ -72,6 +71,16 @@ pub(super) fn mounts(
             sheet.error_at(&value, &word, text);
             continue;
         }
+        let unbounded = |tmpfs: &Tmpfs| tmpfs.kind == TmpfsKind::Ramfs && word.text.contains("tmpfs-size=");
+        if let Mounted::Tmpfs(tmpfs) = &mounted
+            && unbounded(tmpfs)
+        {
+            sheet.warning_at(
+                &value,
+                &word,
+                "a ramfs takes no size, it is not bounded; write type=tmpfs for one that is",
+            );
+        }
         if let Some(what) = mounted.later() {
             sheet.unavailable(&value, format!("Mount={}: {what} is known, not available in this version", word.text));
         }
@@ -87,36 +96,58 @@ pub(super) fn mounts(
     all
 }
 
-const KEYS: [&str; 28] = [
-    "type",
-    "source",
-    "src",
-    "destination",
-    "dst",
-    "target",
-    "ro",
-    "readonly",
-    "rw",
-    "suid",
-    "nosuid",
-    "dev",
-    "nodev",
-    "exec",
-    "noexec",
-    "bind-propagation",
-    "bind-nonrecursive",
-    "relabel",
-    "tmpfs-size",
-    "tmpfs-mode",
-    "uid",
-    "gid",
-    "mode",
-    "max",
-    "chown",
-    "idmap",
-    "subpath",
-    "readwrite",
-];
+/// What any mount has.
+const PLACES: [&str; 8] = ["type", "source", "src", "destination", "dst", "dest", "target", "consistency"];
+
+/// The options of podman-run(1), `--mount`, and those that its code takes besides.
+fn options_of(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "bind" | "glob" | "volume" => &[
+            "ro",
+            "readonly",
+            "rw",
+            "suid",
+            "nosuid",
+            "dev",
+            "nodev",
+            "exec",
+            "noexec",
+            "bind-propagation",
+            "bind-nonrecursive",
+            "relabel",
+            "z",
+            "Z",
+            "U",
+            "chown",
+            "idmap",
+            "no-dereference",
+            "subpath",
+            "volume-subpath",
+            "volume-opt",
+        ],
+        "image" => &["rw", "readwrite", "subpath", "idmap"],
+        "devpts" => &["uid", "gid", "mode", "max", "ptmxmode", "newinstance"],
+        _ => &[
+            "ro",
+            "readonly",
+            "rw",
+            "suid",
+            "nosuid",
+            "dev",
+            "nodev",
+            "exec",
+            "noexec",
+            "noatime",
+            "noswap",
+            "tmpfs-size",
+            "tmpfs-mode",
+            "tmpcopyup",
+            "notmpcopyup",
+            "U",
+            "chown",
+        ],
+    }
+}
 
 fn mount(folder: &Path, word: &Word) -> Result<Mounted, Said> {
     let options = fields(&word.text)?;
@@ -128,10 +159,17 @@ fn mount(folder: &Path, word: &Word) -> Result<Mounted, Said> {
             return Err(format!("type={kind} is no type of a mount; bind, volume, tmpfs, ramfs and devpts are").into());
         }
     }
+    for (key, _) in &options {
+        if !PLACES.contains(&key.as_str()) && !options_of(kind).contains(&key.as_str()) {
+            return Err(unknown(kind, key));
+        }
+    }
     let find =
         |names: &[&str]| options.iter().rev().find(|(key, _)| names.contains(&key.as_str())).map(|(_, v)| v.as_str());
     let source = find(&["source", "src"]);
-    let to = find(&["destination", "dst", "target"]).ok_or("no destination=: where in the container?")?;
+    let to = find(&["destination", "dst", "dest", "target"]);
+    let complete_path = kind == "glob" && to.is_none();
+    let to = to.or(complete_path.then_some("/")).ok_or("no destination=: where in the container?")?;
     if kind == "devpts" || kind == "tmpfs" || kind == "ramfs" {
         if source.is_some() {
             return Err(format!("type={kind} has no source").into());
@@ -155,31 +193,51 @@ fn mount(folder: &Path, word: &Word) -> Result<Mounted, Said> {
         }
         _ => {}
     }
-    let mut volume = mounts::usual(from, mounts::target(to)?);
+    let mut volume = mounts::usual(from, if complete_path { to.to_owned() } else { mounts::target(to)? });
     for (key, value) in &options {
-        let on = || value.is_empty() || values::boolean(value) == Ok(true);
         match key.as_str() {
-            "type" | "source" | "src" | "destination" | "dst" | "target" => {}
-            "ro" | "readonly" => volume.read_only = on(),
-            "rw" => volume.read_only = !on(),
-            "bind-propagation" => mounts::apply(&mut volume, value)?,
-            "bind-nonrecursive" => volume.not_recursive = on(),
+            "ro" | "readonly" => volume.read_only = flag(key, value)?,
+            "rw" => volume.read_only = !flag(key, value)?,
+            "bind-propagation" if propagation(value) => mounts::apply(&mut volume, value)?,
+            "bind-propagation" => {
+                return Err(format!("bind-propagation={value}: expected such as private, rshared or rslave").into());
+            }
+            "bind-nonrecursive" => volume.not_recursive = flag(key, value)?,
             // SELinux labels, and there is no SELinux.
             "relabel" if matches!(value.as_str(), "shared" | "private") => {}
-            "suid" | "nosuid" | "dev" | "nodev" | "exec" | "noexec" if value.is_empty() => {
-                mounts::apply(&mut volume, key)?;
-            }
-            "U" | "chown" => volume.chown = on(),
-            "idmap" if value.is_empty() => volume.idmap = Some(IdmapMount::default()),
+            "relabel" => return Err(format!("relabel={value}: expected shared or private").into()),
+            "z" | "Z" => {}
+            "suid" | "nosuid" | "dev" | "nodev" | "exec" | "noexec" => mounts::apply(&mut volume, bare(key, value)?)?,
+            "U" | "chown" => volume.chown = flag(key, value)?,
+            "idmap" if matches!(value.as_str(), "" | "true") => volume.idmap = Some(IdmapMount::default()),
+            "idmap" if value == "false" => volume.idmap = None,
             "idmap" => volume.idmap = Some(mounts::idmap(value)?),
-            "subpath" | "volume-subpath" | "no-dereference" | "consistency" | "volume-opt" => {
-                return Err(format!("the option {key} is known, not available in this version").into());
-            }
-            _ => return Err(unknown(key)),
+            "subpath" | "volume-subpath" | "no-dereference" | "volume-opt" | "consistency" => return Err(later(key)),
+            _ => {}
         }
     }
     mounts::check(&mut volume)?;
-    Ok(if kind == "glob" { Mounted::Glob(volume) } else { Mounted::Volume(volume) })
+    Ok(if kind == "glob" { Mounted::Glob(Glob { volume, complete_path }) } else { Mounted::Volume(volume) })
+}
+
+fn propagation(word: &str) -> bool {
+    matches!(word.strip_prefix('r').unwrap_or(word), "private" | "shared" | "slave" | "unbindable")
+}
+
+fn later(key: &str) -> Said {
+    format!("the option {key} is known, not available in this version").into()
+}
+
+/// `ro`, `ro=true`, `ro=false`
+fn flag(key: &str, value: &str) -> Result<bool, String> {
+    if value.is_empty() {
+        return Ok(true);
+    }
+    values::boolean(value).map_err(|expected| format!("{key}={value}: {expected}"))
+}
+
+fn bare<'a>(key: &'a str, value: &str) -> Result<&'a str, String> {
+    if value.is_empty() { Ok(key) } else { Err(format!("{key} has no value")) }
 }
 
 fn image(name: &str, to: &str, options: &[(String, String)]) -> Result<ImageMount, Said> {
@@ -190,71 +248,59 @@ fn image(name: &str, to: &str, options: &[(String, String)]) -> Result<ImageMoun
         ImageMount { image: name.to_owned(), destination: mounts::target(to)?, writable: false, subpath: None };
     for (key, value) in options {
         match key.as_str() {
-            "type" | "source" | "src" | "destination" | "dst" | "target" => {}
-            "rw" | "readwrite" => mount.writable = value.is_empty() || values::boolean(value)?,
+            "rw" | "readwrite" => mount.writable = flag(key, value)?,
             "subpath" => mount.subpath = Some(mounts::destination(value)?),
-            _ => return Err(unknown(key)),
+            "idmap" | "consistency" => return Err(later(key)),
+            _ => {}
         }
     }
     Ok(mount)
 }
 
 fn own(kind: &str, to: &str, options: &[(String, String)]) -> Result<Tmpfs, Said> {
-    let (kind, allowed): (TmpfsKind, &[&str]) = match kind {
-        "tmpfs" => (
-            TmpfsKind::Tmpfs,
-            &[
-                "tmpfs-size",
-                "tmpfs-mode",
-                "ro",
-                "readonly",
-                "rw",
-                "nosuid",
-                "suid",
-                "nodev",
-                "dev",
-                "noexec",
-                "exec",
-                "tmpcopyup",
-                "notmpcopyup",
-            ],
-        ),
-        "ramfs" => (
-            TmpfsKind::Ramfs,
-            &["tmpfs-mode", "mode", "ro", "readonly", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec"],
-        ),
-        _ => (TmpfsKind::Devpts, &["uid", "gid", "mode", "max"]),
-    };
     let mut text = Vec::new();
     for (key, value) in options {
         match key.as_str() {
-            "type" | "destination" | "dst" | "target" => {}
-            _ if !allowed.contains(&key.as_str()) => return Err(unknown(key)),
+            key if key != "consistency" && PLACES.contains(&key) => {}
+            "U" | "chown" if !flag(key, value)? => {}
+            // crun and runc fill a tmpfs alone.
+            "tmpcopyup" if kind == "ramfs" => return Err(later(key)),
+            "U" | "chown" | "consistency" => return Err(later(key)),
+            // It is never swapped, begins empty, and has no bound, which a warning says.
+            "noswap" | "notmpcopyup" | "tmpfs-size" if kind == "ramfs" => {}
             "tmpfs-size" => text.push(format!("size={value}")),
             "tmpfs-mode" | "mode" => text.push(format!("mode={value}")),
-            "readonly" | "ro" if value.is_empty() || values::boolean(value) == Ok(true) => text.push("ro".into()),
-            "readonly" | "ro" => {}
+            "readonly" | "ro" if flag(key, value)? => text.push("ro".into()),
+            "rw" if !flag(key, value)? => text.push("ro".into()),
+            "readonly" | "ro" | "rw" => {}
             "uid" | "gid" | "max" => {
                 value.parse::<u32>().map_err(|_| format!("{key}={value} is not a number"))?;
                 text.push(format!("{key}={value}"));
             }
-            _ => text.push(key.clone()),
+            "ptmxmode" => text.push(format!("ptmxmode={value}")),
+            _ => text.push(bare(key, value)?.to_owned()),
         }
     }
-    if kind != TmpfsKind::Devpts {
-        let options = mounts::tmpfs_options(&text.join(","))?;
-        return Ok(Tmpfs { kind, destination: mounts::target(to)?, options });
+    let destination = if kind == "devpts" { mounts::destination(to)? } else { mounts::target(to)? };
+    if kind != "devpts" {
+        let (options, copy_up) = mounts::tmpfs_options(&text.join(","))?;
+        let kind = if kind == "tmpfs" { TmpfsKind::Tmpfs { copy_up } } else { TmpfsKind::Ramfs };
+        return Ok(Tmpfs { kind, destination, options });
     }
-    if let Some(mode) = text.iter().find_map(|o| o.strip_prefix("mode="))
-        && u32::from_str_radix(mode, 8).is_err()
-    {
-        return Err(format!("mode={mode} is not octal").into());
+    let modes =
+        |option: &String| option.split_once("mode=").is_some_and(|(_, mode)| u32::from_str_radix(mode, 8).is_err());
+    if let Some(wrong) = text.iter().find(|option| modes(option)) {
+        return Err(format!("{wrong} is not octal").into());
     }
-    Ok(Tmpfs { kind, destination: mounts::destination(to)?, options: text })
+    Ok(Tmpfs { kind: TmpfsKind::Devpts, destination, options: text })
 }
 
-fn unknown(key: &str) -> Said {
-    did_you_mean(format!("unknown option {key}"), key, KEYS)
+fn unknown(kind: &str, key: &str) -> Said {
+    let elsewhere = ["bind", "image", "devpts", "tmpfs"].iter().any(|kind| options_of(kind).contains(&key));
+    if elsewhere {
+        return format!("{key} is no option of type={kind}").into();
+    }
+    did_you_mean(format!("unknown option {key}"), key, options_of(kind).iter().chain(&PLACES).copied())
 }
 
 /// Comma-separated values, where quotes hold commas together and a doubled quote is one.
@@ -313,13 +359,16 @@ mod tests {
         let Ok(Mounted::Tmpfs(tmpfs)) = read("type=tmpfs,tmpfs-size=512M,tmpfs-mode=1777,destination=/t") else {
             panic!()
         };
-        assert_eq!((tmpfs.kind, tmpfs.options.join(",")), (TmpfsKind::Tmpfs, "size=512M,mode=1777".into()));
+        assert_eq!(
+            (tmpfs.kind, tmpfs.options.join(",")),
+            (TmpfsKind::Tmpfs { copy_up: true }, "size=512M,mode=1777".into())
+        );
         let Ok(Mounted::Image(image)) = read("type=image,src=localhost/x,dst=/y,rw=true,subpath=/etc") else {
             panic!()
         };
         assert_eq!((image.writable, image.subpath.as_deref()), (true, Some("/etc")));
         let Ok(Mounted::Glob(glob)) = read("type=glob,src=/usr/lib/libfoo*,dst=/usr/lib,ro=true") else { panic!() };
-        assert_eq!((glob.source, glob.read_only), (VolumeSource::Host("/usr/lib/libfoo*".into()), true));
+        assert_eq!((glob.volume.source, glob.volume.read_only), (VolumeSource::Host("/usr/lib/libfoo*".into()), true));
         let Ok(Mounted::Tmpfs(pts)) = read("type=devpts,destination=/dev/pts,mode=620") else { panic!() };
         assert_eq!(pts.kind, TmpfsKind::Devpts);
     }

@@ -238,7 +238,8 @@ pub(super) fn tmpfs(sheet: &mut Sheet<'_>, taken: &mut Taken) -> Vec<Tmpfs> {
     for value in sheet.all("Container", "Tmpfs") {
         let (to, options) = value.text.split_once(':').unwrap_or((&value.text, ""));
         let read = target(to).map_err(Said::from).and_then(|destination| {
-            Ok(Tmpfs { kind: TmpfsKind::Tmpfs, destination, options: tmpfs_options(options)? })
+            let (options, copy_up) = tmpfs_options(options)?;
+            Ok(Tmpfs { kind: TmpfsKind::Tmpfs { copy_up }, destination, options })
         });
         match read {
             Ok(tmpfs) => match take(taken, &tmpfs.destination, "tmpfs", &value) {
@@ -251,7 +252,7 @@ pub(super) fn tmpfs(sheet: &mut Sheet<'_>, taken: &mut Taken) -> Vec<Tmpfs> {
     mounts
 }
 
-const TMPFS_FLAGS: [&str; 16] = [
+const TMPFS_FLAGS: [&str; 18] = [
     "rw",
     "ro",
     "suid",
@@ -267,18 +268,23 @@ const TMPFS_FLAGS: [&str; 16] = [
     "strictatime",
     "nodiratime",
     "sync",
+    "noswap",
+    "tmpcopyup",
     "notmpcopyup",
 ];
 
-pub(super) fn tmpfs_options(options: &str) -> Result<Vec<String>, Said> {
-    let mut found = Vec::new();
+/// Those of the file system, and whether it begins with the image's files: it does unless the unit says otherwise.
+pub(super) fn tmpfs_options(options: &str) -> Result<(Vec<String>, bool), Said> {
+    let (mut found, mut copy_up) = (Vec::new(), None);
     for option in options.split(',').filter(|o| !o.is_empty()) {
-        if option == "tmpcopyup" {
-            return Err("the option tmpcopyup is known, not available in this version".into());
-        }
-        // It is so anyway.
-        if option == "notmpcopyup" {
+        if matches!(option, "tmpcopyup" | "notmpcopyup") {
+            if copy_up.replace(option == "tmpcopyup").is_some() {
+                return Err(format!("{option} contradicts or repeats another option").into());
+            }
             continue;
+        }
+        if option == "U" {
+            return Err("the option U is known, not available in this version".into());
         }
         let valid = match option.split_once('=') {
             Some(("size", size)) => size
@@ -298,7 +304,7 @@ pub(super) fn tmpfs_options(options: &str) -> Result<Vec<String>, Said> {
         }
         found.push(option.to_owned());
     }
-    Ok(found)
+    Ok((found, copy_up.unwrap_or(true)))
 }
 
 #[cfg(test)]
@@ -367,6 +373,9 @@ mod tests {
     #[test]
     fn tmpfs_options_are_checked() {
         assert!(tmpfs_options("rw,size=64m,mode=1777,noexec,nr_inodes=1k,uid=5,size=10%").is_ok());
+        assert!(tmpfs_options("noswap,tmpcopyup").is_ok_and(|(options, copy_up)| options == ["noswap"] && copy_up));
+        assert!(tmpfs_options("notmpcopyup").is_ok_and(|(options, copy_up)| options.is_empty() && !copy_up));
+        assert!(tmpfs_options("tmpcopyup,notmpcopyup").is_err_and(|said| said.text.contains("contradicts")));
         assert!(["sise=1", "mode=8", "size=x", "noexce", "uid=a"].iter().all(|o| tmpfs_options(o).is_err()));
     }
 }

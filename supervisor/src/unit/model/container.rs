@@ -29,8 +29,8 @@ pub struct ContainerSpec {
     pub volumes: Vec<Volume>,
     /// `Mount=type=image`
     pub image_mounts: Vec<ImageMount>,
-    /// `Mount=type=glob`: the source is a pattern, and each path that matches is mounted into the destination.
-    pub globs: Vec<Volume>,
+    /// `Mount=type=glob`
+    pub globs: Vec<Glob>,
     pub tmpfs: Vec<Tmpfs>,
     pub devices: Vec<Device>,
     pub secrets: Vec<Secret>,
@@ -191,6 +191,14 @@ pub enum Propagation {
     Slave,
 }
 
+/// The source is a pattern, and each path that matches is mounted below the destination: by its last name, or, where the unit names
+/// no destination (it is `/` then), "with their complete path" (podman-run(1)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glob {
+    pub volume: Volume,
+    pub complete_path: bool,
+}
+
 /// A file system of the container's own, that no host path or volume lies behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tmpfs {
@@ -244,7 +252,10 @@ pub enum Unmask {
 /// `Tmpfs=`, or `type=` of `Mount=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TmpfsKind {
-    Tmpfs,
+    /// With `copy_up` it begins with what the image has at its place. False with `notmpcopyup`.
+    Tmpfs {
+        copy_up: bool,
+    },
     /// Never swapped, never bounded.
     Ramfs,
     Devpts,

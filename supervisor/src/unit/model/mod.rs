@@ -8,8 +8,8 @@ mod limits;
 mod network;
 
 pub use container::{
-    Capabilities, ContainerSpec, Device, IdmapMount, ImageMount, LogLimits, LogSpec, Overlay, Propagation, Pull, Root,
-    Seccomp, Tmpfs, TmpfsKind, Ulimit, Unmask, User, Volume, VolumeSource,
+    Capabilities, ContainerSpec, Device, Glob, IdmapMount, ImageMount, LogLimits, LogSpec, Overlay, Propagation, Pull,
+    Root, Seccomp, Tmpfs, TmpfsKind, Ulimit, Unmask, User, Volume, VolumeSource,
 };
 pub use kinds::{
     Backing, Declared, ImageSpec, IpRange, Ipam, Listen, ListenAddress, ListenKind, NetworkDriver, NetworkSpec,

@@ -20,9 +20,10 @@ pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<V
     let mut mounts = system(container, facts);
     mounts.retain(|mount| !own.iter().any(|o| o.destination() == mount.destination()));
     if container.read_only && container.read_only_tmpfs {
-        for (path, mode) in [("/run", "mode=0755"), ("/tmp", "mode=1777"), ("/var/tmp", "mode=1777")] {
+        // As Podman's: with the files and the mode of the image's folder.
+        for path in ["/run", "/tmp", "/var/tmp"] {
             if !own.iter().any(|o| o.destination() == Path::new(path)) {
-                own.push(mount(path, "tmpfs", "tmpfs", words(&["rw", "nosuid", "nodev", mode])));
+                own.push(mount(path, "tmpfs", "tmpfs", words(&["rw", "nosuid", "nodev", "tmpcopyup"])));
             }
         }
     }
@@ -95,7 +96,7 @@ fn bind(volume: &Volume, facts: &Facts) -> Result<Mount, SpecError> {
 fn file_system(tmpfs: &Tmpfs) -> Mount {
     let mut options = tmpfs.options.clone();
     let (kind, usual): (_, &[(&str, &str)]) = match tmpfs.kind {
-        TmpfsKind::Tmpfs => ("tmpfs", &[("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")]),
+        TmpfsKind::Tmpfs { .. } => ("tmpfs", &[("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")]),
         TmpfsKind::Ramfs => ("ramfs", &[("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")]),
         TmpfsKind::Devpts => {
             ("devpts", &[("nosuid", "suid"), ("noexec", "exec"), ("newinstance", ""), ("ptmxmode=0666", "")])
@@ -105,6 +106,9 @@ fn file_system(tmpfs: &Tmpfs) -> Mount {
         if !options.iter().any(|o| o == word || o == opposite) {
             options.push((*word).to_owned());
         }
+    }
+    if tmpfs.kind == (TmpfsKind::Tmpfs { copy_up: true }) {
+        options.push("tmpcopyup".to_owned());
     }
     mount(&tmpfs.destination, kind, kind, options)
 }

@@ -323,9 +323,15 @@ fn mounts_follow_the_unit() {
     assert_eq!(options("Volume=/srv:/s:ro,exec,suid,dev", "/s"), json!(["rbind", "rprivate", "ro"]));
     let many = json!(["bind", "rshared", "rw", "nosuid", "nodev", "noexec"]);
     assert_eq!(options("Volume=/srv:/s:noexec,bind,rshared", "/s"), many);
-    assert_eq!(options("Tmpfs=/t", "/t"), json!(["nosuid", "nodev", "noexec"]));
+    assert_eq!(options("Tmpfs=/t", "/t"), json!(["nosuid", "nodev", "noexec", "tmpcopyup"]));
     assert_eq!(options("Tmpfs=/t:size=1m,exec,notmpcopyup", "/t"), json!(["size=1m", "exec", "nosuid", "nodev"]));
-    assert_eq!(mount("ReadOnly=yes", "/tmp")["type"], "tmpfs");
+    // Podman copies into those it makes of a sealed root, and not into those that every container has.
+    for path in ["/run", "/tmp", "/var/tmp"] {
+        assert_eq!(options("ReadOnly=yes", path), json!(["rw", "nosuid", "nodev", "tmpcopyup"]));
+    }
+    for path in ["/dev", "/dev/shm"] {
+        assert!(!options("ReadOnly=yes", path).as_array().unwrap().contains(&json!("tmpcopyup")));
+    }
     assert_eq!(mount("ReadOnly=yes\nReadOnlyTmpfs=no", "/tmp"), Value::Null);
     assert_eq!(options("ReadOnly=yes\nReadOnlyTmpfs=no", "/dev/shm")[5], "ro");
     assert_eq!(options("ReadOnly=yes", "/etc/hosts")[5], "ro");

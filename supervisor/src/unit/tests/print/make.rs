@@ -9,7 +9,7 @@ use std::{
 
 use super::{Dice, service};
 use crate::unit::{
-    Addresses, Attachment, Capabilities, Condition, ContainerSpec, Device, Dns, Health, HealthAction, IdMap,
+    Addresses, Attachment, Capabilities, Condition, ContainerSpec, Device, Dns, Glob, Health, HealthAction, IdMap,
     IdmapMount, ImageMount, LogLimits, LogSpec, MachineActions, Network, Notify, Overlay, Port, Propagation, Protocol,
     Pull, Reload, Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Unit, UnitName, Unmask, User, UserNamespace,
     Volume, VolumeSource,
@@ -173,7 +173,10 @@ fn container(dice: &mut Dice) -> ContainerSpec {
         }),
         globs: list(dice, |dice, i| {
             let host = VolumeSource::Host(format!("/g/{i}*").into());
-            Volume { copy_up: false, overlay: None, ..volume(dice, host, "/globs".to_owned()) }
+            let complete_path = coin(dice);
+            let to = if complete_path { "/" } else { "/globs" };
+            let volume = Volume { copy_up: false, overlay: None, ..volume(dice, host, to.to_owned()) };
+            Glob { volume, complete_path }
         }),
         tmpfs: tmpfs(dice),
         devices: list(dice, |dice, index| Device {
@@ -316,7 +319,7 @@ pub(super) fn volumes(dice: &mut Dice, anonymous: bool) -> Vec<Volume> {
 
 fn tmpfs(dice: &mut Dice) -> Vec<Tmpfs> {
     let mut all = list(dice, |dice, i| Tmpfs {
-        kind: TmpfsKind::Tmpfs,
+        kind: TmpfsKind::Tmpfs { copy_up: coin(dice) },
         destination: format!("/t/{i}"),
         options: vec![format!("size={}", dice.roll(1000)), "noexec".to_owned()],
     });

@@ -206,11 +206,14 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
         let sub = subpath.as_ref().map_or(String::new(), |path| format!(",subpath={path}"));
         t.put("Mount", format!("type=image,src={image},dst={destination},rw={writable}{sub}"));
     }
-    globs.iter().for_each(|glob| by_mount(t, "glob", glob));
+    globs.iter().for_each(|glob| by_mount(t, "glob", &glob.volume));
     for Tmpfs { kind, destination, options } in tmpfs {
         match kind {
-            TmpfsKind::Tmpfs => t.put("Tmpfs", format!("{destination}:{}", options.join(","))),
-            TmpfsKind::Ramfs => t.put("Mount", format!("type=ramfs,dst={destination},{}", options.join(","))),
+            TmpfsKind::Tmpfs { copy_up } => {
+                let copy = if *copy_up { "tmpcopyup" } else { "notmpcopyup" };
+                t.put("Tmpfs", format!("{destination}:{copy},{}", options.join(",")));
+            }
+            TmpfsKind::Ramfs => t.put("Mount", format!("type=ramfs,dst={destination},tmpfs-{}", options.join(","))),
             TmpfsKind::Devpts => t.put("Mount", format!("type=devpts,dst={destination},{}", options.join(","))),
         }
     }
@@ -375,7 +378,9 @@ fn by_mount(t: &mut Lines, kind: &str, volume: &Volume) {
         VolumeSource::Named(name) => format!(",src={name}"),
         VolumeSource::Anonymous => String::new(),
     };
-    let mut options = format!("type={kind}{source},dst={},ro={}", volume.destination, volume.read_only);
+    // Nothing but a pattern is mounted there: it has no destination then.
+    let to = if volume.destination == "/" { String::new() } else { format!(",dst={}", volume.destination) };
+    let mut options = format!("type={kind}{source}{to},ro={}", volume.read_only);
     options += if volume.nosuid { ",nosuid" } else { ",suid" };
     options += if volume.nodev { ",nodev" } else { ",dev" };
     options += if volume.noexec { ",noexec" } else { ",exec" };
