@@ -78,6 +78,16 @@ pub struct UnitStatus {
     pub memory_events: Option<MemoryEvents>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pressure: Option<Pressure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Tasks>,
+}
+
+/// Processes and threads: `pids.current`, `pids.max` (none: no limit), and how often one more was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tasks {
+    pub current: u64,
+    pub max: Option<u64>,
+    pub refused: u64,
 }
 
 /// How often it came to its limits: `memory.events`.
@@ -125,6 +135,7 @@ impl UnitStatus {
             memory_bytes: None,
             memory_events: None,
             pressure: None,
+            tasks: None,
         }
     }
 }
@@ -157,7 +168,7 @@ pub struct PastStart {
 }
 
 /// `GET /v1/system`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SystemStatus {
     pub version: String,
     /// Number of the contract between applications and the system.
@@ -165,6 +176,9 @@ pub struct SystemStatus {
     pub hostname: String,
     pub machine_id: String,
     pub kernel: String,
+    /// The bits of `/proc/sys/kernel/tainted`; 0: nothing has tainted it.
+    #[serde(default)]
+    pub kernel_taint: u64,
     /// `running` (all enabled units active or finished), `starting`, `degraded` (one failed, is unhealthy or keeps restarting, or state not persistent), `stopping`.
     pub state: String,
     /// `persistent`, `volatile`, `degraded`.
@@ -175,6 +189,14 @@ pub struct SystemStatus {
     pub supervisor_pid: u32,
     pub supervisor_rss_kib: u64,
     pub init_rss_kib: u64,
+    /// Of all containers together: `memory.current` and `memory.events` of the cgroup above theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_events: Option<MemoryEvents>,
+    /// Of the machine as a whole: `/proc/pressure`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<Pressure>,
     /// `eth0 10.0.2.15/24`, one per address.
     pub addresses: Vec<String>,
     /// Mistakes in unit files, as `file:line:column: text`.

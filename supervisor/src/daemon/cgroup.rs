@@ -1,9 +1,12 @@
 //! What the supervisor reads and writes of a unit's cgroup, straight from the kernel's files: cgroups-rs knows neither
 //! memory.events nor cgroup.kill, and waits for nothing.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use crate::api::types::{MemoryEvents, Pressure};
+use crate::api::types::{MemoryEvents, Pressure, Tasks};
 
 /// True when processes live in the cgroup or below it; a cgroup that is not there has none.
 pub(crate) fn is_populated(cgroup: &Path) -> bool {
@@ -35,13 +38,40 @@ pub(crate) fn memory_events(cgroup: &Path) -> Option<MemoryEvents> {
     Some(MemoryEvents { high: count("high"), max: count("max"), oom: count("oom"), oom_kill: count("oom_kill") })
 }
 
+/// To all disks since the cgroup was made; `None` without the controller.
+pub(crate) fn written_bytes(cgroup: &Path) -> Option<u64> {
+    let text = fs::read_to_string(cgroup.join("io.stat")).ok()?;
+    let written = text.split_ascii_whitespace().filter_map(|word| word.strip_prefix("wbytes=")?.parse::<u64>().ok());
+    Some(written.sum())
+}
+
+/// `None` without the controller.
+pub(crate) fn tasks(cgroup: &Path) -> Option<Tasks> {
+    let read = |file: &str| fs::read_to_string(cgroup.join(file)).ok();
+    Some(Tasks {
+        current: read("pids.current")?.trim().parse().ok()?,
+        // `max`, where there is no limit.
+        max: read("pids.max")?.trim().parse().ok(),
+        refused: field(&read("pids.events")?, "max").unwrap_or(0),
+    })
+}
+
 /// `None` where the kernel does not measure it.
 pub(crate) fn pressure(cgroup: &Path) -> Option<Pressure> {
-    let some = |file: &str| {
-        let text = fs::read_to_string(cgroup.join(file)).ok()?;
+    pressure_in(|what| cgroup.join(format!("{what}.pressure")))
+}
+
+/// Of the machine as a whole.
+pub(crate) fn machine_pressure() -> Option<Pressure> {
+    pressure_in(|what| Path::new("/proc/pressure").join(what))
+}
+
+fn pressure_in(file: impl Fn(&str) -> PathBuf) -> Option<Pressure> {
+    let some = |what| {
+        let text = fs::read_to_string(file(what)).ok()?;
         text.lines().find_map(|line| line.strip_prefix("some avg10=")?.split(' ').next()?.parse().ok())
     };
-    Some(Pressure { cpu: some("cpu.pressure")?, memory: some("memory.pressure")?, io: some("io.pressure")? })
+    Some(Pressure { cpu: some("cpu")?, memory: some("memory")?, io: some("io")? })
 }
 
 pub(crate) fn processes(cgroup: &Path) -> Vec<u32> {
@@ -79,6 +109,15 @@ mod tests {
         fs::write(folder.path().join("memory.events"), "low 0\nmax 5\noom 2\noom_kill 3\noom_group_kill 1\n").unwrap();
         let events = MemoryEvents { high: 0, max: 5, oom: 2, oom_kill: 3 };
         assert_eq!(memory_events(folder.path()), Some(events));
+        assert_eq!(written_bytes(folder.path()), None);
+        let io = "254:0 rbytes=5 wbytes=4096 rios=1 wios=2 dbytes=9 dios=1\n254:1 rbytes=1 wbytes=4 rios=0 wios=1\n";
+        fs::write(folder.path().join("io.stat"), io).unwrap();
+        assert_eq!(written_bytes(folder.path()), Some(4100));
+        for (file, text) in [("current", "12\n"), ("max", "max\n"), ("events", "max 7\n")] {
+            assert_eq!(tasks(folder.path()), None);
+            fs::write(folder.path().join(format!("pids.{file}")), text).unwrap();
+        }
+        assert_eq!(tasks(folder.path()), Some(Tasks { current: 12, max: None, refused: 7 }));
         for (file, share) in [("cpu", "0.00"), ("memory", "1.50"), ("io", "99.00")] {
             let text = format!("some avg10={share} avg60=7.00 avg300=0.00 total=9\nfull avg10=5.00 avg60=0.00\n");
             fs::write(folder.path().join(format!("{file}.pressure")), text).unwrap();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    io::ErrorKind,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::Arc,
@@ -91,8 +92,11 @@ pub(crate) enum Mail {
     },
     /// A log reader has something, or has ended.
     LogChunk,
-    /// A line for the console.
-    Console(String),
+    /// A line for the console. `full`: there is no room for them.
+    DiskTakesNoLogs {
+        full: bool,
+        text: String,
+    },
     Network(NetEvent),
 }
 
@@ -179,7 +183,10 @@ impl Daemon {
         readable(files.watch(), class::UNIT_FILES)?;
         readable(handoff.fd(), class::HANDOFF)?;
         let sender = mail.sender();
-        let complain = move |text| sender.send(Mail::Console(text));
+        let complain = move |error, text| {
+            let full = matches!(error, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            sender.send(Mail::DiskTakesNoLogs { full, text });
+        };
         Ok(Self {
             // Only on a machine of ours: in development the kernel is somebody else's.
             logs: Logs::start(paths.logs(), paths.spools(), own, Some(paths.kmsg()), complain)?,

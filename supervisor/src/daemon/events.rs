@@ -177,7 +177,10 @@ impl Daemon {
             Mail::Bundle { unit, attempt, result } => self.on_bundle(&unit, attempt, result),
             Mail::LogEnded { stored } => self.tell(&ToInit::DropFd { name: stored }),
             Mail::LogChunk => {}
-            Mail::Console(text) => self.say(text),
+            Mail::DiskTakesNoLogs { full, text } => {
+                let most = if full { self.who_wrote_most() } else { None };
+                self.say(most.map_or_else(|| text.clone(), |most| format!("{text}; {most}")));
+            }
             Mail::Network(event) => {
                 match weight(&event) {
                     Weight::Detail => log::info!("network: {event}"),
@@ -194,6 +197,14 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// Of the units that run: whose doing a full disk may be. What was written is in the kernel's count when it is on its way there.
+    fn who_wrote_most(&self) -> Option<String> {
+        let running = self.engine.units().filter(|(_, entry)| entry.record.state.process().is_some());
+        let written = running.filter_map(|(unit, _)| Some((cgroup::written_bytes(&self.paths.cgroup(unit))?, unit)));
+        let (bytes, unit) = written.max()?;
+        Some(format!("of the units that run {unit} has written most, {} MiB", bytes >> 20))
     }
 
     fn on_image(&mut self, image: &str, prepared: &Prepared) {

@@ -49,6 +49,7 @@ impl Daemon {
             last_trigger: None,
             memory_events: None,
             pressure: None,
+            tasks: None,
             memory_bytes: process.and_then(|_| cgroup::memory_bytes(&self.paths.cgroup(name))),
         }
     }
@@ -59,6 +60,7 @@ impl Daemon {
         if status.memory_bytes.is_some() {
             let cgroup = self.paths.cgroup(name);
             (status.memory_events, status.pressure) = (cgroup::memory_events(&cgroup), cgroup::pressure(&cgroup));
+            status.tasks = cgroup::tasks(&cgroup);
         }
         status
     }
@@ -92,12 +94,14 @@ impl Daemon {
         };
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let machine_id = fs::read_to_string(self.paths.machine_id()).unwrap_or_default();
+        let containers = self.paths.cgroups().join("containers");
         SystemStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             contract: CONTRACT,
             hostname: hostname(),
             machine_id: machine_id.trim().to_owned(),
             kernel: read("/proc/sys/kernel/osrelease"),
+            kernel_taint: read("/proc/sys/kernel/tainted").parse().unwrap_or(0),
             state: state.to_owned(),
             state_store: match self.state_store {
                 StateStore::Persistent => "persistent",
@@ -110,6 +114,9 @@ impl Daemon {
             supervisor_pid: std::process::id(),
             supervisor_rss_kib: rss_kib("self"),
             init_rss_kib: rss_kib("1"),
+            memory_bytes: cgroup::memory_bytes(&containers),
+            memory_events: cgroup::memory_events(&containers),
+            pressure: cgroup::machine_pressure(),
             addresses: addresses(),
             problems: self.files.problems().iter().map(ToString::to_string).chain(self.sockets.problems()).collect(),
         }

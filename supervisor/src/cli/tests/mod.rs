@@ -103,12 +103,13 @@ fn ps_is_a_table_or_json() {
 #[test]
 fn status_says_what_a_unit_has_of_the_machine() {
     let memory = r#""memory_bytes":1048576,"memory_events":{"high":0,"max":7,"oom":1,"oom_kill":2},
-        "pressure":{"cpu":0.5,"memory":12.25,"io":0}"#;
+        "pressure":{"cpu":0.5,"memory":12.25,"io":0},"tasks":{"current":3,"max":2048,"refused":9}"#;
     let text = web().replace(r#""memory_bytes":null"#, memory);
     let stub = Stub::new(&[("GET /v1/units/web", json(&text)), ("GET /v1/units/web/logs?tail=10", chunked(""))]);
     let ran = run(&stub, &["status", "web"]);
     for line in [
         "Memory: 1.0M, 7 times at memory.max, 2 killed for it",
+        "Tasks: 3 of 2048, 9 times one more was refused",
         "Pressure: cpu 0.50 %, memory 12.25 %, io 0.00 % of the last 10 s",
     ] {
         assert!(ran.out.lines().any(|shown| shown.trim_start() == line), "{line}: {}", ran.out);
@@ -159,6 +160,16 @@ fn status_of_the_machine() {
     );
     assert_eq!(ran.code, 0);
     assert!(run(&stub, &["info"]).out.starts_with("    Machine: box"));
+    let measured = r#""memory_bytes":20971520,"memory_events":{"high":0,"max":7,"oom":1,"oom_kill":2},
+        "pressure":{"cpu":1.5,"memory":0.0,"io":12.25},"kernel_taint":8192,"uptime_ms""#;
+    let ran = run(&Stub::new(&[("GET /v1/system", json(&system.replace("\"uptime_ms\"", measured)))]), &["info"]);
+    for line in [
+        "    Version: 0.1.0, contract 1, kernel 6.12, tainted E (8192): unsigned modules\n",
+        "     Memory: containers 20.0M, 7 times at memory.max, 2 killed for it\n",
+        "   Pressure: cpu 1.50 %, memory 0.00 %, io 12.25 % of the last 10 s\n",
+    ] {
+        assert!(ran.out.contains(line), "{}", ran.out);
+    }
     let ran = run(&stub, &["poweroff"]);
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "", ""));
     assert_eq!(run(&stub, &["reboot"]).code, 4);

@@ -2,7 +2,7 @@
 
 use super::{ago, date, health_word, size, state_color, state_text, state_word, system};
 use crate::{
-    api::types::{ActiveState, LogLine, MemoryEvents, Pressure, UnitStatus},
+    api::types::{ActiveState, LogLine, MemoryEvents, Pressure, Tasks, UnitStatus},
     cli::{
         args::{IsActiveArgs, StatusArgs},
         client::Client,
@@ -108,11 +108,13 @@ fn text(unit: &UnitStatus, screen: &mut Screen) -> Result<(), CliError> {
         field("Main PID", &pid.to_string());
     }
     if let Some(bytes) = unit.memory_bytes {
-        let limits = unit.memory_events.map_or_else(String::new, limits);
-        field("Memory", &format!("{}{limits}", size(bytes)));
+        field("Memory", &memory(bytes, unit.memory_events));
     }
-    if let Some(Pressure { cpu, memory, io }) = unit.pressure {
-        field("Pressure", &format!("cpu {cpu:.2} %, memory {memory:.2} %, io {io:.2} % of the last 10 s"));
+    if let Some(of) = unit.tasks {
+        field("Tasks", &tasks(of));
+    }
+    if let Some(of) = unit.pressure {
+        field("Pressure", &pressure(of));
     }
     if unit.restarts > 0 {
         field("Restarts", &unit.restarts.to_string());
@@ -124,10 +126,23 @@ fn text(unit: &UnitStatus, screen: &mut Screen) -> Result<(), CliError> {
     screen.print(&text)
 }
 
-/// What the kernel counted at its limits, and nothing when it is nothing.
-fn limits(MemoryEvents { high, max, oom_kill, .. }: MemoryEvents) -> String {
-    let said = [(high, "times above memory.high"), (max, "times at memory.max"), (oom_kill, "killed for it")];
-    said.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}")).collect()
+/// With what the kernel counted at its limits, and without when it is nothing.
+pub(super) fn memory(bytes: u64, events: Option<MemoryEvents>) -> String {
+    let counts = events.map(|MemoryEvents { high, max, oom_kill, .. }| {
+        [(high, "times above memory.high"), (max, "times at memory.max"), (oom_kill, "killed for it")]
+    });
+    let said = counts.into_iter().flatten().filter(|(count, _)| *count > 0);
+    size(bytes) + &said.map(|(count, what)| format!(", {count} {what}")).collect::<String>()
+}
+
+fn tasks(Tasks { current, max, refused }: Tasks) -> String {
+    let limit = max.map_or_else(String::new, |max| format!(" of {max}"));
+    let refused = if refused > 0 { format!(", {refused} times one more was refused") } else { String::new() };
+    format!("{current}{limit}{refused}")
+}
+
+pub(super) fn pressure(Pressure { cpu, memory, io }: Pressure) -> String {
+    format!("cpu {cpu:.2} %, memory {memory:.2} %, io {io:.2} % of the last 10 s")
 }
 
 pub(in crate::cli) fn is_active(

@@ -1,6 +1,6 @@
 //! The machine as a whole: `status` without a unit, `info`, `poweroff`, `reboot`, `halt`, `kexec`.
 
-use super::{span, state_color, state_text};
+use super::{span, state_color, state_text, status};
 use crate::{
     api::types::{ActiveState, SystemStatus, UnitStatus},
     cli::{
@@ -66,7 +66,8 @@ fn facts(system: &SystemStatus, screen: &mut Screen) -> Result<(), CliError> {
     field("Machine", &format!("{} ({})", system.hostname, system.machine_id));
     field("State", &state);
     field("Uptime", &span(system.uptime_ms / 1000));
-    field("Version", &format!("{}, contract {}, kernel {}", system.version, system.contract, system.kernel));
+    let taint = taint(system.kernel_taint);
+    field("Version", &format!("{}, contract {}, kernel {}{taint}", system.version, system.contract, system.kernel));
     field("Store", &store);
     for address in &system.addresses {
         field("Address", address);
@@ -76,6 +77,12 @@ fn facts(system: &SystemStatus, screen: &mut Screen) -> Result<(), CliError> {
         system.supervisor_pid, system.supervisor_generation, system.supervisor_rss_kib, system.init_rss_kib
     );
     field("Supervisor", &supervisor);
+    if let Some(bytes) = system.memory_bytes {
+        field("Memory", &format!("containers {}", status::memory(bytes, system.memory_events)));
+    }
+    if let Some(of) = system.pressure {
+        field("Pressure", &status::pressure(of));
+    }
     screen.print(&text)?;
     for problem in &system.problems {
         let name = screen.paint(&format!("{:>11}", "Problem"), Color::Red);
@@ -83,6 +90,18 @@ fn facts(system: &SystemStatus, screen: &mut Screen) -> Result<(), CliError> {
         screen.print_foreign(&format!("{problem}\n"))?;
     }
     Ok(())
+}
+
+/// What taints the kernel, in the letters of its own messages (Documentation/admin-guide/tainted-kernels.rst). Only one of them
+/// comes with this system: the modules of every boot are loaded without their signature.
+fn taint(bits: u64) -> String {
+    let set = |(bit, letter): (usize, char)| (bits >> bit & 1 == 1).then_some(letter);
+    let letters: String = "PFSRMBUDAWCIOELKXTNJ".chars().enumerate().filter_map(set).collect();
+    match bits {
+        0 => String::new(),
+        _ if letters == "E" => format!(", tainted E ({bits}): unsigned modules"),
+        _ => format!(", tainted {letters} ({bits})"),
+    }
 }
 
 pub(in crate::cli) fn shutdown(client: &Client, kind: &str, json: bool, screen: &mut Screen) -> Result<u8, CliError> {

@@ -21,11 +21,12 @@ mod writer;
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        mpsc::{self, SyncSender},
+        mpsc::{self, Sender},
     },
     time::Duration,
 };
@@ -44,8 +45,6 @@ use source::{Queue, SUPERVISOR, Source, Work, spool_path, tagged};
 use super::{clock, mailbox};
 use crate::unit::{Options, UnitName};
 
-/// Commands wait in a queue of this length; then they are dropped.
-const MAX_COMMANDS: usize = 1024;
 /// Of one message of the supervisor, in bytes.
 const MAX_MESSAGE_BYTES: usize = 8 << 10;
 
@@ -57,7 +56,8 @@ pub(crate) fn is_first_boot(logs: &Path) -> Option<bool> {
 /// The loop's handle.
 pub(crate) struct Logs {
     folder: PathBuf,
-    commands: SyncSender<Command>,
+    /// Without a bound: who takes them waits for no disk, and there are no more than pipes, and remarks that found room in a spool.
+    commands: Sender<Command>,
     bell: Arc<EventFd>,
     news: Arc<News>,
     told: remarks::Told,
@@ -139,13 +139,13 @@ impl Logs {
         spools: PathBuf,
         own: Option<&Own>,
         kernel: Option<PathBuf>,
-        complain: impl Fn(String) + Send + 'static,
+        complain: impl Fn(ErrorKind, String) + Send + 'static,
     ) -> nix::Result<Self> {
         if let Err(error) = fs::create_dir_all(&spools) {
             log::error!("{}: {error}", spools.display());
         }
         let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
-        let (commands, received) = mpsc::sync_channel(MAX_COMMANDS);
+        let (commands, received) = mpsc::channel();
         let news = Arc::new(News::default());
         let told = remarks::Told::new(spools.clone());
         let queue = own.map(|own| Arc::clone(&own.queue)).unwrap_or_default();
@@ -169,7 +169,7 @@ impl Logs {
     }
 
     fn command(&self, command: Command) -> bool {
-        let sent = self.commands.try_send(command).is_ok();
+        let sent = self.commands.send(command).is_ok();
         let _ = self.bell.write(1);
         sent
     }

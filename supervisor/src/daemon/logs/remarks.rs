@@ -24,8 +24,6 @@ use super::{
 use crate::daemon::clock;
 
 const WORD: &str = "orlop";
-/// That wait to be told: they do so for one turn of the loop.
-const MAX_NOTED: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Remark {
@@ -39,6 +37,7 @@ pub(crate) struct Remark {
 pub(crate) struct Remarks {
     /// `None`: not known, and to be found in the spool.
     last: Option<u64>,
+    /// Those of one turn of the loop.
     noted: Vec<Remark>,
 }
 
@@ -49,7 +48,6 @@ impl Remarks {
         self.last = Some(number);
         let text = text.replace('\n', " ");
         let text = text[..text.floor_char_boundary(MAX_MESSAGE_BYTES)].to_owned();
-        self.noted.truncate(MAX_NOTED - 1);
         self.noted.push(Remark { number, time_us: clock::wall_us(), text });
     }
 

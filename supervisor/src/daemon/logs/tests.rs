@@ -30,7 +30,7 @@ fn of(names: &[&str]) -> LogQuery {
 }
 
 fn logs(folder: &Path) -> Logs {
-    Logs::start(folder.into(), folder.join("spools"), None, None, |text| panic!("{text}")).unwrap()
+    Logs::start(folder.into(), folder.join("spools"), None, None, |_, text| panic!("{text}")).unwrap()
 }
 
 fn remark(logs: &mut Logs, text: &str) {
@@ -245,6 +245,34 @@ fn what_exceeds_a_units_rate_is_counted_in_its_log() {
     assert!(messages[9] == "9" && messages[10].starts_with("990 lines suppressed"), "{messages:?}");
 }
 
+/// As when a supervisor takes over from another, and when all its units end at once.
+#[test]
+fn hundreds_of_pipes_and_thousands_of_remarks_in_one_go_are_all_logged() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mut logs = logs(folder.path());
+    let units: Vec<UnitName> = (0..600).map(|i| name(&format!("u{i}"))).collect();
+    let mut ends = Vec::new();
+    for unit in &units {
+        for stream in [Stream::Out, Stream::Err] {
+            let (writer, ended) = follow(&logs, unit.as_str(), stream, Caps::default());
+            (&writer).write_all(b"last words\n").unwrap();
+            ends.push(ended);
+        }
+        let mut remarks = Remarks::default();
+        // More of them than a unit has in a turn, as a rule.
+        (0..100).for_each(|i| remarks.note(&format!("remark {i}"), || logs.last_remark(unit)));
+        remarks.take().iter().for_each(|remark| logs.remark(unit, remark));
+    }
+    ends.iter().for_each(|ended| ended.recv_timeout(PATIENCE).unwrap());
+    logs.flush(PATIENCE);
+    for unit in &units {
+        let lines = messages(&logs, of(&[unit.as_str()]));
+        let remarks: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("remark ")).collect();
+        assert!(remarks.iter().zip(0..).all(|(found, i)| *found == i.to_string()), "{unit}: {remarks:?}");
+        assert_eq!((remarks.len(), lines.len()), (100, 102), "{unit}");
+    }
+}
+
 /// A FIFO that nobody reads stands for a disk that does not answer: opening it for writing waits.
 #[test]
 fn a_disk_that_stands_still_costs_lines_and_holds_up_nobody() {
@@ -255,7 +283,7 @@ fn a_disk_that_stands_still_costs_lines_and_holds_up_nobody() {
     let spools = folder.path().join("spools");
     let own = Own::open(&spools).unwrap();
     let mut logs =
-        Logs::start(folder.path().into(), spools.clone(), Some(&own), None, |text| panic!("{text}")).unwrap();
+        Logs::start(folder.path().into(), spools.clone(), Some(&own), None, |_, text| panic!("{text}")).unwrap();
     let (mut writer, ended) = follow(&logs, "web", Stream::Out, Caps { max_bytes: u64::MAX, ..Caps::default() });
     // 4 MB: it ends though not one line is written.
     let numbers = 0..600_000;

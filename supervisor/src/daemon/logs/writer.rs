@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::ErrorKind,
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -39,7 +40,7 @@ pub(super) struct Writer {
     /// Wakes the thread that takes, when there is room again.
     pub(super) bell: Arc<EventFd>,
     pub(super) news: Arc<News>,
-    pub(super) complain: Box<dyn Fn(String) + Send>,
+    pub(super) complain: Box<dyn Fn(ErrorKind, String) + Send>,
 }
 
 struct Desk {
@@ -245,7 +246,7 @@ impl Desk {
                 if self.silent_until.is_none_or(|until| until <= now) {
                     self.silent_until = Some(now + COMPLAIN_EVERY);
                     let text = "logs are dropped and counted until the disk takes them again";
-                    (self.writer.complain)(format!("{:<9} {owner}: {error}; {text}", "logs"));
+                    (self.writer.complain)(error.kind(), format!("{:<9} {owner}: {error}; {text}", "logs"));
                 }
             }
             Err(None) => {}
