@@ -119,7 +119,7 @@ fn judge(
     };
     match &link.target {
         Target::File(..) | Target::Service(_) if link.to.as_ref() == Some(name) => match link.kind {
-            LinkKind::OnFailure | LinkKind::OnSuccess | LinkKind::Triggers => Verdict::Keep,
+            LinkKind::Triggers => Verdict::Keep,
             LinkKind::Uses => refuse(format!("{key}={}: a unit cannot name itself here", link.text())),
             // As systemd, which drops it and says so.
             _ => warn(format!("{key}={}: without effect, a unit cannot name itself here", link.text())),
@@ -141,7 +141,8 @@ fn judge(
             let with_suffix =
                 other.as_str().rsplit_once('.').and_then(|(stem, suffix)| Some((Kind::of(suffix)?, stem)));
             let (kind, stem) = with_suffix.unwrap_or((Kind::Container, other.as_str()));
-            if link.kind.is_hard() {
+            // A link that leads nowhere (systemctl: "added as a dependency to a non-existent unit") keeps nobody from starting.
+            if link.kind.is_hard() && !link.kind.is_install() {
                 Verdict::Refuse(missing(kind, stem).behind(format_args!("{key}={}", link.text())))
             } else {
                 let Said { text, suggestion } = missing(kind, stem);
@@ -181,7 +182,7 @@ fn judge(
             // Reached before the first container starts, or after the last has stopped.
             _ => Verdict::Drop,
         },
-        Target::Foreign(_) if link.kind.is_hard() => {
+        Target::Foreign(_) if link.kind.is_hard() && !link.kind.is_install() => {
             refuse(format!("{key}={}: this system has containers only, no such unit", link.text()))
         }
         Target::Foreign(_) => warn(format!("{key}={}: without effect, this system has containers only", link.text())),

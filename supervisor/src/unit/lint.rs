@@ -274,9 +274,47 @@ mod tests {
                 "volume.d: warning: drop-ins without effect: there is no ….volume"
             ]
         );
-        dir.write("shop-.container.d/10.conf", "x");
+        dir.write("shop-.container.d/10.conf", "# nothing");
         let without = "shop-.container.d: warning: drop-ins without effect: there is no shop-….container";
         assert_eq!(dir.said(&["shop-.container.d/10.conf"]), [without]);
+    }
+
+    /// "All errors of all files", those of drop-ins that no unit here reads too.
+    #[test]
+    fn drop_ins_of_nobody_answer_for_themselves() {
+        let dir = Folder::new();
+        dir.write("web.container", GOOD);
+        dir.write("job@.container", GOOD);
+        dir.write("zed.container.d/10.conf", "[Container]\nMemry=1\nReadOnly=maybe\nnonsense\n");
+        dir.write("job@one.container.d/10.conf", "[Contaner]\n");
+        let said = [
+            "./job@one.container.d: warning: drop-ins without effect: nobody names this instance of job@.container",
+            "./job@one.container.d/10.conf:1:2: unknown section [Contaner]; did you mean [Container]?",
+            "./zed.container.d: warning: drop-ins without effect: there is no zed.container",
+            "./zed.container.d/10.conf:2:1: unknown key Memry= in [Container]; did you mean Memory=?",
+            "./zed.container.d/10.conf:4:1: neither a [Section], a comment nor Key=value; a line that goes on needs a backslash at its end",
+        ];
+        let all = dir.said(&["."]);
+        assert_eq!(all.iter().map(|line| line.split(" (").next().unwrap()).collect::<Vec<_>>(), said);
+        assert_eq!(dir.said(&["zed.container.d"]).len(), 3);
+        assert_eq!(dir.said(&["web.container"]), Vec::<String>::new());
+        // A file of the instance's own name has the template's drop-ins, and there is no template.
+        let dir = Folder::new();
+        dir.write("a@x-y.container", GOOD);
+        dir.write("a@.container.d/2.conf", "[Container]\nMemry=1\n");
+        let one = dir.said(&["."]);
+        assert!(one.len() == 1 && one[0].contains("a@.container.d/2.conf:2:1: unknown key"), "{one:?}");
+        // Used by an instance that another unit names.
+        let dir = Folder::new();
+        dir.write("web.container", &format!("{GOOD}[Unit]\nWants=job@one.service\n"));
+        dir.write("job@.container", GOOD);
+        dir.write("job@one.container.d/10.conf", "[Container]\nReadOnly=yes\n");
+        dir.write("container.d/10.conf", "");
+        dir.write("web-.container.d/10.conf", "");
+        assert_eq!(
+            dir.said(&["."]),
+            ["./web-.container.d: warning: drop-ins without effect: there is no web-….container"]
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{
     machine::Machine,
     options,
     sheet::Sheet,
-    source::{self, Content, Source, Sources, whole},
+    source::{self, Content, LeftOver, Source, Sources, whole},
     specifier::Scope,
     syntax::{self, Document},
 };
@@ -124,6 +124,7 @@ fn check(
         }
     }
     all.unused_templates();
+    all.left_over_drop_ins();
     let Assembly { mut drafts, mut set, .. } = all;
     judge::resolve(&mut drafts);
     judge::drop_unknown(&mut drafts, &mut set);
@@ -208,7 +209,7 @@ impl Assembly<'_> {
             });
         }
         documents.extend(source.drop_ins.iter().map(|(path, text)| self.parsed(path, text)));
-        let (name, problem) = service_name(source, &documents);
+        let (name, of_name) = service_name(source, &documents);
         let path = source.path.to_string_lossy().into_owned();
         let scope = Scope { kind: source.kind, node: name.clone(), machine: self.machine, path };
         let mut sheet = Sheet::new(scope, &documents, self.strict);
@@ -219,7 +220,7 @@ impl Assembly<'_> {
             *origins = sheet.origins();
         }
         let mut problems = sheet.into_problems();
-        problems.extend(problem);
+        problems.extend(of_name);
         (name, draft, problems)
     }
 
@@ -257,23 +258,48 @@ impl Assembly<'_> {
             self.set.templates.insert(file);
         }
     }
+
+    /// Drop-ins of nobody are read for what each file says by itself: its syntax, its sections, its keys and their values.
+    fn left_over_drop_ins(&mut self) {
+        let units = self.drafts.files.keys().map(|(kind, stem)| (*kind, stem.as_str()));
+        let templates = self.sources.templates.iter().map(|template| (template.kind, template.stem.as_str()));
+        for LeftOver { kind, files } in self.sources.left_over(units.chain(templates), &mut self.set.problems) {
+            for file in files {
+                match source::read(&file) {
+                    Ok(text) => {
+                        let path = file.to_string_lossy().into_owned();
+                        let scope = Scope { kind, node: UnitName::nobody(), machine: self.machine, path };
+                        let sheet = Sheet::new(scope, &[syntax::parse(&file, &text).into()], self.strict);
+                        self.set.problems.extend(sheet.into_problems());
+                    }
+                    Err((severity, text)) => self.set.problems.push(whole(&file, severity, text)),
+                }
+            }
+        }
+    }
 }
 
-/// `ServiceName=`, or what follows from the file's name.
-fn service_name(source: &Source, documents: &[Rc<Document>]) -> (UnitName, Option<Problem>) {
+/// `ServiceName=`, or what follows from the file's name. Mistakes in those that a later line replaces are told too.
+fn service_name(source: &Source, documents: &[Rc<Document>]) -> (UnitName, Vec<Problem>) {
     let all = documents.iter().flat_map(|document| document.assignments.iter());
-    let says = |a: &&syntax::Assignment| a.key.text == "ServiceName" && a.section.text == source.kind.section();
-    let usual = || UnitName::parse(&source.kind.node(&source.stem)).unwrap_or_else(|_| UnitName::nobody());
-    let Some(value) = all.rev().find(says).map(|a| &a.value).filter(|value| !value.text.is_empty()) else {
-        return (usual(), None);
-    };
-    match UnitName::parse(&value.text) {
-        Ok(_) if value.text.ends_with(".service") => {
-            (usual(), Some(value.error(&value.whole(), "ServiceName= is written without .service")))
+    let mut name = None;
+    let mut problems = Vec::new();
+    for assignment in all.filter(|a| a.key.text == "ServiceName" && a.section.text == source.kind.section()) {
+        let value = &assignment.value;
+        name = None;
+        match UnitName::parse(&value.text) {
+            _ if value.text.is_empty() => {}
+            Ok(_) if value.text.ends_with(".service") => {
+                problems.push(value.error(&value.whole(), "ServiceName= is written without .service"));
+            }
+            Ok(given) => name = Some(given),
+            Err(error) => {
+                problems.push(value.error(&value.whole(), format!("ServiceName={}: {error}", value.text)));
+            }
         }
-        Ok(name) => (name, None),
-        Err(error) => (usual(), Some(value.error(&value.whole(), format!("ServiceName={}: {error}", value.text)))),
     }
+    let usual = || UnitName::parse(&source.kind.node(&source.stem)).unwrap_or_else(|_| UnitName::nobody());
+    (name.unwrap_or_else(usual), problems)
 }
 
 fn named_instances(draft: &Draft) -> Vec<(Kind, String)> {

@@ -12,6 +12,7 @@ use super::{
     specifier::{self, Scope},
     syntax::{Assignment, Document},
     text::{Fault, Text},
+    values,
     words::{self, Backslash, Word},
 };
 
@@ -205,6 +206,10 @@ impl<'a> Sheet<'a> {
             self.push(|| value.error(&value.whole(), text));
         }
         let plain = unquoted(section, &value.text);
+        // Whoever runs the file on a Podman host gets another number there.
+        if !Kind::is_quadlet(section) && language.is_number() && values::octal(plain).is_some() {
+            self.push(|| value.error(&value.whole(), values::two_numbers(name, plain)));
+        }
         if let Err(expected) = language.check(plain) {
             self.push(|| value.error(&value.whole(), format!("{name}={}: {expected}", value.text)));
         }
@@ -340,6 +345,11 @@ impl<'a> Sheet<'a> {
         #[cfg(test)]
         self.asked.insert((section, name));
         Some(bare(section, &self.values.get(&(name, section))?.last()?.value))
+    }
+
+    /// Every value as `last` has it, where the last one counts and mistakes in those that it replaces are told too.
+    pub(super) fn every(&mut self, section: &'static str, name: &'static str) -> Vec<Rc<Text>> {
+        self.all(section, name).iter().map(|value| bare(section, value)).collect()
     }
 
     /// The last value in its own language; a mistake in it is reported, and so are those in values that it replaces.

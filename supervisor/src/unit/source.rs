@@ -151,23 +151,6 @@ pub(super) fn find(dirs: &[&Path], problems: &mut Vec<Problem>) -> Sources {
         let winner = winners.get(&of).unwrap_or(&path).display();
         problems.push(whole(&path, Severity::Warning, format!("left out: {winner} has the same name")));
     }
-    for (name, (path, _)) in folders.iter().flat_map(|f| &f.drop_ins) {
-        let owner = name.strip_suffix(".d").unwrap_or(name);
-        let Some((owner, kind)) = split(owner).or_else(|| Kind::of(owner).map(|kind| ("", kind))) else { continue };
-        let whole_name = |stem: &str| units.contains_key(&(kind, stem.to_owned()));
-        let first_after = || units.range((kind, owner.to_owned())..).next();
-        // `container.d` and `web-.container.d` are for all whose names begin so.
-        let applies = if owner.is_empty() || owner.ends_with('-') {
-            first_after().is_some_and(|((of, stem), _)| *of == kind && stem.starts_with(owner))
-        } else {
-            whole_name(owner) || template_of(owner).is_some_and(whole_name)
-        };
-        if !applies {
-            let many = if owner.is_empty() || owner.ends_with('-') { "…" } else { "" };
-            let text = format!("drop-ins without effect: there is no {owner}{many}.{}", kind.suffix());
-            problems.push(whole(path, Severity::Warning, text));
-        }
-    }
     let mut sources = Sources { folders, ..Sources::default() };
     for ((kind, stem), (_, path)) in units {
         let content = match read(&path) {
@@ -198,7 +181,45 @@ fn split(file: &str) -> Option<(&str, Kind)> {
     Some((stem, Kind::of(suffix)?))
 }
 
+/// Drop-ins that are for nobody of all that there are.
+pub(super) struct LeftOver {
+    pub(super) kind: Kind,
+    pub(super) files: Vec<PathBuf>,
+}
+
 impl Sources {
+    /// Those whose folders have none of the names in which the units looked for theirs. Each is told; its mistakes are the reader's.
+    pub(super) fn left_over<'a>(
+        &self,
+        units: impl Iterator<Item = (Kind, &'a str)>,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<LeftOver> {
+        let folders: Vec<_> = self.folders.iter().flat_map(|folder| &folder.drop_ins).collect();
+        if folders.is_empty() {
+            return Vec::new();
+        }
+        let mut looked: HashSet<String> = HashSet::new();
+        for (kind, stem) in units {
+            looked.extend(levels(kind, stem));
+            looked.insert(format!("{}.d", kind.suffix()));
+        }
+        let mut found = Vec::new();
+        for (name, (path, files)) in folders.into_iter().filter(|(name, _)| !looked.contains(*name)) {
+            let owner = name.strip_suffix(".d").unwrap_or(name);
+            let Some((owner, kind)) = split(owner).or_else(|| Kind::of(owner).map(|kind| ("", kind))) else { continue };
+            let many = if owner.is_empty() || owner.ends_with('-') { "…" } else { "" };
+            let of_template =
+                template_of(owner).filter(|of| self.templates.iter().any(|t| t.kind == kind && t.stem == **of));
+            let text = match of_template {
+                Some(of) => format!("drop-ins without effect: nobody names this instance of {of}.{}", kind.suffix()),
+                None => format!("drop-ins without effect: there is no {owner}{many}.{}", kind.suffix()),
+            };
+            problems.push(whole(path, Severity::Warning, text));
+            found.push(LeftOver { kind, files: files.iter().map(|(_, path)| path.clone()).collect() });
+        }
+        found
+    }
+
     /// An instance of a template, with the drop-ins of both.
     pub(super) fn instance(&self, kind: Kind, stem: &str, problems: &mut Vec<Problem>) -> Option<Source> {
         let name = template_of(stem)?;

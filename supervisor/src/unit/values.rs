@@ -148,6 +148,23 @@ fn parts(text: &str, base: u128) -> Result<u64, Expected> {
     }
 }
 
+/// What a number with a leading zero is to systemd (`safe_atoi`, base 0): an octal one.
+pub(super) fn octal(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let all = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+    all.then(|| u64::from_str_radix(digits, 8).unwrap_or(0))
+}
+
+/// The sentence for one.
+pub(super) fn two_numbers(key: &str, text: &str) -> String {
+    let sign = if text.starts_with('-') { "-" } else { "" };
+    let plain = text.trim_start_matches(['+', '-', '0']);
+    let octal = octal(text).unwrap_or_default();
+    format!(
+        "{key}={text}: to systemd a number that begins with 0 is an octal one, {sign}{octal}; write that or {sign}{plain}"
+    )
+}
+
 /// A time span that ends.
 pub(super) fn finite(text: &str) -> Result<Duration, Expected> {
     span(text)?.ok_or(SPAN_ENDS)
@@ -266,6 +283,15 @@ mod tests {
             [capital_signal("SIGINT"), capital_signal("2"), capital_signal("sigint")],
             [Ok(2), Ok(2), Err(SIGNAL)]
         );
+    }
+
+    #[test]
+    fn leading_zeros_are_told() {
+        assert_eq!(
+            [octal("010"), octal("-0100"), octal("0"), octal("10"), octal("0x10")],
+            [Some(8), Some(64), None, None, None]
+        );
+        assert!(two_numbers("Nice", "-010").contains("octal one, -8; write that or -10"));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(super) fn split(value: &str, backslash: Backslash) -> Result<Words, Fault> {
     let mut found = Words::default();
     let mut rest = value.char_indices().peekable();
     while let Some((start, c)) = rest.next() {
-        if c.is_ascii_whitespace() {
+        if is_blank(c) {
             continue;
         }
         let mut word = Vec::new();
@@ -72,13 +72,15 @@ pub(super) fn split(value: &str, backslash: Backslash) -> Result<Words, Fault> {
                             let text =
                                 format!("{shown} is not an escape and stays as it is; write \\{shown} to say so");
                             found.warnings.push(Fault::new(at..at + 1 + length, text));
-                            word.push(b'\\');
+                            // Both of it, even if it is a blank (EXTRACT_UNESCAPE_RELAX of systemd).
+                            word.extend_from_slice(shown.as_bytes());
+                            skip(&mut rest, at + 1 + length);
                         }
                     }
                 }
                 ('"' | '\'', None) => quote = Some((c, at)),
                 (c, Some((q, _))) if c == q => quote = None,
-                (c, None) if c.is_ascii_whitespace() => {
+                (c, None) if is_blank(c) => {
                     end = at;
                     break;
                 }
@@ -96,6 +98,11 @@ pub(super) fn split(value: &str, backslash: Backslash) -> Result<Words, Fault> {
         found.words.push(Word { text, range });
     }
     Ok(found)
+}
+
+/// What parts words to systemd (WHITESPACE of its string-util.h).
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r')
 }
 
 fn skip(rest: &mut std::iter::Peekable<std::str::CharIndices<'_>>, to: usize) {
@@ -150,6 +157,12 @@ mod tests {
         assert_eq!(words(r#"FOO="a b" x"#), ["FOO=a b", "x"]);
         assert_eq!(words("\"\" ''"), ["", ""]);
         assert_eq!(words("  "), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_parts_words_is_systemds() {
+        assert_eq!(words("A=b\\ c d"), ["A=b\\ c", "d"]);
+        assert_eq!(words("a\u{b}b\u{c}c\u{85}d e"), ["a\u{b}b\u{c}c\u{85}d", "e"]);
     }
 
     #[test]

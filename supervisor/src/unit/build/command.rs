@@ -5,13 +5,19 @@ use crate::unit::{Said, sheet::Sheet, text::Text};
 /// A command line after systemd.service(5): `$$` is a dollar. What systemd would take from podman's own environment
 /// (`${NAME}`, or `$NAME` as a word) was hardly meant, and there is no such environment here.
 pub(super) fn words(sheet: &mut Sheet<'_>, key: &'static str) -> Vec<String> {
-    // Not `last`: the quotes around a command line belong to its words.
-    let Some(value) = sheet.written("Container", key).pop() else { return Vec::new() };
     let mut arguments = Vec::new();
-    for word in sheet.words(&value) {
-        match dollars(&word.text) {
-            Ok(text) => arguments.push(text),
-            Err(text) => sheet.error_at(&value, &word, text),
+    // Not `every`: the quotes around a command line belong to its words.
+    for value in sheet.written("Container", key) {
+        arguments.clear();
+        for word in sheet.words(&value) {
+            if word.text == ";" && value.text[word.range.clone()] == *";" {
+                let text = "on a Podman host systemd ends the command at this word; write \";\" with its quotes, or leave it out";
+                sheet.warning_at(&value, &word, text);
+            }
+            match dollars(&word.text) {
+                Ok(text) => arguments.push(text),
+                Err(text) => sheet.error_at(&value, &word, text),
+            }
         }
     }
     arguments
@@ -56,29 +62,37 @@ pub(in crate::unit) fn inner_dollars(word: &str) -> Result<String, Said> {
 /// One program, or several words as a JSON list.
 pub(super) fn entrypoint(sheet: &mut Sheet<'_>) -> Option<Vec<String>> {
     // Nothing at all behind the sign is a value too: no entrypoint, as `[""]`.
-    let value = sheet.last("Container", "Entrypoint")?;
+    let all = sheet.every("Container", "Entrypoint");
+    let mut last = None;
+    for value in &all {
+        last = one_entrypoint(sheet, value);
+    }
+    last
+}
+
+fn one_entrypoint(sheet: &mut Sheet<'_>, value: &Text) -> Option<Vec<String>> {
     let text = match inner_dollars(&value.text) {
         Ok(text) => text,
         Err(text) => {
-            sheet.error(&value, text);
+            sheet.error(value, text);
             return None;
         }
     };
     if text.starts_with('[') {
         return match serde_json::from_str::<Vec<String>>(&text) {
             Ok(words) if words.iter().any(|w| w.contains('\0')) => {
-                sheet.error(&value, "a NUL character cannot be part of a word");
+                sheet.error(value, "a NUL character cannot be part of a word");
                 None
             }
             Ok(words) => Some(words),
             Err(_) => {
-                sheet.error(&value, r#"not a JSON list of strings; write Entrypoint=["/bin/program", "argument"]"#);
+                sheet.error(value, r#"not a JSON list of strings; write Entrypoint=["/bin/program", "argument"]"#);
                 None
             }
         };
     }
     if value.text.contains(char::is_whitespace) {
-        warn_of_spaces(sheet, &value);
+        warn_of_spaces(sheet, value);
     }
     Some(vec![text])
 }

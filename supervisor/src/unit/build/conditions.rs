@@ -91,6 +91,10 @@ fn argument(check: &str, text: &str) -> Result<(), String> {
         {
             Err("expected an absolute path".to_owned())
         }
+        // systemd ignores such a condition ("not normalized").
+        _ if text.starts_with('/') && text.split('/').any(|part| part == "..") => {
+            Err("expected a path without .. in it".to_owned())
+        }
         _ => Ok(()),
     }
 }

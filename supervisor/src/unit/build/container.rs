@@ -121,13 +121,13 @@ fn root(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Root {
         text.starts_with('/').then(|| PathBuf::from(text)).ok_or("expected an absolute path of the host")
     });
     let said = sheet.last("Container", "Rootfs").is_some();
-    let image = sheet.last("Container", "Image").filter(|v| !v.text.is_empty());
-    if let Some(value) = image.as_ref().filter(|_| said) {
+    let image = image_name("Container", sheet, links);
+    if let Some((value, _)) = image.as_ref().filter(|_| said) {
         sheet.error(value, "Image= and Rootfs= exclude each other");
     }
     match (folder, image) {
         (Some(folder), _) => Root::Folder(folder),
-        (None, Some(value)) => Root::Image(image_name(&value, "Image", sheet, links)),
+        (None, Some((_, image))) => Root::Image(image),
         (None, None) => {
             if sheet.has_main() && !said {
                 sheet.missing(
@@ -140,10 +140,26 @@ fn root(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Root {
     }
 }
 
-/// The image's name, or the file that says it.
-pub(super) fn image_name(value: &Rc<Text>, key: &'static str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> String {
+/// `Image=`: the image's name, or the file that says it, and where.
+pub(super) fn image_name(
+    section: &'static str,
+    sheet: &mut Sheet<'_>,
+    links: &mut Vec<Link>,
+) -> Option<(Rc<Text>, String)> {
+    let all = sheet.every(section, "Image");
+    all.iter().for_each(|value| check_image(value, sheet));
+    let value = all.into_iter().next_back().filter(|value| !value.text.is_empty())?;
     if value.text.ends_with(".image") {
-        links.push(links::uses(value, Word::of(value, value.whole()), Kind::Image, key, sheet.scope.instance()));
+        let word = Word::of(&value, value.whole());
+        links.push(links::uses(&value, word, Kind::Image, "Image", sheet.scope.instance()));
+    }
+    let name = value.text.clone();
+    Some((value, name))
+}
+
+fn check_image(value: &Text, sheet: &mut Sheet<'_>) {
+    if value.text.is_empty() || value.text.ends_with(".image") {
+        // Whether there is such a file is seen when all are known.
     } else if value.text.ends_with(".build") {
         sheet.error(value, format!("{}: images are built elsewhere; write the built image's name", value.text));
     } else if value.text.contains(|c: char| c.is_whitespace() || c.is_control()) {
@@ -151,7 +167,6 @@ pub(super) fn image_name(value: &Rc<Text>, key: &'static str, sheet: &mut Sheet<
     } else if let Err(said) = reference(&value.text) {
         sheet.error(value, said);
     }
-    value.text.clone()
 }
 
 /// Whether it names an image wherever it is read.
@@ -193,16 +208,16 @@ pub(super) fn pull(text: &str) -> Result<Pull, &'static str> {
 
 fn pod(sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Option<(UnitName, bool)> {
     let with = sheet.read("Container", "StartWithPod", values::boolean).unwrap_or(true);
+    let instance = sheet.scope.instance().map(str::to_owned);
+    let instance = instance.as_deref();
+    let name = sheet.read("Container", "Pod", |text| {
+        let stem = text.strip_suffix(".pod");
+        let name = stem.and_then(|stem| UnitName::parse(&Kind::Pod.node(&of_instance(stem, instance))).ok());
+        name.ok_or("expected the name of a .pod file, such as Pod=app.pod")
+    })?;
     let value = sheet.last("Container", "Pod")?;
-    let stem = value.text.strip_suffix(".pod");
-    let instance = sheet.scope.instance();
-    let name = stem.and_then(|stem| UnitName::parse(&Kind::Pod.node(&of_instance(stem, instance))).ok());
-    if name.is_some() {
-        links.push(links::uses(&value, Word::of(&value, value.whole()), Kind::Pod, "Pod", instance));
-    } else {
-        sheet.error(&value, format!("Pod={}: expected the name of a .pod file, such as Pod=app.pod", value.text));
-    }
-    name.map(|name| (name, with))
+    links.push(links::uses(&value, Word::of(&value, value.whole()), Kind::Pod, "Pod", instance));
+    Some((name, with))
 }
 
 fn seccomp(sheet: &mut Sheet<'_>) -> Seccomp {
@@ -320,9 +335,18 @@ pub(super) fn assignments(
 }
 
 fn environment_files(folder: &Path, sheet: &mut Sheet<'_>) -> Vec<(PathBuf, bool)> {
-    let file = |word: Word| match word.text.strip_prefix('-') {
-        Some(path) => (folder.join(path), true),
-        None => (folder.join(word.text), false),
-    };
-    sheet.all_words("Container", "EnvironmentFile").into_iter().map(|(_, word)| file(word)).collect()
+    let mut files = Vec::new();
+    for (value, word) in sheet.all_words("Container", "EnvironmentFile") {
+        let (path, optional) = word.text.strip_prefix('-').map_or((word.text.as_str(), false), |path| (path, true));
+        // podman-systemd.unit(5): "Quadlet does not resolve relative paths that start with %", and systemd wants absolute ones.
+        let written = value.text[word.range.clone()].trim_start_matches(['"', '\'', '-']);
+        if written.starts_with('%') && !path.starts_with('/') {
+            let text =
+                format!("{path} is not absolute, and what begins with a specifier is not looked for beside the unit");
+            sheet.error_at(&value, &word, text);
+            continue;
+        }
+        files.push((folder.join(path), optional));
+    }
+    files
 }

@@ -22,14 +22,14 @@ pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, c
         _ => Err("expected local or image; there are no volume plugins here"),
     });
     let by_image = driver.as_deref() == Some("image");
-    let image = sheet.last("Volume", "Image").map(|value| (image_name(&value, "Image", sheet, links), value));
+    let image = image_name("Volume", sheet, links);
     match (&image, by_image) {
         (None, true) => {
             if let Some(value) = sheet.last("Volume", "Driver") {
                 sheet.error(&value, "Driver=image needs Image= beside it");
             }
         }
-        (Some((_, value)), false) => sheet.error(value, "Image= is for volumes with Driver=image"),
+        (Some((value, _)), false) => sheet.error(value, "Image= is for volumes with Driver=image"),
         _ => {}
     }
     let device = sheet.text("Volume", "Device");
@@ -58,7 +58,7 @@ pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, c
         owner: (user.is_some() || group.is_some())
             .then(|| User { user: user.unwrap_or_else(|| "0".to_owned()), group }),
         backing: match (image.filter(|_| by_image), device) {
-            (Some((image, _)), _) => Backing::Image(image),
+            (Some((_, image)), _) => Backing::Image(image),
             (None, Some(device)) => Backing::Device { device, kind, options },
             (None, None) => Backing::Folder,
         },
@@ -161,40 +161,29 @@ fn contains((net, length): Subnet, address: IpAddr) -> bool {
 }
 
 pub(super) fn image(path: &Path, sheet: &mut Sheet<'_>) -> ImageSpec {
-    let value = sheet.last("Image", "Image").filter(|value| !value.text.is_empty());
-    let image = match &value {
-        Some(value) if value.text.contains(char::is_whitespace) => {
-            sheet.error(value, "an image's name has no spaces");
-            String::new()
-        }
-        Some(value) => value.text.clone(),
-        None => {
-            if sheet.has_main() {
-                sheet.missing(
-                    path,
-                    "no Image=: write the image's full name, such as Image=docker.io/library/nginx:1.27",
-                );
-            }
-            String::new()
-        }
-    };
     let tag = sheet.text("Image", "ImageTag");
-    let archive = image.split_once(':').is_some_and(|(transport, _)| {
-        matches!(transport, "docker-archive" | "oci-archive" | "oci" | "dir" | "docker" | "containers-storage")
-    });
-    if let Some(value) = value
-        && !image.is_empty()
-    {
-        if archive && tag.is_none() && !image.starts_with("docker:") {
-            sheet.error(&value, "an archive needs ImageTag= beside it: the name of the image in it");
-        } else if archive {
+    let all = sheet.every("Image", "Image");
+    for value in all.iter().filter(|value| !value.text.is_empty()) {
+        let transport = value.text.split_once(':').map_or("", |(transport, _)| transport);
+        let archive = ["docker-archive", "oci-archive", "oci", "dir", "docker", "containers-storage"];
+        if value.text.contains(char::is_whitespace) {
+            sheet.error(value, "an image's name has no spaces");
+        } else if !archive.contains(&transport) {
+            if let Err(text) = reference(&value.text) {
+                sheet.error(value, text);
+            }
+        } else if tag.is_none() && transport != "docker" {
+            sheet.error(value, "an archive needs ImageTag= beside it: the name of the image in it");
+        } else {
             sheet.unavailable(
-                &value,
+                value,
                 "images of archives are known, not available in this version; write the image's name",
             );
-        } else if let Err(text) = reference(&image) {
-            sheet.error(&value, text);
         }
+    }
+    let image = all.last().map_or(String::new(), |value| value.text.clone());
+    if image.is_empty() && sheet.has_main() {
+        sheet.missing(path, "no Image=: write the image's full name, such as Image=docker.io/library/nginx:1.27");
     }
     ImageSpec {
         image,

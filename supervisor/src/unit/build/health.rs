@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::command;
-use crate::unit::{Health, HealthAction, Notify, Reload, sheet::Sheet, values};
+use crate::unit::{Health, HealthAction, Notify, Reload, sheet::Sheet, text::Text, values};
 
 /// podman-run(1): every 30 s, 30 s long, three times.
 const USUAL: Duration = Duration::from_secs(30);
@@ -49,14 +49,22 @@ pub(super) fn health(sheet: &mut Sheet<'_>) -> (Option<Health>, Option<Health>) 
 
 /// A JSON list, `CMD …`, `CMD-SHELL …`, `none`, or what a shell is to run.
 fn test(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Vec<String>> {
-    // Not `last`: the quotes around a command belong to its shell.
-    let value = sheet.all("Container", key).pop()?;
+    // Not `every`: the quotes around a command belong to its shell.
+    let all = sheet.all("Container", key);
+    let mut last = None;
+    for value in &all {
+        last = one_test(sheet, key, value);
+    }
+    last
+}
+
+fn one_test(sheet: &mut Sheet<'_>, key: &str, value: &Text) -> Option<Vec<String>> {
     let shell = |text: &str| Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()]);
     // It stands in Quadlet's ExecStart=, whose dollars are systemd's.
     let text = match command::inner_dollars(&value.text) {
         Ok(text) => text,
         Err(text) => {
-            sheet.error(&value, text.behind(format_args!("{key}={}", value.text)));
+            sheet.error(value, text.behind(format_args!("{key}={}", value.text)));
             return None;
         }
     };
@@ -70,7 +78,7 @@ fn test(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Vec<String>> {
             (Some("CMD-SHELL"), [command]) => shell(command),
             (Some("NONE"), []) => None,
             (None | Some("CMD" | "CMD-SHELL" | "NONE"), _) => {
-                sheet.error(&value, format!(r#"not a list of words to run; write {key}=["/bin/check", "argument"]"#));
+                sheet.error(value, format!(r#"not a list of words to run; write {key}=["/bin/check", "argument"]"#));
                 None
             }
             (Some(command), []) => shell(command),
@@ -79,7 +87,7 @@ fn test(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Vec<String>> {
     }
     if text.starts_with("[\"") {
         sheet.warning(
-            &value,
+            value,
             format!(r#"this is no JSON list of words, so a shell runs it; write {key}=["/bin/check", "argument"]"#),
         );
     }
@@ -92,22 +100,12 @@ fn test(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Vec<String>> {
 }
 
 fn interval(sheet: &mut Sheet<'_>, key: &'static str) -> Option<Duration> {
+    // Zero says the same to podman.
     let read = sheet.read("Container", key, |text| match text {
         "disable" => Ok(None),
-        _ => go_duration(text).map(Some),
+        _ => go_duration(text).map(|every| Some(every).filter(|every| !every.is_zero())),
     });
-    match read {
-        Some(Some(Duration::ZERO)) => {
-            if let Some(value) = sheet.last("Container", key) {
-                sheet.error(
-                    &value,
-                    format!("{key}={}: nothing can be checked all the time; disable says never", value.text),
-                );
-            }
-            None
-        }
-        read => read.unwrap_or(Some(USUAL)),
-    }
+    read.unwrap_or(Some(USUAL))
 }
 
 /// Go's durations, as podman takes them: never without a unit, and none longer than an hour.

@@ -1,10 +1,22 @@
 //! `User=`, `Group=`, `GroupAdd=`. Names are looked up in the image later; here only what no image can have is refused.
 
-use crate::unit::{User, sheet::Sheet};
+use std::rc::Rc;
+
+use crate::unit::{User, sheet::Sheet, text::Text};
 
 pub(super) fn user(sheet: &mut Sheet<'_>) -> Option<User> {
-    let user = sheet.last("Container", "User").filter(|v| !v.text.is_empty());
-    let group = sheet.last("Container", "Group").filter(|v| !v.text.is_empty());
+    let (users, groups) = (sheet.every("Container", "User"), sheet.every("Container", "Group"));
+    for user in &users {
+        let (name, own_group) = parts(&user.text);
+        if !user.text.is_empty() && (!is_identity(name) || own_group.is_some_and(|g| !is_identity(g))) {
+            sheet.error(user, format!("User={}: expected a user's name or a number below 4294967295", user.text));
+        }
+    }
+    for group in groups.iter().filter(|group| !group.text.is_empty() && !is_identity(&group.text)) {
+        sheet.error(group, format!("Group={}: expected a group's name or a number below 4294967295", group.text));
+    }
+    let last = |all: Vec<Rc<Text>>| all.into_iter().next_back().filter(|v| !v.text.is_empty());
+    let (user, group) = (last(users), last(groups));
     let Some(user) = user else {
         if let Some(group) = group {
             // As Quadlet: it has no way to say it to podman.
@@ -12,23 +24,17 @@ pub(super) fn user(sheet: &mut Sheet<'_>) -> Option<User> {
         }
         return None;
     };
-    let (name, own_group) = match user.text.split_once(':') {
-        Some((name, group)) => (name, Some(group)),
-        None => (user.text.as_str(), None),
-    };
+    let (name, own_group) = parts(&user.text);
     if own_group.is_some() && group.is_some() {
         sheet.error(&user, format!("User={} names a group already; leave it out here or leave Group= out", user.text));
     }
-    if !is_identity(name) || own_group.is_some_and(|g| !is_identity(g)) {
-        sheet.error(&user, format!("User={}: expected a user's name or a number below 4294967295", user.text));
-    }
-    if let Some(group) = &group
-        && !is_identity(&group.text)
-    {
-        sheet.error(group, format!("Group={}: expected a group's name or a number below 4294967295", group.text));
-    }
     let group = group.map(|g| g.text.clone()).or_else(|| own_group.map(str::to_owned));
     Some(User { user: name.to_owned(), group })
+}
+
+/// `user[:group]`
+fn parts(text: &str) -> (&str, Option<&str>) {
+    text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)))
 }
 
 pub(super) fn extra_groups(sheet: &mut Sheet<'_>) -> Vec<String> {

@@ -9,21 +9,15 @@ use crate::unit::{Capabilities, Said, Ulimit, Unmask, nearest::did_you_mean, she
 const PIDS_LIMIT: u64 = 2048;
 
 pub(super) fn memory(sheet: &mut Sheet<'_>) -> Option<u64> {
-    let bytes = sheet.read("Container", "Memory", values::size).filter(|bytes| *bytes > 0)?;
-    // Less than a program's first pages: a suffix was forgotten.
-    if bytes < 256 << 10
-        && let Some(value) = sheet.last("Container", "Memory")
-    {
-        sheet.error(
-            &value,
-            Said::guess(
-                format_args!("Memory={} is {bytes} bytes, too little for any program", value.text),
-                Some(format!("{}M", value.text)),
-                "",
-            ),
-        );
-    }
-    Some(bytes)
+    let read = sheet.read("Container", "Memory", |text| match values::size(text)? {
+        // Less than a program's first pages: a suffix was forgotten.
+        bytes @ 1..0x4_0000 => {
+            let near = text.bytes().all(|b| b.is_ascii_digit()).then(|| format!("{text}M"));
+            Err(Said::guess(format_args!("{bytes} bytes are too little for any program"), near, ""))
+        }
+        bytes => Ok(bytes),
+    });
+    read.filter(|bytes| *bytes > 0)
 }
 
 /// Zero and -1 mean no limit.
@@ -147,6 +141,9 @@ pub(super) fn ulimits(sheet: &mut Sheet<'_>) -> Vec<Ulimit> {
 
 fn ulimit(text: &str) -> Result<Ulimit, Said> {
     const FORM: &str = "expected a name and one or two numbers, such as nofile=1024:4096; -1 is no limit";
+    if text == "host" {
+        return Err("there is nobody here whose limits could be copied; write them, such as nofile=1024:4096".into());
+    }
     let (name, numbers) = text.split_once('=').ok_or(FORM)?;
     let lower = name.to_ascii_lowercase();
     let lower = lower.strip_prefix("rlimit_").unwrap_or(&lower);

@@ -128,7 +128,7 @@ fn declare<T>(
     }
     service::start_limit(sheet);
     conditions::conditions(sheet);
-    sheet.all_names("Unit", "Documentation");
+    documentation(sheet);
     warn_of_no_effect(sheet);
     let spec = spec(sheet, links);
     Declared {
@@ -165,6 +165,22 @@ fn warn_of_no_effect(sheet: &mut Sheet<'_>) {
     }
 }
 
+/// systemd.unit(5): "URIs … of the types http://, https://, file:, info:, man:"; it leaves out all others.
+fn documentation(sheet: &mut Sheet<'_>) -> Vec<String> {
+    let mut all = Vec::new();
+    for (value, word) in sheet.all_names("Unit", "Documentation") {
+        if !["http://", "https://", "file:", "info:", "man:"].iter().any(|kind| word.text.starts_with(kind)) {
+            let text = format!(
+                "Documentation={}: no address that begins with https://, http://, file:, info: or man:",
+                word.text
+            );
+            sheet.warning_at(&value, &word, text);
+        }
+        all.push(word.text);
+    }
+    all
+}
+
 fn description(sheet: &mut Sheet<'_>) -> String {
     sheet.last("Unit", "Description").map_or_else(|| sheet.scope.node.to_string(), |d| d.text.clone())
 }
@@ -186,7 +202,7 @@ fn unit(
     Unit {
         name: sheet.scope.node.clone(),
         description: description(sheet),
-        documentation: sheet.all_names("Unit", "Documentation").into_iter().map(|(_, word)| word.text).collect(),
+        documentation: documentation(sheet),
         after: BTreeSet::new(),
         before: BTreeSet::new(),
         requires: BTreeSet::new(),
@@ -232,10 +248,17 @@ fn aliases(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> BTreeS
         // Of a template the other template: each instance has the alias of its own.
         let instance = if is_template(name) { stem.split_once('@').map_or("", |(_, instance)| instance) } else { "" };
         let name = format!("{name}{instance}");
+        // Quadlet makes a link in such a folder, that leads nowhere here.
+        if name.contains('/') {
+            sheet.warning_at(&value, &word, format!("Alias={text}: without effect, there are no folders of names"));
+            continue;
+        }
         match UnitName::parse(&if suffix == "service" { name } else { format!("{name}.{suffix}") }) {
             Ok(_) if stripped.is_none() => {
                 sheet.error_at(&value, &word, format!("Alias={text}: such a name ends in .{suffix}"));
             }
+            // As systemd takes both: its own name, and one of its others again.
+            Ok(name) if name == sheet.scope.node || aliases.contains(&name) => {}
             Ok(name) => {
                 let at = Some(Rc::new(value.slice(word.range.clone())));
                 claims.push(Claim::Name { what: ALIAS, name: name.to_string(), at });

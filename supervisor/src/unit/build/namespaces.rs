@@ -78,6 +78,13 @@ fn mode(text: &str) -> Result<Option<UserNamespace>, String> {
 fn maps(section: &'static str, key: &'static str, sheet: &mut Sheet<'_>) -> Vec<IdMap> {
     let mut maps = Vec::new();
     for (value, word) in sheet.all_words(section, key) {
+        // podman-run(1): `[flags]container_uid:from_uid[:amount]`, with an @ before an id of the caller's parent namespace.
+        let plain = word.text.trim_start_matches(['+', 'u', 'g']).replace(":@", ":");
+        if plain != word.text && map(&plain).is_ok() {
+            let text = format!("{key}={}: flags and @ are known, not available in this version", word.text);
+            sheet.unavailable(&value, text);
+            continue;
+        }
         match map(&word.text) {
             Ok(map) => maps.push(map),
             Err(text) => sheet.error_at(&value, &word, format!("{key}={}: {text}", word.text)),

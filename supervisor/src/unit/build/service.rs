@@ -106,7 +106,8 @@ fn fd_store_max(sheet: &mut Sheet<'_>) -> u32 {
 }
 
 fn watchdog(sheet: &mut Sheet<'_>) -> Option<Duration> {
-    let every = sheet.read("Service", "WatchdogSec", values::finite).filter(|span| !span.is_zero())?;
+    // To systemd both zero and infinity mean that there is none.
+    let every = sheet.read("Service", "WatchdogSec", values::span).flatten().filter(|span| !span.is_zero())?;
     let notifies = sheet.last("Container", "Notify").is_some_and(|value| values::boolean(&value.text) == Ok(true));
     if !notifies && let Some(value) = sheet.last("Service", "WatchdogSec") {
         sheet.error(&value, "without Notify=true in [Container] no sign of life can come");
@@ -153,6 +154,7 @@ fn statuses(sheet: &mut Sheet<'_>, key: &'static str) -> ExitStatuses {
         let text = word.text.as_str();
         let named = EXIT_CODES.iter().find(|(name, _)| *name == text).map(|(_, code)| *code);
         match (text.parse::<u8>().ok().or(named), values::capital_signal(text)) {
+            _ if values::octal(text).is_some() => sheet.error_at(&value, &word, values::two_numbers(key, text)),
             (Some(code), _) => {
                 all.codes.insert(code);
             }
@@ -286,17 +288,18 @@ fn timeouts(sheet: &mut Sheet<'_>) -> (Option<Option<Duration>>, Option<Option<D
     for (key, value) in
         sheet.in_order("Service", &["TimeoutSec", "TimeoutStartSec", "TimeoutStopSec"]).into_iter().rev()
     {
-        if seen.contains(&key) {
-            continue;
-        }
-        seen.push(key);
         let span = match values::span(&value.text) {
             Ok(span) => span.filter(|span| !span.is_zero()),
             Err(text) => {
                 sheet.error(&value, format!("{key}={}: {text}", value.text));
-                continue;
+                None
             }
         };
+        // Of those that a later line replaces only the mistakes count.
+        if seen.contains(&key) {
+            continue;
+        }
+        seen.push(key);
         if key != "TimeoutStopSec" {
             start.get_or_insert(span);
         }

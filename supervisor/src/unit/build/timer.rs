@@ -21,7 +21,12 @@ pub(super) fn timer(path: &Path, stem: &str, sheet: &mut Sheet<'_>, links: &mut 
         said = true;
         if key == "OnCalendar" {
             match Calendar::parse(&value.text) {
-                Ok(calendar) => triggers.push(Trigger::Calendar(calendar)),
+                Ok(calendar) => {
+                    if calendar.next_after(0).is_none() {
+                        sheet.warning(&value, format!("{key}={}: there is no such day, it never comes", value.text));
+                    }
+                    triggers.push(Trigger::Calendar(calendar));
+                }
                 Err(fault) => sheet.error_in(&value, &fault.range, format!("{key}={}: {}", value.text, fault.text)),
             }
             continue;
@@ -72,21 +77,35 @@ fn started(
     sheet: &mut Sheet<'_>,
     all: &mut Vec<Link>,
 ) -> UnitName {
-    let value = match sheet.last(section, key) {
-        Some(value) => value,
-        None => {
-            let mut text = Text::new(Rc::from(path));
-            text.push(&format!("{stem}.service"), 0, 0);
-            Rc::new(text)
-        }
-    };
+    let mut values = sheet.every(section, key);
+    if values.is_empty() {
+        let mut text = Text::new(Rc::from(path));
+        text.push(&format!("{stem}.service"), 0, 0);
+        values.push(Rc::new(text));
+    }
+    let mut last = (sheet.scope.node.clone(), Vec::new());
+    for value in values {
+        let mut links = Vec::new();
+        last = (one_started(stem, key, &value, sheet, &mut links), links);
+    }
+    all.append(&mut last.1);
+    last.0
+}
+
+fn one_started(
+    stem: &str,
+    key: &'static str,
+    value: &Rc<Text>,
+    sheet: &mut Sheet<'_>,
+    all: &mut Vec<Link>,
+) -> UnitName {
     let (own, kind) = (sheet.scope.node.clone(), sheet.scope.kind);
     match links::target(&value.text) {
         // systemd.timer(5): of a unit "whose suffix is not .timer"; systemd.socket(5): "the name of a service unit".
         Ok(Target::Service(name)) if name.as_str().ends_with(".timer") || name.as_str().ends_with(".socket") => {
             let text =
                 format!("{key}={}: a .{} starts a container, such as {stem}.container", value.text, kind.suffix());
-            sheet.error(&value, text);
+            sheet.error(value, text);
             own
         }
         Ok(target @ (Target::Service(_) | Target::File(..))) => {
@@ -95,15 +114,15 @@ fn started(
                 Target::Service(name) => name.clone(),
                 Target::Milestone(_) | Target::Foreign(_) => own,
             };
-            all.push(links::triggers(&value, key, target));
+            all.push(links::triggers(value, key, target));
             name
         }
         Ok(_) => {
-            sheet.error(&value, format!("{key}={}: expected a container, such as {stem}.container", value.text));
+            sheet.error(value, format!("{key}={}: expected a container, such as {stem}.container", value.text));
             own
         }
         Err(text) => {
-            sheet.error(&value, Said { text: format!("{key}={}", text.text), ..text });
+            sheet.error(value, Said { text: format!("{key}={}", text.text), ..text });
             own
         }
     }
@@ -206,7 +225,11 @@ fn claim(key: &'static str, kind: ListenKind, address: &ListenAddress, at: &Rc<T
             let protocol = if kind == ListenKind::Datagram { Protocol::Udp } else { Protocol::Tcp };
             Claim::Port { key, hosts, protocol, first: *port, last: *port, at }
         }
-        ListenAddress::Path(path) => Claim::Name { what: "socket", name: path.display().to_string(), at: Some(at) },
+        ListenAddress::Path(path) => {
+            // Written in two ways it is one file.
+            let name = path.components().collect::<PathBuf>().display().to_string();
+            Claim::Name { what: "socket", name, at: Some(at) }
+        }
         // Those of each type have names of their own (unix(7), net/unix/af_unix.c).
         ListenAddress::Abstract(name) => {
             let what = match kind {

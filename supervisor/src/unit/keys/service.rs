@@ -12,7 +12,7 @@ pub(super) const SERVICE: &[Rows] = &[
     yes(Value::Own("-1000 … 1000"), "OOMScoreAdjust"),
     yes(Value::Own("number"), "RestartSteps"),
     yes(Value::Own("time span or infinity"), "RestartMaxDelaySec"),
-    yes(Value::Own("time span"), "WatchdogSec"),
+    yes(Value::Own("time span or infinity"), "WatchdogSec"),
     yes(Value::Own("time span or infinity"), "RuntimeMaxSec"),
     later("", Value::Own("time span or infinity"), "TimeoutAbortSec"),
     yes(Value::Own("exit codes and signals"), "SuccessExitStatus RestartPreventExitStatus RestartForceExitStatus"),

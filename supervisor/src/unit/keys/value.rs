@@ -55,6 +55,17 @@ impl Value {
         }
     }
 
+    /// Whether it is a plain number, or may be one.
+    pub(in crate::unit) fn is_number(self) -> bool {
+        match self {
+            Self::Own(form) => {
+                (form.contains("number") || form.contains('…')) && !form.contains("size") && !form.contains("path")
+            }
+            Self::Number | Self::Range(..) | Self::Weight => true,
+            _ => false,
+        }
+    }
+
     /// What was expected, if this is none of it.
     pub(in crate::unit) fn check(self, text: &str) -> Result<(), String> {
         let ok = |good: bool, expected: &str| if good { Ok(()) } else { Err(expected.to_owned()) };
