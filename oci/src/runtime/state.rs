@@ -46,8 +46,8 @@ pub(crate) struct State {
     pub(crate) oci_version: String,
     /// 0 until there is one.
     pub(crate) pid: i32,
-    /// There is one, and `create` is at its hooks.
-    pub(crate) creating: bool,
+    /// There is one, and this `create` is at its hooks: its pid, and its start in ticks.
+    pub(crate) creator: Option<(i32, u64)>,
     /// The process's start in ticks since boot: with it a reused pid is not mistaken for the container.
     pub(crate) start_ticks: u64,
     pub(crate) bundle: String,
@@ -78,8 +78,14 @@ impl State {
         let mut w = Writer::new();
         w.open('{').name("id").string(&self.id).name("ociVersion").string(&self.oci_version);
         w.name("pid").number(self.pid.into()).name("startTicks").number(self.start_ticks.into());
-        if self.creating {
-            w.name("creating").value("true");
+        if let Some((pid, ticks)) = self.creator {
+            w.name("creator")
+                .open('{')
+                .name("pid")
+                .number(pid.into())
+                .name("startTicks")
+                .number(ticks.into())
+                .close('}');
         }
         w.name("bundle").string(&self.bundle).name("rootfs").string(&self.rootfs);
         w.name("created").string(&self.created).name("cgroup").string(&self.cgroup);
@@ -109,7 +115,18 @@ impl State {
                 "id" => state.id = r.text()?,
                 "ociVersion" => state.oci_version = r.text()?,
                 "pid" => state.pid = r.integer()?,
-                "creating" => state.creating = r.boolean()?,
+                "creator" => {
+                    let (mut pid, mut ticks) = (0, 0);
+                    r.object(&mut |r, name| {
+                        match name {
+                            "pid" => pid = r.integer()?,
+                            "startTicks" => ticks = r.integer()?,
+                            _ => return Ok(Taken::No),
+                        }
+                        Ok(Taken::Yes)
+                    })?;
+                    state.creator = Some((pid, ticks));
+                }
                 "startTicks" => state.start_ticks = r.integer()?,
                 "bundle" => state.bundle = r.text()?,
                 "rootfs" => state.rootfs = r.text()?,
@@ -157,7 +174,7 @@ impl State {
         Ok(match self.lives(proc)? {
             _ if self.pid == 0 => Status::Creating,
             false => Status::Stopped,
-            true if self.creating => Status::Creating,
+            true if self.creator.is_some() => Status::Creating,
             // Also before its start, which would wait for it for ever.
             true if self.frozen() => Status::Paused,
             true if waiting => Status::Created,
@@ -167,10 +184,12 @@ impl State {
 
     /// Whether the container's process is there.
     pub(crate) fn lives(&self, proc: &Procfs) -> Result<bool> {
-        let stat = if self.pid == 0 { Ok(None) } else { proc.stat(self.pid) };
-        let stat = stat.step("look for", format!("process {}", self.pid))?;
-        let same = |Stat { state, start_ticks }| start_ticks == self.start_ticks && !matches!(state, 'Z' | 'X');
-        Ok(stat.is_some_and(same))
+        lives(proc, self.pid, self.start_ticks)
+    }
+
+    /// Whether `create` is still at its hooks.
+    pub(crate) fn is_being_created(&self, proc: &Procfs) -> Result<bool> {
+        self.creator.map_or(Ok(false), |(pid, ticks)| lives(proc, pid, ticks))
     }
 
     pub(crate) fn frozen(&self) -> bool {
@@ -231,6 +250,12 @@ impl State {
     pub(crate) fn refuse(&self, operation: &'static str, status: Status) -> Error {
         Error::Status { operation, id: self.id.clone(), status: status.word() }
     }
+}
+
+fn lives(proc: &Procfs, pid: i32, ticks: u64) -> Result<bool> {
+    let stat = if pid == 0 { Ok(None) } else { proc.stat(pid) };
+    let stat = stat.step("look for", format!("process {pid}"))?;
+    Ok(stat.is_some_and(|Stat { state, start_ticks }| start_ticks == ticks && !matches!(state, 'Z' | 'X')))
 }
 
 #[cfg(test)]

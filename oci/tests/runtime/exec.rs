@@ -1,5 +1,7 @@
 //! `exec`.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::process::Stdio;
 
 use serde_json::json;
@@ -74,7 +76,7 @@ fn a_process_from_a_file_detached() {
     let c = running();
     let process = json!({"cwd": "/dev", "args": ["/bin/inspect", "cwd", "sleep"], "user": {"uid": 0, "gid": 0}});
     std::fs::write(c.path("process.json"), process.to_string()).unwrap();
-    let out = std::fs::File::create(c.path("exec.out")).unwrap();
+    let out = File::create(c.path("exec.out")).unwrap();
     let mut exec = c.command(&["exec", "--process", "process.json", "--pid-file", "exec.pid", "-d", &c.id]);
     assert!(spawn(exec.stdout(out)).wait().unwrap().success());
     let pid = std::fs::read_to_string(c.path("exec.pid")).unwrap();
@@ -134,6 +136,33 @@ fn who_asks_for_it_waits_in_a_paused_container() {
     let exec = spawn(exec.stdout(Stdio::piped()).stderr(Stdio::piped()));
     wait_until("the process", || std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().lines().count() == 2);
     // It does not keep the one from coming who ends its wait.
+    c.oci(&["resume", &c.id]).ok();
+    Said::from(&exec.wait_with_output().unwrap()).ok().has("inside");
+}
+
+/// Who has CAP_SYS_PTRACE in the container may write to what it sees there, and it sees this process from its first instruction on.
+#[test]
+fn who_writes_to_the_new_process_does_not_write_to_the_runtime() {
+    const MARK: &[u8] = b"written by the container";
+    let c = running();
+    c.oci(&["pause", &c.id]).ok();
+    let mut exec = c.command(&["exec", "--ignore-paused", &c.id, "/bin/inspect", "say", "inside"]);
+    let exec = spawn(exec.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let first = c.pid().to_string();
+    let second = || {
+        let all = std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap();
+        all.lines().find(|pid| *pid != first).map(str::to_owned)
+    };
+    wait_until("the process", || second().is_some());
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", exec.id())).unwrap();
+    let stack = maps.lines().find(|line| line.ends_with("[stack]")).unwrap();
+    // The deepest end, where nobody has been yet.
+    let at = u64::from_str_radix(stack.split('-').next().unwrap(), 16).unwrap();
+    let memory = |pid: &str| File::options().read(true).write(true).open(format!("/proc/{pid}/mem")).unwrap();
+    memory(&second().unwrap()).write_all_at(MARK, at).unwrap();
+    let mut found = [0; MARK.len()];
+    memory(&exec.id().to_string()).read_exact_at(&mut found, at).unwrap();
+    assert_ne!(found, MARK);
     c.oci(&["resume", &c.id]).ok();
     Said::from(&exec.wait_with_output().unwrap()).ok().has("inside");
 }

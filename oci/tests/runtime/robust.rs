@@ -2,12 +2,15 @@
 //! other; a thousand runs are a thousand ends.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::json;
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::{Value, json};
 
 use crate::inject::{Fate, Traced, Who, reap, traced};
-use crate::support::{Container, spawn, wait_until};
+use crate::support::{Container, Said, spawn, wait_until};
 
 /// An operation and the state of the container it is for.
 #[derive(Clone, Copy)]
@@ -196,7 +199,7 @@ fn run_start_exec_and_delete_are_killed_at_any_call() {
 fn two_operations_at_once_come_one_after_the_other() {
     let c = Container::new(&["sleep"]);
     c.write_config();
-    let null = std::process::Stdio::null;
+    let null = Stdio::null;
     // What two of them may say, whichever comes first: how many succeed.
     let pairs: [(&[&str], &[&str], &[usize]); 5] = [
         (&["create"], &["create"], &[1]),
@@ -219,6 +222,31 @@ fn two_operations_at_once_come_one_after_the_other() {
         c.oci(&["delete", "--force", &c.id]).ok();
         c.assert_gone();
     }
+}
+
+/// A hook's process has the lock until its exec, also when `create` is killed meanwhile.
+#[test]
+fn a_killed_create_at_its_hooks_refuses_nobody() {
+    let mut dead = spawn(&mut Command::new("/bin/true"));
+    dead.wait().unwrap();
+    let c = Container::new(&["sleep"]);
+    c.create().ok();
+    let folder = c.path("state").join(&c.id);
+    let mut state: Value = serde_json::from_slice(&std::fs::read(folder.join("state.json")).unwrap()).unwrap();
+    state["creator"] = json!({"pid": dead.id(), "startTicks": 1});
+    std::fs::write(folder.join("state.json"), state.to_string()).unwrap();
+    let lock = Flock::lock(File::open(&folder).unwrap(), FlockArg::LockExclusive).unwrap();
+    let mut delete = c.command(&["delete", "--force", &c.id]);
+    let mut delete = spawn(delete.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let waits = format!(" {} ", delete.id());
+    let is_waiting = || {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&waits))
+    };
+    wait_until("delete", || delete.try_wait().unwrap().is_some() || is_waiting());
+    drop(lock);
+    Said::from(&delete.wait_with_output().unwrap()).ok();
+    c.assert_gone();
 }
 
 #[test]

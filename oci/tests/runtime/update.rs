@@ -98,7 +98,7 @@ fn ps_gives_numbers_or_the_lines_of_this_machines_ps() {
     c.wait_for_output("up");
     let pid = c.pid();
     assert_eq!(c.oci(&["ps", &c.id, "--format", "json"]).ok().out, format!("[{pid}]\n"));
-    for options in [vec!["-ef"], vec!["aux"], vec!["-o", "comm,pid"]] {
+    for options in [vec![], vec!["-ef"], vec!["aux"], vec!["-o", "comm,pid"]] {
         let said = c.oci(&[vec!["ps", &c.id], options].concat()).ok();
         let lines: Vec<&str> = said.out.lines().collect();
         assert!(lines.len() == 2 && lines[0].contains("PID") && lines[1].contains("inspect"), "{said:?}");

@@ -5,12 +5,14 @@
 use crate::runtime::config::DeviceRule;
 
 /// What every container may use, whatever its rules say: creating nodes (useless without a rule to open them); null, zero,
-/// full, random and urandom; tty and ptmx; the terminals of its devpts.
-const DEFAULT: [&[Test]; 4] = [
+/// full, random and urandom; tty and ptmx; the terminals of its devpts; tun, whose node is made in the container (runc and crun
+/// allow it too: who may set up an interface is a matter of CAP_NET_ADMIN).
+const DEFAULT: [&[Test]; 5] = [
     &[Test::AccessWithin(MKNOD)],
     &[Test::Equals(TYPE, CHARACTER), Test::Equals(MAJOR, 1), Test::MinorIn(1 << 3 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9)],
     &[Test::Equals(TYPE, CHARACTER), Test::Equals(MAJOR, 5), Test::MinorIn(1 << 0 | 1 << 2)],
     &[Test::Equals(TYPE, CHARACTER), Test::Equals(MAJOR, 136)],
+    &[Test::Equals(TYPE, CHARACTER), Test::Equals(MAJOR, 10), Test::Equals(MINOR, 200)],
 ];
 
 // Of <linux/bpf.h>: BPF_DEVCG_ACC_*, BPF_DEVCG_DEV_*.
@@ -211,6 +213,7 @@ mod tests {
         assert!(!run(&program, CHARACTER, READ, 1, 1));
         assert!(!run(&program, CHARACTER, READ, 1, 64 + 3));
         assert!(!run(&program, CHARACTER, READ, 1, u32::MAX));
+        assert!(run(&program, CHARACTER, READ | WRITE, 10, 200));
         assert!(!run(&program, CHARACTER, READ | MKNOD, 10, 229));
     }
 

@@ -1,7 +1,7 @@
 //! Where messages go: one line on stderr, and to the file of `--log` in the form engines parse.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::runtime::error::{Result, Step as _};
@@ -29,6 +29,13 @@ impl Log {
             let _ = writeln!(std::io::stderr(), "orlop-oci: warning: {message}");
         }
         self.to_file("warning", message);
+    }
+
+    /// A warning about what costs nothing. stderr is the container's as well: without a file it is there for a person only.
+    pub(crate) fn remark(&self, message: &str) {
+        if self.file.is_some() || self.debug || std::io::stderr().is_terminal() {
+            self.warn(message);
+        }
     }
 
     /// With `--debug`: on stderr too, unless there is a file for it.

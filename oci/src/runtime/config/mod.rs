@@ -93,8 +93,8 @@ pub(crate) struct Config {
     /// `process` and `hooks` as written, for the state file.
     pub(crate) process_text: String,
     pub(crate) hooks_text: String,
-    /// Paths of properties the spec does not know.
-    pub(crate) unknown: Vec<String>,
+    /// What was passed over, with its path: properties the spec does not know.
+    pub(crate) remarks: Vec<String>,
 }
 
 impl Config {
@@ -122,7 +122,7 @@ impl Config {
             }
             Ok(Taken::Yes)
         })?;
-        config.unknown = reader.finish()?;
+        config.remarks = reader.finish()?;
         config.check_version()?;
         if config.root.path.is_empty() {
             return Err(ConfigError::missing("root.path"));
@@ -248,7 +248,7 @@ mod tests {
         let config = Config::parse(r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"},"x":{"y":1}}"#).unwrap();
         assert_eq!(config.root.path, "rootfs");
         assert!(config.process.is_none());
-        assert_eq!(config.unknown, ["x"]);
+        assert_eq!(config.remarks, ["x: unknown property, ignored"]);
     }
 
     #[test]
@@ -287,8 +287,6 @@ mod tests {
         for (field, path) in [
             (r#""mounts":[{"source":"x"}]"#, "mounts[0].destination"),
             (r#""process":{}"#, "process.cwd"),
-            (r#""process":{"cwd":"/","user":{"gid":0}}"#, "process.user.uid"),
-            (r#""process":{"cwd":"/","user":{"uid":0}}"#, "process.user.gid"),
             (r#""process":{"cwd":"/","consoleSize":{"width":7}}"#, "process.consoleSize.height"),
             (r#""process":{"cwd":"/","rlimits":[{"type":"RLIMIT_CORE","hard":1}]}"#, "process.rlimits[0].soft"),
             (r#""process":{"cwd":"/","rlimits":[{"type":"RLIMIT_CORE","soft":1}]}"#, "process.rlimits[0].hard"),
@@ -301,6 +299,7 @@ mod tests {
             (r#""linux":{"devices":[{"type":"c","major":1,"minor":1}]}"#, "linux.devices[0].path"),
             (r#""linux":{"devices":[{"type":"c","path":"/a","major":1}]}"#, "linux.devices[0].minor"),
             (r#""linux":{"resources":{"devices":[{"access":"rwm"}]}}"#, "linux.resources.devices[0].allow"),
+            (r#""linux":{"resources":{"hugepageLimits":[{"limit":1}]}}"#, "linux.resources.hugepageLimits[0].pageSize"),
             (
                 r#""linux":{"resources":{"hugepageLimits":[{"pageSize":"2MB"}]}}"#,
                 "linux.resources.hugepageLimits[0].limit",

@@ -102,7 +102,8 @@ impl Process {
 
 fn user(r: &mut Reader<'_>) -> Result<User> {
     let mut user = User::default();
-    r.object_with(&["uid", "gid"], &mut |r, name| {
+    // The published schema asks for neither id, and callers write one of them; what is not there is 0, as in Go's binding.
+    r.object(&mut |r, name| {
         match name {
             "uid" => user.uid = id(r)?,
             "gid" => user.gid = id(r)?,
@@ -207,5 +208,6 @@ mod tests {
             assert!(read(text).is_err(), "{text}");
         }
         assert!(read(r#"{"cwd":"/","scheduler":null,"user":{"uid":4294967294,"gid":0,"umask":63}}"#).is_ok());
+        assert_eq!(read(r#"{"cwd":"/","user":{"uid":5}}"#).unwrap().user.gid, 0);
     }
 }

@@ -203,16 +203,20 @@ fn throttles(r: &mut Reader<'_>, required: &[&str]) -> Result<Vec<Throttle>> {
 
 fn hugepage(r: &mut Reader<'_>) -> Result<(String, u64)> {
     let (mut size, mut limit) = (String::new(), 0);
-    r.object_with(&["pageSize", "limit"], &mut |r, name| {
+    r.object_with(&["limit"], &mut |r, name| {
         match name {
-            "pageSize" => size = r.text()?,
+            // Callers of runc, whose reader takes either case, write it small.
+            "pageSize" | "pagesize" => size = r.text()?,
             "limit" => limit = r.integer()?,
             _ => return Ok(Taken::No),
         }
         Ok(Taken::Yes)
     })?;
+    if size.is_empty() {
+        return Err(r.missing("pageSize"));
+    }
     // The size becomes part of a file's name.
-    if size.is_empty() || !size.bytes().all(|b| b.is_ascii_alphanumeric()) {
+    if !size.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err(r.invalid(format!("{size:?} is not a page size such as 2MB")));
     }
     Ok((size, limit))
@@ -258,8 +262,12 @@ fn device(r: &mut Reader<'_>) -> Result<DeviceRule> {
         Ok(Taken::Yes)
     })?;
     let access = access.as_deref().unwrap_or("rwm");
-    if let Some(other) = access.chars().find(|c| !"rwm".contains(*c)) {
-        return Err(r.invalid(format!("access {access:?} holds {other:?}; it is made of r, w and m")));
+    if !access.contains(['r', 'w', 'm']) {
+        return Err(r.invalid(format!("access {access:?} holds none of r, w and m")));
+    }
+    // runc passes over other letters, and its callers write them; the rule says the same without.
+    if access.contains(|c| !"rwm".contains(c)) {
+        r.remark("letters of access other than r, w and m, ignored");
     }
     rule.read = access.contains('r');
     rule.write = access.contains('w');

@@ -30,20 +30,20 @@ pub(crate) struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
-    /// Written out only for those who read it: an error, an unknown property.
+    /// Written out only for those who read it: an error, a remark.
     path: Vec<Place<'a>>,
-    unknown: Vec<String>,
+    remarks: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str) -> Reader<'a> {
-        Reader { text, at: 0, depth: 0, path: Vec::new(), unknown: Vec::new() }
+        Reader { text, at: 0, depth: 0, path: Vec::new(), remarks: Vec::new() }
     }
 
-    /// The end of the text; gives the paths of the properties nobody knew.
+    /// The end of the text; gives what was passed over: the properties nobody knew first of all.
     pub(crate) fn finish(mut self) -> Result<Vec<String>> {
         match self.peek() {
-            None => Ok(self.unknown),
+            None => Ok(self.remarks),
             Some(_) => Err(self.syntax("the end of the file")),
         }
     }
@@ -68,6 +68,11 @@ impl<'a> Reader<'a> {
     /// This field is known and cannot be honoured.
     pub(crate) fn unsupported(&self, why: &'static str) -> ConfigError {
         self.error(Problem::Unsupported(why))
+    }
+
+    /// Something here is passed over, which costs nothing that was asked for.
+    pub(crate) fn remark(&mut self, what: &str) {
+        self.remarks.push(format!("{}: {what}", self.path()));
     }
 
     /// The object that was read has to have this member.
@@ -143,7 +148,7 @@ impl<'a> Reader<'a> {
             self.path.push(Place::Name(name.clone()));
             if !self.null() && field(self, &name)? == Taken::No {
                 self.skip()?;
-                self.unknown.push(self.path());
+                self.remark("unknown property, ignored");
             }
             self.path.pop();
             if self.peek() == Some(b',') {
@@ -402,7 +407,7 @@ mod tests {
                 _ => Ok(Taken::No),
             })
             .unwrap();
-        assert_eq!(reader.finish().unwrap(), ["a.b", "e"]);
+        assert_eq!(reader.finish().unwrap(), ["a.b: unknown property, ignored", "e: unknown property, ignored"]);
     }
 
     #[test]

@@ -85,8 +85,8 @@ pub(crate) fn create(machine: &Machine, id: &ContainerId, options: &CreateOption
     let file = bundle.join(&options.config);
     let text = read_file(&file).step("read", file.display())?;
     let config = Config::parse(&text).map_err(|error| Error::Config { file: file.display().to_string(), error })?;
-    for path in &config.unknown {
-        machine.log.warn(&format!("{}: {path}: unknown property, ignored", file.display()));
+    for remark in &config.remarks {
+        machine.log.remark(&format!("{}: {remark}", file.display()));
     }
     machine.log.debug(&format!("create id={id} bundle={}", bundle.display()));
     let folder = machine.store.create(id)?;
@@ -222,9 +222,11 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         } else if message == HOOKS {
             made.hooks_ran = true;
             // Whom a hook asks the runtime about.
-            state.creating = true;
+            let own = i32::try_from(std::process::id()).unwrap_or_default();
+            let stat = machine.proc.stat(own).step("look for", "this process")?;
+            state.creator = stat.map(|stat| (own, stat.start_ticks));
             state.save(folder)?;
-            state.creating = false;
+            state.creator = None;
             create_hooks(machine, config, state, pidfd.as_fd())?;
             answer(ours.as_fd(), pidfd.as_fd())?;
         } else {

@@ -80,8 +80,9 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
         channel: theirs.as_fd(),
         preserve_fds: options.preserve_fds,
     };
-    // Who enters a time namespace has to have its memory for itself (setns(2)).
-    let shares = state.namespaces & NamespaceKind::Time.flag() == 0;
+    // Who enters a time namespace has to have its memory for itself (setns(2)). And where the container sees the process, one with
+    // CAP_SYS_PTRACE may write to its memory before it has given up anything: that must not be this program's.
+    let shares = state.namespaces & (NamespaceKind::Time.flag() | NamespaceKind::Pid.flag()) == 0;
     let memory = if shares { Memory::Shared } else { Memory::Copied };
     let start = |cgroup: Option<BorrowedFd<'_>>| {
         process::start(0, cgroup, memory, || {

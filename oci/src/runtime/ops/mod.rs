@@ -55,8 +55,8 @@ impl Machine {
     fn open(&self, id: &ContainerId, operation: &'static str) -> Result<Folder> {
         self.store.open(id, || {
             let state = State::peek(&self.store, id)?;
-            // Else its `create` is gone, and another operation has the lock.
-            if state.creating && state.lives(&self.proc)? {
+            // Else another operation has the lock, or a hook on its way to its exec, whose `create` was killed.
+            if state.is_being_created(&self.proc)? {
                 return Err(state.refuse(operation, Status::Creating));
             }
             Ok(())

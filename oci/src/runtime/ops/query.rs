@@ -82,7 +82,8 @@ fn name_of(uid: u32, passwd: &str) -> String {
     names.next().map_or_else(|| format!("#{uid}"), str::to_owned)
 }
 
-/// The host's pids of the container's processes; with options those lines of the host's own `ps` that are about them.
+/// Those lines of the host's own `ps` (`ps -ef` unless options say otherwise) that are about the container's processes; their pids
+/// and commands where the host has none, or as JSON the pids alone.
 pub(crate) fn ps(machine: &Machine, id: &ContainerId, json: bool, options: &[String]) -> Result<String> {
     let state = State::peek(&machine.store, id)?;
     let pids = match Cgroup::open(&state.cgroup)? {
@@ -94,8 +95,12 @@ pub(crate) fn ps(machine: &Machine, id: &ContainerId, json: bool, options: &[Str
         let all: Vec<String> = pids.iter().map(i32::to_string).collect();
         return Ok(format!("[{}]\n", all.join(",")));
     }
+    let as_usual = ["-ef".to_owned()];
+    if let Some(text) = output_of_ps(if options.is_empty() { &as_usual } else { options })? {
+        return lines_about(&pids, &text);
+    }
     if !options.is_empty() {
-        return lines_about(&pids, &output_of_ps(options)?);
+        return Err(Error::Usage("options of ps need this machine's ps, which is missing".to_owned()));
     }
     let mut out = format!("{:>8}  COMMAND\n", "PID");
     for pid in pids {
@@ -107,7 +112,8 @@ pub(crate) fn ps(machine: &Machine, id: &ContainerId, json: bool, options: &[Str
     Ok(out)
 }
 
-fn output_of_ps(options: &[String]) -> Result<String> {
+/// None: there is no such program.
+fn output_of_ps(options: &[String]) -> Result<Option<String>> {
     let words = ["ps"].into_iter().chain(options.iter().map(String::as_str));
     let args = StringList::new(words.map(c_string).collect());
     let env = StringList::new(Vec::new());
@@ -126,8 +132,8 @@ fn output_of_ps(options: &[String]) -> Result<String> {
     drop(write);
     let text = read_all(read.as_fd()).step("read the output of", "ps")?;
     match process::wait(pidfd.as_fd()).step("wait for", "ps")? {
-        Ended::Exited(0) => Ok(text),
-        Ended::Exited(127) => Err(Error::Usage("options of ps need this machine's ps, which is missing".to_owned())),
+        Ended::Exited(0) => Ok(Some(text)),
+        Ended::Exited(127) => Ok(None),
         _ => Err(Error::Usage("ps did not take these options".to_owned())),
     }
 }
@@ -225,7 +231,7 @@ mod tests {
     fn the_sample_config_is_one_we_read_whole() {
         for text in [super::SAMPLE, &super::rootless_sample()] {
             let config = Config::parse(text).unwrap();
-            assert!(config.unknown.is_empty(), "{:?}", config.unknown);
+            assert!(config.remarks.is_empty(), "{:?}", config.remarks);
         }
     }
 
