@@ -20,6 +20,8 @@ pub(crate) enum Call {
         unit: UnitName,
         signal: i32,
     },
+    /// `ReloadSignal=`, `ReloadCmd=`
+    Reload(UnitName),
     Logs(LogQuery),
     System,
     Settled,
@@ -83,6 +85,7 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
                 .map_err(|_| Answer::problem(400, "signal: no such signal; write TERM, SIGTERM, 15 or RTMIN+1"))?;
             Call::Kill { unit: unit(name)?, signal }
         }
+        ("POST", ["units", name, "reload"]) => Call::Reload(unit(name)?),
         ("POST", ["units", name, verb @ ("start" | "stop" | "restart")]) => {
             let verb = match *verb {
                 "start" => Verb::Start,
@@ -108,7 +111,7 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
             _,
             ["ping" | "units" | "logs"]
             | ["units", _]
-            | ["units", _, "kill" | "start" | "stop" | "restart" | "logs"]
+            | ["units", _, "kill" | "reload" | "start" | "stop" | "restart" | "logs"]
             | ["system"]
             | ["system", "settled" | "timing" | "poweroff" | "reboot" | "halt" | "kexec" | "reexec"],
         ) => return Err(Answer::problem(405, format!("{path} is not for {method}"))),
@@ -223,6 +226,8 @@ mod tests {
         assert_eq!(call("GET", "/v1/units/web.container"), Ok(Call::Unit(name("web"))));
         let start = Call::Job { unit: name("web"), verb: Verb::Start, no_block: true };
         assert_eq!(call("POST", "/v1/units/web/start?no_block=true"), Ok(start));
+        assert_eq!(call("POST", "/v1/units/web/reload"), Ok(Call::Reload(name("web"))));
+        assert_eq!(call("GET", "/v1/units/web/reload"), Err(405));
         assert_eq!(call("POST", "/v1/units/web/kill"), Ok(Call::Kill { unit: name("web"), signal: 15 }));
         let owner = |text: &str| Owner::parse(text).unwrap();
         let query = LogQuery { tail: Some(5), follow: true, since_us: Some(1_000_000), ..LogQuery::default() };

@@ -64,6 +64,10 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  orlop restart web")]
     Restart(JobArgs),
 
+    /// Have units read their settings anew, as ReloadSignal= or ReloadCmd= of their files says
+    #[command(after_help = "Example:\n  orlop reload web")]
+    Reload(ReloadArgs),
+
     /// Send a signal to a unit's main process
     #[command(after_help = "Examples:\n  orlop kill -s HUP web\n  orlop kill --signal RTMIN+3 web")]
     Kill(KillArgs),
@@ -197,6 +201,13 @@ pub(super) enum SystemVerb {
     /// Replace the supervisor by a new one, of the program that lies there now; containers run on
     #[command(after_help = "Example:\n  orlop system reexec")]
     Reexec,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReloadArgs {
+    /// Units, or patterns for them
+    #[arg(value_name = "UNIT", required = true)]
+    pub(super) units: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -59,6 +59,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> Result<u8, CliError> {
         Verb::Start(args) => verbs::jobs::job(&client, "start", args, json, screen),
         Verb::Stop(args) => verbs::jobs::job(&client, "stop", args, json, screen),
         Verb::Restart(args) => verbs::jobs::job(&client, "restart", args, json, screen),
+        Verb::Reload(args) => verbs::jobs::reload(&client, args, json, screen),
         Verb::Kill(args) => verbs::jobs::kill(&client, args, json, screen),
         Verb::Lint(args) => verbs::lint::lint(args, json, screen),
         Verb::Help(args) => match args.topic {

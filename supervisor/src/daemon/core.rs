@@ -260,6 +260,7 @@ impl Daemon {
             shutdown,
             self.look_for_ports,
             self.network.patience,
+            self.checkers.next_deadline(),
         ];
         let Some(next) = deadlines.into_iter().flatten().min() else { return EpollTimeout::NONE };
         // One more: a deadline is never met a fraction too early.
@@ -291,6 +292,7 @@ impl Daemon {
         self.tick_timers(now);
         self.server.tick(&self.epoll, now.mono);
         self.tick_shutdown(now);
+        self.kill_late_reloads(now.mono);
         if self.network.patience.is_some_and(|at| at <= now.mono) {
             self.network.patience = None;
             if self.engine.waits_for_network() {

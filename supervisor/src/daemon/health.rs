@@ -1,5 +1,5 @@
-//! Health checks at work: `orlop-oci exec` for each, in a cgroup of its own below the container's, so that all it started can be
-//! killed and is accounted to the container. What it writes is read as it comes, the begin of it kept.
+//! Health checks and `ReloadCmd=` at work: `orlop-oci exec` for each, in a cgroup of its own below the container's, so that all it
+//! started can be killed and is accounted to the container. What it writes is read as it comes, the begin of it kept.
 
 use std::{
     collections::BTreeMap,
@@ -7,6 +7,7 @@ use std::{
     io::{self, Read},
     os::fd::AsFd,
     path::PathBuf,
+    time::Duration,
 };
 
 use nix::{
@@ -20,11 +21,12 @@ use super::{
     machine::{Event, Outcome},
     process,
 };
-use crate::unit::UnitName;
+use crate::{api::server::ConnectionId, unit::UnitName};
 
 /// Below the container's cgroup, with a number: a new one each time, because a kernel since 6.14 may kill at once what is cloned
 /// into a cgroup that was killed before.
 const CGROUP: &str = "orlop-health-";
+const RELOAD_CGROUP: &str = "orlop-reload-";
 /// Read at one time, before others get their turn.
 const TURN: usize = 16;
 
@@ -37,13 +39,49 @@ pub(crate) struct Checkers {
 #[derive(Debug)]
 struct Checker {
     unit: UnitName,
-    attempt: u64,
+    purpose: Purpose,
     pipe: io::PipeReader,
     output: Vec<u8>,
     keep: usize,
 }
 
+/// Who waits for its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Health {
+        attempt: u64,
+    },
+    /// Until then at most.
+    Reload {
+        connection: ConnectionId,
+        deadline: Option<Duration>,
+    },
+}
+
+impl Purpose {
+    fn cgroup(self) -> &'static str {
+        if matches!(self, Self::Health { .. }) { CGROUP } else { RELOAD_CGROUP }
+    }
+}
+
+impl Checkers {
+    pub(crate) fn reloads(&self, unit: &UnitName) -> bool {
+        self.running.values().any(|one| one.unit == *unit && matches!(one.purpose, Purpose::Reload { .. }))
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.running.values().filter_map(Checker::deadline).min()
+    }
+}
+
 impl Checker {
+    fn deadline(&self) -> Option<Duration> {
+        match self.purpose {
+            Purpose::Reload { deadline, .. } => deadline,
+            Purpose::Health { .. } => None,
+        }
+    }
+
     /// True at the end of the pipe.
     fn read(&mut self) -> bool {
         let mut bytes = [0; 4096];
@@ -73,18 +111,29 @@ impl Daemon {
     fn begin_check(&mut self, unit: &UnitName, attempt: u64) -> io::Result<()> {
         let Some(check) = self.engine.get(unit).and_then(|entry| entry.check()) else { return Ok(()) };
         let (command, keep) = (check.command.clone(), check.max_log_bytes);
-        for old in self.check_cgroups(unit) {
-            // What was killed may still be dying; then the next check finds it.
+        self.run_inside(unit, &command, keep, Purpose::Health { attempt })
+    }
+
+    /// Keeps so many bytes of what it writes.
+    pub(crate) fn run_inside(
+        &mut self,
+        unit: &UnitName,
+        command: &[String],
+        keep: usize,
+        purpose: Purpose,
+    ) -> io::Result<()> {
+        for old in self.cgroups_of(unit, purpose.cgroup()) {
+            // What was killed may still be dying; then the next one finds it.
             let _ = cgroup::remove(&old);
         }
-        let cgroup = format!("{CGROUP}{}", clock::monotonic().as_nanos());
+        let cgroup = format!("{}{}", purpose.cgroup(), clock::monotonic().as_nanos());
         fs::create_dir(self.paths.cgroup(unit).join(&cgroup))?;
         let (pipe, write) = io::pipe()?;
         fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let pid = self.runtime.check(unit, &cgroup, &command, write)?;
+        let pid = self.runtime.check(unit, &cgroup, command, write)?;
         let token = (u64::from(class::CHECKS) << 32) | u64::from(pid);
         self.epoll.add(&pipe, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
-        let checker = Checker { unit: unit.clone(), attempt, pipe, output: Vec::new(), keep };
+        let checker = Checker { unit: unit.clone(), purpose, pipe, output: Vec::new(), keep };
         self.checkers.running.insert(pid, checker);
         Ok(())
     }
@@ -97,44 +146,66 @@ impl Daemon {
         }
     }
 
-    /// The runtime's process ended; true if it was a check's.
+    /// The runtime's process ended; true if it was one of these.
     pub(crate) fn on_check_ended(&mut self, pid: u32, wait_status: i32) -> bool {
         let Some(mut checker) = self.checkers.running.remove(&pid) else { return false };
         let _ = self.epoll.delete(checker.pipe.as_fd());
         checker.read();
-        let Checker { unit, attempt, mut output, .. } = checker;
-        for cgroup in self.check_cgroups(&unit) {
+        let Checker { unit, purpose, mut output, .. } = checker;
+        for cgroup in self.cgroups_of(&unit, purpose.cgroup()) {
             if cgroup::is_populated(&cgroup) {
                 let _ = cgroup::kill(&cgroup);
             }
             let _ = cgroup::remove(&cgroup);
         }
-        let exit_code = Outcome::from_wait_status(wait_status, false).exit_code().unwrap_or(-1);
+        let outcome = Outcome::from_wait_status(wait_status, false);
+        let exit_code = outcome.exit_code().unwrap_or(-1);
         if exit_code != 0 && output.is_empty() {
             output = self.runtime.check_error(&unit).unwrap_or_default().into_bytes();
         }
         let output = String::from_utf8_lossy(&output).trim_end().to_owned();
-        self.engine.event(&unit, Event::Checked { attempt, exit_code, output }, clock::now());
+        match purpose {
+            Purpose::Health { attempt } => {
+                self.engine.event(&unit, Event::Checked { attempt, exit_code, output }, clock::now());
+            }
+            Purpose::Reload { connection, deadline } => {
+                self.on_reloaded(&unit, connection, deadline, &outcome, &output);
+            }
+        }
         true
     }
 
     /// What a check started, and the check.
     pub(crate) fn kill_check(&self, unit: &UnitName) {
-        for (pid, _) in self.checkers.running.iter().filter(|(_, checker)| checker.unit == *unit) {
-            if let Some(found) = process::identify(*pid) {
-                let _ = process::signal(found, libc::SIGKILL);
-            }
-        }
-        for cgroup in self.check_cgroups(unit) {
-            if let Err(error) = cgroup::kill(&cgroup) {
-                log::warn!("{unit}: kill what its health check started: {error}");
+        let is_check = |checker: &Checker| checker.unit == *unit && matches!(checker.purpose, Purpose::Health { .. });
+        self.kill_inside(unit, CGROUP, self.checkers.running.iter().filter(|(_, checker)| is_check(checker)));
+    }
+
+    /// Commands that reload, and had their time.
+    pub(crate) fn kill_late_reloads(&self, now: Duration) {
+        for (pid, checker) in &self.checkers.running {
+            if checker.deadline().is_some_and(|deadline| deadline <= now) {
+                self.kill_inside(&checker.unit, RELOAD_CGROUP, [(pid, checker)].into_iter());
             }
         }
     }
 
-    fn check_cgroups(&self, unit: &UnitName) -> Vec<PathBuf> {
+    fn kill_inside<'a>(&self, unit: &UnitName, cgroups: &str, processes: impl Iterator<Item = (&'a u32, &'a Checker)>) {
+        for (pid, _) in processes {
+            if let Some(found) = process::identify(*pid) {
+                let _ = process::signal(found, libc::SIGKILL);
+            }
+        }
+        for cgroup in self.cgroups_of(unit, cgroups) {
+            if let Err(error) = cgroup::kill(&cgroup) {
+                log::warn!("{unit}: kill what runs in {}: {error}", cgroup.display());
+            }
+        }
+    }
+
+    fn cgroups_of(&self, unit: &UnitName, prefix: &str) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.paths.cgroup(unit)).into_iter().flatten().flatten();
-        let paths = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(CGROUP.as_bytes()));
+        let paths = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()));
         paths.map(|entry| entry.path()).collect()
     }
 }

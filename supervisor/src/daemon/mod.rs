@@ -30,6 +30,7 @@ mod paths;
 mod perform;
 mod process;
 mod recover;
+mod reload;
 mod replies;
 mod requests;
 mod runtime;

@@ -36,7 +36,7 @@ impl Daemon {
     }
 
     fn on_call(&mut self, connection: ConnectionId, call: Call) -> Option<Answer> {
-        if matches!(call, Call::Units | Call::Unit(_) | Call::Job { .. } | Call::System) {
+        if matches!(call, Call::Units | Call::Unit(_) | Call::Job { .. } | Call::Reload(_) | Call::System) {
             self.reload_if_stale();
         }
         Some(match call {
@@ -47,6 +47,7 @@ impl Daemon {
                 return self.on_job(connection, self.files.real(&unit), verb, no_block);
             }
             Call::Kill { unit, signal } => self.on_kill(&self.files.real(&unit), signal),
+            Call::Reload(unit) => return self.on_reload(connection, &self.files.real(&unit)),
             Call::Logs(query) => return self.on_logs(connection, query),
             Call::System => Answer::json(200, &self.system_status()),
             Call::Settled => {

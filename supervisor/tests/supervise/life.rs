@@ -158,3 +158,49 @@ fn a_unit_that_has_run_its_time_is_asked_to_end_by_its_kill_signal() {
         machine.wait("its next end", |machine| machine.unit("brief")["restarts"].as_u64() > before);
     });
 }
+
+#[test]
+fn units_are_reloaded_as_their_files_say() {
+    place::inside("life::units_are_reloaded_as_their_files_say", |place| {
+        let ask = place.shared_folder();
+        let enabled = "[Install]\nWantedBy=default.target";
+        let deaf = "trap 'echo again' HUP; echo up; while true; do sleep 0.05; done";
+        place.unit("hup", deaf, "ReloadSignal=HUP", enabled);
+        let command = "ReloadCmd=/bin/sh -c \"test -e /ask/good || { echo not yet; exit 3; }; sleep 999 & echo $$$$ > /ask/reloaded\"";
+        place.unit("cmd", COUNT, &format!("Volume={}:/ask\n{command}", ask.display()), enabled);
+        place.unit("none", COUNT, "", enabled);
+        let machine = Pid1::boot(place);
+        let hup = machine.until_active("hup")["pid"].clone();
+        machine.wait("its trap", |machine| machine.logs("/v1/units/hup/logs").len() == 1);
+        machine.post("/v1/units/hup/reload");
+        machine.wait("its word", |machine| {
+            machine.logs("/v1/units/hup/logs").last().is_some_and(|line| line["message"] == "again")
+        });
+        assert_eq!(machine.unit("hup")["pid"], hup);
+        let said = |unit: &str| machine.try_post(&format!("/v1/units/{unit}/reload")).unwrap().to_string();
+        let _ = (machine.until_active("cmd"), machine.until_active("none"));
+        let failed = said("cmd");
+        assert!(failed.contains("exited with status 3: not yet"), "{failed}");
+        fs::write(ask.join("good"), "").unwrap();
+        machine.post("/v1/units/cmd/reload");
+        assert!(fs::read_to_string(ask.join("reloaded")).is_ok(), "it answers when the command has ended");
+        let left = || {
+            fs::read_dir("/sys/fs/cgroup/containers/cmd").unwrap().flatten().filter(|entry| {
+                entry.file_name().to_string_lossy().starts_with("orlop-reload-")
+                    && fs::read_to_string(entry.path().join("cgroup.procs")).is_ok_and(|procs| !procs.is_empty())
+            })
+        };
+        machine.wait("the end of what it left behind", |_| left().count() == 0);
+        // As long as a start may take, and not longer.
+        place.edit("cmd", |text| {
+            text.replace(command, "ReloadCmd=sleep 999")
+                .replace("[Install]", "[Service]\nTimeoutStartSec=100ms\n[Install]")
+        });
+        machine.wait("the new file", |machine| machine.get("/v1/units").is_array());
+        let late = said("cmd");
+        assert!(late.contains("took longer than TimeoutStartSec="), "{late}");
+        assert!(said("none").contains("write ReloadSignal= or ReloadCmd="));
+        machine.post("/v1/units/none/stop");
+        assert!(said("none").contains("not running") && said("nobody").contains("there is no such unit"));
+    });
+}

@@ -199,12 +199,15 @@ fn jobs_ask_for_each_unit_and_tell_what_failed() {
         ("POST /v1/units/db/restart", problem(409, "db: exited with status 3")),
         ("POST /v1/units/web/stop?no_block=true", json(&web()).replace("200 OK", "202 Accepted")),
         ("POST /v1/units/web/kill?signal=RTMIN%2B3", json(&web())),
+        ("POST /v1/units/web/reload", json(&web())),
+        ("POST /v1/units/db/reload", problem(409, "db: its file does not say how it is reloaded")),
     ]);
     let ran = run(&stub, &["restart", "*"]);
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (1, "", "orlop: db: exited with status 3\n"));
     assert_eq!(stub.asked(), ["GET /v1/units", "POST /v1/units/db/restart", "POST /v1/units/web/restart"]);
     assert_eq!(run(&stub, &["stop", "--no-block", "web.container", "web"]).code, 0);
     assert_eq!(run(&stub, &["kill", "-s", "RTMIN+3", "web"]).code, 0);
+    assert_eq!((run(&stub, &["reload", "web"]).code, run(&stub, &["reload", "db"]).code), (0, 1));
     assert_eq!(run(&stub, &["start", "web"]).code, 4);
     assert_eq!(run(&stub, &["start", "x*"]).code, 4);
     // Whatever is typed stays one segment of the target.

@@ -1,9 +1,9 @@
-//! `start`, `stop`, `restart`, `kill`: as systemctl, nothing is said when all went well.
+//! `start`, `stop`, `restart`, `reload`, `kill`: as systemctl, nothing is said when all went well.
 
 use crate::{
     api::types::UnitStatus,
     cli::{
-        args::{JobArgs, KillArgs},
+        args::{JobArgs, KillArgs, ReloadArgs},
         client::Client,
         error::CliError,
         names,
@@ -25,6 +25,15 @@ pub(in crate::cli) fn job(
 pub(in crate::cli) fn kill(client: &Client, args: &KillArgs, json: bool, screen: &mut Screen) -> Result<u8, CliError> {
     let signal = names::encode(&args.signal);
     each(client, &args.units, json, screen, |name| format!("/v1/units/{}/kill?signal={signal}", names::encode(name)))
+}
+
+pub(in crate::cli) fn reload(
+    client: &Client,
+    args: &ReloadArgs,
+    json: bool,
+    screen: &mut Screen,
+) -> Result<u8, CliError> {
+    each(client, &args.units, json, screen, |name| format!("/v1/units/{}/reload", names::encode(name)))
 }
 
 /// Posts to every unit; one that fails does not keep the others from their turn. The last failure's status is the exit status.

@@ -47,6 +47,8 @@ pub(super) fn container(
     let container_name = sheet.last("Container", "ContainerName").map(|_| name);
     let (health, startup_health) = health::health(sheet);
     sheet.last("Container", "HttpProxy");
+    // All that it can be, unconfined, holds anyway.
+    sheet.last("Container", "AppArmor");
     ContainerSpec {
         root: root(path, sheet, links),
         pull: sheet.read("Container", "Pull", pull).unwrap_or_default(),

@@ -24,7 +24,7 @@ pub(super) const SERVICE: &[Rows] = &[
     yes(Value::Choice(&["no", "yes", "restart"]), "FileDescriptorStorePreserve"),
     later("", Value::Units, "Sockets"),
     later("", Value::Text, "OpenFile ExtraFileDescriptors RefreshOnReload"),
-    later("write ReloadSignal= in [Container] when it is available", Value::Signal, "ReloadSignal"),
+    later("write ReloadSignal= in [Container]", Value::Signal, "ReloadSignal"),
     // Quadlet takes these two alone, and so does what stops a container here: its first process is asked, all are killed.
     yes(Value::Choice(&["mixed", "control-group"]), "KillMode"),
     yes(Value::Own("signal; StopSignal= in [Container] goes before it, it goes before the image's"), "KillSignal"),
@@ -69,7 +69,8 @@ pub(super) const RESOURCES: &[Rows] = &[
     ),
     yes(Value::Own("path, 1 … 10000"), "IODeviceWeight"),
     yes(Value::Own("path, number a second"), "IOReadBandwidthMax IOWriteBandwidthMax IOReadIOPSMax IOWriteIOPSMax"),
-    later("", Value::Words, "IODeviceLatencyTargetSec"),
+    // CONFIG_BLK_CGROUP_IOLATENCY is not set in the distribution's kernel.
+    later("the kernel has no io.latency; write IOWeight= or IODeviceWeight=", Value::Words, "IODeviceLatencyTargetSec"),
     later(
         "",
         Value::Amount,
@@ -84,7 +85,8 @@ pub(super) const RESOURCES: &[Rows] = &[
     later("", Value::Percent, "ManagedOOMMemoryPressureLimit"),
     later("", Value::Span, "ManagedOOMMemoryPressureDurationSec MemoryPressureThresholdSec"),
     later("", Value::Choice(&["none", "avoid", "omit"]), "ManagedOOMPreference"),
-    later("", Value::Choice(&["auto", "on", "off", "skip", "yes", "no"]), "MemoryPressureWatch"),
+    // It sets variables of podman's environment and none of the container's.
+    only(&["off", "no", "skip"], Value::Choice(&["auto", "on", "off", "skip", "yes", "no"]), "MemoryPressureWatch"),
     later("", Value::Boolean, "CoredumpReceive"),
     later("", Value::Cpus, "CPUAffinity"),
     // oci-spec (0.10) writes the flag as SCHED_RESET_ON_FORK; config.json's word is SCHED_FLAG_RESET_ON_FORK.
