@@ -69,6 +69,24 @@ pub(crate) fn fill(file: &str, mib: usize) -> io::Result<()> {
     opened.sync_all()
 }
 
+/// The file has no name any more: its room is free when its program ends, however it ends.
+pub(crate) fn hoard(file: &str, mib: usize) -> io::Result<()> {
+    sys::exit_on(libc::SIGTERM);
+    fill(file, mib)?;
+    let taken = OpenOptions::new().write(true).open(file)?;
+    fs::remove_file(file)?;
+    let (mut at, mut piece) = (taken.metadata()?.len(), 1 << 30);
+    while piece >= 4096 {
+        match sys::allocate(&taken, at, piece) {
+            Ok(()) => at += piece,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => piece /= 2,
+            Err(error) => return Err(error),
+        }
+    }
+    println!("hoards {} MiB", at >> 20);
+    sys::pause()
+}
+
 /// One line a file, `FILE: TEXT`, its lines joined by `|`; `absent` for one that cannot be read.
 pub(crate) fn show(files: &[&str]) {
     for file in files {

@@ -28,6 +28,8 @@ probe try-writes PATH [SKIP...]  print every folder below PATH in which a file c
 probe mount-of PATH              print file system type and size in bytes of the mount at PATH
 probe write FILE TEXT            write and sync
 probe fill FILE MIB SHOW...     write this much and sync, then show these files
+probe hoard FILE MIB             write this much, take all other room there is, stay; gives it back on TERM
+probe multiply                   start processes until no more are allowed, then stay
 probe show FILE...               print `FILE: TEXT` of each, lines joined by |
 probe sizes FOLDER               print `NAME: BYTES` of each file in it
 probe cat FILE...                print files
@@ -81,6 +83,8 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
             files::show(show);
             Ok(())
         }
+        ["hoard", file, mib] => with_number(mib, |mib| files::hoard(file, mib)),
+        ["multiply"] => processes::multiply(),
         ["show", files @ ..] => {
             files::show(files);
             Ok(())

@@ -67,6 +67,16 @@ pub(crate) fn burn() -> io::Result<()> {
     }
 }
 
+pub(crate) fn multiply() -> io::Result<()> {
+    sys::exit_on(libc::SIGTERM);
+    let mut children = 0;
+    while sys::fork_one_that_stays().is_ok() {
+        children += 1;
+    }
+    say(&format!("no more than {children}"))?;
+    sys::pause()
+}
+
 pub(crate) fn eat_memory(mib: usize) -> io::Result<()> {
     sys::exit_on(libc::SIGTERM);
     let mut eaten = Vec::new();

@@ -33,6 +33,21 @@ pub(crate) fn handed_listener() -> Option<TcpListener> {
     Some(unsafe { TcpListener::from_raw_fd(3) })
 }
 
+/// A child that does nothing.
+pub(crate) fn fork_one_that_stays() -> io::Result<()> {
+    // SAFETY: this program has one thread, and the child only waits.
+    match check(unsafe { libc::fork() })? {
+        0 => pause(),
+        _ => Ok(()),
+    }
+}
+
+/// fallocate(2): room from this offset on.
+pub(crate) fn allocate(file: &File, at: u64, bytes: u64) -> io::Result<()> {
+    // SAFETY: numbers only.
+    check(unsafe { libc::fallocate(file.as_raw_fd(), 0, at.cast_signed(), bytes.cast_signed()) }).map(drop)
+}
+
 /// Sleeps until a signal ends the process.
 pub(crate) fn pause() -> ! {
     loop {

@@ -242,6 +242,10 @@ fn every_verb_speaks_json() {
     let system = json(&["status", "--json"], 0);
     assert!(system["machine_id"].is_string() && system["supervisor_pid"].is_u64(), "{system:#}");
     assert_eq!(json(&["info", "--json"], 0)["machine_id"], system["machine_id"]);
+    // Of all containers, of the whole machine, and what the README says of the kernel.
+    let measured = system["memory_bytes"].is_u64() && system["memory_events"]["oom_kill"].is_u64();
+    assert!(measured && system["pressure"]["memory"].is_number(), "{system:#}");
+    assert!(system["kernel_taint"].as_u64().is_some_and(|bits| bits & 1 << 13 != 0), "{system:#}");
     assert_eq!(json(&["stop", "--json", "webb"], 4), serde_json::json!([]));
     // A line is an object, one a line, so that it can be followed.
     let logs = machine.orlop(&["logs", "--json", "-n", "3", "web"]).unwrap();

@@ -1,6 +1,8 @@
 //! Limits that only a machine can show: the kernel's own counters say whether it keeps to them.
 
-use crate::support::{machine, probe_unit, run_probe};
+use crate::support::{enabled, machine, probe_unit, run_probe, state};
+use qemu_tests::LIMIT;
+use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
 const WRITTEN: u64 = 12;
@@ -31,4 +33,64 @@ fn a_disk_takes_no_more_of_a_unit_than_its_limit() {
     // through each second, however slow the machine is beside that; not all of this waiting is counted as such.
     let waited = counter(&shown, "io.pressure", "total");
     assert!(waited >= WRITTEN / 3 * 1_000_000, "waited for {waited} us: {shown:#?}");
+}
+
+/// Processes, memory and the disk are used up by one unit each; the others do not notice, what lets itself be known is, and when
+/// there is room again all goes on.
+#[test]
+fn units_that_take_all_there_is_are_named_and_take_nothing_from_others() {
+    const PROCESSES: u64 = 100;
+    let checked = "HealthCmd=[\"/probe\",\"cat\",\"/proc/self/stat\"]\nHealthInterval=1s\nHealthRetries=1\nHealthOnFailure=kill\n";
+    let machine = machine("greedy")
+        .unit("web.container", &enabled(&probe_unit("serve 8081", checked)))
+        .unit("stream.container", &enabled(&probe_unit("stream 9000", "")))
+        .unit("bomb.container", &probe_unit("multiply", &format!("PidsLimit={PROCESSES}")))
+        .unit("hungry.container", &probe_unit("eat-memory 4096", ""))
+        .unit("hoard.container", &probe_unit("hoard /data/file 64", "Volume=data:/data"))
+        .unit("lines.container", &probe_unit("lines 20000", ""))
+        .forward(8081)
+        .start()
+        .unwrap();
+    machine.settled().unwrap();
+    let before = machine.unit("web").unwrap();
+    let fares_well = |what: &str| {
+        let check = |unit: &Value| unit["health_log"][0]["start"].as_str().unwrap_or_default().to_owned();
+        let last = check(&machine.unit("web").unwrap());
+        let checked = |unit: &Value| check(unit) > last && unit["health"] == "healthy";
+        machine.wait_until(what, || Ok(Some(machine.unit("web")?).filter(checked))).unwrap();
+        assert_eq!(machine.http(8081, "/").unwrap().text(), "ok", "{what}");
+    };
+
+    run_probe(&machine, "bomb", "no more than").unwrap();
+    let bomb = machine.unit("bomb").unwrap();
+    assert_eq!((&bomb["tasks"]["max"], &bomb["tasks"]["current"]), (&PROCESSES.into(), &PROCESSES.into()), "{bomb:#}");
+    assert!(bomb["tasks"]["refused"].as_u64().is_some_and(|times| times > 0), "{bomb:#}");
+    fares_well("a check beside many processes");
+
+    // It has no limit of its own: all containers together have one.
+    let _ = machine.post("/v1/units/hungry/start?no_block=true");
+    let hungry = |unit: &Value| state(unit) == "failed";
+    let hungry = machine.wait_until("its end", || Ok(Some(machine.unit("hungry")?).filter(hungry))).unwrap();
+    assert_eq!(hungry["past"][0]["result"], "oom-kill", "{hungry:#}");
+    fares_well("a check after memory was short");
+
+    run_probe(&machine, "hoard", "hoards").unwrap();
+    let _ = machine.post("/v1/units/lines/start?no_block=true");
+    machine.console().wait("of the units that run hoard has written most", LIMIT).unwrap();
+    fares_well("a check while the disk is full");
+    assert_eq!(state(&machine.post("/v1/units/hoard/stop").unwrap()), "inactive");
+    // What is written now is kept again, and how much was not is told.
+    let lost = |line: &String| line.contains("records lost: No space");
+    let told = || {
+        machine.post("/v1/units/lines/restart?no_block=true")?;
+        Ok(machine.log("lines")?.iter().any(lost).then_some(()))
+    };
+    machine.wait_until("a word about what was lost", told).unwrap();
+    let shown = run_probe(&machine, "lines", "19999").unwrap();
+    assert!(shown.iter().any(|line| line.trim_end() == "0"), "{} lines", shown.len());
+
+    assert_eq!(state(&machine.post("/v1/units/bomb/stop").unwrap()), "inactive");
+    let after = machine.unit("web").unwrap();
+    assert_eq!((&after["pid"], &after["restarts"]), (&before["pid"], &before["restarts"]));
+    assert_eq!(machine.get("/v1/system").unwrap()["supervisor_generation"], 1);
 }
