@@ -45,7 +45,7 @@ struct Checker {
     keep: usize,
 }
 
-/// Who waits for its end.
+/// What follows from its end, and who waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Health {
@@ -53,7 +53,7 @@ pub(crate) enum Purpose {
     },
     /// Until then at most.
     Reload {
-        connection: ConnectionId,
+        connection: Option<ConnectionId>,
         deadline: Option<Duration>,
     },
 }

@@ -169,13 +169,17 @@ fn units_are_reloaded_as_their_files_say() {
         let command = "ReloadCmd=/bin/sh -c \"test -e /ask/good || { echo not yet; exit 3; }; sleep 999 & echo $$$$ > /ask/reloaded\"";
         place.unit("cmd", COUNT, &format!("Volume={}:/ask\n{command}", ask.display()), enabled);
         place.unit("none", COUNT, "", enabled);
+        let with = format!("[Unit]\nReloadPropagatedFrom=hup.service\nPropagatesReloadTo=none.service\n{enabled}");
+        place.unit("follows", deaf, "ReloadSignal=HUP", &with);
         let machine = Pid1::boot(place);
         let hup = machine.until_active("hup")["pid"].clone();
-        machine.wait("its trap", |machine| machine.logs("/v1/units/hup/logs").len() == 1);
+        let said = |machine: &Pid1, word: &str| {
+            let by = |unit: &str| machine.logs(&format!("/v1/units/{unit}/logs"));
+            ["hup", "follows"].iter().all(|unit| by(unit).iter().any(|line| line["message"] == word))
+        };
+        machine.wait("their traps", |machine| said(machine, "up"));
         machine.post("/v1/units/hup/reload");
-        machine.wait("its word", |machine| {
-            machine.logs("/v1/units/hup/logs").last().is_some_and(|line| line["message"] == "again")
-        });
+        machine.wait("their word", |machine| said(machine, "again"));
         assert_eq!(machine.unit("hup")["pid"], hup);
         let said = |unit: &str| machine.try_post(&format!("/v1/units/{unit}/reload")).unwrap().to_string();
         let _ = (machine.until_active("cmd"), machine.until_active("none"));

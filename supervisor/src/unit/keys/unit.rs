@@ -47,7 +47,7 @@ pub(super) const UNIT: &[Rows] = &[
         Value::Own("none, reboot, poweroff, … (systemd.unit(5))"),
         "StartLimitAction FailureAction SuccessAction",
     ),
-    later("", Value::Own("units"), "PropagatesReloadTo ReloadPropagatedFrom"),
+    yes(Value::Own("units"), "PropagatesReloadTo ReloadPropagatedFrom"),
     later("", Value::Units, "JoinsNamespaceOf"),
     later("", JOB_MODE, "OnFailureJobMode OnSuccessJobMode"),
     later("", Value::Boolean, "StopWhenUnneeded RefuseManualStart RefuseManualStop SurviveFinalKillSignal"),
