@@ -318,7 +318,7 @@ fn a_failing_hook_undoes_the_container() {
     let hook = |script: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 1}]);
     for (point, script, words) in [
         ("createRuntime", "exit 3", "it exited with 3"),
-        ("createContainer", "kill -9 $$", "it was killed by signal 9"),
+        ("createContainer", "kill -9 $$", "it was killed by signal 9 (killed)"),
         ("createRuntime", "while :; do :; done", "it did not end within 1 s"),
         ("prestart", "exit 1", "error running prestart hook #0: /bin/sh: "),
     ] {

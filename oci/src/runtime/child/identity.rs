@@ -11,6 +11,7 @@ use crate::runtime::sys::schedule;
 
 /// All that can be done before `start`: afterwards this process has the container's identity and no way back.
 pub(super) fn assume<'a>(plan: &'a ProcessPlan, proc: BorrowedFd<'_>, preserve_fds: u32) -> Done<'a> {
+    labels(plan, proc)?;
     match if plan.new_keyring { process::new_session_keyring() } else { Ok(()) } {
         // A kernel without keys, or a user with no quota left for one: there is nothing of the caller's to be protected then.
         Ok(()) | Err(Errno(libc::ENOSYS | libc::EDQUOT | libc::EPERM)) => {}
@@ -22,7 +23,6 @@ pub(super) fn assume<'a>(plan: &'a ProcessPlan, proc: BorrowedFd<'_>, preserve_f
         }
     }
     placement(plan)?;
-    labels(plan, proc)?;
     // Every descriptor of ours is close-on-exec already; this is for what the caller left open (CVE-2016-9962).
     fs::close_on_exec_from(preserve_fds.saturating_add(3)).doing("mark descriptors", c"close-on-exec")?;
     stdio_owner(plan.uid)?;
@@ -71,7 +71,7 @@ fn placement<'a>(plan: &ProcessPlan) -> Done<'a> {
     }
 }
 
-/// Only noted by the kernel now; they hold from the exec on.
+/// Only noted by the kernel now; they hold from the exec on, and for the keyring that is made for it.
 fn labels<'a>(plan: &'a ProcessPlan, proc: BorrowedFd<'_>) -> Done<'a> {
     for label in &plan.labels {
         // `self` is a link of our own procfs; what it leads to is checked to be of one.

@@ -97,6 +97,10 @@ fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep) -> Done<'a> {
         Source::Tree(tree) => mount::attach(tree.as_fd(), target.as_fd()).doing("mount", label),
         Source::FileSystem { kind, parameters, attributes } => {
             let new = create(kind, parameters, mode, *attributes).doing("mount", label)?;
+            if let Some(context) = &step.context {
+                let root = fs::open_at(new.as_fd(), c".", libc::O_DIRECTORY, 0).doing("label", label)?;
+                fs::set_context(root.as_fd(), context).doing("set linux.mountLabel of", label)?;
+            }
             if step.copy_up {
                 copy::folder(target.as_fd(), new.as_fd(), 0).doing("copy what lies under", label)?;
             }

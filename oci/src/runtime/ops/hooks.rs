@@ -19,7 +19,7 @@ use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::state::{State, Status};
 use crate::runtime::store::Folder;
 use crate::runtime::sys::process::{self, Side, StringList};
-use crate::runtime::sys::{Errno, fs, pipe, socket};
+use crate::runtime::sys::{Errno, fs, pipe, signal, socket};
 
 #[derive(Clone, Copy)]
 pub(super) enum Place<'a> {
@@ -81,7 +81,7 @@ fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_
         (true, Ended::Exited(0)) => return Ok(()),
         (true, Ended::Exited(127)) => "it exited with 127 (is it missing?)".to_owned(),
         (true, Ended::Exited(status)) => format!("it exited with {status}"),
-        (true, Ended::Killed(signal)) => format!("it was killed by signal {signal}"),
+        (true, Ended::Killed(signal)) => format!("it was killed by signal {signal} ({})", signal::words(signal)),
     };
     let words = String::from_utf8_lossy(&said);
     let words = words.trim();

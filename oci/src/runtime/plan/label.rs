@@ -1,6 +1,7 @@
 //! Security labels: AppArmor profiles and SELinux contexts, applied where the kernel has them and refused where it has not.
 
 use std::ffi::CStr;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use crate::runtime::config::{ConfigError, Process};
@@ -24,13 +25,18 @@ struct Modules {
     selinux: bool,
 }
 
+/// Takes what is a context to the loaded policy and refuses what is none (what security_check_context(3) writes to).
+const CONTEXT: &str = "/sys/fs/selinux/context";
+
 impl Modules {
     fn here() -> Modules {
+        // Before a policy is loaded every process is `kernel`, and the kernel takes any words for a context.
+        let own = std::fs::read("/proc/self/attr/current").unwrap_or_default();
         let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
         Modules {
             apparmor: enabled.first() == Some(&b'Y'),
             apparmor_file: Path::new("/proc/self/attr/apparmor/exec").exists(),
-            selinux: Path::new("/sys/fs/selinux/status").exists(),
+            selinux: Path::new(CONTEXT).exists() && own.strip_suffix(b"\0").unwrap_or(&own) != b"kernel",
         }
     }
 }
@@ -39,6 +45,9 @@ impl Modules {
 pub(super) fn of_process(process: &Process) -> Result<Vec<Label>> {
     if process.apparmor_profile.is_none() && process.selinux_label.is_none() {
         return Ok(Vec::new());
+    }
+    if let Some(label) = process.selinux_label.as_deref() {
+        check_selinux("process.selinuxLabel", label)?;
     }
     labels(process, Modules::here())
 }
@@ -58,21 +67,34 @@ fn labels(process: &Process, modules: Modules) -> Result<Vec<Label>> {
     }
     if let Some(label) = process.selinux_label.as_deref() {
         let field = "process.selinuxLabel";
-        check_selinux(field, modules)?;
-        all.push(Label { path: c"self/attr/exec", value: label.as_bytes().to_vec(), field });
+        need_selinux(field, modules)?;
+        // The session keyring is to be the program's, too; its exec ends that (selinux_bprm_committing_creds).
+        for path in [c"self/attr/keycreate", c"self/attr/exec"] {
+            all.push(Label { path, value: label.as_bytes().to_vec(), field });
+        }
     }
     Ok(all)
 }
 
-pub(super) fn need_selinux(field: &str) -> Result<()> {
-    check_selinux(field, Modules::here())
-}
-
-fn check_selinux(field: &str, modules: Modules) -> Result<()> {
+fn need_selinux(field: &str, modules: Modules) -> Result<()> {
     if modules.selinux {
         return Ok(());
     }
-    Err(ConfigError::unsupported(field, "this kernel runs without SELinux"))
+    Err(ConfigError::unsupported(field, "this kernel runs without SELinux or a policy of it"))
+}
+
+/// Before anything is made: a mount's context would be refused without a word on which field it came from.
+pub(super) fn check_selinux(field: &str, label: &str) -> Result<()> {
+    need_selinux(field, Modules::here())?;
+    let asked =
+        std::fs::File::options().write(true).open(CONTEXT).and_then(|mut file| file.write_all(label.as_bytes()));
+    match asked {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => {
+            Err(ConfigError::invalid(field, format!("{label:?} is no context of the loaded SELinux policy")))
+        }
+        // Whoever may not ask learns it from the kernel when the label is set.
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +128,8 @@ mod tests {
             written(Some("unconfined"), None, both).unwrap(),
             pair("self/attr/apparmor/exec", "exec unconfined")
         );
-        assert_eq!(written(None, Some("a:b:c:s0"), both).unwrap(), pair("self/attr/exec", "a:b:c:s0"));
+        let context = [pair("self/attr/keycreate", "a:b:c:s0"), pair("self/attr/exec", "a:b:c:s0")].concat();
+        assert_eq!(written(None, Some("a:b:c:s0"), both).unwrap(), context);
     }
 
     #[test]

@@ -129,8 +129,8 @@ impl Plan {
                 last: RefCell::new(None),
             },
         };
-        if config.linux.mount_label.is_some() {
-            label::need_selinux("linux.mountLabel").map_err(wrong)?;
+        if let Some(label) = &config.linux.mount_label {
+            label::check_selinux("linux.mountLabel", label).map_err(wrong)?;
         }
         let console = Console::new(process.terminal, given.console)?;
         let steps = config.mounts.iter().enumerate().map(|(index, one)| mounts::step(index, one, &around));

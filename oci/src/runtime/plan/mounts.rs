@@ -43,6 +43,8 @@ pub(crate) struct MountStep {
     /// Sealed when all is mounted: other targets may have to be made inside it first.
     pub(crate) seal: bool,
     pub(crate) recursive: Attributes,
+    /// The SELinux context of the new file system's root, where it is no parameter.
+    pub(crate) context: Option<CString>,
     /// What else to set on the new mount once it is there.
     pub(crate) propagation: Option<(u64, bool)>,
 }
@@ -73,11 +75,19 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
+    /// Where the container sees it. runc takes a destination that begins with the path of the rootfs as meant below it, and there are
+    /// those who write it so.
+    fn destination(&self, given: &Mount) -> PathBuf {
+        let path = normal(&given.destination);
+        let below = path.strip_prefix(normal(&self.rootfs.to_string_lossy())).map(|rest| Path::new("/").join(rest));
+        below.unwrap_or(path)
+    }
+
     /// The path below the root of a bind mount's source that an earlier mount of the container covers, or has something in.
     fn mounted_before(&self, index: usize, source: &Path, options: &Options) -> Option<CString> {
         let plain = |path: &Path| normal(&path.to_string_lossy());
         let inside = Path::new("/").join(plain(source).strip_prefix(plain(self.rootfs)).ok()?);
-        let earlier = self.mounts.iter().take(index).map(|one| normal(&one.destination));
+        let earlier = self.mounts.iter().take(index).map(|one| self.destination(one));
         let deep = options.bind == Some(Bind::Recursive);
         let mut covers = earlier.map(|other| inside.starts_with(&other) || (deep && other.starts_with(&inside)));
         covers.any(|one| one).then(|| c_string(inside.as_os_str().as_encoded_bytes()))
@@ -147,7 +157,7 @@ pub(super) fn normal(path: &str) -> PathBuf {
 pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Result<MountStep> {
     let at = |field: &str| format!("mounts[{index}].{field}");
     let options = Options::parse(&given.options);
-    let destination = normal(&given.destination);
+    let destination = around.destination(given);
     let binds = options.bind.is_some() || given.kind.as_deref() == Some("bind");
     let kind = given.kind.as_deref().unwrap_or("none");
     let source = given.source.as_deref().unwrap_or(kind);
@@ -167,6 +177,7 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
         keep_mode: kind == "tmpfs" && !options.data.iter().any(|(name, _)| name == "mode"),
         seal: false,
         recursive: Attributes { set: options.recursive.set, clear: options.recursive.clear, ..Attributes::default() },
+        context: None,
         propagation: options.propagation,
     };
     let idmap = around.idmaps.wanted(given, &options).map_err(|why| invalid(at("uidMappings"), why))?;
@@ -221,10 +232,15 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
         return Err(invalid(at("type"), "is missing, and the options do not say bind"));
     } else {
         file_system(&mut step, kind, source, &options);
-        // The kernel's own views of itself have labels of their own.
-        let own = matches!(kind, "proc" | "sysfs" | "mqueue");
-        if let (Source::FileSystem { parameters, .. }, Some(label), false) = (&mut step.source, around.label, own) {
-            parameters.push((c"context".to_owned(), Some(c_string(label))));
+        match (kind, around.label.map(c_string), &mut step.source) {
+            // The kernel's own views of itself have labels of their own.
+            ("proc" | "sysfs", ..) => {}
+            // It is there since its namespace is; what is made in it takes after the root.
+            ("mqueue", context, _) => step.context = context,
+            (_, Some(context), Source::FileSystem { parameters, .. }) => {
+                parameters.push((c"context".to_owned(), Some(context)));
+            }
+            _ => {}
         }
     }
     Ok(step)
@@ -375,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_has_the_containers_label() {
+    fn what_is_made_has_the_containers_label_and_lies_below_its_root() {
         let proc = Procfs::open().unwrap();
         let linux = crate::runtime::config::Linux::default();
         let idmaps = Idmaps { proc: &proc, linux: &linux, joined: None, last: RefCell::new(None) };
@@ -393,7 +409,9 @@ mod tests {
         };
         let context = |kind: &str| {
             let given = Mount { destination: "/x".to_owned(), kind: Some(kind.to_owned()), ..Mount::default() };
-            match step(0, &given, &around).unwrap().source {
+            let step = step(0, &given, &around).unwrap();
+            match step.source {
+                _ if step.context.is_some() => step.context,
                 Source::FileSystem { parameters, .. } => {
                     parameters.into_iter().find(|(name, _)| **name == *c"context").and_then(|(_, label)| label)
                 }
@@ -401,6 +419,10 @@ mod tests {
             }
         };
         assert_eq!(context("tmpfs"), Some(c"a:b:c:s0:c1,c2".to_owned()));
+        assert_eq!(context("mqueue"), context("tmpfs"));
         assert_eq!(context("sysfs"), None);
+        let below =
+            |destination: &str| around.destination(&Mount { destination: destination.to_owned(), ..Mount::default() });
+        assert_eq!([below("/r/x/../y"), below("/rx"), below("y")], ["/y", "/rx", "/y"].map(PathBuf::from));
     }
 }

@@ -186,6 +186,13 @@ pub(crate) fn chown_at(at: BorrowedFd<'_>, name: &CStr, uid: u32, gid: u32) -> R
     check(unsafe { libc::fchownat(at.as_raw_fd(), name.as_ptr(), uid, gid, flags) }).map(drop)
 }
 
+/// The SELinux context of an open file, which is kept as an extended attribute.
+pub(crate) fn set_context(fd: BorrowedFd<'_>, context: &CStr) -> Result<()> {
+    let (name, bytes) = (c"security.selinux", context.to_bytes_with_nul());
+    // SAFETY: both strings live through the call, and the length is the value's.
+    check(unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), bytes.as_ptr().cast(), bytes.len(), 0) }).map(drop)
+}
+
 /// The mode of a name in a folder; a link there is followed, so only for what is known to be none.
 pub(crate) fn chmod_at(at: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<()> {
     // SAFETY: name ends in NUL.

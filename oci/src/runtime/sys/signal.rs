@@ -1,5 +1,6 @@
 //! Signals as descriptors: blocked first, then read, so that none is lost between two steps; and how they end who waits.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::{Errno, Result, check, check_fd, check_size, process};
@@ -17,6 +18,17 @@ pub(crate) fn end_when_asked() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a signal is called: `bad system call`.
+pub(crate) fn words(signal: i32) -> String {
+    // SAFETY: strsignal accepts every number and returns a string that this single thread does not change while it is read.
+    let text = unsafe { libc::strsignal(signal) };
+    if text.is_null() {
+        return "unknown signal".to_owned();
+    }
+    // SAFETY: not null; it ends in NUL.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().to_ascii_lowercase()
 }
 
 /// Every signal, blocked for this process and readable.
