@@ -1,6 +1,8 @@
 //! Cases of config.md that take more than a line.
 
-use serde_json::json;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
 
 use crate::support::Container;
 
@@ -54,40 +56,63 @@ pub(crate) fn idmapped(_: Container) {
     }
 }
 
-fn cpus_allowed() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+fn bind_this_thread(cpus: impl IntoIterator<Item = usize>) {
+    let mut set = CpuSet::new();
+    cpus.into_iter().for_each(|cpu| set.set(cpu).unwrap());
+    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
+}
+
+/// Lets this thread use every CPU there is for it; gives their list.
+fn every_cpu() -> String {
+    bind_this_thread(0..CpuSet::count());
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
     status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
 }
 
 /// sched(7): the kernel gives deadlines only to who may use every CPU, and refuses others with EPERM.
 pub(crate) fn deadline(c: Container) {
     let all = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
-    if cpus_allowed() == all.trim() {
+    if every_cpu() == all.trim() {
         crate::says(&c.run().ok(), "sched 6…");
     } else {
         c.create().refused("process.scheduler: operation not permitted");
     }
 }
 
-pub(crate) fn exec_affinity(c: Container) {
-    // Whatever CPUs this process was given: the first and the last of `2-3,6`.
-    let mine = cpus_allowed();
-    let (first, last) = (mine.split(['-', ',']).next().unwrap(), mine.rsplit(['-', ',']).next().unwrap());
+pub(crate) fn exec_affinity(mut c: Container) {
+    // Whatever CPUs there are here: the first and the last of `2-3,6`.
+    let every = every_cpu();
+    let (first, last) = (every.split(['-', ',']).next().unwrap(), every.rsplit(['-', ',']).next().unwrap());
     assert_ne!(first, last, "this case needs two CPUs");
-    let c = c.set("/process/execCPUAffinity", json!({"initial": first, "final": last}));
     c.create().ok();
     c.start().ok();
     c.wait_for_output("up");
-    let verbs = ["/bin/inspect", "status", "Cpus_allowed_list"];
-    let exec = |c: &Container| c.oci(&[&["exec", &c.id], &verbs[..]].concat()).ok();
-    exec(&c).has(&format!("Cpus_allowed_list: {last}"));
-    // The one that waits for it is the one that has put it there.
+    let of = |path: String| std::fs::read_to_string(path).unwrap();
+    let exec = |affinity: Value| {
+        let process = json!({"cwd": "/", "args": ["/bin/inspect", "status", "Cpus_allowed_list"],
+            "execCPUAffinity": affinity});
+        std::fs::write(c.path("process.json"), process.to_string()).unwrap();
+        c.oci(&["exec", "--process", "process.json", &c.id]).ok()
+    };
+    exec(json!({"initial": first, "final": last})).has(&format!("Cpus_allowed_list: {last}"));
+    exec(json!({"initial": first})).has(&format!("Cpus_allowed_list: {every}"));
+    // What the caller is bound to is its own matter.
+    bind_this_thread([first.parse().unwrap()]);
+    exec(json!({})).has(&format!("Cpus_allowed_list: {every}"));
+    c.oci(&["delete", "--force", &c.id]).ok();
+    c = c.with_args(&["status", "Cpus_allowed_list"]);
+    c.run().ok().has(&format!("Cpus_allowed_list: {every}"));
+    // The one that waits for the process is the one that has put it there.
+    every_cpu();
+    c = c.with_args(&["say", "up", "sleep"]).set("/process/execCPUAffinity", json!({"initial": first}));
+    c.create().ok();
+    c.start().ok();
     let mut waits = c.command(&["exec", &c.id, "/bin/inspect", "sleep"]);
     let mut waits = crate::support::spawn(waits.stdout(std::process::Stdio::null()));
     crate::support::wait_until("the process", || {
-        std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().lines().count() == 2
+        of(c.cgroup("cgroup.procs").display().to_string()).lines().count() == 2
     });
-    let status = std::fs::read_to_string(format!("/proc/{}/status", waits.id())).unwrap();
+    let status = of(format!("/proc/{}/status", waits.id()));
     assert!(status.contains(&format!("Cpus_allowed_list:\t{first}\n")), "{status}");
     c.oci(&["delete", "--force", &c.id]).ok();
     waits.wait().unwrap();

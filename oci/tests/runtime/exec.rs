@@ -4,6 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::process::Stdio;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::support::{Container, Said, spawn, wait_until};
@@ -138,6 +140,51 @@ fn who_asks_for_it_waits_in_a_paused_container() {
     // It does not keep the one from coming who ends its wait.
     c.oci(&["resume", &c.id]).ok();
     Said::from(&exec.wait_with_output().unwrap()).ok().has("inside");
+}
+
+/// The container may stop the process as soon as it sees it.
+#[test]
+fn a_process_that_does_not_get_on_holds_nobody_up() {
+    let mut c = Container::new(&["say", "up", "sleep"]);
+    // Below a cgroup that can be frozen without the container being paused.
+    let above = c.cgroup("").with_extension("above");
+    c.config["linux"]["cgroupsPath"] = json!(format!("/orlop-oci-tests/{}.above/{}", c.id, c.id));
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    let procs = above.join(&c.id).join("cgroup.procs");
+    for signal in [Some(Signal::SIGTERM), None] {
+        std::fs::write(above.join("cgroup.freeze"), "1").unwrap();
+        let mut exec = c.command(&["exec", &c.id, "/bin/inspect", "say", "inside"]);
+        let exec = spawn(exec.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let first = c.pid().to_string();
+        let second = || {
+            let all = std::fs::read_to_string(&procs).unwrap();
+            all.lines().find(|pid| **pid != first).map(|pid| Pid::from_raw(pid.parse().unwrap()))
+        };
+        wait_until("the process", || second().is_some());
+        kill(second().unwrap(), Signal::SIGSTOP).unwrap();
+        std::fs::write(above.join("cgroup.freeze"), "0").unwrap();
+        c.oci(&["pause", &c.id]).ok();
+        c.oci(&["resume", &c.id]).ok();
+        match signal {
+            Some(signal) => kill(Pid::from_raw(exec.id().try_into().unwrap()), signal).unwrap(),
+            None => drop(c.oci(&["delete", "--force", &c.id]).ok()),
+        }
+        let said = Said::from(&exec.wait_with_output().unwrap());
+        assert_eq!(said.status, 255, "{said:?}");
+    }
+    std::fs::remove_dir(above).unwrap();
+}
+
+#[test]
+fn processes_in_threaded_cgroups_are_listed_and_told() {
+    let c = running();
+    std::fs::create_dir(c.cgroup("threads")).unwrap();
+    std::fs::write(c.cgroup("threads/cgroup.type"), "threaded").unwrap();
+    std::fs::write(c.cgroup("threads/cgroup.threads"), c.pid().to_string()).unwrap();
+    assert_eq!(c.oci(&["ps", "--format", "json", &c.id]).ok().out, format!("[{}]\n", c.pid()));
+    c.oci(&["kill", "--all", &c.id, "URG"]).ok();
 }
 
 /// Who has CAP_SYS_PTRACE in the container may write to what it sees there, and it sees this process from its first instruction on.

@@ -283,7 +283,11 @@ impl Cgroup {
             // A cgroup that is gone by now has no processes.
             let Ok(folder) = open_folder(self.root.as_fd(), &path) else { continue };
             let file = fs::open(folder.as_fd(), c"cgroup.procs", libc::O_RDONLY, 0, Walk::OneMount);
-            let text = file.and_then(|file| read_all(file.as_fd())).step("read the processes of cgroup", &path)?;
+            let text = match file.and_then(|file| read_all(file.as_fd())) {
+                // A threaded one: its threads' processes stand in the one above that is not.
+                Err(Errno(libc::EOPNOTSUPP)) => continue,
+                other => other.step("read the processes of cgroup", &path)?,
+            };
             all.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
         }
         all.sort_unstable();

@@ -59,9 +59,7 @@ fn placement<'a>(plan: &ProcessPlan) -> Done<'a> {
     if let Some(policy) = &plan.memory_policy {
         schedule::set_memory_policy(policy.mode, &policy.nodes).doing("set", "linux.memoryPolicy")?;
     }
-    if let Some(cpus) = &plan.affinity {
-        schedule::set_affinity(cpus).doing("set", "process.execCPUAffinity.final")?;
-    }
+    schedule::set_affinity(&plan.affinity).doing("set", "process.execCPUAffinity.final")?;
     if let Some(priority) = plan.io_priority {
         schedule::set_io_priority(priority).doing("set", "process.ioPriority")?;
     }

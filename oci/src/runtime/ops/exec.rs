@@ -57,10 +57,6 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     if !options.ignore_paused && state.frozen() {
         return Err(state.refuse("exec in", Status::Paused));
     }
-    if options.ignore_paused {
-        // Until somebody resumes the container nothing of it moves, and `resume` wants the lock.
-        folder.unlock()?;
-    }
     let cgroup = cgroup(&state, options)?;
     let mut plan = plan(machine, &state, options)?;
     plan.seccomp = filter(&folder)?;
@@ -101,9 +97,13 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     };
     let (pid, pidfd) = started.step("clone", "a process")?;
     drop(theirs);
+    // From here on the container may keep the process from going on: it is paused until somebody resumes it, or stops what it sees of
+    // this. Whoever resumes or deletes it wants the lock.
+    folder.unlock()?;
     state.resctrl.iter().try_for_each(|group| rdt::enter(group.as_ref(), pid))?;
     let caller = console.as_ref().and_then(Console::caller);
-    let driven = drive(machine, &state, &plan, options, (pid, pidfd.as_fd()), ours.as_fd(), caller);
+    let ends = Ends { pid, pidfd: pidfd.as_fd(), channel: ours.as_fd(), caller, signals: signals.as_ref() };
+    let driven = drive(machine, &state, &plan, options, &ends);
     let terminal = driven.inspect_err(|_| {
         let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(pidfd.as_fd());
@@ -113,20 +113,39 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     foreground(pidfd.as_fd(), &signals, terminal)
 }
 
+/// The new process, and who waits for it.
+struct Ends<'a> {
+    pid: i32,
+    pidfd: BorrowedFd<'a>,
+    channel: BorrowedFd<'a>,
+    caller: Option<BorrowedFd<'a>>,
+    signals: Option<&'a Signals>,
+}
+
+/// Signals are for the program; before there is one, those that ask for an end are for us.
+fn until_it_speaks(channel: BorrowedFd<'_>, signals: &Signals) -> Result<()> {
+    while !process::wait_readable_either(channel, signals.fd()).step("listen to", "the container's process")? {
+        let signal = signals.next().step("wait for", "a signal")?;
+        if matches!(signal, libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM) {
+            return Err(Error::ChildGone(format!("signal {signal} came before the process was ready")));
+        }
+    }
+    Ok(())
+}
+
 /// From the clone to the program: first READY, then silence, which is the channel closing by the exec.
 fn drive(
     machine: &Machine,
     state: &State,
     plan: &ProcessPlan,
     options: &ExecOptions,
-    (pid, pidfd): (i32, BorrowedFd<'_>),
-    channel: BorrowedFd<'_>,
-    caller: Option<BorrowedFd<'_>>,
+    &Ends { pid, pidfd, channel, caller, signals }: &Ends<'_>,
 ) -> Result<Option<Terminal>> {
     let mut terminal = None;
     set_oom_score(machine, pid, plan.oom_score_adj)?;
     for expected in [READY, &[]] {
         answer(channel, pidfd)?;
+        signals.map_or(Ok(()), |signals| until_it_speaks(channel, signals))?;
         let message = last_words(channel, state, Status::Running, pid)?;
         if message != expected {
             return Err(failure(&message, pidfd));
@@ -198,11 +217,10 @@ fn plan(machine: &Machine, state: &State, options: &ExecOptions) -> Result<Proce
     };
     let mut plan = plan_of(machine, state, &process, file)?;
     if let Some(cpus) = &process.exec_affinity.initial {
-        // The process inherits it; without a word on afterwards it may then use all the cgroup allows.
+        // The process inherits it.
         schedule::set_affinity(cpus).step("set", "process.execCPUAffinity.initial")?;
-        plan.affinity = Some([u64::MAX; 16]);
     }
-    plan.affinity = process.exec_affinity.after.or(plan.affinity);
+    plan.affinity = process.exec_affinity.after.unwrap_or(plan.affinity);
     Ok(plan)
 }
 

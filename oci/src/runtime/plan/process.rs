@@ -38,8 +38,9 @@ pub(crate) struct ProcessPlan {
     pub(crate) memory_policy: Option<MemoryPolicy>,
     pub(crate) scheduler: Option<SchedulerAttributes>,
     pub(crate) io_priority: Option<u32>,
-    /// For exec alone: the CPUs once it is in the container's cgroup.
-    pub(crate) affinity: Option<NumberSet>,
+    /// The CPUs once it is in the container's cgroup: all that one allows (the kernel leaves out the others), whatever the caller is
+    /// bound to, unless an exec says otherwise.
+    pub(crate) affinity: NumberSet,
     pub(crate) seccomp: Option<Filter>,
     pub(crate) labels: Vec<Label>,
     pub(crate) new_keyring: bool,
@@ -113,7 +114,7 @@ impl ProcessPlan {
             memory_policy: linux.memory_policy.clone(),
             scheduler: process.scheduler.clone(),
             io_priority: process.io_priority,
-            affinity: None,
+            affinity: [u64::MAX; 16],
             seccomp: None,
             labels: label::of_process(process)?,
             new_keyring: true,

@@ -207,7 +207,19 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, milliseconds: i32) -> Result<boo
     poll(fd, libc::POLLIN, milliseconds)
 }
 
-/// The same of one of two files.
+/// Waits until one of two is; whether it is the first.
+pub(crate) fn wait_readable_either(first: BorrowedFd<'_>, second: BorrowedFd<'_>) -> Result<bool> {
+    let mut both = [first, second].map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    loop {
+        // SAFETY: two pollfds are given and counted.
+        match check(unsafe { libc::poll(both.as_mut_ptr(), 2, -1) }) {
+            Err(Errno(libc::EINTR)) => {}
+            other => return other.map(|_| both[0].revents != 0),
+        }
+    }
+}
+
+/// Waits until the kernel reports a change of one of two files.
 pub(crate) fn wait_changed_either(
     one: BorrowedFd<'_>,
     other: Option<BorrowedFd<'_>>,
