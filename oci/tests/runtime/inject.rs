@@ -92,6 +92,10 @@ fn follow_calls(runtime: i32, target: &mut Option<i32>, number: usize, fate: Fat
             ptrace(libc::PTRACE_DETACH, pid, 0, 0).unwrap();
             continue;
         }
+        if target.is_none() && pid != runtime {
+            // The child's first stop, seen before the runtime's word of it.
+            *target = Some(pid);
+        }
         if Some(pid) != *target {
             let _ = ptrace(libc::PTRACE_CONT, pid, 0, 0);
             continue;
