@@ -246,11 +246,13 @@ fn logs_are_what_the_container_wrote() {
         ("GET /v1/logs?unit=web", chunked(&log.concat())),
         ("GET /v1/logs?unit=db", chunked(&db)),
         ("GET /v1/logs?unit=web&unit=db", chunked(&merged)),
-        ("GET /v1/logs?unit=web&since=2026-01-31T00:00:00Z&follow=true&tail=1", chunked(&log[0])),
+        ("GET /v1/logs?unit=web&follow=true&since=2026-01-31T00:00:00Z&tail=1", chunked(&log[0])),
         ("GET /v1/logs?unit=%40kernel&boot=-1&grep=XFS%7Cext4", chunked(&strange)),
         ("GET /v1/logs", chunked(&merged)),
-        ("GET /v1/logs?follow=true", broken),
+        ("GET /v1/logs?follow=true", broken.clone()),
+        ("GET /v1/logs?follow=true&since=2026-01-31T00:00:00Z", broken),
         ("GET /v1/logs?follow=true&since=2026-01-31T12:00:02.000000Z", chunked(&rest)),
+        ("GET /v1/logs?unit=db&follow=true&tail=0", chunked("").trim_end_matches("0\r\n\r\n").to_owned()),
     ]);
     let ran = run(&stub, &["logs", "web"]);
     assert_eq!(ran.out, "one\nhalf a line \u{1b}[31mred\n-- exited with status 0 --\nopen\n");
@@ -272,10 +274,17 @@ fn logs_are_what_the_container_wrote() {
     let ran = run(&stub, &["logs", "--until", "soon", "web"]);
     assert!(ran.code == 1 && ran.err.contains("--until soon: write") && ran.err.contains("10min"), "{}", ran.err);
     // The supervisor goes away in the middle, and another one answers: nothing is shown twice.
-    let ran = run(&stub, &["--json", "logs", "-f"]);
-    let seen: Vec<serde_json::Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let seen: Vec<&str> = seen.iter().map(|line| line["message"].as_str().unwrap()).collect();
-    assert_eq!((seen, ran.code), (vec!["one", "bad", "hello from db", "?"], 0), "{}", ran.err);
+    for more in [&[][..], &["--since", "2026-01-31T00:00:00Z"]] {
+        let ran = run(&stub, &[&["--json", "logs", "-f"], more].concat());
+        let seen: Vec<serde_json::Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let seen: Vec<&str> = seen.iter().map(|line| line["message"].as_str().unwrap()).collect();
+        assert_eq!((seen, ran.code), (vec!["one", "bad", "hello from db", "?"], 0), "{}", ran.err);
+    }
+    // Where nothing was shown yet, what comes from then on is, and nothing of before.
+    run(&stub, &["logs", "-f", "-n0", "db"]);
+    let asked = stub.asked().pop().unwrap();
+    let since = asked.strip_prefix("GET /v1/logs?unit=db&follow=true&since=").unwrap_or_else(|| panic!("{asked}"));
+    assert!(!since.contains("tail"), "{asked}");
 }
 
 #[test]

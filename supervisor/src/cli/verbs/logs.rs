@@ -32,12 +32,14 @@ pub(in crate::cli) fn logs(client: &Client, args: &LogsArgs, json: bool, screen:
     }
     let mut query: Vec<String> = units.iter().map(|unit| format!("unit={}", names::encode(unit))).collect();
     let now = jiff::Timestamp::now();
-    for (option, text) in [("since", &args.since), ("until", &args.until)] {
-        if let Some(text) = text {
-            let time = when::time(text, now).ok_or_else(|| CliError::Time { option, text: text.clone() })?;
-            query.push(format!("{option}={}", names::encode(&time.to_string())));
-        }
-    }
+    let time = |option, text: &Option<String>| {
+        let time = text
+            .as_ref()
+            .map(|text| when::time(text, now).ok_or_else(|| CliError::Time { option, text: text.clone() }));
+        time.transpose()
+    };
+    let (since, until) = (time("since", &args.since)?, time("until", &args.until)?);
+    query.extend(until.map(|time| format!("until={}", names::encode(&time.to_string()))));
     for (key, value) in [("boot", &boot), ("grep", &args.grep)] {
         query.extend(value.as_ref().map(|value| format!("{key}={}", names::encode(value))));
     }
@@ -53,21 +55,25 @@ pub(in crate::cli) fn logs(client: &Client, args: &LogsArgs, json: bool, screen:
         open: None,
         last: (String::new(), 0),
     };
-    let tail = args.lines.map(|count| format!("tail={count}"));
-    let target = |more: Option<String>| {
-        let query: Vec<String> = query.iter().cloned().chain(more).collect();
+    let target = |since: Option<String>, tail: Option<usize>| {
+        let since = since.map(|time| format!("since={}", names::encode(&time)));
+        let query: Vec<String> =
+            query.iter().cloned().chain(since).chain(tail.map(|count| format!("tail={count}"))).collect();
         if query.is_empty() { "/v1/logs".to_owned() } else { format!("/v1/logs?{}", query.join("&")) }
     };
-    let mut result = printer.show_all(client, &target(tail), 0, args.follow, screen);
-    // The supervisor was replaced: the logs went on, and so does whoever follows them, behind the last line that was shown.
+    let first = target(since.map(|time| time.to_string()), args.lines);
+    let mut result = printer.show_all(client, &first, 0, args.follow, screen);
+    // The supervisor was replaced: the logs went on, and so does whoever follows them, behind the last line that was shown. Where
+    // there was none yet, and not everything was asked for, with what came since.
+    let since = if args.lines.is_some() { Some(since.map_or(now, |since| since.max(now))) } else { since };
     while let Err(CliError::Exchange { .. }) = result
         && args.follow
     {
         let (time, shown) = printer.last.clone();
-        let since = (!time.is_empty()).then(|| format!("since={}", names::encode(&time)));
+        let since = if time.is_empty() { since.map(|time| time.to_string()) } else { Some(time) };
         let mut tries = 0..RETRIES;
         result = loop {
-            match printer.show_all(client, &target(since.clone()), shown, true, screen) {
+            match printer.show_all(client, &target(since.clone(), None), shown, true, screen) {
                 Err(CliError::Connect { .. }) if tries.next().is_some() => thread::sleep(RETRY),
                 result => break result,
             }
