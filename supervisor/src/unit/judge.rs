@@ -1,6 +1,6 @@
 //! Links to units that do not exist, and what becomes of who names them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Said, Severity, UnitName, UnitSet,
@@ -31,7 +31,7 @@ const MAX_PROBLEMS: usize = 100;
 /// What does not need a unit that is not there loses the link, with a warning; what needs it has a mistake.
 pub(super) fn drop_unknown(drafts: &mut Drafts, set: &mut UnitSet) {
     // Of two that are equally near always the same is guessed.
-    let files: BTreeSet<(Kind, String)> = drafts.files.keys().cloned().collect();
+    let files: Files = drafts.files.iter().map(|(file, service)| (file.clone(), service.clone())).collect();
     // Each guess looks at all names: enough of them for everybody who reads the page.
     let mut guesses = 100;
     let Drafts { all, twins, .. } = drafts;
@@ -76,13 +76,17 @@ pub(super) fn drop_unknown(drafts: &mut Drafts, set: &mut UnitSet) {
     }
 }
 
+/// Files and the services they make.
+type Files = BTreeMap<(Kind, String), UnitName>;
+
 /// A file of that kind with nearly that name, or one of another kind with this very name.
-fn nearest_file(kind: Kind, stem: &str, link: LinkKind, files: &BTreeSet<(Kind, String)>) -> Option<String> {
-    let of_kind = files.range((kind, String::new())..).take_while(|(of, _)| *of == kind).map(|(_, stem)| stem.as_str());
+fn nearest_file(kind: Kind, stem: &str, link: LinkKind, files: &Files) -> Option<String> {
+    let of_kind =
+        files.range((kind, String::new())..).take_while(|((of, _), _)| *of == kind).map(|((_, stem), _)| stem.as_str());
     let near = nearest(stem, of_kind).map(|near| format!("{near}.{}", kind.suffix()));
     // What starts a unit has its name too, and is not what is missing.
     let starts = |kind: &Kind| matches!(kind, Kind::Timer | Kind::Socket);
-    let other = || KINDS.into_iter().find(|kind| !starts(kind) && files.contains(&(*kind, stem.to_owned())));
+    let other = || KINDS.into_iter().find(|kind| !starts(kind) && files.contains_key(&(*kind, stem.to_owned())));
     // Volume= takes no container.
     near.or_else(|| other().filter(|_| link != LinkKind::Uses).map(|kind| format!("{stem}.{}", kind.suffix())))
 }
@@ -107,12 +111,16 @@ fn judge(
     name: &UnitName,
     of: Kind,
     link: &Link,
-    files: &BTreeSet<(Kind, String)>,
+    files: &Files,
     masked: &BTreeSet<UnitName>,
     guesses: &mut usize,
 ) -> Verdict {
     let key = link.key;
     let mut missing = |kind: Kind, stem: &str| {
+        if let Some(service) = files.get(&(kind, stem.to_owned())) {
+            let text = format!("{stem}.{} makes the service {service}, by its ServiceName=", kind.suffix());
+            return Said::from(text).offering(format!("{service}.service"));
+        }
         let near = if *guesses > 0 { nearest_file(kind, stem, link.kind, files) } else { None };
         *guesses = guesses.saturating_sub(1);
         Said::guess(format!("there is no {stem}.{}", kind.suffix()), near, "")

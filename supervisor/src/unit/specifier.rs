@@ -82,6 +82,8 @@ fn meaning(letter: char, scope: &Scope<'_>) -> Meaning {
     let last = |text: &str| text.rsplit('-').next().unwrap_or(text).to_owned();
     let text = match letter {
         '%' => "%",
+        // In the value of every key, where systemd has keys that know none (MemoryMax=, for one): a limit that follows the instance is
+        // meant as it is written.
         'n' => return Meaning::Is(scope.kind.full(&scope.node)),
         'N' => name,
         'p' => prefix,

@@ -165,7 +165,8 @@ pub(super) fn two_numbers(key: &str, text: &str) -> String {
     )
 }
 
-/// A time span that ends.
+/// A time span that ends. Of some keys systemd takes `infinity` too, and then nothing ever comes; whoever wants that has a key that says
+/// it, such as Restart=no.
 pub(super) fn finite(text: &str) -> Result<Duration, Expected> {
     span(text)?.ok_or(SPAN_ENDS)
 }

@@ -14,8 +14,10 @@ pub(crate) const POLICIES: [(&str, u32); 7] = [
     ("SCHED_IDLE", 5),
     ("SCHED_DEADLINE", 6),
 ];
-const POLICY_FLAGS: [(&str, u64); 7] = [
+const POLICY_FLAGS: [(&str, u64); 8] = [
     ("SCHED_FLAG_RESET_ON_FORK", 0x01),
+    // As the crate oci-spec (0.10) writes it.
+    ("SCHED_RESET_ON_FORK", 0x01),
     ("SCHED_FLAG_RECLAIM", 0x02),
     ("SCHED_FLAG_DL_OVERRUN", 0x04),
     ("SCHED_FLAG_KEEP_POLICY", 0x08),

@@ -219,11 +219,16 @@ fn limits(sheet: &mut Sheet<'_>) -> Vec<Ulimit> {
 
 fn limit(text: &str, counts: Counts) -> Result<u64, &'static str> {
     const THINGS: &str = "expected a number, infinity, or two of them as soft:hard";
-    if text == "infinity" {
+    // A nice value has no such end to systemd.
+    if text == "infinity" && !matches!(counts, Counts::Niceness) {
         return Ok(u64::MAX);
     }
     match counts {
-        Counts::Things => text.parse().map_err(|_| THINGS),
+        Counts::Things if values::octal(text).is_some() => {
+            Err("a number that begins with 0 is an octal one to systemd")
+        }
+        // The largest number is infinity's own.
+        Counts::Things => text.parse().ok().filter(|number| *number < u64::MAX).ok_or(THINGS),
         Counts::Bytes => values::bytes(text),
         Counts::Seconds => values::finite(text).map(|span| span.as_secs() + u64::from(span.subsec_nanos() > 0)),
         // Without a unit it counts microseconds, systemd.exec(5).
@@ -254,6 +259,9 @@ mod tests {
             [limit("+5", Counts::Niceness), limit("-5", Counts::Niceness), limit("7", Counts::Niceness)],
             [Ok(15), Ok(25), Ok(7)]
         );
+        let refused =
+            [("infinity", Counts::Niceness), ("010", Counts::Things), ("18446744073709551615", Counts::Things)];
+        assert!(refused.into_iter().all(|(text, counts)| limit(text, counts).is_err()));
         assert!(limit("1K", Counts::Things).is_err() && limit("+20", Counts::Niceness).is_err());
     }
 }

@@ -38,6 +38,8 @@ pub(super) const SERVICE: &[Rows] = &[
     later("", Value::Signal, "RestartKillSignal WatchdogSignal"),
 ];
 
+const STARTUP: &str = "limits are the same while the machine starts; write the key without Startup";
+
 /// Settings of the container's cgroup, and limits of its processes: written into config.json.
 pub(super) const RESOURCES: &[Rows] = &[
     yes(
@@ -72,13 +74,18 @@ pub(super) const RESOURCES: &[Rows] = &[
     // CONFIG_BLK_CGROUP_IOLATENCY is not set in the distribution's kernel.
     later("the kernel has no io.latency; write IOWeight= or IODeviceWeight=", Value::Words, "IODeviceLatencyTargetSec"),
     later(
-        "",
+        STARTUP,
         Value::Amount,
-        "StartupMemoryLow StartupMemoryHigh StartupMemoryMax StartupMemorySwapMax StartupMemoryZSwapMax DefaultMemoryMin DefaultMemoryLow DefaultStartupMemoryLow",
+        "StartupMemoryLow StartupMemoryHigh StartupMemoryMax StartupMemorySwapMax StartupMemoryZSwapMax",
     ),
-    later("", Value::Weight, "StartupCPUWeight"),
-    later("", Value::Range(1, 10_000), "StartupIOWeight"),
-    later("", Value::Cpus, "StartupAllowedCPUs StartupAllowedMemoryNodes"),
+    inert(
+        "it is for the units below a slice, and below a container there are none",
+        Value::Amount,
+        "DefaultMemoryMin DefaultMemoryLow DefaultStartupMemoryLow",
+    ),
+    later(STARTUP, Value::Weight, "StartupCPUWeight"),
+    later(STARTUP, Value::Range(1, 10_000), "StartupIOWeight"),
+    later(STARTUP, Value::Cpus, "StartupAllowedCPUs StartupAllowedMemoryNodes"),
     later("", Value::Text, "Slice DelegateSubgroup"),
     later("", Value::Words, "DisableControllers"),
     later("", Value::Choice(&["auto", "kill"]), "ManagedOOMSwap ManagedOOMMemoryPressure"),
@@ -88,9 +95,9 @@ pub(super) const RESOURCES: &[Rows] = &[
     // It sets variables of podman's environment and none of the container's.
     only(&["off", "no", "skip"], Value::Choice(&["auto", "on", "off", "skip", "yes", "no"]), "MemoryPressureWatch"),
     later("", Value::Boolean, "CoredumpReceive"),
-    later("", Value::Cpus, "CPUAffinity"),
-    // oci-spec (0.10) writes the flag as SCHED_RESET_ON_FORK; config.json's word is SCHED_FLAG_RESET_ON_FORK.
-    later("", Value::Own("boolean"), "CPUSchedulingResetOnFork"),
+    // config.json has no word for the affinity of the first process.
+    later("write AllowedCPUs=, which binds all of the container's processes", Value::Cpus, "CPUAffinity"),
+    yes(Value::Own("boolean"), "CPUSchedulingResetOnFork"),
     later("", Value::Choice(&["default", "preferred", "bind", "interleave", "local"]), "NUMAPolicy"),
     later("", Value::Cpus, "NUMAMask"),
     later("", Value::Text, "CoredumpFilter LogFilterPatterns LogExtraFields"),

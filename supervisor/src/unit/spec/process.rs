@@ -8,8 +8,8 @@ use std::{
 use oci_spec::{
     image::Config,
     runtime::{
-        Capability, IOPriorityClass, LinuxCapabilities, LinuxIOPriority, LinuxIOPriorityBuilder, LinuxSchedulerPolicy,
-        PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Scheduler,
+        Capability, IOPriorityClass, LinuxCapabilities, LinuxIOPriority, LinuxIOPriorityBuilder, LinuxSchedulerFlag,
+        LinuxSchedulerPolicy, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Scheduler,
     },
 };
 
@@ -109,7 +109,8 @@ fn environment(
     let mut all = BTreeMap::new();
     let mut set = |name: &str, value: &str| all.insert(name.to_owned(), value.to_owned());
     set("PATH", DEFAULT_PATH);
-    // The word that systemd and its kin know for a container whose manager has no name of its own with them.
+    // The word that systemd and its kin know for a container whose manager has no name of its own with them. Podman says `podman`;
+    // a program that asks for that looks for Podman's own files next, which are not here.
     set("container", "oci");
     set("HOSTNAME", hostname);
     set("HOME", home);
@@ -188,7 +189,7 @@ fn typed(names: &BTreeSet<&str>) -> HashSet<Capability> {
 
 fn scheduler(asked: &Scheduling) -> Option<Scheduler> {
     use LinuxSchedulerPolicy as Policy;
-    if (asked.nice, asked.cpu) == (None, CpuPolicy::Other) {
+    if (asked.nice, asked.cpu, asked.reset_on_fork) == (None, CpuPolicy::Other, false) {
         return None;
     }
     let (policy, priority) = match asked.cpu {
@@ -202,6 +203,8 @@ fn scheduler(asked: &Scheduling) -> Option<Scheduler> {
     scheduler.set_policy(policy);
     scheduler.set_nice(asked.nice);
     scheduler.set_priority(priority);
+    // oci-spec (0.10) writes SCHED_RESET_ON_FORK, where the runtime-spec has SCHED_FLAG_RESET_ON_FORK; the runtime takes both.
+    scheduler.set_flags(asked.reset_on_fork.then(|| vec![LinuxSchedulerFlag::SchedResetOnFork]));
     Some(scheduler)
 }
 

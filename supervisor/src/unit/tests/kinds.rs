@@ -144,4 +144,12 @@ fn two_units_have_not_one_port_nor_one_name() {
     assert!(alias("[Install]\nAlias=c.service")[0].starts_with("b.container:6:7: a has this name of a unit already"));
     let same = units(&[("a", &minimal("ServiceName=b", "")), ("b", &minimal("", ""))]);
     assert!(shown(&same)[0].contains("makes the service b too"), "{:?}", shown(&same));
+    let renamed = units(&[("a", &minimal("ServiceName=zed", "")), ("b", &minimal("", "[Unit]\nRequires=a.service"))]);
+    let said = "b.container:6:10: Requires=a.service: a.container makes the service zed, by its ServiceName=";
+    assert_eq!(shown(&renamed), [said]);
+    // One file, written in two ways.
+    let socket = |path: &str| format!("[Socket]\nListenStream={path}\nService=c.service\n");
+    let (one, other) = (socket("/run//x"), socket("/run/x"));
+    let two = units(&[("c", &minimal("", "")), ("a.socket", one.as_str()), ("b.socket", other.as_str())]);
+    assert!(shown(&two)[0].contains("has this name of a socket already"), "{:?}", shown(&two));
 }
