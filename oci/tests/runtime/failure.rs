@@ -12,7 +12,11 @@ fn every_failing_step_names_itself_and_is_undone() {
         |kind: &str, options: &[&str]| json!([{"destination": "/x", "type": kind, "source": "s", "options": options}]);
     let cases: Vec<(&str, Value, &str)> = vec![
         ("/mounts", mount("nofs", &[]), "mount nofs on /x: no such device"),
-        ("/mounts", mount("tmpfs", &["nonsense=1"]), "mount tmpfs on /x: invalid argument"),
+        (
+            "/mounts",
+            mount("tmpfs", &["nonsense=1"]),
+            "mount tmpfs on /x (tmpfs: Unknown parameter 'nonsense'): invalid argument",
+        ),
         ("/root/path", json!("absent"), "absent: no such file or directory"),
         ("/process/args", json!(["/absent"]), "exec /absent: no such file or directory"),
         ("/process/args", json!(["/etc"]), "exec /etc: "),
@@ -33,7 +37,7 @@ fn every_failing_step_names_itself_and_is_undone() {
         (
             "/linux/namespaces",
             json!([{"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/proc/self/ns/uts"}]),
-            "join namespace network: invalid argument",
+            "linux.namespaces[2].path: /proc/self/ns/uts is not a network namespace",
         ),
         ("/linux/namespaces", json!([{"type": "mount"}, {"type": "mount"}]), "the mount namespace is named twice"),
         ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 0, "size": 1}]), "needs a new user namespace"),

@@ -7,7 +7,7 @@ use nix::mount::MsFlags;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::{Value, json};
 
-use crate::support::{Container, spawn, wait_until};
+use crate::support::{Container, Said, spawn, wait_until};
 
 fn running(c: Container) -> Container {
     c.create().ok();
@@ -34,8 +34,32 @@ fn limits_change_or_it_is_said_why_not() {
             said.refused(&format!("cannot enable the controller {controller}"));
         }
     }
+    c.oci(&["update", "--blkio-weight", "5", &c.id]).refused("update: blockIO.weight: must lie between 10 and 1000");
     c.oci(&["update", "--kernel-memory", "1m", &c.id]).refused("exists in cgroup v1 only");
     c.oci(&["update", "nobody", "--memory", "1m"]).refused("container \"nobody\" does not exist");
+}
+
+fn with_resources(c: &Container, more: &[&str], resources: &str) -> Said {
+    std::fs::write(c.path("resources.json"), resources).unwrap();
+    c.oci(&[more, &["update", "--resources", "resources.json", &c.id]].concat())
+}
+
+#[test]
+fn what_is_not_known_is_not_ignored_in_silence() {
+    let c = running(Container::new(&["say", "up", "sleep"]));
+    let sets_nothing = "resources.json: sets nothing: memroy: unknown property, ignored";
+    with_resources(&c, &[], r#"{"memroy":{"limit":1}}"#).refused(sets_nothing);
+    with_resources(&c, &[], "{}").ok();
+    let said = with_resources(&c, &[], r#"{"unified":{"cgroup.max.depth":"7"},"memroy":{"limit":1}}"#).ok();
+    assert!(said.err.contains("warning: resources.json: memroy: unknown property, ignored"), "{said:?}");
+    assert_eq!(std::fs::read_to_string(c.cgroup("cgroup.max.depth")).unwrap(), "7\n");
+    // stderr is the process's here.
+    let process = r#"{"cwd":"/","args":["/bin/inspect","status","NoNewPrivs"],"noNewPrivilege":true}"#;
+    std::fs::write(c.path("process.json"), process).unwrap();
+    let said = c.oci(&["--log", "log", "exec", "--process", "process.json", &c.id]).ok();
+    assert_eq!(said.err, "");
+    let log = std::fs::read_to_string(c.path("log")).unwrap();
+    assert!(log.contains("process.json: noNewPrivilege: unknown property, ignored"), "{log}");
 }
 
 #[test]

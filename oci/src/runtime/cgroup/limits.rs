@@ -1,6 +1,8 @@
 //! `linux.resources` as lines for cgroup v2's files. Pure: the conversions from v1's units stand here, with their tests.
 
 use crate::runtime::config::{BlockIo, ConfigError, Cpu, Memory, Resources, Throttle};
+use crate::runtime::error::{self, Error};
+use crate::runtime::sys::Errno;
 
 /// One write to one file of the cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,21 @@ pub(crate) fn settings(resources: &Resources) -> Result<Vec<Setting>> {
         all.extend(value.lines().map(|line| set(file, line)));
     }
     Ok(all)
+}
+
+/// In their order. A quota below the burst that is set, and a burst above the quota, are refused by the kernel: whichever comes too
+/// early is tried again behind the others.
+pub(super) fn in_turn(settings: &[Setting], mut set: impl FnMut(&Setting) -> error::Result<()>) -> error::Result<()> {
+    let mut early = Vec::new();
+    for setting in settings {
+        match set(setting) {
+            Err(Error::System { errno: Errno(libc::EINVAL), .. }) if setting.file.starts_with("cpu.max") => {
+                early.push(setting);
+            }
+            other => other?,
+        }
+    }
+    early.into_iter().try_for_each(set)
 }
 
 fn memory(memory: &Memory, all: &mut Vec<Setting>) -> Result<()> {
@@ -171,7 +188,7 @@ mod tests {
     use super::*;
 
     fn lines(resources: &str) -> std::result::Result<Vec<String>, String> {
-        let resources = crate::runtime::config::parse_resources(resources).map_err(|e| e.to_string())?;
+        let resources = crate::runtime::config::parse_resources(resources).map_err(|e| e.to_string())?.0;
         let all = settings(&resources).map_err(|e| e.to_string())?;
         Ok(all.into_iter().map(|s| format!("{}={}", s.file, s.value)).collect())
     }
@@ -192,6 +209,34 @@ mod tests {
         assert!(lines(r#"{"memory":{"swap":100}}"#).is_err());
         assert!(lines(r#"{"memory":{"limit":100,"swap":50}}"#).is_err());
         assert!(lines(r#"{"memory":{"limit":0,"swap":0}}"#).unwrap().is_empty());
+    }
+
+    #[test]
+    fn quota_and_burst_follow_each_other_whichever_way_they_move() {
+        // What the kernel checks on both writes; there is no limit at first.
+        let (mut quota, mut burst) = (u64::MAX, 0);
+        let mut apply = |new: (u64, u64)| {
+            let json = format!(r#"{{"cpu":{{"quota":{},"period":100000,"burst":{}}}}}"#, new.0, new.1);
+            let all = settings(&crate::runtime::config::parse_resources(&json).unwrap().0).unwrap();
+            in_turn(&all, |setting| {
+                let number = setting.value.split(' ').next().unwrap().parse().unwrap();
+                let to = if setting.file == "cpu.max" { (number, burst) } else { (quota, number) };
+                if to.1 > to.0 {
+                    return Err(Error::System {
+                        step: "set",
+                        object: setting.file.clone(),
+                        errno: Errno(libc::EINVAL),
+                    });
+                }
+                (quota, burst) = to;
+                Ok(())
+            })
+        };
+        for good in [(50_000, 30_000), (20_000, 5000), (90_000, 80_000), (4000, 4000)] {
+            apply(good).unwrap();
+        }
+        assert!(apply((4000, 4001)).is_err());
+        assert_eq!((quota, burst), (4000, 4000));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 pub(crate) use limits::Setting;
-use limits::settings;
+use limits::{in_turn, settings};
 
 use super::config::{DeviceRule, Resources};
 use super::error::{Error, Result, Step, c_string};
@@ -179,7 +179,7 @@ impl Cgroup {
     pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
         let settings = limits(resources)?;
         self.enable_all();
-        settings.iter().try_for_each(|setting| self.set(setting))
+        in_turn(&settings, |setting| self.set(setting))
     }
 
     fn set(&self, setting: &Setting) -> Result<()> {

@@ -169,7 +169,7 @@ fn program(plan: &ProcessPlan) -> Done<'_, &CStr> {
     let by_name = !plan.name.to_bytes().contains(&b'/');
     // The words engines look for to tell "not found" (127) from "cannot be executed" (126).
     let verb = if by_name && denied.is_none() { "exec: executable file not found in $PATH:" } else { "exec" };
-    Err(Failed { verb, object: plan.name.to_bytes(), errno })
+    Err(Failed { verb, object: plan.name.to_bytes(), errno, context: None })
 }
 
 fn late_limits(plan: &ProcessPlan) -> Done<'_> {

@@ -53,6 +53,8 @@ pub(crate) struct Failed<'a> {
     verb: &'static str,
     object: &'a [u8],
     errno: Errno,
+    /// A file system context, where the kernel has left more words on it.
+    context: Option<OwnedFd>,
 }
 
 pub(crate) type Done<'a, T = ()> = Result<T, Failed<'a>>;
@@ -64,7 +66,7 @@ pub(crate) trait Doing<'a, T> {
 
 impl<'a, T> Doing<'a, T> for Result<T, Errno> {
     fn doing(self, verb: &'static str, object: &'a (impl Named + ?Sized)) -> Done<'a, T> {
-        self.map_err(|errno| Failed { verb, object: object.words(), errno })
+        self.map_err(|errno| Failed { verb, object: object.words(), errno, context: None })
     }
 }
 
@@ -211,8 +213,12 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
 fn fail(to: BorrowedFd<'_>, failed: &Failed<'_>) -> ! {
     let errno = failed.errno.0.to_le_bytes();
     let space: &[u8] = if failed.object.is_empty() || failed.verb.ends_with('/') { b"" } else { b" " };
+    let mut log = [0; 256];
+    let more = failed.context.as_ref().and_then(|context| mount::fs_words(context.as_fd(), &mut log));
+    let more: [&[u8]; 3] = more.map_or([b"", b"", b""], |more| [b" (", more, b")"]);
     // When this cannot be sent nobody waits for it.
-    let _ = socket::send(to, &[FAILED, &errno, failed.verb.as_bytes(), space, failed.object]);
+    let _ =
+        socket::send(to, &[FAILED, &errno, failed.verb.as_bytes(), space, failed.object, more[0], more[1], more[2]]);
     process::exit_now(1)
 }
 

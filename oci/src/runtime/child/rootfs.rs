@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::copy;
 use super::target::{Kind, find, find_or_make};
-use super::{Doing, Done, Errno, fs, mount, socket, tty};
+use super::{Doing, Done, Errno, Failed, Named as _, fs, mount, socket, tty};
 use crate::runtime::plan::{Bound, MountStep, Node, Plan, ProcessPlan, Source};
 use mount::Attributes;
 
@@ -96,7 +96,13 @@ fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep) -> Done<'a> {
         }
         Source::Tree(tree) => mount::attach(tree.as_fd(), target.as_fd()).doing("mount", label),
         Source::FileSystem { kind, parameters, attributes } => {
-            let new = create(kind, parameters, mode, *attributes).doing("mount", label)?;
+            let context = mount::fs_open(kind).doing("mount", label)?;
+            let new = match create(context.as_fd(), parameters, mode, *attributes) {
+                Err(errno) => {
+                    return Err(Failed { verb: "mount", object: label.words(), errno, context: Some(context) });
+                }
+                Ok(new) => new,
+            };
             if let Some(context) = &step.context {
                 let root = fs::open_at(new.as_fd(), c".", libc::O_DIRECTORY, 0).doing("label", label)?;
                 fs::set_context(root.as_fd(), context).doing("set linux.mountLabel of", label)?;
@@ -128,25 +134,24 @@ fn no_link_target(root: BorrowedFd<'_>, path: &CStr, kind: Kind) -> Result<Owned
 }
 
 fn create(
-    kind: &CStr,
+    context: BorrowedFd<'_>,
     parameters: &[(CString, Option<CString>)],
     mode: Option<u32>,
     attributes: u64,
 ) -> Result<OwnedFd, Errno> {
-    let context = mount::fs_open(kind)?;
     if let Some(mode) = mode {
         let digit = |place: u32| b'0' + (mode >> (3 * place) & 7) as u8;
         let text = [digit(3), digit(2), digit(1), digit(0), 0];
         let text = CStr::from_bytes_until_nul(&text).map_err(|_| Errno(libc::EINVAL))?;
-        mount::fs_string(context.as_fd(), c"mode", text)?;
+        mount::fs_string(context, c"mode", text)?;
     }
     for (key, value) in parameters {
         match value {
-            Some(value) => mount::fs_string(context.as_fd(), key, value)?,
-            None => mount::fs_flag(context.as_fd(), key)?,
+            Some(value) => mount::fs_string(context, key, value)?,
+            None => mount::fs_flag(context, key)?,
         }
     }
-    mount::fs_create(context.as_fd(), attributes)
+    mount::fs_create(context, attributes)
 }
 
 /// `last` is the folder of the one before: mostly it is the same.

@@ -335,11 +335,18 @@ impl Words {
 
     fn update(&mut self) -> Result<Command> {
         let (mut id, mut resources, mut rdt) = (None, Box::<Resources>::default(), IntelRdt::default());
+        let mut remarks = Vec::<String>::new();
         loop {
             match self.word()? {
-                Word::End => return Ok(Command::Update { id: need_id(id)?, resources, rdt }),
+                Word::End => {
+                    // Not before: where they go may stand behind.
+                    remarks.iter().for_each(|remark| self.log.warn(remark));
+                    return Ok(Command::Update { id: need_id(id)?, resources, rdt });
+                }
                 Word::Positional(word) => take_id(&mut id, &word)?,
-                Word::Flag(flag) if flag == "resources" || flag == "r" => *resources = limits::read(&self.value()?)?,
+                Word::Flag(flag) if flag == "resources" || flag == "r" => {
+                    (*resources, remarks) = limits::read(&self.value()?)?;
+                }
                 Word::Flag(flag) if flag == "l3-cache-schema" => rdt.l3 = Some(self.value()?),
                 Word::Flag(flag) if flag == "mem-bw-schema" => rdt.bandwidth = Some(self.value()?),
                 Word::Flag(flag) => {

@@ -35,8 +35,8 @@ pub(super) fn set(all: &mut Resources, flag: &str, value: &str) -> Result<bool> 
     Ok(true)
 }
 
-/// `--resources`: a file, or `-` for standard input.
-pub(super) fn read(file: &str) -> Result<Resources> {
+/// `--resources`: a file, or `-` for standard input; and what was passed over in it.
+pub(super) fn read(file: &str) -> Result<(Resources, Vec<String>)> {
     use std::io::Read as _;
     let text = if file == "-" {
         let mut text = String::new();
@@ -45,7 +45,9 @@ pub(super) fn read(file: &str) -> Result<Resources> {
     } else {
         std::fs::read_to_string(file).step("read", file)?
     };
-    parse_resources(&text).map_err(|error| Error::Config { file: file.to_owned(), error })
+    let parsed = parse_resources(&text).map_err(|error| Error::Config { file: file.to_owned(), error });
+    let (resources, remarks) = parsed?;
+    Ok((resources, remarks.into_iter().map(|remark| format!("{file}: {remark}")).collect()))
 }
 
 /// `-1`, `1048576`, `1m`, `1.5 GiB`: powers of 1024, in the forms of RAMInBytes, which runc reads sizes with.
@@ -154,7 +156,7 @@ mod tests {
             assert!(set(&mut all, flag, value).unwrap());
         }
         let text = r#"{"memory":{"limit":1048576},"pids":{"limit":-1},"cpu":{"cpus":"0"}}"#;
-        assert_eq!(all, parse_resources(text).unwrap());
+        assert_eq!(all, parse_resources(text).unwrap().0);
         assert!(!set(&mut all, "bundle", "x").unwrap());
         assert!(set(&mut all, "cpu-quota", "x").is_err());
     }

@@ -219,20 +219,22 @@ fn string_list_of(r: &mut Reader<'_>, form: &str, good: fn(&str) -> bool) -> Res
     Ok(all)
 }
 
-/// The process of `exec --process FILE`, alone in its file.
-pub(crate) fn parse_process(text: &str) -> Result<Process> {
+/// The process of `exec --process FILE`, alone in its file, and what was passed over there.
+pub(crate) fn parse_process(text: &str) -> Result<(Process, Vec<String>)> {
     let mut reader = Reader::new(text);
     let process = Process::read(&mut reader)?;
-    reader.finish()?;
-    Ok(process)
+    Ok((process, reader.finish()?))
 }
 
-/// Resources alone in their file.
-pub(crate) fn parse_resources(text: &str) -> Result<Resources> {
+/// Resources alone in their file, and what was passed over there. One in which nothing is known is a mistake.
+pub(crate) fn parse_resources(text: &str) -> Result<(Resources, Vec<String>)> {
     let mut reader = Reader::new(text);
     let resources = Resources::read(&mut reader)?;
-    reader.finish()?;
-    Ok(resources)
+    let remarks = reader.finish()?;
+    if !remarks.is_empty() && resources == Resources::default() {
+        return Err(ConfigError::invalid("", format!("sets nothing: {}", remarks.join("; "))));
+    }
+    Ok((resources, remarks))
 }
 
 #[cfg(test)]

@@ -178,13 +178,13 @@ fn block_io(r: &mut Reader<'_>) -> Result<BlockIo> {
     Ok(io)
 }
 
-/// What a limit of a device has to have; a weight may be missing.
+/// What a limit of a device has to have; of a weight see below.
 const RATE: [&str; 3] = ["major", "minor", "rate"];
 
 fn throttles(r: &mut Reader<'_>, required: &[&str]) -> Result<Vec<Throttle>> {
     let mut all = Vec::new();
     r.array(&mut |r| {
-        let mut one = Throttle::default();
+        let (mut one, mut named) = (Throttle::default(), false);
         r.object_with(required, &mut |r, name| {
             match name {
                 "major" => one.major = r.integer()?,
@@ -193,8 +193,12 @@ fn throttles(r: &mut Reader<'_>, required: &[&str]) -> Result<Vec<Throttle>> {
                 "leafWeight" => only_v1(r)?,
                 _ => return Ok(Taken::No),
             }
+            named |= matches!(name, "rate" | "weight" | "leafWeight");
             Ok(Taken::Yes)
         })?;
+        if !named {
+            return Err(r.invalid("needs weight or leafWeight"));
+        }
         all.push(one);
         Ok(())
     })?;

@@ -46,7 +46,8 @@ pub(crate) struct Seccomp {
     pub(crate) default_action: String,
     pub(crate) default_errno: Option<u32>,
     pub(crate) architectures: Vec<String>,
-    pub(crate) flags: Vec<String>,
+    /// Absent is not empty.
+    pub(crate) flags: Option<Vec<String>>,
     pub(crate) listener_path: Option<String>,
     pub(crate) listener_metadata: Option<String>,
     pub(crate) rules: Vec<SyscallRule>,
@@ -60,7 +61,7 @@ impl Seccomp {
                 "defaultAction" => seccomp.default_action = r.text()?,
                 "defaultErrnoRet" => seccomp.default_errno = Some(r.integer()?),
                 "architectures" => seccomp.architectures = r.strings()?,
-                "flags" => seccomp.flags = r.strings()?,
+                "flags" => seccomp.flags = Some(r.strings()?),
                 "listenerPath" => seccomp.listener_path = Some(r.text()?).filter(|p| !p.is_empty()),
                 "listenerMetadata" => seccomp.listener_metadata = Some(r.text()?).filter(|m| !m.is_empty()),
                 "syscalls" => r.array(&mut |r| {

@@ -210,7 +210,11 @@ fn plan(machine: &Machine, state: &State, options: &ExecOptions) -> Result<Proce
         Some(path) => {
             let text = read_file(path).step("read", path.display())?;
             let file = path.display().to_string();
-            let process = parse_process(&text).map_err(|error| Error::Config { file: file.clone(), error })?;
+            let parsed = parse_process(&text).map_err(|error| Error::Config { file: file.clone(), error });
+            let (process, remarks) = parsed?;
+            for remark in remarks {
+                machine.log.remark(&format!("{file}: {remark}"));
+            }
             (file, process)
         }
         None => ("process".to_owned(), changed(state.process()?, options)?),

@@ -19,9 +19,9 @@ pub(crate) fn update(machine: &Machine, id: &ContainerId, mut resources: Resourc
     complete(&mut resources, &cgroup)?;
     if !state.scope.is_empty() {
         // It would set the old ones again some day.
-        machine.systemd()?.set(&state.scope, &cgroup::limits(&resources)?)?;
+        machine.systemd()?.set(&state.scope, &cgroup::limits(&resources).map_err(ours)?)?;
     }
-    cgroup.apply(&resources)?;
+    cgroup.apply(&resources).map_err(ours)?;
     if !resources.devices.is_empty() {
         cgroup.guard_devices(&resources.devices, true)?;
     }
@@ -49,19 +49,39 @@ fn complete(resources: &mut Resources, cgroup: &Cgroup) -> Result<()> {
         cpu.quota = cpu.quota.or(Some(quota.parse().unwrap_or(-1)));
         cpu.period = cpu.period.or(period.parse().ok());
     }
-    fits(memory, || cgroup.value("memory.current", "").flatten())
+    fits(memory, |file| cgroup.value(file, "").flatten())
 }
 
 /// With `checkBeforeUpdate`, a limit below what is used is refused, where the kernel would call the OOM killer.
-fn fits(memory: &Memory, used: impl FnOnce() -> Option<i64>) -> Result<()> {
-    if let (true, Some(limit @ 1..)) = (memory.check_before_update, memory.limit)
-        && let Some(used) = used().filter(|used| *used > limit)
-    {
-        let why = format!("rejecting memory limit {limit}, which is below what is used now ({used})");
-        let error = ConfigError::invalid("memory.limit", why);
-        return Err(Error::Config { file: "update".to_owned(), error });
+fn fits(memory: &Memory, used: impl Fn(&str) -> Option<i64>) -> Result<()> {
+    if !memory.check_before_update {
+        return Ok(());
     }
-    Ok(())
+    let both = || used("memory.current").map(|alone| alone + used("memory.swap.current").unwrap_or(0));
+    let check = |limit: Option<i64>, used: &dyn Fn() -> Option<i64>, field: &str, what: &str| {
+        let Some(limit @ 1..) = limit else { return Ok(()) };
+        let Some(used) = used().filter(|used| *used > limit) else { return Ok(()) };
+        // In runc's words, up to the number.
+        let why = format!("rejecting {what} limit {limit}, which is below what is used now ({used})");
+        Err(wrong(ConfigError::invalid(field, why)))
+    };
+    check(memory.swap, &both, "memory.swap", "memory+swap")?;
+    check(memory.limit, &|| used("memory.current"), "memory.limit", "memory")
+}
+
+/// Of options and of a file alike.
+fn wrong(error: ConfigError) -> Error {
+    Error::Config { file: "update".to_owned(), error }
+}
+
+/// There is no config.json in it.
+fn ours(error: Error) -> Error {
+    match error {
+        Error::Config { error: ConfigError { path, problem }, .. } => {
+            wrong(ConfigError { path: path.trim_start_matches("linux.resources.").to_owned(), problem })
+        }
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -70,11 +90,22 @@ mod tests {
 
     #[test]
     fn a_limit_below_what_is_used_is_refused_where_that_is_asked_for() {
-        let fits = |json: &str, used| super::fits(&parse_resources(json).unwrap().memory, || used).is_ok();
+        let said = |json: &str, used: Option<i64>, swapped: Option<i64>| {
+            let of = |file: &str| if file == "memory.current" { used } else { swapped };
+            super::fits(&parse_resources(json).unwrap().0.memory, of).map_err(|error| error.to_string())
+        };
+        let fits = |json: &str, used| said(json, used, None).is_ok();
         let checked = r#"{"memory":{"limit":100,"checkBeforeUpdate":true}}"#;
         assert!(!fits(checked, Some(101)));
         assert!(fits(checked, Some(100)) && fits(checked, None));
         assert!(fits(r#"{"memory":{"limit":100}}"#, Some(101)));
         assert!(fits(r#"{"memory":{"limit":-1,"checkBeforeUpdate":true}}"#, Some(101)));
+        let swap = r#"{"memory":{"swap":200,"checkBeforeUpdate":true}}"#;
+        assert!(said(swap, Some(150), Some(50)).is_ok());
+        let why = said(swap, Some(150), Some(51)).unwrap_err();
+        assert_eq!(why, "update: memory.swap: rejecting memory+swap limit 200, which is below what is used now (201)");
+        // Of two that are too low the whole is named.
+        let both = said(r#"{"memory":{"limit":100,"swap":200,"checkBeforeUpdate":true}}"#, Some(201), None);
+        assert!(both.unwrap_err().contains("memory+swap"));
     }
 }

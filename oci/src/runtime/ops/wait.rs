@@ -7,7 +7,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use super::terminal::Terminal;
 use crate::runtime::error::{Result, Step};
 pub(super) use crate::runtime::sys::process::Ended;
-use crate::runtime::sys::signal::Signals;
+use crate::runtime::sys::signal::{Signals, words};
 use crate::runtime::sys::{Errno, process};
 
 /// Passes on every signal we get, and what goes through the terminal, until the process ends; 128 + n for one killed by signal n,
@@ -54,7 +54,7 @@ pub(super) fn how_it_ended(pidfd: BorrowedFd<'_>) -> String {
     match process::wait(pidfd) {
         Ok(Ended::Exited(status)) => format!("ended with {status}"),
         Ok(Ended::Killed(libc::SIGKILL)) => "was killed (is its memory limit too low?)".to_owned(),
-        Ok(Ended::Killed(signal)) => format!("was killed by signal {signal}"),
+        Ok(Ended::Killed(signal)) => format!("was killed by signal {signal} ({})", words(signal)),
         // Not our child: PID 1 waits for it.
         Err(_) => "ended".to_owned(),
     }

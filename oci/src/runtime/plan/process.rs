@@ -232,7 +232,7 @@ mod tests {
 
     fn plan_of(json: &str, grantable: u64) -> (Result<ProcessPlan>, Vec<String>) {
         let mut warnings = Vec::new();
-        let plan = ProcessPlan::new(&parse_process(json).unwrap(), &Linux::default(), &[], grantable, &mut |w| {
+        let plan = ProcessPlan::new(&parse_process(json).unwrap().0, &Linux::default(), &[], grantable, &mut |w| {
             warnings.push(w);
         });
         (plan, warnings)

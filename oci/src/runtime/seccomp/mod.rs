@@ -34,6 +34,7 @@ const LOG: Answer = 0x7ffc_0000;
 const ALLOW: Answer = 0x7fff_0000;
 
 const TSYNC: u32 = 1;
+const SPEC_ALLOW: u32 = 4;
 const NEW_LISTENER: u32 = 8;
 const WAIT_KILLABLE: u32 = 32;
 
@@ -68,7 +69,7 @@ impl Filter {
         if notifies {
             check_listener(seccomp, default, &answers)?;
         }
-        Ok(Filter { program, flags: flags(&seccomp.flags, notifies)? })
+        Ok(Filter { program, flags: flags(seccomp.flags.as_deref(), notifies)? })
     }
 
     /// Whether loading it gives a descriptor to be handed to the listener.
@@ -215,7 +216,7 @@ pub(crate) const ACTIONS: [(&str, u32); 9] = [
 /// SECCOMP_FILTER_FLAG_*.
 pub(crate) const FLAGS: [(&str, u32); 4] = [
     ("SECCOMP_FILTER_FLAG_LOG", 2),
-    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", 4),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", SPEC_ALLOW),
     ("SECCOMP_FILTER_FLAG_TSYNC", TSYNC),
     ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", WAIT_KILLABLE),
 ];
@@ -234,9 +235,10 @@ fn answer(action: &str, errno: Option<u32>, path: &str) -> Result<Answer> {
     }
 }
 
-fn flags(names: &[String], notifies: bool) -> Result<u32> {
-    let mut all = 0;
-    for name in names {
+fn flags(names: Option<&[String]>, notifies: bool) -> Result<u32> {
+    // As with runc: before Linux 5.16 a filter without it slows the program by tens of per cent (seccomp(2)).
+    let mut all = if names.is_none() { SPEC_ALLOW } else { 0 };
+    for name in names.unwrap_or_default() {
         let flag = FLAGS.iter().find(|(word, _)| word == name);
         let why = || ConfigError::invalid("linux.seccomp.flags", format!("{name:?} is not a flag"));
         all |= flag.ok_or_else(why)?.1;

@@ -158,6 +158,7 @@ fn each_flag_is_the_kernels() {
         profile(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","flags":[{names}]{rest}}}"#)).unwrap().flags
     };
     assert_eq!(flags("", ""), 0);
+    assert_eq!(profile(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#).unwrap().flags, 4);
     assert_eq!(flags(r#""SECCOMP_FILTER_FLAG_LOG""#, ""), 2);
     assert_eq!(flags(r#""SECCOMP_FILTER_FLAG_SPEC_ALLOW""#, ""), 4);
     assert_eq!(flags(r#""SECCOMP_FILTER_FLAG_TSYNC""#, ""), 1);

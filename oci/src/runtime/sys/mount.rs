@@ -108,6 +108,13 @@ pub(crate) fn fs_create(context: BorrowedFd<'_>, attributes: u64) -> Result<Owne
     check_fd(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
 }
 
+/// The kernel's reason for the last failure, where the file system has given one: `tmpfs: Unknown parameter 'x'`. A message a
+/// read(2), each with a letter for its kind in front and a line's end.
+pub(crate) fn fs_words<'a>(context: BorrowedFd<'_>, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let count = super::fs::read(context, buffer).ok()?;
+    buffer.get(2..count).map(<[u8]>::trim_ascii_end)
+}
+
 /// Makes the working directory, a mount's root, the root of this mount namespace; the old root is stacked on top of it.
 pub(crate) fn pivot_to_cwd() -> Result<()> {
     // SAFETY: both paths are constants.

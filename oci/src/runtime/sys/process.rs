@@ -242,6 +242,13 @@ pub(crate) fn join_namespace(fd: BorrowedFd<'_>, kinds: i32) -> Result<()> {
     check(unsafe { libc::setns(fd.as_raw_fd(), kinds) }).map(drop)
 }
 
+/// The CLONE_NEW… of a namespace; an error where the file is none.
+pub(crate) fn namespace_kind(fd: BorrowedFd<'_>) -> Result<i32> {
+    const NS_GET_NSTYPE: u32 = 0xb703;
+    // SAFETY: this request takes no argument.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE as _) })
+}
+
 pub(crate) fn unshare(kinds: i32) -> Result<()> {
     // SAFETY: plain numbers go in; the program has one thread.
     check(unsafe { libc::unshare(kinds) }).map(drop)
