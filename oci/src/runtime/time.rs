@@ -1,10 +1,10 @@
 //! The time of day as RFC 3339 in UTC: what `created` and the log carry.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use super::sys::time_of_day;
 
 pub(crate) fn now() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format(since.as_secs(), since.subsec_nanos())
+    let (seconds, nanoseconds) = time_of_day();
+    format(seconds, nanoseconds)
 }
 
 fn format(seconds: u64, nanoseconds: u32) -> String {

@@ -29,8 +29,8 @@ const TYPE: u8 = 2;
 const ACCESS: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
-/// Whether the rule matches so far, one test's result, and room for one more.
-const MATCH: u8 = 6;
+/// 0 while the rule matches, one test's result, and room for one more.
+const MISS: u8 = 6;
 const RESULT: u8 = 7;
 const OTHER: u8 = 8;
 
@@ -51,16 +51,15 @@ const AND_CONSTANT: u8 = 0x54;
 const OR: u8 = 0x4f;
 const XOR_CONSTANT: u8 = 0xa4;
 const SUBTRACT_CONSTANT: u8 = 0x17;
-const NEGATE: u8 = 0x87;
 const SHIFT_RIGHT: u8 = 0x7f;
 const SHIFT_RIGHT_CONSTANT: u8 = 0x77;
 const EXIT: u8 = 0x95;
 
-/// What a rule demands; each is worked out to 1 or 0.
+/// What a rule demands; each is worked out to 0 if it is so.
 #[derive(Clone, Copy)]
 enum Test {
     Equals(u8, u32),
-    /// One of the first 64 numbers, as bits.
+    /// One of the first 31 numbers, as bits.
     MinorIn(u32),
     /// Nothing but this is asked for.
     AccessWithin(u32),
@@ -100,49 +99,53 @@ fn add(out: &mut Vec<u64>, tests: &[Test], allow: bool) {
         return out.push(instruction(MOVE_CONSTANT, ANSWER, 0, 0, u32::from(allow)));
     }
     for (index, test) in tests.iter().enumerate() {
-        add_test(out, *test);
-        out.push(instruction(if index == 0 { MOVE } else { AND }, MATCH, RESULT, 0, 0));
+        let to = if index == 0 { MISS } else { RESULT };
+        add_test(out, *test, to);
+        if to == RESULT {
+            out.push(instruction(OR, MISS, RESULT, 0, 0));
+        }
     }
+    // The rule matches: 1 or 0.
+    is_zero(out, MISS);
     if allow {
-        out.push(instruction(OR, ANSWER, MATCH, 0, 0));
+        out.push(instruction(OR, ANSWER, MISS, 0, 0));
     } else {
-        out.push(instruction(XOR_CONSTANT, MATCH, 0, 0, 1));
-        out.push(instruction(AND, ANSWER, MATCH, 0, 0));
+        out.push(instruction(XOR_CONSTANT, MISS, 0, 0, 1));
+        out.push(instruction(AND, ANSWER, MISS, 0, 0));
     }
 }
 
-/// RESULT becomes 1 or 0. A number of 32 bits is zero if the upper bit of (number - 1) is set in 64.
-fn add_test(out: &mut Vec<u64>, test: Test) {
-    let is_zero = |out: &mut Vec<u64>, register| {
-        out.push(instruction(SUBTRACT_CONSTANT, register, 0, 0, 1));
-        out.push(instruction(SHIFT_RIGHT_CONSTANT, register, 0, 0, 63));
-    };
+/// 1 or 0: a number of 32 bits is zero if the upper bit of (number - 1) is set in 64.
+fn is_zero(out: &mut Vec<u64>, register: u8) {
+    out.push(instruction(SUBTRACT_CONSTANT, register, 0, 0, 1));
+    out.push(instruction(SHIFT_RIGHT_CONSTANT, register, 0, 0, 63));
+}
+
+/// The register becomes 0 if the test holds.
+fn add_test(out: &mut Vec<u64>, test: Test, to: u8) {
     match test {
         Test::Equals(register, constant) => {
-            out.push(instruction(MOVE, RESULT, register, 0, 0));
-            out.push(instruction(XOR_CONSTANT, RESULT, 0, 0, constant));
-            is_zero(out, RESULT);
+            out.push(instruction(MOVE, to, register, 0, 0));
+            out.push(instruction(XOR_CONSTANT, to, 0, 0, constant));
         }
         Test::MinorIn(bits) => {
-            out.push(instruction(MOVE, OTHER, MINOR, 0, 0));
-            out.push(instruction(MOVE_CONSTANT, RESULT, 0, 0, bits));
-            out.push(instruction(SHIFT_RIGHT, RESULT, OTHER, 0, 0));
-            out.push(instruction(AND_CONSTANT, RESULT, 0, 0, 1));
+            // The constant is extended by its upper bit, which makes those from 32 on others.
+            out.push(instruction(MOVE_CONSTANT, to, 0, 0, !bits));
+            out.push(instruction(SHIFT_RIGHT, to, MINOR, 0, 0));
+            out.push(instruction(AND_CONSTANT, to, 0, 0, 1));
             // The processor shifts by the minor modulo 64.
+            out.push(instruction(MOVE, OTHER, MINOR, 0, 0));
             out.push(instruction(SHIFT_RIGHT_CONSTANT, OTHER, 0, 0, 6));
-            is_zero(out, OTHER);
-            out.push(instruction(AND, RESULT, OTHER, 0, 0));
+            out.push(instruction(OR, to, OTHER, 0, 0));
         }
         Test::AccessWithin(mask) => {
-            out.push(instruction(MOVE, RESULT, ACCESS, 0, 0));
-            out.push(instruction(AND_CONSTANT, RESULT, 0, 0, !mask));
-            is_zero(out, RESULT);
+            out.push(instruction(MOVE, to, ACCESS, 0, 0));
+            out.push(instruction(AND_CONSTANT, to, 0, 0, !mask));
         }
         Test::AccessTouches(mask) => {
-            out.push(instruction(MOVE, RESULT, ACCESS, 0, 0));
-            out.push(instruction(AND_CONSTANT, RESULT, 0, 0, mask));
-            out.push(instruction(NEGATE, RESULT, 0, 0, 0));
-            out.push(instruction(SHIFT_RIGHT_CONSTANT, RESULT, 0, 0, 63));
+            out.push(instruction(MOVE, to, ACCESS, 0, 0));
+            out.push(instruction(AND_CONSTANT, to, 0, 0, mask));
+            is_zero(out, to);
         }
     }
 }
@@ -181,13 +184,12 @@ mod tests {
             match opcode {
                 LOAD_WORD => r[to] = u64::from([access << 16 | kind, major, minor][usize::from(offset / 4)]),
                 MOVE => r[to] = r[from],
-                MOVE_CONSTANT => r[to] = u64::from(constant),
+                MOVE_CONSTANT => r[to] = i64::from(constant.cast_signed()).cast_unsigned(),
                 AND => r[to] &= r[from],
                 AND_CONSTANT => r[to] = u64::from(r[to] as u32 & constant),
                 OR => r[to] |= r[from],
                 XOR_CONSTANT => r[to] = u64::from(r[to] as u32 ^ constant),
                 SUBTRACT_CONSTANT => r[to] = r[to].wrapping_sub(u64::from(constant)),
-                NEGATE => r[to] = r[to].wrapping_neg(),
                 SHIFT_RIGHT => r[to] = r[to].wrapping_shr(r[from] as u32),
                 SHIFT_RIGHT_CONSTANT => r[to] >>= constant,
                 EXIT => return r[0] == 1,
@@ -211,6 +213,7 @@ mod tests {
         assert!(!run(&program, BLOCK, READ, 8, 0));
         assert!(!run(&program, BLOCK, READ, 1, 3));
         assert!(!run(&program, CHARACTER, READ, 1, 1));
+        assert!(!run(&program, CHARACTER, READ, 1, 32 + 3));
         assert!(!run(&program, CHARACTER, READ, 1, 64 + 3));
         assert!(!run(&program, CHARACTER, READ, 1, u32::MAX));
         assert!(run(&program, CHARACTER, READ | WRITE, 10, 200));

@@ -73,6 +73,37 @@ pub(super) fn find_or_make(root: BorrowedFd<'_>, path: &CStr, kind: Kind) -> Res
         Err(Errno(libc::ENOENT)) => {}
         other => return other,
     }
+    match make_last(root, path, kind) {
+        Ok(()) => find(root, path, 0),
+        Err(_) => find_or_make_all(root, path, kind),
+    }
+}
+
+/// Mostly only the last name is missing, and the path is short: then no buffers of a whole path's size are touched.
+fn make_last(root: BorrowedFd<'_>, path: &CStr, kind: Kind) -> Result<()> {
+    let bytes = path.to_bytes_with_nul();
+    let (mut parent, mut start) = ([0; 64], 0);
+    if let Some(end) = bytes.iter().rposition(|byte| *byte == b'/') {
+        let room = parent.get_mut(..end).filter(|_| end < 64).ok_or(Errno(libc::ENAMETOOLONG))?;
+        room.copy_from_slice(bytes.get(..end).unwrap_or_default());
+        start = end + 1;
+    }
+    let wrong = Errno(libc::EINVAL);
+    let name = bytes.get(start..).and_then(|name| CStr::from_bytes_with_nul(name).ok()).ok_or(wrong)?;
+    let parent = CStr::from_bytes_until_nul(&parent).ok().map_or(c".", |p| if p.is_empty() { c"." } else { p });
+    let parent = find(root, parent, libc::O_DIRECTORY)?;
+    make_name(parent.as_fd(), name, kind)
+}
+
+fn make_name(parent: BorrowedFd<'_>, name: &CStr, kind: Kind) -> Result<()> {
+    match kind {
+        Kind::Folder => fs::mkdir(parent, name, 0o755),
+        Kind::File => fs::mknod(parent, name, libc::S_IFREG | 0o644, 0),
+    }
+}
+
+#[inline(never)] // its buffers are pages of the stack
+fn find_or_make_all(root: BorrowedFd<'_>, path: &CStr, kind: Kind) -> Result<OwnedFd> {
     let mut path = PathBuffer::new(path.to_bytes())?;
     // Each link that leads to something missing starts the walk again, as often as the kernel would follow links.
     for _ in 0..40 {
@@ -123,10 +154,7 @@ fn make_one(
     };
     let mut name = PathBuffer::new(path.path().get(start..end).unwrap_or_default())?;
     let length = name.length;
-    let made = name.up_to(length, |name| match kind {
-        Kind::Folder => fs::mkdir(parent.as_fd(), name, 0o755),
-        Kind::File => fs::mknod(parent.as_fd(), name, libc::S_IFREG | 0o644, 0),
-    });
+    let made = name.up_to(length, |name| make_name(parent.as_fd(), name, kind));
     match made {
         Err(Errno(libc::EEXIST)) => {}
         other => return other.map(|()| None),

@@ -176,7 +176,8 @@ impl Words {
         let Some(word) = rest.peek().and_then(|word| word.to_str()).map(str::to_owned) else { return };
         self.only_words |= word == "--";
         let name = word.strip_prefix('-').and_then(|rest| rest.split('=').next()).unwrap_or_default();
-        if !self.only_words && is_long(name) {
+        // Who writes two is not searched for: that is every option of every engine.
+        if !self.only_words && !name.starts_with('-') && is_long(name) {
             let _ = rest.next();
             let rest: Vec<OsString> = rest.collect();
             self.parser = Parser::from_args([OsString::from(format!("-{word}"))].into_iter().chain(rest));

@@ -2,6 +2,7 @@
 
 use super::{Result, one_of};
 use crate::runtime::json::{Reader, Taken};
+use crate::runtime::seccomp::{Entry, find};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operator {
@@ -35,7 +36,9 @@ pub(crate) struct Argument {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SyscallRule {
-    pub(crate) names: Vec<String>,
+    /// Its names, looked up at once: a profile has hundreds. One that the kernel's headers do not know is nothing to be filtered
+    /// (as libseccomp has it).
+    pub(crate) calls: Vec<&'static Entry>,
     pub(crate) action: String,
     pub(crate) errno: Option<u32>,
     pub(crate) arguments: Vec<Argument>,
@@ -81,9 +84,14 @@ impl Seccomp {
 
 fn rule(r: &mut Reader<'_>) -> Result<SyscallRule> {
     let mut rule = SyscallRule::default();
+    let mut named = false;
     r.object_with(&["names", "action"], &mut |r, name| {
         match name {
-            "names" => rule.names = r.strings()?,
+            "names" => r.array(&mut |r| {
+                rule.calls.extend(find(&r.string()?));
+                named = true;
+                Ok(())
+            })?,
             "action" => rule.action = r.text()?,
             "errnoRet" => rule.errno = Some(r.integer()?),
             "args" => r.array(&mut |r| {
@@ -96,7 +104,7 @@ fn rule(r: &mut Reader<'_>) -> Result<SyscallRule> {
         }
         Ok(Taken::Yes)
     })?;
-    if rule.names.is_empty() || rule.action.is_empty() {
+    if !named || rule.action.is_empty() {
         return Err(r.invalid("names and action must not be empty"));
     }
     Ok(rule)

@@ -189,14 +189,17 @@ impl<'a> Reader<'a> {
             self.depth -= 1;
             return Ok(());
         }
-        for index in 0_usize.. {
-            self.path.push(Place::Index(index));
+        self.path.push(Place::Index(0));
+        loop {
             item(self)?;
-            self.path.pop();
             if self.peek() == Some(b',') {
                 self.at += 1;
+                if let Some(Place::Index(index)) = self.path.last_mut() {
+                    *index += 1;
+                }
                 continue;
             }
+            self.path.pop();
             self.expect(b']', "`,` or `]`")?;
             break;
         }
@@ -209,8 +212,7 @@ impl<'a> Reader<'a> {
         self.expect(b'"', "a string")?;
         let start = self.at;
         let rest = self.text.as_bytes().get(start..).unwrap_or_default();
-        let special = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
-        self.at = start + special.unwrap_or(rest.len());
+        self.at = start + plain(rest);
         match self.byte() {
             Some(b'"') => {
                 let plain = self.text.get(start..self.at).unwrap_or_default();
@@ -337,9 +339,24 @@ impl<'a> Reader<'a> {
         Ok((value, self.text.get(start..self.at).unwrap_or_default().trim().to_owned()))
     }
 
-    /// A value's text as it stands there.
+    /// The text of an object as it stands there, which was checked when it was written: only its end is looked for.
     pub(crate) fn raw(&mut self) -> Result<String> {
-        self.with_text(Self::skip).map(|(_, text)| text)
+        self.peek();
+        let (start, mut open) = (self.at, 0_u32);
+        loop {
+            match self.byte() {
+                Some(b'"') if open > 0 => drop(self.string()?),
+                Some(byte @ (b'{' | b'}')) if byte == b'{' || open > 0 => {
+                    open = if byte == b'{' { open + 1 } else { open - 1 };
+                    self.at += 1;
+                    if open == 0 {
+                        return Ok(self.text.get(start..self.at).unwrap_or_default().to_owned());
+                    }
+                }
+                Some(_) if open > 0 => self.at += 1,
+                _ => return Err(self.syntax("an object")),
+            }
+        }
     }
 
     /// Passes over a value of any kind.
@@ -364,6 +381,25 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// How many bytes of a string come before a quote, a backslash or a control character: eight at a time, as most of a config.json
+/// are strings.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    // The highest bit of each byte that is below `than`; those above the first such byte may be wrong.
+    let below = |word: u64, than: u64| word.wrapping_sub(ONES * than) & !word;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let (quote, backslash) = (word ^ (ONES * u64::from(b'"')), word ^ (ONES * u64::from(b'\\')));
+        let found = (below(word, 0x20) | below(quote, 1) | below(backslash, 1)) & (ONES << 7);
+        if found != 0 {
+            return index * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let special = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+    words.len() * 8 + special.unwrap_or(rest.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,6 +417,27 @@ mod tests {
         assert!(string(r#""\u00""#).is_err());
         assert!(string("\"a\nb\"").is_err());
         assert!(string("\"a").is_err());
+    }
+
+    #[test]
+    fn the_end_of_plain_text_is_found_wherever_it_is() {
+        for length in 0..40 {
+            for special in [b'"', b'\\', 0, b'\n', 0x1f] {
+                let mut text: Vec<u8> = (0..length).map(|at| [b' ', b'!', b'#', 0x7f, 0x80, 0xff][at % 6]).collect();
+                assert_eq!(plain(&text), length);
+                text.extend([special, b'"', 0]);
+                assert_eq!(plain(&text), length, "{special}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_object_is_passed_over_as_it_stands() {
+        let mut reader = Reader::new(r#" {"a":[{}],"b":"}\"{"} ,"#);
+        assert_eq!(reader.raw().unwrap(), r#"{"a":[{}],"b":"}\"{"}"#);
+        for bad in ["", "{", "1", "\"x\"", r#"{"a"#, "}x"] {
+            assert!(Reader::new(bad).raw().is_err(), "{bad}");
+        }
     }
 
     #[test]

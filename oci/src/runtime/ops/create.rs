@@ -3,8 +3,10 @@
 //! Order: what can be refused is refused before anything is made; then folder, state file, cgroup, mounts (detached), and only
 //! then the process, which is in its cgroup and namespaces from its first instruction. Whatever fails, all of it is undone.
 
+use std::ffi::OsString;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Machine;
@@ -81,10 +83,13 @@ struct Made {
 
 /// `at_once`: the same process will start it, so nothing is needed by which another one could.
 pub(crate) fn create(machine: &Machine, id: &ContainerId, options: &CreateOptions, at_once: bool) -> Result<Created> {
-    let bundle = std::fs::canonicalize(&options.bundle).step("open bundle", options.bundle.display())?;
+    let bundle = fs::real_path(&c_string(options.bundle.as_os_str().as_encoded_bytes()));
+    let bundle = PathBuf::from(OsString::from_vec(bundle.step("open bundle", options.bundle.display())?.into_bytes()));
     let file = bundle.join(&options.config);
     let text = read_file(&file).step("read", file.display())?;
     let config = Config::parse(&text).map_err(|error| Error::Config { file: file.display().to_string(), error })?;
+    // Its many small pieces go with the process.
+    let config = ManuallyDrop::new(config);
     for remark in &config.remarks {
         machine.log.remark(&format!("{}: {remark}", file.display()));
     }

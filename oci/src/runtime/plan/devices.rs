@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::mounts::normal;
 use super::namespaces::Namespaces;
@@ -47,22 +47,31 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"pts/ptmx", c"ptmx"),
 ];
 
-const DEFAULT: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const DEFAULT: [(&str, u32, u32); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
 
 impl DevicePlan {
     pub(super) fn new(config: &Config, namespaces: &Namespaces, user_namespace: bool) -> Result<DevicePlan> {
         let devices = &config.linux.devices;
+        // Of one form, so that their texts can be compared.
+        let mounted: Vec<PathBuf> = config.mounts.iter().map(|m| normal(&m.destination)).collect();
+        let given: Vec<PathBuf> = devices.iter().map(|device| normal(&device.path)).collect();
         // Who binds a whole /dev, the host's perhaps, has filled it: whatever were made in there would be made outside.
-        let whole = config.mounts.iter().any(|m| {
-            let binds = m.kind.as_deref() == Some("bind") || m.options.iter().any(|o| o == "bind" || o == "rbind");
-            binds && normal(&m.destination) == Path::new("/dev")
+        let whole = config.mounts.iter().zip(&mounted).any(|(m, path)| {
+            let binds = || m.kind.as_deref() == Some("bind") || m.options.iter().any(|o| o == "bind" || o == "rbind");
+            path.as_os_str() == "/dev" && binds()
         });
         if whole {
             return Ok(DevicePlan { nodes: Vec::new(), made: None, links: &[] });
         }
         let (mut nodes, mut made) = (Vec::new(), None);
-        for (index, device) in devices.iter().enumerate() {
+        for (index, (device, path)) in devices.iter().zip(&given).enumerate() {
             let kind = match device.kind {
                 DeviceKind::Block => libc::S_IFBLK,
                 DeviceKind::Character => libc::S_IFCHR,
@@ -70,7 +79,7 @@ impl DevicePlan {
             };
             let mode = kind | device.mode.unwrap_or(0o666);
             let rdev = libc::makedev(device.major, device.minor);
-            let node = node(&normal(&device.path), mode, rdev, (device.uid, device.gid));
+            let node = node(path, mode, rdev, (device.uid, device.gid));
             let mut node = node.ok_or_else(|| {
                 let error = ConfigError::invalid(format!("linux.devices[{index}].path"), "names no file");
                 Error::Config { file: "config.json".to_owned(), error }
@@ -86,12 +95,11 @@ impl DevicePlan {
             nodes.push(node);
         }
         for (name, major, minor) in DEFAULT {
-            let path = Path::new("/dev").join(name);
+            let path = Path::new(name);
             // A volume may lie over one of them: docker run -v /dev/urandom:/dev/random.
-            let taken = config.mounts.iter().any(|m| normal(&m.destination) == path);
-            if !taken && devices.iter().all(|device| normal(&device.path) != path) {
+            if mounted.iter().chain(&given).all(|taken| taken.as_os_str() != name) {
                 let mode = libc::S_IFCHR | 0o666;
-                let Some(mut node) = node(&path, mode, libc::makedev(major, minor), (0, 0)) else { continue };
+                let Some(mut node) = node(path, mode, libc::makedev(major, minor), (0, 0)) else { continue };
                 if user_namespace {
                     node.bound = Some(Bound::Host(host_node(&node.path, node.rdev)?));
                 }

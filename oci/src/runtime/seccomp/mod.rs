@@ -9,8 +9,8 @@ mod table;
 mod tree;
 
 use super::config::{ConfigError, Seccomp, SyscallRule};
-pub(crate) use table::ARCHITECTURES;
 use table::Arch;
+pub(crate) use table::{ARCHITECTURES, Entry, find};
 
 /// A program, one u64 an instruction (`struct sock_filter`), and the flags of seccomp(2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +56,8 @@ impl Filter {
                 answer(&rule.action, rule.errno, &format!("linux.seccomp.syscalls[{index}].action"))
             });
         let answers = answers.collect::<Result<Vec<_>>>()?;
-        let named = named(seccomp, &answers);
         let architectures = Arch::wanted(&seccomp.architectures)?;
-        let blocks: Vec<_> = architectures.into_iter().map(|arch| (arch, block(arch, &named, default))).collect();
+        let blocks: Vec<_> = architectures.into_iter().map(|arch| block(arch, seccomp, &answers, default)).collect();
         let program = tree::program(&blocks);
         // BPF_MAXINSNS.
         if program.len() > 4096 {
@@ -99,8 +98,12 @@ fn check_listener(seccomp: &Seccomp, default: Answer, answers: &[Answer]) -> Res
     if seccomp.listener_path.is_none() {
         return Err(ConfigError::invalid("linux.seccomp.listenerPath", "is required by SCMP_ACT_NOTIFY and missing"));
     }
-    let mut named =
-        seccomp.rules.iter().zip(answers).filter(|(rule, _)| rule.names.iter().any(|name| name == "sendmsg"));
+    let sendmsg = find("sendmsg").and_then(|call| call.on(Arch::native()));
+    let mut named = seccomp
+        .rules
+        .iter()
+        .zip(answers)
+        .filter(|(rule, _)| rule.calls.iter().any(|call| call.on(Arch::native()) == sendmsg));
     if named.clone().any(|(_, answer)| *answer == NOTIFY) || (default == NOTIFY && named.next().is_none()) {
         let why = "SCMP_ACT_NOTIFY cannot be used for sendmsg: the listener's descriptor is handed over with it";
         return Err(ConfigError::invalid("linux.seccomp.syscalls", why));
@@ -108,78 +111,74 @@ fn check_listener(seccomp: &Seccomp, default: Answer, answers: &[Answer]) -> Res
     Ok(())
 }
 
-/// A rule's call, the rule, and the rule's answer.
-type Named<'a> = (table::Entry, &'a SyscallRule, Answer);
-
-/// Every name of every rule, in their order. A name the kernel's headers do not know is nothing to be filtered (as libseccomp has it).
-fn named<'a>(seccomp: &'a Seccomp, answers: &[Answer]) -> Vec<Named<'a>> {
-    let mut all = Vec::with_capacity(512);
-    for (rule, answer) in seccomp.rules.iter().zip(answers) {
-        all.extend(rule.names.iter().filter_map(|name| Some((table::find(name)?, rule, *answer))));
-    }
-    all
+/// One architecture's answers by number: from each number on, up to the next.
+struct Block<'a> {
+    arch: Arch,
+    calls: Vec<Call<'a>>,
+    /// The first number, and which of `calls` it is.
+    ranges: Vec<(u32, u16)>,
 }
 
-/// One architecture's answers by number: from each number on, up to the next.
-fn block<'a>(arch: Arch, named: &[Named<'a>], default: Answer) -> Vec<(u32, Call<'a>)> {
+fn block<'a>(arch: Arch, seccomp: &'a Seccomp, answers: &[Answer], default: Answer) -> Block<'a> {
     // Which of `calls` each number is; the first is what no rule names.
-    let mut numbers = [0_usize; table::NUMBERS];
+    let mut numbers = [0_u16; table::NUMBERS];
     let mut calls = vec![Call::default()];
     let mut next = 0;
-    for (entry, rule, answer) in named {
-        let Some(number) = entry.on(arch) else { continue };
-        let Some(index) = numbers.get_mut(number) else { continue };
-        next = next.max(number + 1);
-        if rule.arguments.is_empty() {
-            match calls.get_mut(*index) {
-                Some(call) if *index > 0 => call.always = call.always.or(Some(*answer)),
-                _ => *index = plain(&mut calls, *answer),
+    for (rule, answer) in seccomp.rules.iter().zip(answers) {
+        let plain = if rule.arguments.is_empty() { plain(&mut calls, *answer) } else { 0 };
+        for number in rule.calls.iter().filter_map(|call| call.on(arch)) {
+            let Some(index) = numbers.get_mut(number) else { continue };
+            next = next.max(number + 1);
+            if *index == 0 && plain != 0 {
+                *index = plain;
+                continue;
             }
-            continue;
-        }
-        // Answers without conditions are shared by many numbers.
-        if calls.get(*index).is_none_or(|call| call.conditions.is_empty()) {
-            calls.push(calls.get(*index).cloned().unwrap_or_default());
-            *index = calls.len() - 1;
-        }
-        if let Some(call) = calls.get_mut(*index) {
-            add(call, rule, *answer);
-        }
-    }
-    for call in &mut calls {
-        call.always = call.always.or(Some(default));
-    }
-    let mut ranges: Vec<(u32, Call<'a>)> = Vec::with_capacity(256);
-    let mut before = usize::MAX;
-    for (number, index) in (0..).zip(numbers.iter().take(next)) {
-        if *index != before {
-            push(&mut ranges, number, calls.get(*index).cloned().unwrap_or_default());
-            before = *index;
+            // Answers without conditions are shared by many numbers.
+            let shared = calls.get(usize::from(*index)).is_none_or(|call| call.conditions.is_empty());
+            if plain == 0 && shared {
+                calls.push(calls.get(usize::from(*index)).cloned().unwrap_or_default());
+                *index = last(&calls);
+            }
+            if let Some(call) = calls.get_mut(usize::from(*index)) {
+                add(call, rule, *answer);
+            }
         }
     }
     // Calls newer than every one the profile names: the profile's author did not know them, and the C library tries older ones
     // when they do not exist, but not when they are forbidden.
     let forbids = matches!(default & 0xffff_0000, ERRNO | KILL_PROCESS | KILL_THREAD | TRAP);
-    let newer = if forbids && next > 0 { ERRNO | libc::ENOSYS.unsigned_abs() } else { default };
-    let next = u32::try_from(next).unwrap_or_default();
-    push(&mut ranges, next, Call { conditions: Vec::new(), always: Some(newer) });
-    ranges
+    let newer = if forbids && next > 0 { plain(&mut calls, ERRNO | libc::ENOSYS.unsigned_abs()) } else { 0 };
+    for call in &mut calls {
+        call.always = call.always.or(Some(default));
+    }
+    let mut ranges: Vec<(u32, u16)> = Vec::with_capacity(256);
+    for (number, index) in (0..).zip(numbers.iter().take(next).copied().chain([newer])) {
+        // Neighbours with the same answer are one range.
+        let same = |(_, before): &(u32, u16)| {
+            *before == index || calls.get(usize::from(*before)) == calls.get(usize::from(index))
+        };
+        if !ranges.last().is_some_and(same) {
+            ranges.push((number, index));
+        }
+    }
+    Block { arch, calls, ranges }
 }
 
 /// The call that is always answered so.
-fn plain(calls: &mut Vec<Call<'_>>, answer: Answer) -> usize {
+fn plain(calls: &mut Vec<Call<'_>>, answer: Answer) -> u16 {
     let same = |call: &Call<'_>| call.conditions.is_empty() && call.always == Some(answer);
-    calls.iter().position(same).unwrap_or_else(|| {
-        calls.push(Call { conditions: Vec::new(), always: Some(answer) });
-        calls.len() - 1
-    })
+    match calls.iter().position(same).and_then(|index| u16::try_from(index).ok()) {
+        Some(index) => index,
+        None => {
+            calls.push(Call { conditions: Vec::new(), always: Some(answer) });
+            last(calls)
+        }
+    }
 }
 
-/// Neighbours with the same answer are one range.
-fn push<'a>(ranges: &mut Vec<(u32, Call<'a>)>, start: u32, call: Call<'a>) {
-    if ranges.last().is_none_or(|(_, before)| *before != call) {
-        ranges.push((start, call));
-    }
+/// There are at most as many as a thousand numbers with a call of their own, and a few answers.
+fn last(calls: &[Call<'_>]) -> u16 {
+    u16::try_from(calls.len() - 1).unwrap_or(u16::MAX)
 }
 
 fn add<'a>(call: &mut Call<'a>, rule: &'a SyscallRule, answer: Answer) {

@@ -44,7 +44,7 @@ pub(crate) const ARCHITECTURES: [&str; 22] = [
 pub(super) const X32_BIT: u32 = 0x4000_0000;
 
 impl Arch {
-    const fn native() -> Arch {
+    pub(super) const fn native() -> Arch {
         if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 }
     }
 
@@ -91,8 +91,8 @@ impl Arch {
 }
 
 /// A call's name, as a piece of the table, and its numbers; `NONE` where an architecture lacks it.
-#[derive(Clone, Copy)]
-pub(super) struct Entry {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
     name: (u16, u8),
     numbers: [u16; 4],
 }
@@ -169,22 +169,32 @@ const fn hash(text: &[u8], start: usize, length: usize) -> usize {
 }
 
 impl Entry {
-    pub(super) fn on(self, arch: Arch) -> Option<usize> {
+    pub(super) fn on(&self, arch: Arch) -> Option<usize> {
         self.numbers.get(arch.column() - 1).copied().filter(|number| *number != NONE).map(usize::from)
     }
 }
 
-pub(super) fn find(name: &str) -> Option<Entry> {
+pub(crate) fn find(name: &str) -> Option<&'static Entry> {
     let mut at = hash(name.as_bytes(), 0, name.len());
     loop {
         let index = usize::from(*SLOTS.get(at)?).checked_sub(1)?;
         let entry = ENTRIES.get(index)?;
         let (start, length) = (usize::from(entry.name.0), usize::from(entry.name.1));
-        if TABLE.as_bytes().get(start..start + length)? == name.as_bytes() {
-            return Some(*entry);
+        if same(TABLE.as_bytes().get(start..start + length)?, name.as_bytes()) {
+            return Some(entry);
         }
         at = (at + 1) % NUMBERS;
     }
+}
+
+/// Eight bytes at a time: the C library compares one by one.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let equal = |(a, b): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b);
+    a.len() == b.len()
+        && a_rest.len() == b_rest.len()
+        && a.iter().zip(b).all(equal)
+        && a_rest.iter().zip(b_rest).all(|(a, b)| a == b)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The program: first the architecture, then a binary tree over the numbers.
 
 use super::table::{Arch, X32_BIT};
-use super::{Call, KILL_PROCESS, arguments};
+use super::{Block, Call, KILL_PROCESS, arguments};
 
 // Classic BPF (<linux/filter.h>): class, size and mode in one number.
 pub(super) const LOAD: u16 = 0x20;
@@ -34,32 +34,32 @@ fn jump(count: usize) -> u64 {
     instruction(JUMP, 0, 0, u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-pub(super) fn program(blocks: &[(Arch, Vec<(u32, Call<'_>)>)]) -> Vec<u64> {
+pub(super) fn program(blocks: &[Block<'_>]) -> Vec<u64> {
     let mut out = Vec::with_capacity(1024);
     out.push(instruction(RETURN, 0, 0, KILL_PROCESS));
-    for (arch, ranges) in blocks.iter().rev().filter(|(arch, _)| *arch != Arch::X32) {
+    for block in blocks.iter().rev().filter(|block| block.arch != Arch::X32) {
         let before = out.len();
-        if *arch == Arch::X86_64 {
+        if block.arch == Arch::X86_64 {
             // x32 shares the architecture's mark; without being asked for it is another architecture.
-            match blocks.iter().find(|(arch, _)| *arch == Arch::X32) {
-                Some((_, ranges)) => {
-                    tree(&mut out, ranges);
+            match blocks.iter().find(|block| block.arch == Arch::X32) {
+                Some(block) => {
+                    tree(&mut out, &block.calls, &block.ranges);
                     out.push(instruction(AND, 0, 0, !X32_BIT));
                 }
                 None => out.push(instruction(RETURN, 0, 0, KILL_PROCESS)),
             }
             let calls = out.len();
-            tree(&mut out, ranges);
+            tree(&mut out, &block.calls, &block.ranges);
             let calls = out.len() - calls;
             jump_over(&mut out, JUMP_GREATER_EQUAL, X32_BIT, calls);
         } else {
-            tree(&mut out, ranges);
+            tree(&mut out, &block.calls, &block.ranges);
         }
         // struct seccomp_data: the number at 0, the architecture at 4.
         out.push(instruction(LOAD, 0, 0, 0));
         // Not this architecture: over its block.
         out.push(jump(out.len() - before));
-        out.push(instruction(JUMP_EQUAL, 1, 0, arch.audit()));
+        out.push(instruction(JUMP_EQUAL, 1, 0, block.arch.audit()));
     }
     out.push(instruction(LOAD, 0, 0, 4));
     out.reverse();
@@ -68,18 +68,21 @@ pub(super) fn program(blocks: &[(Arch, Vec<(u32, Call<'_>)>)]) -> Vec<u64> {
 
 /// Ranges by their first number, ascending, the first being 0. The last instruction comes first: so a jump's length is known
 /// when it is written, and nothing has to be moved.
-fn tree(out: &mut Vec<u64>, ranges: &[(u32, Call<'_>)]) {
+fn tree(out: &mut Vec<u64>, calls: &[Call<'_>], ranges: &[(u32, u16)]) {
     match ranges {
         [] => out.push(instruction(RETURN, 0, 0, KILL_PROCESS)),
-        [(_, call)] if call.conditions.is_empty() => {
-            out.push(instruction(RETURN, 0, 0, call.always.unwrap_or(KILL_PROCESS)));
-        }
-        [(_, call)] => out.extend(arguments::answers(call).into_iter().rev()),
+        [(_, index)] => match calls.get(usize::from(*index)) {
+            Some(call) if !call.conditions.is_empty() => out.extend(arguments::answers(call).into_iter().rev()),
+            plain => {
+                let answer = plain.and_then(|call| call.always).unwrap_or(KILL_PROCESS);
+                out.push(instruction(RETURN, 0, 0, answer));
+            }
+        },
         _ => {
             let (left, right) = ranges.split_at(ranges.len() / 2);
-            tree(out, right);
+            tree(out, calls, right);
             let before = out.len();
-            tree(out, left);
+            tree(out, calls, left);
             let first = right.first().map_or(0, |(number, _)| *number);
             let count = out.len() - before;
             jump_over(out, JUMP_GREATER_EQUAL, first, count);

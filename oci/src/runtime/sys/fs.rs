@@ -1,6 +1,6 @@
 //! Files, folders and descriptors.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -101,6 +101,18 @@ pub(crate) fn rename(at: BorrowedFd<'_>, from: &CStr, to: &CStr) -> Result<()> {
 pub(crate) fn readlink(at: BorrowedFd<'_>, name: &CStr, into: &mut [u8]) -> Result<usize> {
     // SAFETY: name ends in NUL; the buffer's length is its own.
     check_size(unsafe { libc::readlinkat(at.as_raw_fd(), name.as_ptr(), into.as_mut_ptr().cast(), into.len()) })
+}
+
+/// realpath(3) of a path of the host; allocates, but not by the C library, whose allocator costs more than the search.
+pub(crate) fn real_path(path: &CStr) -> Result<CString> {
+    let mut room = Vec::with_capacity(libc::PATH_MAX as usize);
+    // SAFETY: path ends in NUL, and the room is PATH_MAX bytes, as realpath wants it.
+    let found = unsafe { libc::realpath(path.as_ptr(), room.as_mut_ptr()) };
+    if found.is_null() {
+        return Err(Errno::last());
+    }
+    // SAFETY: realpath succeeded, so it wrote a string that ends in NUL.
+    Ok(unsafe { CStr::from_ptr(found) }.to_owned())
 }
 
 pub(crate) fn stat(fd: BorrowedFd<'_>) -> Result<libc::stat> {
