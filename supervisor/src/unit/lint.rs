@@ -288,7 +288,7 @@ mod tests {
         dir.write("zed.container.d/10.conf", "[Container]\nMemry=1\nReadOnly=maybe\nnonsense\n");
         dir.write("job@one.container.d/10.conf", "[Contaner]\n");
         let said = [
-            "./job@one.container.d: warning: drop-ins without effect: nobody names this instance of job@.container",
+            "./job@one.container.d: warning: no file names this instance of job@.container: these drop-ins apply when somebody starts it",
             "./job@one.container.d/10.conf:1:2: unknown section [Contaner]; did you mean [Container]?",
             "./zed.container.d: warning: drop-ins without effect: there is no zed.container",
             "./zed.container.d/10.conf:2:1: unknown key Memry= in [Container]; did you mean Memory=?",
@@ -325,9 +325,11 @@ mod tests {
             dir.write(&format!("{name}/10.conf"), "");
         }
         dir.write("other.d/b.container", GOOD);
+        dir.write(".c.container", GOOD);
         let why =
             "warning: its .conf files are left out: drop-ins lie in folders such as web.container.d or container.d";
         let expected = [
+            ".c.container: warning: left out: its name begins with a dot".to_owned(),
             format!("a.contaner.d: {why}; did you mean a.container.d?"),
             format!("a.service.d: {why}; did you mean a.container.d?"),
             format!("containers.d: {why}; did you mean container.d?"),

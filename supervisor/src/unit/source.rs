@@ -211,7 +211,10 @@ impl Sources {
             let of_template =
                 template_of(owner).filter(|of| self.templates.iter().any(|t| t.kind == kind && t.stem == **of));
             let text = match of_template {
-                Some(of) => format!("drop-ins without effect: nobody names this instance of {of}.{}", kind.suffix()),
+                Some(of) => {
+                    let of = format!("{of}.{}", kind.suffix());
+                    format!("no file names this instance of {of}: these drop-ins apply when somebody starts it")
+                }
                 None => format!("drop-ins without effect: there is no {owner}{many}.{}", kind.suffix()),
             };
             problems.push(whole(path, Severity::Warning, text));
@@ -296,6 +299,9 @@ fn folder(dir: &Path, problems: &mut Vec<Problem>) -> Folder {
     let mut folder = Folder::default();
     for (name, path) in entries(dir, problems) {
         if name.starts_with('.') {
+            if split(&name).is_some() {
+                problems.push(whole(&path, Severity::Warning, "left out: its name begins with a dot".to_owned()));
+            }
             continue;
         }
         let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
