@@ -325,6 +325,49 @@ pub(crate) fn net_device_template(_: Container) {
     c.run().ok().has("/sys/class/net: lo lo0");
 }
 
+/// runtime.md, section "Errors": whichever step fails, the devices are where they were, with their addresses, and up.
+pub(crate) fn net_device_stays(_: Container) {
+    let (first, second) = (Veth::new('e'), Veth::new('f'));
+    ip(&format!("address add 192.0.2.9/24 dev {}", first.0));
+    ip(&format!("address add 2001:db8::9/64 dev {}", first.0));
+    ip(&format!("link set {} mtu 1312 up", first.0));
+    let shown = || {
+        let mut ip = std::process::Command::new("ip");
+        crate::support::output(ip.args(["-o", "address", "show", "dev", &first.0])).stdout
+    };
+    let link = || {
+        let mut ip = std::process::Command::new("ip");
+        let said = crate::support::output(ip.args(["-o", "link", "show", "dev", &first.0]));
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let lines = |bytes: Vec<u8>| {
+        let text = String::from_utf8(bytes).unwrap();
+        let words = |line: &str| line.split_ascii_whitespace().skip(1).take(3).collect::<Vec<_>>().join(" ");
+        let mut all: Vec<String> = text.lines().map(words).filter(|line| !line.contains("fe80:")).collect();
+        all.sort();
+        all
+    };
+    let before = lines(shown());
+    assert_eq!(before.len(), 2, "{before:?}");
+    let to = |first_name: &str, other: &str, other_name: &str| {
+        let devices = json!({&first.0: {"name": first_name}, other: {"name": other_name}});
+        crate::container("sleep", &json!({"/linux/netDevices": devices}))
+    };
+    let twice = format!("move linux.netDevices.{}: file exists", second.0);
+    for (c, options, why) in [
+        (to("x", "zzz9", "y"), vec![], "find linux.netDevices.zzz9: no such device"),
+        (to("x", &second.0, "x"), vec![], twice.as_str()),
+        (to("x", &second.0, "y"), vec!["--pid-file", "/none/pid"], "/none"),
+        (to("x%d", &second.0, "y"), vec!["--pidfd-socket", "/none/socket"], "/none/socket"),
+    ] {
+        c.create_with(&options).refused(why);
+        c.assert_gone();
+        assert_eq!(lines(shown()), before, "{why}");
+        assert!(link().contains("UP") && link().contains("mtu 1312"), "{}", link());
+        ip(&format!("link show {}", second.0));
+    }
+}
+
 pub(crate) fn net_device(_: Container) {
     let name = format!("or{}", std::process::id() % 100_000);
     ip(&format!("link add {name} mtu 1234 type veth peer name p{name}"));

@@ -66,6 +66,7 @@ const HOLDS: &[(&str, Holds)] = &[
     ("joined_user", linux::joined_user),
     ("new_namespaces", linux::new_namespaces),
     ("net_device", linux::net_device),
+    ("net_device_stays", linux::net_device_stays),
     ("net_device_taken", linux::net_device_taken),
     ("net_device_template", linux::net_device_template),
     ("no_root", linux::no_root),

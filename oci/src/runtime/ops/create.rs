@@ -78,6 +78,7 @@ struct Made {
     cgroup: Option<Cgroup>,
     pidfd: Option<OwnedFd>,
     held: Option<Box<Held>>,
+    devices: Option<net_devices::Taken>,
     hooks_ran: bool,
 }
 
@@ -217,7 +218,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         };
         let message = &*message;
         if message == READY {
-            place(machine, config, plan, state)?;
+            place(machine, config, state, &mut made.devices)?;
             set_limits(pid, &plan.process)?;
             break;
         } else if message == OFFSETS {
@@ -267,7 +268,12 @@ pub(super) fn hand_over(path: &Path, word: &[u8], pidfd: BorrowedFd<'_>) -> Resu
 }
 
 /// What is done with the process from outside, when it is ready: its resctrl group, and the network devices that are to be its own.
-fn place(machine: &Machine, config: &Config, plan: &Plan, state: &mut State) -> Result<()> {
+fn place(
+    machine: &Machine,
+    config: &Config,
+    state: &mut State,
+    devices: &mut Option<net_devices::Taken>,
+) -> Result<()> {
     let (linux, pid) = (&config.linux, state.pid);
     if let Some(rdt) = &linux.intel_rdt {
         rdt::apply(rdt, state, &machine.proc)?;
@@ -275,10 +281,10 @@ fn place(machine: &Machine, config: &Config, plan: &Plan, state: &mut State) -> 
     if linux.net_devices.is_empty() {
         return Ok(());
     }
-    let joined = plan.namespaces.join.iter().find(|(kind, _)| *kind == NamespaceKind::Network);
-    let own = fs::open_at(machine.proc.fd(), &c_string(format!("{pid}/ns/net")), libc::O_RDONLY, 0);
-    let own = own.step("open", "the container's network namespace")?;
-    net_devices::move_all(&linux.net_devices, joined.map_or(own.as_fd(), |(_, fd)| fd.as_fd()), &machine.proc)
+    // The one it has joined, or its own.
+    let target = fs::open_at(machine.proc.fd(), &c_string(format!("{pid}/ns/net")), libc::O_RDONLY, 0);
+    let target = target.step("open", "the container's network namespace")?;
+    devices.insert(net_devices::Taken::new(target, &machine.proc)?).take(&linux.net_devices)
 }
 
 /// The container's cgroup with its limits. An ordinary user to whom none was delegated goes without, if no limit is asked for.
@@ -439,6 +445,9 @@ fn undo(machine: &Machine, folder: &Folder, hooks: &Hooks, state: &State, made: 
         // It may have ended, and been waited for, already: both calls then have nothing to do.
         let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
         let _ = process::wait(pidfd.as_fd());
+    }
+    if let Some(devices) = made.devices {
+        tell(devices.give_back());
     }
     if let Some(cgroup) = made.cgroup {
         tell(cgroup.remove());

@@ -1,7 +1,7 @@
 //! `linux.netDevices`: devices of the runtime's network namespace move into the container's, with their addresses, and are brought up
 //! there. By netlink: a move with a new name is one message, and what has to stay is asked for before.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use crate::runtime::config::NetDevice;
 use crate::runtime::error::{Result, Step, c_string};
@@ -16,6 +16,7 @@ const CREATE_NEW: u16 = 0x600;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const NEW_LINK: u16 = 16;
+const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
 const GET_ADDRESS: u16 = 22;
 const LINK_NAME: u16 = 3;
@@ -28,62 +29,149 @@ struct Address {
     attributes: Vec<u8>,
 }
 
-pub(super) fn move_all(devices: &[NetDevice], target: BorrowedFd<'_>, proc: &Procfs) -> Result<()> {
-    for device in devices {
-        let field = || format!("linux.netDevices.{}", device.from);
-        check_free(target, proc, &device.to).step("move", field())?;
+/// A device as it was before the move.
+struct Device {
+    name: String,
+    to: String,
+    index: u32,
+    up: bool,
+    addresses: Vec<Address>,
+}
+
+impl Device {
+    fn field(&self) -> String {
+        format!("linux.netDevices.{}", self.name)
+    }
+}
+
+/// The devices that have moved, each with its number in the container's namespace: should `create` fail later, they go back. With that
+/// namespace they would be lost (runtime.md, section "Errors").
+pub(super) struct Taken {
+    home: OwnedFd,
+    target: OwnedFd,
+    moved: Vec<(Device, u32)>,
+}
+
+impl Taken {
+    pub(super) fn new(target: OwnedFd, proc: &Procfs) -> Result<Taken> {
+        let home = fs::open_at(proc.fd(), c"self/ns/net", libc::O_RDONLY, 0);
+        Ok(Taken { home: home.step("open", "the runtime's network namespace")?, target, moved: Vec::new() })
+    }
+
+    /// Everything that can be looked at is, before the first one moves.
+    pub(super) fn take(&mut self, devices: &[NetDevice]) -> Result<()> {
         let here = net::route_socket().step("open", "a netlink socket")?;
-        let index = net::index_of(&c_string(device.from.as_str())).step("find", field())?;
-        let addresses = addresses(here.as_fd(), index).step("ask for the addresses of", field())?;
-        let mut request = Message::new(NEW_LINK, ACKNOWLEDGE, &link(index, 0));
-        request.attribute(LINK_NAMESPACE, &std::os::fd::AsRawFd::as_raw_fd(&target).to_ne_bytes());
-        request.attribute(LINK_NAME, c_string(device.to.as_str()).as_bytes_with_nul());
-        exchange(here.as_fd(), request, &mut |_, _| {}).step("move", field())?;
-        let (there, index) = inside(target, proc, device, index).step("find in the container", field())?;
-        for Address { fixed, attributes } in addresses {
-            let mut body = fixed.to_vec();
-            body.extend(index.to_ne_bytes());
-            body.extend(attributes);
-            let request = Message::new(NEW_ADDRESS, ACKNOWLEDGE | CREATE_NEW, &body);
-            exchange(there.as_fd(), request, &mut |_, _| {}).step("give its address to", field())?;
+        self.check_free(devices)?;
+        let all = devices.iter().map(|device| look_at(here.as_fd(), device)).collect::<Result<Vec<_>>>()?;
+        let there = self.socket_there()?;
+        for device in all {
+            relink(here.as_fd(), device.index, self.target.as_fd(), &device.to).step("move", device.field())?;
+            let number = self.number_there(&device).step("find in the container", device.field());
+            let index = *number.as_ref().unwrap_or(&device.index);
+            let settled = number.and_then(|_| settle(there.as_fd(), index, &device, true));
+            self.moved.push((device, index));
+            settled?;
         }
-        let up = libc::IFF_UP.unsigned_abs();
-        let request = Message::new(NEW_LINK, ACKNOWLEDGE, &link(index, up));
-        exchange(there.as_fd(), request, &mut |_, _| {}).step("bring up", field())?;
+        Ok(())
+    }
+
+    /// To where they were, as they were. Goes on where one of them cannot; gives the first failure.
+    pub(super) fn give_back(&self) -> Result<()> {
+        let here = net::route_socket().step("open", "a netlink socket")?;
+        let there = self.socket_there()?;
+        let one = |device: &Device, index: u32| {
+            relink(there.as_fd(), index, self.home.as_fd(), &device.name).step("move back", device.field())?;
+            let index = net::index_of(&c_string(device.name.as_str())).step("find", device.field())?;
+            settle(here.as_fd(), index, device, device.up)
+        };
+        let mut all = Ok(());
+        for (device, index) in self.moved.iter().rev() {
+            all = all.and(one(device, *index));
+        }
+        all
+    }
+
+    /// The kernel would find a taken name only behind the move.
+    fn check_free(&self, devices: &[NetDevice]) -> Result<()> {
+        // Of a template the kernel makes a free name.
+        let named = |device: &&NetDevice| !device.to.contains('%');
+        let mut seen: Vec<&str> = Vec::new();
+        for device in devices.iter().filter(named) {
+            let there = self.within(|| net::index_of(&c_string(device.to.as_str())));
+            let free = match there.step("look into", "the container's network namespace")? {
+                Err(Errno(libc::ENODEV)) if !seen.contains(&device.to.as_str()) => Ok(()),
+                Err(Errno(libc::ENODEV)) | Ok(_) => Err(Errno(libc::EEXIST)),
+                Err(errno) => Err(errno),
+            };
+            free.step("move", format!("linux.netDevices.{}", device.from))?;
+            seen.push(&device.to);
+        }
+        Ok(())
+    }
+
+    fn number_there(&self, device: &Device) -> sys::Result<u32> {
+        // The kernel has filled in a name such as eth%d; the number mostly stays as it was.
+        if device.to.contains('%') {
+            return Ok(device.index);
+        }
+        self.within(|| net::index_of(&c_string(device.to.as_str())))?
+    }
+
+    /// A socket stays where it was made.
+    fn socket_there(&self) -> Result<OwnedFd> {
+        let socket = self.within(net::route_socket).and_then(|socket| socket);
+        socket.step("open", "a netlink socket in the container's network namespace")
+    }
+
+    /// In the container's network namespace for a moment.
+    fn within<T>(&self, look: impl FnOnce() -> T) -> sys::Result<T> {
+        process::join_namespace(self.target.as_fd(), libc::CLONE_NEWNET)?;
+        let seen = look();
+        process::join_namespace(self.home.as_fd(), libc::CLONE_NEWNET)?;
+        Ok(seen)
+    }
+}
+
+fn look_at(here: BorrowedFd<'_>, device: &NetDevice) -> Result<Device> {
+    let field = format!("linux.netDevices.{}", device.from);
+    let index = net::index_of(&c_string(device.from.as_str())).step("find", &field)?;
+    let addresses = addresses(here, index).step("ask for the addresses of", &field)?;
+    let up = is_up(here, index).step("ask for the state of", field)?;
+    Ok(Device { name: device.from.clone(), to: device.to.clone(), index, up, addresses })
+}
+
+fn is_up(here: BorrowedFd<'_>, index: u32) -> sys::Result<bool> {
+    let mut up = false;
+    exchange(here, Message::new(GET_LINK, ACKNOWLEDGE, &link(index, 0)), &mut |kind, body| {
+        if let (NEW_LINK, Some(flags)) = (kind, body.get(8..).and_then(|rest| rest.first_chunk())) {
+            up = u32::from_ne_bytes(*flags) & libc::IFF_UP.unsigned_abs() != 0;
+        }
+    })?;
+    Ok(up)
+}
+
+/// Into another namespace, with another name.
+fn relink(socket: BorrowedFd<'_>, index: u32, to: BorrowedFd<'_>, name: &str) -> sys::Result<()> {
+    let mut request = Message::new(NEW_LINK, ACKNOWLEDGE, &link(index, 0));
+    request.attribute(LINK_NAMESPACE, &to.as_raw_fd().to_ne_bytes());
+    request.attribute(LINK_NAME, c_string(name).as_bytes_with_nul());
+    exchange(socket, request, &mut |_, _| {})
+}
+
+/// What a move has taken from it.
+fn settle(socket: BorrowedFd<'_>, index: u32, device: &Device, up: bool) -> Result<()> {
+    for Address { fixed, attributes } in &device.addresses {
+        let mut body = fixed.to_vec();
+        body.extend(index.to_ne_bytes());
+        body.extend(attributes);
+        let request = Message::new(NEW_ADDRESS, ACKNOWLEDGE | CREATE_NEW, &body);
+        exchange(socket, request, &mut |_, _| {}).step("give its address to", device.field())?;
+    }
+    if up {
+        let request = Message::new(NEW_LINK, ACKNOWLEDGE, &link(index, libc::IFF_UP.unsigned_abs()));
+        exchange(socket, request, &mut |_, _| {}).step("bring up", device.field())?;
     }
     Ok(())
-}
-
-/// Asked before the move: the kernel would find a taken name only behind it, and the device would go with the container.
-fn check_free(target: BorrowedFd<'_>, proc: &Procfs, name: &str) -> sys::Result<()> {
-    // The kernel makes a free name of a template.
-    if name.contains('%') {
-        return Ok(());
-    }
-    match within(target, proc, || net::index_of(&c_string(name)))? {
-        Err(Errno(libc::ENODEV)) => Ok(()),
-        Ok(_) => Err(Errno(libc::EEXIST)),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// A socket that speaks to the container's network namespace, and the device's number there. A socket stays where it was made.
-fn inside(target: BorrowedFd<'_>, proc: &Procfs, device: &NetDevice, index: u32) -> sys::Result<(OwnedFd, u32)> {
-    let (there, index) = within(target, proc, || {
-        // The kernel fills in a name such as eth%d; the number mostly stays as it was.
-        let index = if device.to.contains('%') { Ok(index) } else { net::index_of(&c_string(device.to.as_str())) };
-        (net::route_socket(), index)
-    })?;
-    Ok((there?, index?))
-}
-
-/// In another network namespace for a moment.
-fn within<T>(target: BorrowedFd<'_>, proc: &Procfs, look: impl FnOnce() -> T) -> sys::Result<T> {
-    let own = fs::open_at(proc.fd(), c"self/ns/net", libc::O_RDONLY, 0)?;
-    process::join_namespace(target, libc::CLONE_NEWNET)?;
-    let seen = look();
-    process::join_namespace(own.as_fd(), libc::CLONE_NEWNET)?;
-    Ok(seen)
 }
 
 /// `struct ifinfomsg`: only the flags that are named change.
