@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) scope: String,
     /// The CLONE_NEW… bits of the namespaces that are not the host's, for exec and hooks.
     pub(crate) namespaces: i32,
+    /// The mount that is the container's root in the host's mount namespace, by the kernel's number; 0 where it has its own.
+    pub(crate) root_mount: u64,
     pub(crate) annotations: Vec<(String, String)>,
     /// As written in config.json: what changes there later has no effect (spec, section "Lifecycle").
     pub(crate) hooks: String,
@@ -97,6 +99,9 @@ impl State {
         }
         w.name("listenerPath").string(&self.listener_path);
         w.name("listenerMetadata").string(&self.listener_metadata);
+        if self.root_mount != 0 {
+            w.name("rootMount").value(&self.root_mount.to_string());
+        }
         if !self.scope.is_empty() {
             w.name("scope").string(&self.scope);
         }
@@ -134,6 +139,7 @@ impl State {
                 "cgroup" => state.cgroup = r.text()?,
                 "scope" => state.scope = r.text()?,
                 "namespaces" => state.namespaces = r.integer()?,
+                "rootMount" => state.root_mount = r.integer()?,
                 "annotations" => r.object(&mut |r, key| {
                     let value = r.text()?;
                     state.annotations.push((key.to_owned(), value));

@@ -86,6 +86,23 @@ fn a_process_from_a_file_detached() {
 }
 
 #[test]
+fn a_process_from_a_file_is_confined_as_the_containers_own() {
+    let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]);
+    let c = Container::new(&["say", "up", "sleep"]).set("/process/rlimits", limits);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    for (own, said) in
+        [(json!([]), "limit 7 77 88"), (json!([{"type": "RLIMIT_NOFILE", "soft": 5, "hard": 6}]), "limit 7 5 6")]
+    {
+        let process = json!({"cwd": "/", "args": ["/bin/inspect", "limit", "7"], "rlimits": own,
+            "user": {"uid": 0, "gid": 0}});
+        std::fs::write(c.path("process.json"), process.to_string()).unwrap();
+        c.oci(&["exec", "--process", "process.json", &c.id]).ok().has(said);
+    }
+}
+
+#[test]
 fn a_container_that_made_cgroups_of_its_own_can_still_be_entered() {
     let c = running();
     // As systemd in a container does it: processes into a leaf, then controllers for the leaves.

@@ -28,7 +28,7 @@ fn every_failing_step_names_itself_and_is_undone() {
         ("/process/selinuxLabel", json!("x"), "process.selinuxLabel: is not supported"),
         ("/linux/mountLabel", json!("x"), "linux.mountLabel: is not supported"),
         ("/linux/intelRdt", json!({"closID": "x"}), "linux.intelRdt: is not supported"),
-        ("/linux/namespaces", json!([{"type": "pid"}]), "linux.namespaces: holds no mount namespace"),
+        ("/linux/namespaces", json!([{"type": "user"}]), "linux.namespaces: holds no mount namespace"),
         (
             "/linux/namespaces",
             json!([{"type": "mount"}, {"type": "network", "path": "/absent"}]),

@@ -38,6 +38,31 @@ fn without_a_pivot_no_whole_procfs_stays_in_reach() {
 }
 
 #[test]
+fn without_a_mount_namespace_the_root_is_a_chroot_and_goes_with_the_container() {
+    let hook = |file: &str| json!([{"path": "/bin/inspect", "args": ["inspect", "create", file]}]);
+    let mut c = Container::new(&["say", "up", "sleep"]).set("/root/readonly", json!(false));
+    c.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "mount");
+    c.config["hooks"] = json!({"startContainer": hook("/hooked")});
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    assert!(c.rootfs("hooked").exists());
+    assert!(c.left_behind().contains(c.rootfs("proc").to_str().unwrap()), "mounted where the host sees it");
+    for path in ["/made", "/dev/shm/made"] {
+        c.oci(&["exec", &c.id, "/bin/inspect", "create", path]).ok().has(&format!("create {path}: ok"));
+    }
+    assert!(c.rootfs("made").exists());
+    c.oci(&["delete", "--force", &c.id]).ok();
+    c.assert_gone();
+    // Whoever has taken it away himself loses nothing else.
+    c.create().ok();
+    let rootfs = c.rootfs("");
+    nix::mount::umount2(rootfs.as_path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    c.oci(&["delete", "--force", &c.id]).ok();
+    assert!(c.rootfs("bin").exists());
+}
+
+#[test]
 fn a_device_the_host_has_under_no_such_name_is_there_in_a_user_namespace_too() {
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     let device =

@@ -1,5 +1,9 @@
 //! The runtime's processes: `orlop-oci`, one per operation, at most one at a time per unit, never waited for. Their ends come
 //! through SIGCHLD like every child's.
+//!
+//! This is the only way to a container: nothing else here makes one, enters it or changes its limits. Signals and cgroup.kill are the
+//! supervisor's own (process.rs, cgroup.rs): a unit has to stop where no memory and no pid is left for a process of the runtime, and the
+//! process of `MAINPID=` is none the runtime knows of. What they end the runtime then deletes.
 
 use std::{
     collections::{BTreeMap, VecDeque},

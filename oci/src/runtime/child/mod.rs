@@ -177,6 +177,8 @@ pub(crate) struct Guest<'a> {
     /// The CLONE_NEW… bits to join, and the pidfd of the container's first process.
     pub(crate) kinds: i32,
     pub(crate) container: BorrowedFd<'a>,
+    /// Where that one is in the host's mount namespace: its root.
+    pub(crate) root: Option<BorrowedFd<'a>>,
     pub(crate) proc: BorrowedFd<'a>,
     pub(crate) console: Option<BorrowedFd<'a>>,
     pub(crate) channel: BorrowedFd<'a>,
@@ -196,7 +198,12 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
     wait_go(given.channel)?;
     common()?;
     // By pidfd: all at once, and no path in /proc to be swapped.
-    process::join_namespace(given.container, given.kinds).doing("join the namespaces of", c"the container")?;
+    if given.kinds != 0 {
+        process::join_namespace(given.container, given.kinds).doing("join the namespaces of", c"the container")?;
+    }
+    if let Some(root) = given.root {
+        fs::chdir_fd(root).and_then(|()| fs::chroot_to_cwd()).doing("change root to", c"the container's")?;
+    }
     if given.kinds & libc::CLONE_NEWUSER != 0 {
         become_root(plan)?;
     }

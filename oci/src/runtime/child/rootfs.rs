@@ -15,15 +15,23 @@ pub(super) fn build(plan: &Plan) -> Done<'_> {
     let old = fs::open_host(c"/", flags, 0).doing("open", c"/")?;
     // Nothing that is mounted or taken away from now on may reach the host.
     let private = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
-    mount::set_attributes(old.as_fd(), true, &private).doing("make private", c"the mount namespace")?;
+    if !plan.root.shared {
+        mount::set_attributes(old.as_fd(), true, &private).doing("make private", c"the mount namespace")?;
+    }
     let root = plan.root.tree.as_fd();
     // Where the rootfs lies, so that hooks find it there; in a user namespace that may be out of reach: then over the old root.
-    let place = fs::open_host(&plan.root.path, flags, 0).unwrap_or(old);
+    let place = match fs::open_host(&plan.root.path, flags, 0) {
+        Err(errno) if plan.root.shared => return Err(errno).doing("open rootfs", &plan.root.path),
+        place => place.unwrap_or(old),
+    };
     if let Some(made) = &plan.devices.made {
         // Only what is attached can be cloned; the rootfs covers it.
         mount::attach(made.as_fd(), place.as_fd()).doing("mount", c"the devices")?;
     }
     mount::attach(root, place.as_fd()).doing("mount rootfs", &plan.root.path)?;
+    if plan.root.shared {
+        mount::set_attributes(root, true, &private).doing("make private rootfs", &plan.root.path)?;
+    }
     for step in &plan.mounts {
         attach(root, step)?;
     }
@@ -319,6 +327,10 @@ fn empty_folder() -> Result<OwnedFd, Errno> {
 pub(super) fn enter(plan: &Plan) -> Done<'_> {
     let root = plan.root.tree.as_fd();
     fs::chdir_fd(root).doing("enter rootfs", &plan.root.path)?;
+    if plan.root.shared {
+        fs::chroot_to_cwd().doing("change root to", &plan.root.path)?;
+        return settle(plan, root);
+    }
     if !plan.root.pivot {
         plan.root.bare.iter().try_for_each(|path| take_away(path).doing("take out of the namespace", path))?;
         let old = fs::open_host(c"/", libc::O_PATH | libc::O_DIRECTORY, 0).doing("open", c"/")?;

@@ -14,7 +14,7 @@ use super::delete::leave_scope;
 use super::hooks::{Place, joinable, run_all, run_every};
 use super::terminal::Terminal;
 use super::wait::how_it_ended;
-use super::{net_devices, rdt};
+use super::{net_devices, rdt, rootfs};
 use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, OFFSETS, READY};
 use crate::runtime::config::{Config, Hooks, NamespaceKind, Process, Resources};
@@ -171,6 +171,11 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         }
     }
     state.namespaces = plan.namespaces.kinds();
+    if plan.root.shared {
+        // Should we be killed, `delete` knows what to take away.
+        state.root_mount = rootfs::mount_of(machine, plan.root.tree.as_fd())?;
+        state.save(folder)?;
+    }
     if let Some(filter) = &plan.process.seccomp {
         folder.replace(FILTER_FILE, &filter.to_bytes())?;
         if let (true, Some(seccomp)) = (filter.notifies(), &config.linux.seccomp) {
@@ -453,6 +458,7 @@ fn undo(machine: &Machine, folder: &Folder, hooks: &Hooks, state: &State, made: 
         tell(cgroup.remove());
     }
     leave_scope(machine, state);
+    tell(rootfs::take_away(machine, state));
     if made.hooks_ran {
         run_every("poststop", &hooks.poststop, &state.document(Status::Stopped), &machine.log);
     }

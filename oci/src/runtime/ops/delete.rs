@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use super::Machine;
 use super::hooks::run_every;
 use super::kill::open_process;
-use super::rdt;
+use super::{rdt, rootfs};
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::id::ContainerId;
@@ -60,8 +60,9 @@ pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: O
         }
     }
     leave_scope(machine, state);
+    rootfs::take_away(machine, state)?;
     rdt::leave(&state.resctrl_made)?;
-    // Of namespaces and mounts nothing is left: both went with the last process.
+    // Of namespaces, and of mounts in them, nothing is left: both went with the last process.
     folder.remove()?;
     // Spec, section "Lifecycle": a warning, as if the hook had succeeded.
     run_every("poststop", &state.hooks()?.poststop, &state.document(Status::Stopped), &machine.log);

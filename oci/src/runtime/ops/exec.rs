@@ -1,6 +1,6 @@
 //! `exec`: one more process in a container that runs.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::Machine;
@@ -68,9 +68,11 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
         // Only children enter it, so it is joined before the clone.
         process::join_namespace(container.as_fd(), pid_kind).step("join namespace", "pid")?;
     }
+    let root = root_of(machine, &state)?;
     let given = Guest {
         kinds: joinable(machine, state.namespaces & !pid_kind),
         container: container.as_fd(),
+        root: root.as_ref().map(AsFd::as_fd),
         proc: machine.proc.fd(),
         console: console.as_ref().map(AsFd::as_fd),
         channel: theirs.as_fd(),
@@ -215,7 +217,7 @@ fn plan(machine: &Machine, state: &State, options: &ExecOptions) -> Result<Proce
             for remark in remarks {
                 machine.log.remark(&format!("{file}: {remark}"));
             }
-            (file, process)
+            (file, completed(process, state.process()?))
         }
         None => ("process".to_owned(), changed(state.process()?, options)?),
     };
@@ -242,11 +244,33 @@ pub(super) fn plan_of(machine: &Machine, state: &State, process: &Process, file:
     Ok(plan)
 }
 
+/// The container's root, where joining its namespaces does not lead there.
+pub(super) fn root_of(machine: &Machine, state: &State) -> Result<Option<OwnedFd>> {
+    if state.namespaces & NamespaceKind::Mount.flag() != 0 {
+        return Ok(None);
+    }
+    let path = c_string(format!("{}/root", state.pid));
+    fs::open_at(machine.proc.fd(), &path, libc::O_PATH | libc::O_DIRECTORY, 0)
+        .step("open", "the container's root")
+        .map(Some)
+}
+
 /// By the root of the container's first process, as it is mounted now.
 fn home(machine: &Machine, state: &State, process: &Process) -> Option<String> {
     let path = c_string(format!("{}/root", state.pid));
     let root = fs::open_at(machine.proc.fd(), &path, libc::O_PATH | libc::O_DIRECTORY, 0).ok()?;
     missing_home(&process.env, root.as_fd(), process.user.uid)
+}
+
+/// What confines the container's own process confines this one where the file says nothing else, as with runc.
+fn completed(mut process: Process, own: Process) -> Process {
+    process.apparmor_profile = process.apparmor_profile.or(own.apparmor_profile);
+    process.selinux_label = process.selinux_label.or(own.selinux_label);
+    process.capabilities = process.capabilities.or(own.capabilities);
+    if process.rlimits.is_empty() {
+        process.rlimits = own.rlimits;
+    }
+    process
 }
 
 fn changed(mut process: Process, options: &ExecOptions) -> Result<Process> {

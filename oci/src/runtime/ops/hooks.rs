@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::Machine;
 use super::create::{failure, set_limits, set_oom_score};
-use super::exec::{filter, plan_of};
+use super::exec::{self, filter, plan_of};
 use super::listener::last_words;
 use super::wait::Ended;
 use crate::runtime::cgroup::Cgroup;
@@ -163,6 +163,8 @@ fn beside(hook: &Hook, streams: [BorrowedFd<'_>; 3], join: Option<(BorrowedFd<'_
         Side::Child => {
             let ready = take_streams(streams).and_then(|()| process::reset_signals());
             let ready = ready.and_then(|()| match join {
+                // Nothing of its own: it runs where the runtime does.
+                Some((_, 0, _)) => Ok(()),
                 Some((pidfd, kinds, beside)) => {
                     process::join_namespace(pidfd, kinds).and_then(|()| root_of(kinds, &beside.user))
                 }
@@ -213,9 +215,11 @@ fn inside(
     plan.seccomp = filter(folder)?;
     let cgroup = Cgroup::open(&state.cgroup)?;
     let (ours, theirs) = socket::pair().step("create", "channel")?;
+    let root = exec::root_of(machine, state)?;
     let given = Guest {
         kinds: joinable(machine, state.namespaces & !NamespaceKind::Pid.flag()),
         container,
+        root: root.as_ref().map(AsFd::as_fd),
         proc: machine.proc.fd(),
         console: None,
         channel: theirs.as_fd(),

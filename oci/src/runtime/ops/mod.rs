@@ -11,6 +11,7 @@ mod net_devices;
 mod protect;
 mod query;
 mod rdt;
+mod rootfs;
 mod rootless;
 mod run;
 mod start;

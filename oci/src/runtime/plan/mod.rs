@@ -85,7 +85,12 @@ impl Plan {
         let absent = Process { cwd: "/".to_owned(), args: vec!["absent".to_owned()], ..Process::default() };
         let given_process = config.process.as_ref().unwrap_or(&absent);
         let mut root = mounts::root(config, &rootfs_path(config, given.bundle))?;
-        if given.no_pivot {
+        root.shared = !namespaces.has(NamespaceKind::Mount);
+        if root.shared {
+            warn(
+                "linux.namespaces: holds no mount namespace: the container's root is no more than a chroot".to_owned(),
+            );
+        } else if given.no_pivot {
             root.pivot = false;
             root.bare = mounts::bare_views(given.proc, &rootfs_path(config, given.bundle))?;
         }

@@ -56,6 +56,8 @@ pub(crate) struct Root {
     pub(crate) propagation: Option<(u64, bool)>,
     /// Else it is moved over the old root, which stays below it (for a machine whose root is an initramfs).
     pub(crate) pivot: bool,
+    /// The mount namespace is the host's: what is mounted is seen there, and this process alone changes its root.
+    pub(crate) shared: bool,
     /// Without a pivot: where the host's procfs and sysfs are mounted, the innermost first.
     pub(crate) bare: Vec<CString>,
 }
@@ -110,7 +112,7 @@ pub(super) fn root(config: &Config, rootfs: &Path) -> Result<Root> {
     // What the container mounts below its root must not show up on the host; what `rootfsPropagation` says is set at the end.
     let slave = Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() };
     mount::set_attributes(tree.as_fd(), true, &slave).step("set propagation of rootfs", rootfs.display())?;
-    Ok(Root { path, tree, readonly: config.root.readonly, propagation, pivot: true, bare: Vec::new() })
+    Ok(Root { path, tree, readonly: config.root.readonly, propagation, pivot: true, shared: false, bare: Vec::new() })
 }
 
 /// As long as the namespace has one of these without masks, a user namespace in the container could mount another one.
@@ -190,7 +192,8 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
     if (binds || options.remount)
         && let Some(name) = options.not_for_bind()
     {
-        return Err(invalid(at("options"), format!("a bind mount has no option {name:?}")));
+        // The kernel ignores it, and so do other runtimes; who means one file system may write down what is for another.
+        (around.warn.borrow_mut())(format!("{}: a bind mount has no option {name:?}, ignored", at("options")));
     }
     if options.remount {
         let own = Attributes { set: options.own.set, clear: options.own.clear, ..Attributes::default() };

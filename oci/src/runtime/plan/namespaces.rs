@@ -59,8 +59,8 @@ impl Namespaces {
             }
         }
         let wrong = |error| Error::Config { file: "config.json".to_owned(), error };
-        if !all.has(NamespaceKind::Mount) {
-            let why = "holds no mount namespace; without one the container's mounts would be the host's";
+        if !all.has(NamespaceKind::Mount) && (entered || all.has(NamespaceKind::User)) {
+            let why = "holds no mount namespace; nobody in the user namespace may mount in the host's";
             return Err(wrong(ConfigError::invalid("linux.namespaces", why)));
         }
         if let Some(user) = &all.user {

@@ -4,9 +4,25 @@ use super::tree::{AND, JUMP, JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_EQUAL, LOAD,
 use super::*;
 use crate::runtime::config::Config;
 
-fn profile(seccomp: &str) -> Result<Filter> {
-    let config = format!(r#"{{"ociVersion":"1.2.0","root":{{"path":"r"}},"linux":{{"seccomp":{seccomp}}}}}"#);
-    Filter::compile(Config::parse(&config)?.linux.seccomp.as_ref().unwrap())
+fn seccomp(text: &str) -> Result<Seccomp> {
+    let config = format!(r#"{{"ociVersion":"1.2.0","root":{{"path":"r"}},"linux":{{"seccomp":{text}}}}}"#);
+    Ok(Config::parse(&config)?.linux.seccomp.unwrap())
+}
+
+fn profile(text: &str) -> Result<Filter> {
+    Ok(Filter::with_answer_to_execve(&seccomp(text)?)?.0)
+}
+
+#[test]
+fn a_profile_under_which_nothing_starts_is_refused() {
+    let compiled = |rules: &str| {
+        let text = format!(r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{rules}]}}"#);
+        Filter::compile(&seccomp(&text).unwrap()).map(drop).map_err(|error| error.to_string())
+    };
+    let refused = Err("linux.seccomp: forbids execve: the program could not be started".to_owned());
+    assert_eq!(compiled(""), refused);
+    assert_eq!(compiled(r#"{"names":["read"],"action":"SCMP_ACT_ALLOW"}"#), refused);
+    assert_eq!(compiled(r#"{"names":["read","execve"],"action":"SCMP_ACT_ALLOW"}"#), Ok(()));
 }
 
 fn run(filter: &Filter, arch: u32, number: u32, arguments: [u64; 6]) -> Answer {
