@@ -58,7 +58,7 @@ impl Daemon {
         } else {
             self.start_enabled();
         }
-        self.begin_timers(taken_over);
+        self.begin_timers();
         // From here on a new supervisor takes over instead of starting everything; the jobs are written with it.
         self.save();
         self.booted = true;

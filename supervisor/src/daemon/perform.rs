@@ -208,6 +208,8 @@ impl Daemon {
             ActiveState::Activating if from != ActiveState::Active => {
                 self.start_began.entry(unit.clone()).or_insert(now);
             }
+            // With RemainAfterExit=: nothing came up.
+            ActiveState::Active if from == ActiveState::Deactivating && entry.record.state == State::Exited => {}
             ActiveState::Active => {
                 self.stage(format!("unit:{unit}:active"));
                 let took = self.start_began.remove(unit).map(|began| now.saturating_sub(began));

@@ -117,6 +117,9 @@ impl Daemon {
             return Some(self.no_such_unit(&unit));
         }
         let now = clock::now();
+        if verb != Verb::Stop {
+            self.engine.forgive(&unit, now);
+        }
         let job = match verb {
             Verb::Start => self.engine.start(&unit, now),
             Verb::Stop => self.engine.stop(&unit, now),

@@ -31,10 +31,11 @@ fn the_end_of_a_unit_reaches_those_that_say_so_and_the_machine() {
 #[test]
 fn a_timer_starts_its_unit_again_and_again_whoever_supervises() {
     place::inside("life::a_timer_starts_its_unit_again_and_again_whoever_supervises", |place| {
-        place.unit("job", "echo 1", "", "[Service]\nType=oneshot");
+        place.unit("job", "echo 1", "", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot");
         let times = "OnActiveSec=50ms\nOnUnitInactiveSec=50ms\nOnCalendar=yearly\nPersistent=yes";
         let timer = format!("[Timer]\n{times}\n[Install]\nWantedBy=timers.target\n");
-        fs::write("/etc/containers.d/job.timer", timer).unwrap();
+        let file = "/etc/containers.d/job.timer";
+        fs::write(file, &timer).unwrap();
         let mut machine = Pid1::boot(place);
         let settled: Value = machine.get("/v1/system/settled");
         assert_eq!(settled["settled"], true, "a timer is waited for by nobody");
@@ -44,9 +45,19 @@ fn a_timer_starts_its_unit_again_and_again_whoever_supervises() {
         machine.kill_supervisor();
         machine.start_supervisor();
         machine.wait("further runs", |machine| runs(machine) > before + 2);
-        let timer = machine.unit("job.timer");
-        assert_eq!((&timer["state"], &timer["triggers"]), (&"active".into(), &"job".into()), "{timer}");
-        assert!(timer["last_trigger"].is_string() && place.timer_stamp("job.timer"), "{timer}");
+        let shown = machine.unit("job.timer");
+        assert_eq!((&shown["state"], &shown["triggers"]), (&"active".into(), &"job".into()), "{shown}");
+        assert!(shown["last_trigger"].is_string() && place.timer_stamp("job.timer"), "{shown}");
+        // A record that cannot be read costs the timer its history only, and a mistake in its file as long as it is there.
+        machine.kill_supervisor();
+        fs::write("/run/orlop/timers/job.timer", "{").unwrap();
+        machine.start_supervisor();
+        fs::write(file, timer.replace("Persistent", "Persistant")).unwrap();
+        machine.wait("the mistake", |machine| machine.unit("job.timer")["status"] == 404);
+        fs::write(file, &timer).unwrap();
+        machine.wait("its timer again", |machine| machine.unit("job.timer")["state"] == "active");
+        let before = runs(&machine);
+        machine.wait("runs after that", |machine| runs(machine) > before + 2);
         machine.post("/v1/units/job.timer/stop");
         assert_eq!(machine.unit("job.timer")["sub_state"], "dead");
         machine.wait("its last run's end", |machine| machine.unit("job")["state"] == "inactive");

@@ -1,7 +1,8 @@
 //! `orlop supervise` as it runs on a machine, without a machine: in pid, mount and cgroup namespaces, below a PID 1 that speaks
 //! the handoff protocol and can be told to kill its supervisor. The containers are real ones.
 //!
-//! Needs root. `ORLOP_OCI` names another runtime than ours.
+//! Needs root. `ORLOP_OCI` names another runtime than ours, `ORLOP_OTHER` another version of `orlop`, which then is every second
+//! supervisor: `ORLOP_OTHER=PATH cargo test -p supervisor --test supervise killed` goes there and back again and again.
 
 #![allow(clippy::unwrap_used)] // tests are exempt, their helpers too
 

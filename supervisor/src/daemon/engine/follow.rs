@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::{Effect, Engine};
+use super::{Effect, Engine, Entry, JobKind};
 use crate::{
     api::types::ActiveState,
-    daemon::machine::{Action, Now, Outcome, State},
+    daemon::machine::{Action, Fate, Now, Outcome, State},
     unit::UnitName,
 };
 
@@ -22,26 +22,34 @@ pub(super) struct Wanted {
 }
 
 impl Engine {
-    /// After every change of an active state.
-    pub(super) fn follow(&mut self, name: &UnitName, from: ActiveState, to: ActiveState, now: Now) {
+    /// After every change of an active state. `waited`: it waited for its turn before.
+    pub(super) fn follow(&mut self, name: &UnitName, (from, to): (ActiveState, ActiveState), waited: bool, now: Now) {
         use ActiveState::{Active, Deactivating, Failed, Inactive};
         let Some(entry) = self.units.get(name) else { return };
         let rests = matches!(to, Inactive | Failed);
         let asked = entry.job.as_ref().is_some_and(super::Job::is_stopping);
-        if !asked && !entry.finished_well() && (rests || (from == Active && to == Deactivating)) {
+        let fate = entry.record.state.fate(&entry.plan.policy);
+        let ends = rests || (from == Active && to == Deactivating && fate != Some(Fate::Remains));
+        if !asked && !entry.finished_well() && ends {
             for bound in self.graph.bound_by(name).clone() {
-                let up = |state: &State| !state.at_rest() && *state != State::Waiting;
-                if self.units.get(&bound).is_some_and(|entry| up(&entry.record.state)) {
+                if fate == Some(Fate::Again) {
+                    self.restart_those_up(&bound, name);
+                } else if self.units.get(&bound).is_some_and(is_up) {
                     self.stop_with_all(&bound);
                 }
             }
         }
         let Some(entry) = self.units.get(name) else { return };
         // It never began, so nothing of it has ended.
-        if matches!(entry.record.last, Some(Outcome::Skipped { .. } | Outcome::Asserted { .. })) && to == Inactive {
+        let skipped = matches!(entry.record.last, Some(Outcome::Skipped { .. } | Outcome::Asserted { .. }));
+        if (skipped || waited) && to == Inactive {
             return;
         }
-        let (links, actions) = (&entry.plan.links, entry.plan.policy.actions);
+        let (links, mut actions) = (&entry.plan.links, entry.plan.policy.actions);
+        // systemd starts OnFailure= for a job that failed for a dependency, and ends no machine for it.
+        if matches!(entry.record.last, Some(Outcome::Refused { .. })) {
+            actions.failure = None;
+        }
         let (then, action) = match (from, to) {
             (Inactive | Failed, _) => (None, None),
             (_, Failed) => (Some(links.on_failure.clone()), actions.failure),
@@ -59,6 +67,21 @@ impl Engine {
         }
         if to == Active {
             self.uphold(name, now);
+        }
+    }
+
+    /// It restarts by itself: those that require it, or are a part of it, do so too (JOB_RESTART_DEPENDENCIES in systemd's
+    /// src/core/service.c).
+    pub(super) fn restart_with(&mut self, name: &UnitName) {
+        self.restart_those_up(name, name);
+    }
+
+    /// This unit and those that go down with it, without the one whose restart this is for. One that has a job has other plans.
+    fn restart_those_up(&mut self, first: &UnitName, but: &UnitName) {
+        for each in self.graph.depending(first) {
+            if each != *but && self.units.get(&each).is_some_and(|entry| is_up(entry) && entry.job.is_none()) {
+                self.put_job(&each, JobKind::Restart);
+            }
         }
     }
 
@@ -105,4 +128,10 @@ impl Engine {
         }
         !due.is_empty()
     }
+}
+
+/// Made, or about to be.
+fn is_up(entry: &Entry) -> bool {
+    let state = &entry.record.state;
+    !state.at_rest() && !matches!(state, State::Waiting | State::AutoRestart { .. })
 }

@@ -210,10 +210,17 @@ impl Engine {
         self.schedule(now);
     }
 
+    /// What went wrong before counts no more: a person asks for it.
+    pub(crate) fn forgive(&mut self, name: &UnitName, now: Now) {
+        self.step(name, Event::Forgive, now);
+    }
+
     fn step(&mut self, name: &UnitName, event: Event, now: Now) {
         let Some(entry) = self.units.get_mut(name) else { return };
         let policy = &entry.plan.policy;
         let from = entry.record.state.active(policy);
+        let waited = entry.record.state == State::Waiting;
+        let restarts = event == Event::Deadline && matches!(entry.record.state, State::AutoRestart { .. });
         let said = |record: &Record| record.checks.as_ref().map_or(Health::None, |checks| checks.status);
         let health = said(&entry.record);
         let (record, actions) = step(policy, entry.record.clone(), event, now);
@@ -238,7 +245,10 @@ impl Engine {
         if from != to || failed_first {
             let reason = entry.record.last.as_ref().map(ToString::to_string).unwrap_or_default();
             self.effects.push(Effect::Changed { unit: name.clone(), from, to, reason });
-            self.follow(name, from, to, now);
+            self.follow(name, (from, to), waited, now);
+        }
+        if restarts {
+            self.restart_with(name);
         }
     }
 

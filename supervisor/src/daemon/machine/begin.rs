@@ -119,6 +119,8 @@ impl Machine<'_> {
             // It runs already; the runtime has not said so yet.
             Event::Notified { notice, .. } => {
                 let ready = ready || notice.ready;
+                let until = notice.extend.map(|extend| self.now.mono + extend);
+                let deadline = deadline.map(|at| until.map_or(at, |until| until.max(at)));
                 self.note(notice);
                 self.goto(State::Starting { process, deadline, stop, ready });
             }

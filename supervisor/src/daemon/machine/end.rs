@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Action, Ending, Event, MAX_PAST, Outcome, Past, Phase, Process, State,
     notified::Run,
-    policy::{STABLE_RUN, part_of},
+    policy::{Fate, STABLE_RUN, part_of},
     step::Machine,
 };
 
@@ -190,34 +190,33 @@ impl Machine<'_> {
     }
 
     /// Nothing of the container is left: what now?
-    pub(super) fn finish(&mut self, Ending { outcome, by_request }: Ending) {
-        let policy = self.policy;
+    pub(super) fn finish(&mut self, ending: Ending) {
+        let (policy, fate) = (self.policy, self.policy.fate(&ending));
+        let outcome = ending.outcome;
         self.remark(outcome.to_string());
         let past = Past { began_us: self.record.began_us, ended_us: self.now.wall_us, outcome: outcome.clone() };
         self.record.past.push_back(past);
         if self.record.past.len() > MAX_PAST {
             self.record.past.pop_front();
         }
-        if outcome == Outcome::Interrupted && !by_request {
-            // Not a start that counts: nothing of the unit's doing ended it.
+        if fate == Fate::Anew {
+            // Not a start that counts.
             self.record.starts.pop_back();
             return self.goto(State::Waiting);
         }
-        let clean = policy.is_clean(&outcome, by_request);
-        let again = !by_request && policy.restarts_after(&outcome);
         self.record.last = Some(outcome);
-        if again {
-            self.record.in_a_row = self.record.in_a_row.saturating_add(1);
-            let row = self.record.in_a_row;
-            let delay = policy.restart_delay(row) + part_of(policy.restart_spread(row), self.chance());
-            self.goto(State::AutoRestart { at: self.now.mono + delay });
-        } else if !clean {
-            self.goto(State::Failed);
-        } else if policy.oneshot && policy.remain_after_exit && !by_request {
-            self.goto(State::Exited);
-        } else {
-            self.goto(State::Inactive);
-        }
+        let next = match fate {
+            Fate::Again => {
+                self.record.in_a_row = self.record.in_a_row.saturating_add(1);
+                let row = self.record.in_a_row;
+                let delay = policy.restart_delay(row) + part_of(policy.restart_spread(row), self.chance());
+                State::AutoRestart { at: self.now.mono + delay }
+            }
+            Fate::Remains => State::Exited,
+            Fate::Fails => State::Failed,
+            Fate::Rests | Fate::Anew => State::Inactive,
+        };
+        self.goto(next);
     }
 
     /// Differs from unit to unit and from start to start.

@@ -7,8 +7,10 @@ use crate::unit::MachineAction;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// Somebody, the boot, or a unit that needs this one asks for it.
+    /// Somebody, the boot, a timer, or a unit that needs this one asks for it.
     Start,
+    /// A person asks for it, who has seen what went wrong before: that counts no more.
+    Forgive,
     /// Everything it is ordered after has started, and there is a free place.
     Go,
     /// It cannot start.

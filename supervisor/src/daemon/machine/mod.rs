@@ -22,7 +22,7 @@ pub(crate) use health::{Checked, Checks};
 pub(crate) use outcome::{Outcome, Seconds};
 #[cfg(test)]
 pub(crate) use policy::RestartOn;
-pub(crate) use policy::{Policy, part_of};
+pub(crate) use policy::{Fate, Policy, part_of};
 pub(crate) use step::step;
 
 use crate::api::types::{ActiveState, Health};
@@ -312,6 +312,17 @@ impl State {
             | Self::AutoRestart { .. } => ActiveState::Activating,
             Self::Stopping { .. } | Self::Killing { .. } | Self::Cleaning { .. } => ActiveState::Deactivating,
             Self::Failed => ActiveState::Failed,
+        }
+    }
+
+    /// What will come of it, as far as that is known: it ends.
+    pub(crate) fn fate(&self, policy: &Policy) -> Option<Fate> {
+        match self {
+            Self::Killing { ending, .. } | Self::Cleaning { ending, .. } => Some(policy.fate(ending)),
+            Self::Stopping { timeout: Some(outcome), .. } => {
+                Some(policy.fate(&Ending { outcome: outcome.clone(), by_request: false }))
+            }
+            _ => None,
         }
     }
 

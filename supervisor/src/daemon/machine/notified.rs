@@ -23,7 +23,9 @@ impl Machine<'_> {
     /// What it says of itself, as systemd takes it (sd_notify(3)).
     pub(super) fn notified(&mut self, notice: Notice, mut run: Run) {
         let (now, before) = (self.now.mono, run.phase);
-        let Notice { ready, reloading, stopping, alive, hangs, extend, .. } = notice;
+        let Notice { ready, reloading, stopping, hangs, extend, .. } = notice;
+        // Another span counts from now on, sd_notify(3).
+        let alive = notice.alive || notice.watchdog.is_some();
         self.note(notice);
         if self.policy.oneshot {
             return;
@@ -71,8 +73,9 @@ impl Machine<'_> {
         self.record.watchdog = notice.watchdog.or(self.record.watchdog);
     }
 
+    /// Zero: it is not watched any more.
     pub(super) fn next_sign_of_life(&self) -> Option<Duration> {
-        self.record.watchdog.filter(|_| self.policy.notify).map(|every| self.now.mono + every)
+        self.record.watchdog.filter(|every| self.policy.notify && !every.is_zero()).map(|every| self.now.mono + every)
     }
 
     /// It hangs. SIGABRT, as systemd has it, so that it may leave a core.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Checks,
+    Checks, Ending,
     outcome::{Class, Outcome},
 };
 use crate::unit::{ExitStatuses, Health, MachineActions, Notify, Restart, ServiceType, Unit};
@@ -71,6 +71,17 @@ pub(crate) enum RestartOn {
     OnAbort,
     OnWatchdog,
     Always,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing of the unit's doing ended it: it is made once more.
+    Anew,
+    /// Restarted, after a pause.
+    Again,
+    Remains,
+    Rests,
+    Fails,
 }
 
 /// No restart waits longer than this for the back-off's sake.
@@ -159,6 +170,18 @@ impl Policy {
             RestartOn::OnAbnormal => matches!(class, Class::UncleanSignal | Class::Timeout | Class::Watchdog),
             RestartOn::OnWatchdog => class == Class::Watchdog,
             RestartOn::OnAbort => class == Class::UncleanSignal,
+        }
+    }
+
+    /// What follows when nothing of a container is left. systemd.service(5): with `RemainAfterExit=` a unit whose processes ended well is
+    /// active all the same.
+    pub(crate) fn fate(&self, Ending { outcome, by_request }: &Ending) -> Fate {
+        match self.is_clean(outcome, *by_request) {
+            _ if *outcome == Outcome::Interrupted && !by_request => Fate::Anew,
+            true if self.remain_after_exit && !by_request => Fate::Remains,
+            _ if !by_request && self.restarts_after(outcome) => Fate::Again,
+            true => Fate::Rests,
+            false => Fate::Fails,
         }
     }
 

@@ -48,6 +48,7 @@ impl Machine<'_> {
             | Event::Checked { attempt: of, .. }
             | Event::Cleaned { attempt: of }
                 if *of != attempt => {}
+            Event::Forgive => self.forgive(),
             _ => match self.record.state.clone() {
                 State::Inactive | State::Failed => self.at_rest(&event),
                 State::Exited => self.exited(&event),
@@ -82,20 +83,26 @@ impl Machine<'_> {
         self.actions.push(Action::Remark(text.into()));
     }
 
-    /// Asked for anew: what went wrong before counts no more. (systemd wants `reset-failed` first; a person who asks for a
-    /// start has seen the failure.)
-    fn asked_for(&mut self) {
+    /// systemd wants `reset-failed` for that. Who only needs the unit has seen nothing: the start limit, the pause before a restart
+    /// and the suspicion of killing supervisors hold for it.
+    fn forgive(&mut self) {
         self.record.restarts = 0;
         self.record.in_a_row = 0;
         (self.record.deaths, self.record.kills) = (0, 0);
         self.record.starts.clear();
-        self.record.last = None;
-        self.goto(State::Waiting);
+        if matches!(self.record.state, State::AutoRestart { .. }) {
+            self.record.last = None;
+            self.goto(State::Waiting);
+        }
     }
 
     fn at_rest(&mut self, event: &Event) {
         match event {
-            Event::Start => self.asked_for(),
+            Event::Start => {
+                (self.record.restarts, self.record.in_a_row) = (0, 0);
+                self.record.last = None;
+                self.goto(State::Waiting);
+            }
             Event::Refuse(outcome) => self.fail(outcome.clone()),
             _ => {}
         }
@@ -122,7 +129,6 @@ impl Machine<'_> {
                 self.record.restarts = self.record.restarts.saturating_add(1);
                 self.goto(State::Waiting);
             }
-            Event::Start => self.asked_for(),
             Event::Stop | Event::KillNow => self.goto(State::Inactive),
             Event::Refuse(outcome) => self.fail(outcome.clone()),
             _ => {}

@@ -126,6 +126,14 @@ impl Timer {
         }
     }
 
+    /// A supervisor takes over, and the unit rests, whose last container was begun at this time (µs since 1970): if that was before the
+    /// timer triggered, it is due still.
+    pub(crate) fn try_again(&mut self, unit_began_us: i64, now: Now) {
+        if self.record.state == State::Running && self.record.triggered_us.is_some_and(|at| unit_began_us < at) {
+            self.goto(State::Waiting(Elapse { wall_us: None, mono: Some(now.mono) }), now);
+        }
+    }
+
     /// True: its unit is to be started now.
     pub(crate) fn tick(&mut self, now: Now) -> bool {
         let State::Waiting(Elapse { wall_us, mono }) = self.record.state else { return false };

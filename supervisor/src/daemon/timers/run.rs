@@ -1,6 +1,11 @@
 //! The timers of the machine at work: their units started, their records and stamps written, the clock watched.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use nix::{
     sys::{
@@ -20,6 +25,8 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Timers {
     all: BTreeMap<UnitName, Timer>,
+    /// Whose file is gone, or has mistakes: with it they go on.
+    without_file: BTreeMap<UnitName, Timer>,
     /// Readable when the clock was set.
     clock: Option<TimerFd>,
 }
@@ -52,37 +59,48 @@ impl Daemon {
     pub(crate) fn load_timers(&mut self) {
         let (now, machine) = (clock::now(), fs::read_to_string(self.paths.machine_id()).unwrap_or_default());
         let files = self.files.timers().clone();
-        self.timers.all.retain(|name, _| files.contains_key(name));
+        let Timers { all, without_file, .. } = &mut self.timers;
+        without_file.extend(all.extract_if(.., |name, _| !files.contains_key(name)));
         for (name, file) in files {
-            match self.timers.all.get_mut(&name) {
-                Some(timer) if timer.spec != file.spec => {
+            let known = all.remove(&name).or_else(|| without_file.remove(&name));
+            let timer = match known {
+                Some(mut timer) if timer.spec != file.spec => {
                     timer.spec.clone_from(&file.spec);
                     timer.clock_was_set(now);
+                    timer
                 }
-                Some(_) => {}
+                Some(timer) => timer,
                 None => {
                     let fixed = fnv(&format!("{machine}{name}"));
-                    self.timers.all.insert(name, Timer::new(file.spec.clone(), fixed, now));
+                    let mut timer = Timer::new(file.spec.clone(), fixed, now);
+                    // Its file had mistakes when this supervisor began, or it is about to begin.
+                    if let Some(record) = stored(&self.paths.timer_state(&name)) {
+                        timer.record = record;
+                    }
+                    timer
                 }
-            }
+            };
+            all.insert(name, timer);
         }
     }
 
-    /// At the boot, or as an earlier supervisor left them.
-    pub(crate) fn begin_timers(&mut self, taken_over: bool) {
+    /// At the boot; what an earlier supervisor left was read with the files.
+    pub(crate) fn begin_timers(&mut self) {
         let files = self.files.timers().clone();
         for (name, file) in files {
-            let path = self.paths.timer_state(&name);
-            if taken_over
-                && let Ok(text) = fs::read(&path)
-                && let Some(timer) = self.timers.all.get_mut(&name)
-            {
-                match serde_json::from_slice::<Record>(&text) {
-                    Ok(record) => timer.record = record,
-                    Err(error) => log::error!("{}: {error}", path.display()),
+            if !self.paths.timer_state(&name).exists() {
+                if file.enabled {
+                    self.start_timer(&name);
                 }
-            } else if file.enabled {
-                self.start_timer(&name);
+                continue;
+            }
+            // Killed between the timer's record and the unit's: it never came to the start.
+            if let Some(timer) = self.timers.all.get_mut(&name)
+                && let Some(entry) = self.engine.get(&timer.spec.unit)
+                && entry.job.is_none()
+                && entry.record.state.at_rest()
+            {
+                timer.try_again(entry.record.began_us, clock::now());
             }
         }
         match self.timers.watch_clock() {
@@ -217,6 +235,18 @@ impl Daemon {
             ..UnitStatus::nothing(name.to_string())
         }
     }
+}
+
+/// What an earlier supervisor of this boot kept. One that cannot be read costs history: the timer begins anew.
+fn stored(path: &Path) -> Option<Record> {
+    let text = fs::read(path).ok()?;
+    let record = serde_json::from_slice(&text);
+    record
+        .inspect_err(|error| {
+            log::error!("{}: {error}", path.display());
+            let _ = fs::remove_file(path);
+        })
+        .ok()
 }
 
 /// In a thread: a slow disk is no reason to stand still.

@@ -121,6 +121,22 @@ fn spans_count_from_the_boot_the_activation_and_the_units_own_times() {
 }
 
 #[test]
+fn what_was_due_when_the_supervisor_died_is_done_by_the_next() {
+    let mut bench = Bench::new(spec(vec![calendar("*-*-* 02:00:00")]));
+    assert!(bench.pass(Duration::from_secs(3600)));
+    let triggered = bench.now.wall_us;
+    // It came to a start: not once more.
+    bench.timer.try_again(triggered, bench.now);
+    assert_eq!(bench.timer.record.state, State::Running);
+    bench.timer.try_again(triggered - 1, bench.now);
+    assert!(bench.pass(Duration::ZERO));
+    bench.runs(SECOND);
+    assert_eq!(bench.left(), Some(Duration::from_secs(24 * 3600 - 1)));
+    bench.timer.try_again(0, bench.now);
+    assert!(!bench.pass(Duration::ZERO), "it waits for its time");
+}
+
+#[test]
 fn a_unit_that_refuses_does_not_end_its_timer() {
     let mut bench = Bench::new(spec(vec![calendar("hourly")]));
     assert!(bench.pass(3600 * SECOND));

@@ -77,6 +77,93 @@ fn part_of_follows_stops_and_restarts_and_nothing_else() {
 }
 
 #[test]
+fn a_unit_that_restarts_by_itself_takes_those_along_that_need_it() {
+    let bound = linked(|links| (links.binds_to, links.after) = (names(&["db"]), names(&["db"])));
+    let part = linked(|links| links.part_of = names(&["db"]));
+    let mut db = plan();
+    db.policy.restart = RestartOn::Always;
+    let plans =
+        [("bound", bound), ("other", requires(&["db"])), ("part", part), ("db", db), ("rests", requires(&["db"]))];
+    let mut world = World::new(&plans);
+    world.all_up(&["bound", "other", "part"]);
+    world.ends("db", FAILED);
+    assert_eq!(["db", "bound", "other"].map(|unit| world.state(unit)), ["auto-restart", "waiting", "running"]);
+    world.pass(Duration::from_millis(100));
+    assert_eq!(["db", "bound", "other", "part", "rests"].map(|unit| world.state(unit)), {
+        let up = "running";
+        [up, up, up, up, "dead"]
+    });
+    let at = |line: &str| world.diary.iter().position(|said| said == line).unwrap_or_else(|| panic!("{line}"));
+    assert!(at("bound down") < at("other down") && at("other down") < at("db up"), "{:?}", world.diary);
+    assert!(at("db up") < at("bound up") && at("db up") < at("other up") && at("part down") < at("part up"));
+    // Its next supervisor goes on with that.
+    world.ends("db", FAILED);
+    let job = world.engine.get(&name("bound")).unwrap().job.clone().map(|job| job.kind);
+    assert_eq!(job, Some(JobKind::Start), "it is kept with the unit");
+    world.stop("db");
+    assert_eq!(["db", "bound", "other"].map(|unit| world.state(unit)), ["dead", "dead", "dead"]);
+}
+
+#[test]
+fn what_remains_after_its_exit_stops_nobody() {
+    let bound = linked(|links| (links.binds_to, links.after) = (names(&["db"]), names(&["db"])));
+    let mut db = plan();
+    db.policy.remain_after_exit = true;
+    let mut world = World::new(&[("app", bound), ("db", db)]);
+    world.all_up(&["app"]);
+    world.ends("db", 0);
+    assert_eq!((world.state("db"), world.state("app")), ("exited", "running"));
+}
+
+#[test]
+fn what_never_ran_ends_no_machine() {
+    let end = |end| Some(MachineAction { end, force: false });
+    let mut app = requires(&["gone"]);
+    app.links.on_failure = names(&["alarm"]);
+    let actions = MachineActions {
+        failure: end(MachineEnd::Reboot),
+        success: end(MachineEnd::PowerOff),
+        ..MachineActions::default()
+    };
+    app.policy.actions = actions;
+    let mut late = Plan { after_network: true, ..plan() };
+    late.policy.actions = actions;
+    late.links.on_success = names(&["report"]);
+    let plans = [("app", app), ("gone", plan()), ("late", late), ("alarm", plan()), ("report", plan())];
+    let mut world = World::new(&plans);
+    world.broken.insert(name("gone"));
+    world.start("app");
+    world.run();
+    assert_eq!(world.diary, ["gone failed", "app failed", "alarm up"]);
+    world.start("late");
+    world.run();
+    world.diary.clear();
+    world.stop("late");
+    assert_eq!(
+        (world.diary, "dead"),
+        (vec!["late down".to_owned()], world.engine.get(&name("late")).unwrap().record.state.sub_state())
+    );
+}
+
+#[test]
+fn a_start_limit_holds_for_what_others_start() {
+    let mut helper = plan();
+    (helper.policy.start_limit_burst, helper.policy.start_limit_interval) = (2, Duration::MAX);
+    let mut world = World::new(&[("app", linked(|links| links.upholds = names(&["helper"]))), ("helper", helper)]);
+    world.all_up(&["app"]);
+    world.ends("helper", FAILED);
+    assert_eq!(world.state("helper"), "running");
+    world.ends("helper", FAILED);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.state("helper"), "failed");
+    let last = world.engine.get(&name("helper")).unwrap().record.last.clone().unwrap().to_string();
+    assert!(last.contains("started 2 times"), "{last}");
+    world.start("helper");
+    world.run();
+    assert_eq!(world.state("helper"), "running", "a person may");
+}
+
+#[test]
 fn a_stop_is_propagated_to_whom_the_unit_names() {
     let plans = [("db", linked(|links| links.propagates_stop_to = names(&["cache"]))), ("cache", plan())];
     let mut world = World::new(&plans);

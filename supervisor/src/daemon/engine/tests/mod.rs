@@ -157,6 +157,7 @@ impl World {
     }
 
     fn start(&mut self, unit: &str) -> JobId {
+        self.engine.forgive(&name(unit), self.now);
         self.engine.start(&name(unit), self.now).unwrap()
     }
 

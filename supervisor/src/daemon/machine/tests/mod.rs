@@ -42,6 +42,7 @@ impl Bench {
 
     fn run(&mut self) {
         if self.record.state != State::Waiting {
+            self.event(Event::Forgive);
             self.event(Event::Start);
         }
         self.event(Event::Go);
@@ -180,8 +181,18 @@ fn a_quick_loop_ends_at_the_start_limit_and_a_person_may_try_again() {
     assert_eq!(unit.sub(), "failed");
     let reason = unit.record.last.clone().unwrap().to_string();
     assert_eq!(reason, "exited with status 1; started 5 times within 10 s, not started again");
+    // Who only needs it has seen nothing.
+    unit.event(Event::Start);
+    unit.event(Event::Go);
+    assert_eq!(unit.sub(), "failed");
     unit.run();
     assert_eq!((unit.sub(), unit.record.restarts), ("running", 0));
+    unit.exit(1 << 8);
+    unit.clean();
+    unit.event(Event::Start);
+    assert_eq!(unit.sub(), "auto-restart", "it comes when its pause is over");
+    unit.event(Event::Forgive);
+    assert_eq!(unit.sub(), "waiting");
 }
 
 #[test]
@@ -219,6 +230,26 @@ fn a_oneshot_is_active_only_when_it_ended_well() {
     unit.exit(2 << 8);
     unit.clean();
     assert_eq!(unit.sub(), "failed");
+}
+
+#[test]
+fn with_remain_after_exit_a_good_end_leaves_any_unit_active() {
+    let policy = Policy { remain_after_exit: true, restart: RestartOn::Always, ..Policy::plain() };
+    let mut unit = Bench::new(policy);
+    unit.run();
+    unit.exit(0);
+    unit.clean();
+    assert_eq!((unit.sub(), unit.record.state.active(&unit.policy)), ("exited", ActiveState::Active));
+    unit.event(Event::Stop);
+    unit.run();
+    unit.exit(1 << 8);
+    unit.clean();
+    assert_eq!(unit.sub(), "auto-restart");
+    unit.run();
+    unit.event(Event::Stop);
+    unit.exit(0);
+    unit.clean();
+    assert_eq!(unit.sub(), "dead");
 }
 
 #[test]
@@ -319,9 +350,18 @@ fn a_unit_that_notifies_is_active_when_it_says_so() {
     assert_eq!(unit.record.status, None, "a new container has said nothing");
     unit.event(Event::Prepared { attempt: unit.attempt() });
     unit.event(Event::Created { attempt: unit.attempt(), process: WEB });
+    let more = Some(Duration::from_secs(600));
+    unit.says(Notice { extend: more, ..Notice::default() });
+    assert_eq!(unit.record.deadline(), more.map(|more| unit.now.mono + more));
     unit.says(Notice { ready: true, ..Notice::default() });
     unit.event(Event::Started { attempt: unit.attempt() });
     assert_eq!(unit.active(), ActiveState::Active);
+
+    // Another span for its signs of life counts from now on, and none is none.
+    for (span, deadline) in [(600, more), (1, Some(Duration::from_secs(1))), (0, None)] {
+        unit.says(Notice { watchdog: Some(Duration::from_secs(span)), ..Notice::default() });
+        assert_eq!(unit.record.deadline(), deadline.map(|span| unit.now.mono + span));
+    }
 }
 
 #[test]
