@@ -59,7 +59,7 @@ impl Timing {
 
 pub(crate) struct Settings {
     pub(crate) timing: Timing,
-    /// Without a key press for this long the rescue screen reboots; `None` (0 on the command line): never.
+    /// For so long the rescue screen waits for a key press; `None` (0 on the command line): for ever.
     pub(crate) rescue_timeout: Option<Duration>,
     pub(crate) debug: bool,
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use handoff::{Hello, StateStore};
+use handoff::{Hello, LastEnd, StateStore};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
@@ -43,7 +43,9 @@ impl Machine {
             }
             policy::Action::GiveUp(why) => {
                 let reason = Reason::of(format_args!("{why}; the last time: {}", self.last_death));
-                self.open_rescue(reason.as_str(), now);
+                // It did not fail: a reboot would end the containers and change nothing.
+                let killed = event == policy::Event::Died && self.last_end == Some(LastEnd::FromOutside);
+                self.open_rescue(reason.as_str(), if killed { Choice::Retry } else { Choice::Reboot }, now);
             }
         }
     }
@@ -101,14 +103,16 @@ impl Machine {
         }
     }
 
-    pub(super) fn open_rescue(&mut self, reason: &str, now: Duration) {
+    /// `unattended`: what follows when nobody answers.
+    pub(super) fn open_rescue(&mut self, reason: &str, unattended: Choice, now: Duration) {
         if self.rescue.is_some() || !self.plan.is_up() {
             return;
         }
         let all = [Choice::Retry, Choice::Reboot, Choice::PowerOff, Choice::StateReset];
         // A state in use is not offered: what is mounted may not be overwritten.
         let choices = if self.state == StateStore::Degraded { &all[..] } else { &all[..3] };
-        self.rescue = Some(Rescue::open(reason, CONTAINERS_RUN_ON, choices, self.settings.rescue_timeout, now));
+        let timeout = self.settings.rescue_timeout;
+        self.rescue = Some(Rescue::open(reason, CONTAINERS_RUN_ON, choices, unattended, timeout, now));
     }
 
     pub(super) fn shut_down(&mut self, event: plan::Event, now: Duration) {

@@ -231,7 +231,7 @@ impl Machine {
         contain::fault_point(Handler::Rescue);
         let Some(choice) = rescue.step(now) else { return };
         // A key press would have moved the deadline.
-        if rescue.deadline().is_some_and(|until| now >= until) {
+        if choice != Choice::Retry && rescue.deadline().is_some_and(|until| now >= until) {
             crate::watchdog::feed_until(now + self.settings.timing.unattended);
         }
         self.rescue = None;
@@ -308,7 +308,9 @@ impl Machine {
                 });
             }
             Handler::Clock if self.plan.is_up() && self.rescue.is_none() => {
-                let _ = contain::run(Handler::Setup, || self.open_rescue("PID 1's clock handler is broken", now));
+                let _ = contain::run(Handler::Setup, || {
+                    self.open_rescue("PID 1's clock handler is broken", Choice::Reboot, now);
+                });
             }
             // Broken during a shutdown, or after a person chose "retry": another life of PID 1 may fare better.
             Handler::Clock if times > 10 && self.rescue.is_none() => {

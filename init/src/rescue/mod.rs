@@ -2,8 +2,8 @@
 //!
 //! It is shown on every console the kernel writes to, so on the serial line as well as on the screen. In stage 1 it
 //! is a loop of its own ([`run`]); in stage 2 it is a state of PID 1's event loop ([`Rescue`]), which goes on
-//! reaping while containers run. When nobody presses a key in time the machine reboots: an unattended machine
-//! tries again rather than waiting for ever.
+//! reaping while containers run. When nobody presses a key in time the machine reboots, or tries again what somebody
+//! hindered from outside: an unattended machine does not wait for ever.
 
 mod screen;
 mod terminal;
@@ -70,11 +70,12 @@ impl Rescue {
         reason: &str,
         note: &'static str,
         choices: &[Choice],
+        unattended: Choice,
         timeout: Option<Duration>,
         now: Duration,
     ) -> Self {
         story::warn("rescue", reason);
-        let screen = Screen::new(choices, timeout, now);
+        let screen = Screen::new(choices, unattended, timeout, now);
         let mut rescue = Self { reason: Reason::of(reason), note, screen, terminals: Terminals::open() };
         rescue.draw();
         rescue
@@ -113,7 +114,7 @@ impl Rescue {
         }
         match self.screen.tick(now) {
             Answer::Chosen(choice) => {
-                story::warn("rescue", "nobody pressed a key: rebooting");
+                story::warn("rescue", format_args!("nobody pressed a key: {}", choice.meaning()));
                 Some(choice)
             }
             _ => None,
@@ -138,7 +139,8 @@ impl Rescue {
         }
         page.push_fmt(format_args!("\nType a choice and press Enter."));
         if let Some(timeout) = self.screen.timeout() {
-            page.push_fmt(format_args!(" Without a key press the machine reboots in {} s.", timeout.as_secs()));
+            let then = self.screen.unattended().meaning();
+            page.push_fmt(format_args!(" Without a key press, in {} s: {then}.", timeout.as_secs()));
         }
         page.push_fmt(format_args!("\n> "));
         for terminal in self.terminals.iter_mut() {
@@ -174,7 +176,7 @@ pub(crate) fn is_wanted(wait: Duration) -> bool {
 pub(crate) fn run(reason: &str, choices: &[Choice]) -> Choice {
     story::attach();
     let timeout = crate::settings::Settings::load().rescue_timeout;
-    let mut rescue = Rescue::open(reason, "", choices, timeout, story::now());
+    let mut rescue = Rescue::open(reason, "", choices, Choice::Reboot, timeout, story::now());
     loop {
         if let Some(choice) = rescue.step(story::now()) {
             return choice;

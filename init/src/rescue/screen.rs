@@ -4,7 +4,7 @@
 //!             a word that is a choice + Enter
 //!   Asking ──────────────────────────────────► Chosen(choice)
 //!     │ no key for the timeout
-//!     └──────────────────────────────────────► Chosen(Reboot)
+//!     └──────────────────────────────────────► Chosen(what an unattended machine does)
 //! ```
 //! Each key press starts the timeout anew: who types is there. Enter is required, because the noise of an open
 //! serial line is no decision.
@@ -36,10 +36,11 @@ pub(crate) struct Screen {
     len: usize,
     timeout: Option<Duration>,
     until: Option<Duration>,
+    unattended: Choice,
 }
 
 impl Screen {
-    pub(crate) fn new(choices: &[Choice], timeout: Option<Duration>, now: Duration) -> Self {
+    pub(crate) fn new(choices: &[Choice], unattended: Choice, timeout: Option<Duration>, now: Duration) -> Self {
         let mut all = [None; 4];
         for (slot, choice) in all.iter_mut().zip(choices) {
             *slot = Some(*choice);
@@ -50,6 +51,7 @@ impl Screen {
             len: 0,
             timeout,
             until: timeout.map(|timeout| now.saturating_add(timeout)),
+            unattended,
         }
     }
 
@@ -61,6 +63,10 @@ impl Screen {
         self.timeout
     }
 
+    pub(crate) fn unattended(&self) -> Choice {
+        self.unattended
+    }
+
     pub(crate) fn deadline(&self) -> Option<Duration> {
         self.until
     }
@@ -68,7 +74,7 @@ impl Screen {
     /// The time is up and nobody typed.
     pub(crate) fn tick(&self, now: Duration) -> Answer {
         match self.until {
-            Some(until) if now >= until => Answer::Chosen(Choice::Reboot),
+            Some(until) if now >= until => Answer::Chosen(self.unattended),
             _ => Answer::None,
         }
     }
@@ -120,7 +126,7 @@ mod tests {
 
     #[test]
     fn each_choice_has_its_word_and_needs_enter() {
-        let mut screen = Screen::new(&ALL, None, Duration::ZERO);
+        let mut screen = Screen::new(&ALL, Choice::Reboot, None, Duration::ZERO);
         for choice in ALL {
             assert_eq!(typed(&mut screen, choice.word()), Answer::None);
             assert_eq!(typed(&mut screen, "\r"), Answer::Chosen(choice));
@@ -129,18 +135,18 @@ mod tests {
 
     #[test]
     fn the_state_is_not_reset_by_anything_but_the_word() {
-        let mut screen = Screen::new(&ALL, None, Duration::ZERO);
+        let mut screen = Screen::new(&ALL, Choice::Reboot, None, Duration::ZERO);
         for wrong in ["x\r", "rese\r", "resets\r", "reset now\r", "\x00\x01\x7freset!\n"] {
             assert_eq!(typed(&mut screen, wrong), Answer::Unknown, "{wrong:?}");
         }
         assert_eq!(typed(&mut screen, " RESET \r"), Answer::Chosen(Choice::StateReset));
-        let mut screen = Screen::new(&[Choice::Reboot], None, Duration::ZERO);
+        let mut screen = Screen::new(&[Choice::Reboot], Choice::Reboot, None, Duration::ZERO);
         assert_eq!(typed(&mut screen, "reset\r"), Answer::Unknown, "not offered here");
     }
 
     #[test]
     fn noise_is_bounded_and_erasing_works() {
-        let mut screen = Screen::new(&ALL, None, Duration::ZERO);
+        let mut screen = Screen::new(&ALL, Choice::Reboot, None, Duration::ZERO);
         assert_eq!(typed(&mut screen, &"z".repeat(5000)), Answer::None);
         assert_eq!(typed(&mut screen, "\r"), Answer::Unknown);
         assert_eq!(typed(&mut screen, "px\x7f\r"), Answer::Chosen(Choice::PowerOff));
@@ -148,13 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_press_it_reboots_and_a_key_press_starts_the_time_anew() {
+    fn without_a_key_press_it_does_what_it_said_and_a_key_press_starts_the_time_anew() {
         let s = Duration::from_secs;
-        let mut screen = Screen::new(&ALL, Some(s(300)), s(10));
+        let mut screen = Screen::new(&ALL, Choice::Retry, Some(s(300)), s(10));
         assert_eq!(screen.tick(s(309)), Answer::None);
         screen.key(b'r', s(309));
         assert_eq!(screen.tick(s(310)), Answer::None);
-        assert_eq!(screen.tick(s(609)), Answer::Chosen(Choice::Reboot));
-        assert_eq!(Screen::new(&ALL, None, s(0)).tick(s(u64::MAX)), Answer::None);
+        assert_eq!(screen.tick(s(609)), Answer::Chosen(Choice::Retry));
+        assert_eq!(Screen::new(&ALL, Choice::Reboot, None, s(0)).tick(s(u64::MAX)), Answer::None);
     }
 }

@@ -219,14 +219,22 @@ mod supervision {
     }
 
     #[test]
-    fn five_crashes_in_a_row_lead_to_the_rescue_screen_and_retry_starts_it_again() {
-        let mut machine = machine("crash until asked").timing("backoff", 1).start();
+    fn five_deaths_in_a_row_lead_to_the_rescue_screen_and_retry_starts_it_again() {
+        let mut machine = machine("killed five times").timing("backoff", 1).start();
         machine.expect_console("killed by signal 9");
         machine.expect_console("Orlop: rescue");
         machine.expect_console("> ");
         machine.key("nonsense\r");
         machine.expect_console("Not one of the choices");
         machine.key("r\r");
+        machine.expect("healthy");
+    }
+
+    /// Whoever kills it from outside ends no machine that way.
+    #[test]
+    fn one_that_was_killed_is_tried_again_when_nobody_answers() {
+        let mut machine = machine("killed five times").timing("backoff", 1).timing("rescue_timeout", 300).start();
+        machine.expect_console("nobody pressed a key: try again");
         machine.expect("healthy");
     }
 

@@ -21,7 +21,7 @@ pub(crate) fn run(script: &str) -> ! {
         "away at a fault" => away_at_a_fault(&mut s),
         "drop exits" => drop_exits(&mut s),
         "crash" => crash(),
-        "crash until asked" => crash_until_asked(&mut s),
+        "killed five times" => killed_five_times(&mut s),
         "hang" => hang(&mut s),
         "close socket" => close_socket(&mut s),
         "flood" => flood(&mut s),
@@ -248,13 +248,17 @@ fn drop_exits(s: &mut Supervisor) {
 }
 
 fn crash() {
+    std::process::exit(7);
+}
+
+fn be_killed() {
     sys::kill(sys::getpid(), libc::SIGKILL);
     sys::pause();
 }
 
-fn crash_until_asked(s: &mut Supervisor) {
+fn killed_five_times(s: &mut Supervisor) {
     if s.hello.generation <= 5 {
-        crash();
+        be_killed();
     }
     assert_eq!(s.predecessor, Some(LastEnd::FromOutside), "as far as can be seen");
     healthy(s);

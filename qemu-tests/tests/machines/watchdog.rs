@@ -73,11 +73,11 @@ fn the_watchdog_ends_an_orderly_end_that_takes_too_long() {
         // As many ticks as the guest is busy with for some seconds.
         .append("orlop.rescue_timeout=300 orlop.watchdog=10")
         .append(TICKS)
-        .unit("kill.container", &probe_unit("keep-killing /cg/orlop", CGROUPS))
+        .unit("freeze.container", &probe_unit("keep-freezing /cg/orlop", CGROUPS))
         .start()
         .unwrap();
     machine.settled().unwrap();
-    let _ = machine.post("/v1/units/kill/start?no_block=true");
+    let _ = machine.post("/v1/units/freeze/start?no_block=true");
     machine.wait_for_console("Type a choice").unwrap();
     let one_byte_a_second =
         json!({"device": "disk1", "bps": 1, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0});
