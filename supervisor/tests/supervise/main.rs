@@ -125,7 +125,7 @@ fn a_full_log_disk_stops_no_container_and_is_told_once() {
         place.free_log_disk();
         machine.post("/v1/units/flood/stop");
         let lost = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("records lost: No space"));
-        assert!(machine.logs("/v1/units/flood/logs").iter().any(lost));
+        machine.wait("a word of what was lost", |machine| machine.logs("/v1/units/flood/logs").iter().any(lost));
         let lines = numbers(&machine, "web").len();
         machine.wait("more lines", |machine| numbers(machine, "web").len() > lines);
     });
