@@ -45,8 +45,8 @@ pub(super) fn set_up() {
     }
     // Before the controllers are enabled: a cgroup with processes of its own cannot hand them on (outside the true root).
     set("init", "cgroup.procs", "0");
-    enable_all("");
-    enable_all("containers");
+    enable_usual("");
+    enable_usual("containers");
 
     let memory_bytes = nix::sys::sysinfo::sysinfo().map_or(64 * MIB, |info| info.ram_total());
     let threads = fs::read_to_string("/proc/sys/kernel/threads-max").ok().and_then(|text| text.trim().parse().ok());
@@ -83,11 +83,14 @@ pub(crate) fn renew_supervisors() {
     }
 }
 
-/// Hands every controller there is on to the children. One write each: one that fails must not cost the others.
-fn enable_all(name: &str) {
+/// Hands on what containers have limits or statistics of, one write each: one that fails must not cost the others. The others
+/// (hugetlb, rdma, misc) would cost each container some 9 KiB of the kernel's memory; the runtime enables them for a limit that
+/// needs them.
+fn enable_usual(name: &str) {
     let folder = if name.is_empty() { ROOT.to_owned() } else { format!("{ROOT}/{name}") };
-    let controllers = fs::read_to_string(format!("{folder}/cgroup.controllers")).unwrap_or_default();
-    for controller in controllers.split_ascii_whitespace() {
+    let there = fs::read_to_string(format!("{folder}/cgroup.controllers")).unwrap_or_default();
+    let usual = |one: &&str| ["cpuset", "cpu", "io", "memory", "pids"].contains(one);
+    for controller in there.split_ascii_whitespace().filter(usual) {
         set(name, "cgroup.subtree_control", &format!("+{controller}"));
     }
 }

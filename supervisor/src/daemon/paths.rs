@@ -79,6 +79,11 @@ impl Paths {
         self.at("var/lib/orlop/containers").join(unit.as_str())
     }
 
+    /// The lowest layer of every container.
+    pub(crate) fn mount_points(&self) -> PathBuf {
+        self.at("var/lib/orlop/mount-points")
+    }
+
     pub(crate) fn volume(&self, name: &str) -> PathBuf {
         self.at("var/lib/orlop/volumes").join(name)
     }

@@ -21,6 +21,8 @@ use super::sys::{self, Errno, bpf, fs, process};
 const ROOT: &str = "/sys/fs/cgroup";
 /// For what the kernel does by itself, and is seldom slow at.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Controllers that systemd's `Delegate=` does not hand on either.
+const SELDOM: [&str; 3] = ["hugetlb", "rdma", "misc"];
 
 pub(crate) struct Cgroup {
     root: OwnedFd,
@@ -236,11 +238,14 @@ impl Cgroup {
 
     /// Every controller the machine has, as with runc and crun: engines read statistics from them, and one inside the container has
     /// to have something to give on. Where one cannot be had, a limit that needs it will say so; without a limit nothing is lost.
+    /// The seldom ones cost each cgroup memory that nobody uses: where somebody has chosen what is handed on here, they come with the
+    /// first limit that needs them.
     fn enable_all(&self) {
         let here = self.controllers();
         let file = fs::open(self.root.as_fd(), c"cgroup.controllers", libc::O_RDONLY, 0, Walk::OneMount);
         let all = file.and_then(|file| read_all(file.as_fd())).unwrap_or_default();
-        for controller in all.split_ascii_whitespace() {
+        let chosen = !here.trim().is_empty();
+        for controller in all.split_ascii_whitespace().filter(|one| !(chosen && SELDOM.contains(one))) {
             if !here.split_ascii_whitespace().any(|have| have == controller) {
                 let _ = self.enable_path(controller);
             }

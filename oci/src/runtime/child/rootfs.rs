@@ -9,6 +9,9 @@ use super::{Doing, Done, Errno, Failed, Named as _, fs, mount, socket, tty};
 use crate::runtime::plan::{Bound, MountStep, Node, Plan, ProcessPlan, Source};
 use mount::Attributes;
 
+/// Of what covers a masked folder.
+const SEALED: u64 = mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC;
+
 /// Everything that makes the root what the config says, up to the point where hooks may look at it.
 pub(super) fn build(plan: &Plan) -> Done<'_> {
     let flags = libc::O_PATH | libc::O_DIRECTORY;
@@ -276,7 +279,7 @@ pub(super) fn seal(plan: &Plan) -> Done<'_> {
     Ok(())
 }
 
-/// One empty file system for all folders, one /dev/null for all files. The null device is the host's, checked before the
+/// One empty folder for all folders, one /dev/null for all files. The null device is the host's, checked before the
 /// container existed: nobody in it could swap it (CVE-2025-31133). Before Linux 6.15 only what is attached can be cloned:
 /// so the first use attaches the mount itself, and the others are clones of it.
 fn mask<'a>(plan: &'a Plan, root: BorrowedFd<'_>) -> Done<'a> {
@@ -288,7 +291,7 @@ fn mask<'a>(plan: &'a Plan, root: BorrowedFd<'_>) -> Done<'a> {
             if let Some(first) = &empty {
                 cover(first.as_fd(), place.as_fd(), true).doing("mask", path)?;
             } else {
-                let first = empty_folder().doing("mask", path)?;
+                let first = kernels_empty_folder(root).map_or_else(empty_folder, Ok).doing("mask", path)?;
                 cover(first.as_fd(), place.as_fd(), false).doing("mask", path)?;
                 empty = Some(first);
             }
@@ -298,6 +301,23 @@ fn mask<'a>(plan: &'a Plan, root: BorrowedFd<'_>) -> Done<'a> {
         }
     }
     Ok(())
+}
+
+/// A folder of the container's own sysfs that the kernel keeps for others to mount on: nobody, root neither, can make anything in
+/// it. A file system for the masks alone costs every container 6 KiB of the kernel's memory, and its time to make and to end.
+fn kernels_empty_folder(root: BorrowedFd<'_>) -> Option<OwnedFd> {
+    /// Records of `.` and `..` (getdents64(2)).
+    const NOBODY: usize = 2 * 24;
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    let folder = fs::open(root, c"/sys/kernel/security", flags, 0, fs::Walk::InRootNoLinks).ok()?;
+    // With something mounted there, it is something else.
+    let sysfs = fs::file_system(folder.as_fd()) == Ok(fs::SYSFS_MAGIC);
+    if !sysfs || fs::entries(folder.as_fd(), &mut [0; 128]) != Ok(NOBODY) {
+        return None;
+    }
+    let clone = mount::clone_fd(folder.as_fd(), false).ok()?;
+    let attributes = Attributes { set: SEALED, ..Attributes::default() };
+    mount::set_attributes(clone.as_fd(), false, &attributes).ok().map(|()| clone)
 }
 
 fn cover(with: BorrowedFd<'_>, place: BorrowedFd<'_>, clone: bool) -> Result<(), Errno> {
@@ -320,7 +340,7 @@ fn empty_folder() -> Result<OwnedFd, Errno> {
     for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"mode", c"0555")] {
         mount::fs_string(context.as_fd(), key, value)?;
     }
-    mount::fs_create(context.as_fd(), mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC)
+    mount::fs_create(context.as_fd(), SEALED)
 }
 
 /// Makes the container's root the only one there is.

@@ -19,7 +19,7 @@ pub(crate) use devices::memory_bytes;
 pub(crate) use overlay::unmount;
 
 use super::paths::Paths;
-use crate::unit::{Facts, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec};
+use crate::unit::{Facts, Notify, SpecError, Unit, UnitName, UserNamespace, VolumeSource, runtime_spec, spec};
 
 /// Longest `EnvironmentFile=`, in bytes.
 const MAX_ENVIRONMENT_BYTES: u64 = 1 << 20;
@@ -92,12 +92,21 @@ pub(crate) fn build(
 ) -> Result<(), BundleError> {
     let folder = paths.unit(&unit.name);
     make_folder(&folder, 0o700)?;
-    let root = overlay::mount(&paths.container(&unit.name), &paths.rootfs(&unit.name), &image.layers)?;
+    let mut layers: Vec<&Path> = image.layers.iter().map(PathBuf::as_path).collect();
+    let mount_points = paths.mount_points();
+    // In a user namespace they would be nobody's, and what is made there is the container's root's.
+    if unit.container.user_namespace == UserNamespace::Host {
+        overlay::make_mount_points(&mount_points)?;
+        layers.insert(0, &mount_points);
+    }
+    let root = overlay::mount(&paths.container(&unit.name), &paths.rootfs(&unit.name), &layers)?;
     let hostname = &spec::hostname(unit, hostname);
     let etc = folder.join("etc");
     make_folder(&etc, 0o755)?;
     write_etc(paths, &etc, unit, hostname)?;
-    make_folder(&etc.join("notify"), 0o755)?;
+    if unit.container.notify == Notify::Container {
+        make_folder(&etc.join("notify"), 0o755)?;
+    }
     let mut facts = Facts {
         rootfs: paths.rootfs(&unit.name),
         hostname: hostname.to_owned(),

@@ -6,7 +6,7 @@ use std::{
         fd::{AsRawFd, OwnedFd},
         unix::fs::{MetadataExt, PermissionsExt, chown},
     },
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use nix::{
@@ -21,8 +21,28 @@ use super::{BundleError, at, make_folder};
 /// mount(2) takes one page of options.
 const MAX_OPTIONS_BYTES: usize = 4000;
 
-/// Mounts a fresh root at `rootfs` and returns a descriptor of it.
-pub(super) fn mount(container: &Path, rootfs: &Path, layers: &[PathBuf]) -> Result<OwnedFd, BundleError> {
+/// What every container has something mounted on.
+const MOUNTED_FOLDERS: [&str; 4] = ["proc", "sys", "dev", "etc"];
+const MOUNTED_FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
+
+/// Makes the layer that lies below those of images: the empty places the runtime mounts on. An image that lacks them (one program and
+/// nothing else) would get them in the writable layer at every start: ten changes of the disk's file system, and as many inodes that
+/// stay in memory as long as the container runs.
+pub(super) fn make_mount_points(layer: &Path) -> Result<(), BundleError> {
+    // The last is there when all are: the file system keeps the order over a power cut.
+    if MOUNTED_FILES.last().is_some_and(|last| layer.join(last).exists()) {
+        return Ok(());
+    }
+    MOUNTED_FOLDERS.iter().try_for_each(|folder| make_folder(&layer.join(folder), 0o755))?;
+    for file in MOUNTED_FILES {
+        let path = layer.join(file);
+        fs::OpenOptions::new().append(true).create(true).open(&path).map_err(at("make", &path))?;
+    }
+    Ok(())
+}
+
+/// Mounts a fresh root at `rootfs` and returns a descriptor of it. The layers come lowest first.
+pub(super) fn mount(container: &Path, rootfs: &Path, layers: &[&Path]) -> Result<OwnedFd, BundleError> {
     // An earlier start's may still be there after a crash.
     unmount(rootfs).map_err(at("unmount", rootfs))?;
     let (upper, work) = (container.join("upper"), container.join("work"));
@@ -42,7 +62,7 @@ pub(super) fn mount(container: &Path, rootfs: &Path, layers: &[PathBuf]) -> Resu
         let mode = fs::Permissions::from_mode(meta.mode() & 0o7777);
         fs::set_permissions(&upper, mode).map_err(at("chmod", &upper))?;
     }
-    let mut folders: Vec<&Path> = layers.iter().rev().map(PathBuf::as_path).collect();
+    let mut folders: Vec<&Path> = layers.iter().rev().copied().collect();
     folders.extend([upper.as_path(), work.as_path()]);
     // Named by descriptors where a name would be cut or read as syntax; the kernel resolves them while it mounts.
     let plain = folders.iter().all(|path| !path.as_os_str().as_encoded_bytes().iter().any(|b| b",:\\".contains(b)));
@@ -84,4 +104,21 @@ pub(crate) fn unmount(rootfs: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_to_mount_on_are_made_once_and_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = folder.path().join("mount-points");
+        fs::create_dir_all(layer.join("etc")).unwrap();
+        for _ in 0..2 {
+            make_mount_points(&layer).unwrap();
+            assert!(MOUNTED_FOLDERS.iter().all(|name| layer.join(name).is_dir()));
+            assert!(MOUNTED_FILES.iter().all(|name| layer.join(name).metadata().unwrap().len() == 0));
+        }
+    }
 }
