@@ -79,6 +79,24 @@ pub(crate) fn deadline(c: Container) {
     }
 }
 
+/// A capability that the caller has not got.
+pub(crate) fn ungrantable(c: Container) {
+    c.write_config();
+    let run = c.command(&["run", &c.id]);
+    let mut less = std::process::Command::new("setpriv");
+    less.args(["--bounding-set", "-net_raw"]).arg(run.get_program()).args(run.get_args());
+    let said = crate::support::Said::from(&crate::support::output(less.current_dir(c.path("")))).ok();
+    said.has("CapPrm: 0000000000000020").has("CapBnd: 0000000000000020");
+    let why = "warning: process.capabilities: CAP_NET_RAW cannot be granted on this machine and is left out";
+    assert!(said.err.contains(why), "{said:?}");
+}
+
+pub(crate) fn oom_score_stays(c: Container) {
+    // That of the caller, whatever it is.
+    let said = c.run_behind("echo 77 > /proc/self/oom_score_adj", "").ok();
+    said.has("/proc/self/oom_score_adj: 77");
+}
+
 pub(crate) fn exec_affinity(mut c: Container) {
     // Whatever CPUs there are here: the first and the last of `2-3,6`.
     let every = every_cpu();

@@ -227,6 +227,50 @@ pub(crate) fn cgroups_path(c: Container) {
     }
 }
 
+pub(crate) fn cgroup_taken(c: Container) {
+    let folder = c.cgroup("");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("cgroup.freeze"), "1").unwrap();
+    c.create().refused("container's cgroup unexpectedly frozen");
+    std::fs::write(folder.join("cgroup.freeze"), "0").unwrap();
+    let mut other = std::process::Command::new("sleep");
+    let mut other = crate::support::spawn(other.arg("1000"));
+    std::fs::write(folder.join("cgroup.procs"), other.id().to_string()).unwrap();
+    c.create().refused("container's cgroup is not empty");
+    assert!(other.try_wait().unwrap().is_none(), "whose cgroup it is, lives");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    c.create().ok();
+}
+
+/// The owners of a cgroup's files, where the kernel's list is this one or, for this thread, does not exist.
+fn owned(mut c: Container, list: Option<&str>) -> Vec<u32> {
+    // With something mounted over it the kernel gives no user namespace a sysfs.
+    let mounts = c.config["mounts"].as_array_mut().unwrap();
+    mounts.iter_mut().filter(|one| one["type"] == "sysfs").for_each(|one| one["type"] = json!("tmpfs"));
+    use std::os::unix::fs::MetadataExt as _;
+    let none = None::<&str>;
+    let place = "/sys/kernel/cgroup";
+    nix::mount::mount(Some("t"), place, Some("tmpfs"), nix::mount::MsFlags::empty(), none).unwrap();
+    if let Some(list) = list {
+        std::fs::write(format!("{place}/delegate"), list).unwrap();
+    }
+    let said = c.create();
+    nix::mount::umount(place).unwrap();
+    said.ok();
+    let files = ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "cgroup.freeze"];
+    files.map(|file| std::fs::metadata(c.cgroup(file)).unwrap().uid()).to_vec()
+}
+
+pub(crate) fn cgroup_owned_by_default(c: Container) {
+    assert_eq!(owned(c, None), [100_000, 100_000, 100_000, 100_000, 0]);
+}
+
+pub(crate) fn cgroup_owned_as_listed(c: Container) {
+    let list = "cgroup.procs\ncgroup.not.of.this.kernel\ncgroup.freeze\n";
+    assert_eq!(owned(c, Some(list)), [100_000, 100_000, 0, 0, 100_000]);
+}
+
 pub(crate) fn unified(c: Container) {
     let c = c.set("/linux/resources", json!({"unified": {"cgroup.max.descendants": "5"}}));
     c.create().ok();

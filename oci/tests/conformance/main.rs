@@ -42,6 +42,8 @@ type Holds = fn(Container);
 const HOLDS: &[(&str, Holds)] = &[
     ("bind_and_rbind", config::bind_and_rbind),
     ("deadline", config::deadline),
+    ("oom_score_stays", config::oom_score_stays),
+    ("ungrantable", config::ungrantable),
     ("exec_affinity", config::exec_affinity),
     ("idmapped", config::idmapped),
     ("recursive_attributes", config::recursive_attributes),
@@ -59,6 +61,9 @@ const HOLDS: &[(&str, Holds)] = &[
     ("hooks_in_order", lifecycle::hooks_in_order),
     ("later_changes", lifecycle::later_changes),
     ("state", lifecycle::state),
+    ("cgroup_owned_as_listed", linux::cgroup_owned_as_listed),
+    ("cgroup_owned_by_default", linux::cgroup_owned_by_default),
+    ("cgroup_taken", linux::cgroup_taken),
     ("cgroups_path", linux::cgroups_path),
     ("inherited_namespaces", linux::inherited_namespaces),
     ("joined", linux::joined),
