@@ -82,6 +82,22 @@ fn no_source_file_is_too_long() {
 }
 
 #[test]
+fn the_supervisor_reaches_containers_by_the_runtime_alone() {
+    let runtime = initramfs::workspace().join("supervisor/src/daemon/runtime.rs");
+    let own = ["setns", "unshare(", "CLONE_NEW", "clone3", "pivot_root", "cgroup.freeze", "/orlop-oci\""];
+    let second: Vec<String> = files()
+        .into_iter()
+        .filter(|file| file.starts_with(initramfs::workspace().join("supervisor/src")) && *file != runtime)
+        .filter(|file| !file.components().any(|part| part.as_os_str() == "tests"))
+        .filter_map(|file| {
+            let text = fs::read_to_string(&file).ok()?;
+            own.iter().find(|word| text.contains(**word)).map(|word| format!("{}: {word}", file.display()))
+        })
+        .collect();
+    assert!(second.is_empty(), "another way to a container than {}: {second:#?}", runtime.display());
+}
+
+#[test]
 fn the_readme_names_both_commands() {
     let readme = fs::read_to_string(initramfs::workspace().join("README.md")).unwrap();
     for command in ["cargo boot", "cargo test"] {

@@ -20,7 +20,13 @@ eventually() {
         sleep 0.5
     done
 }
-# Runs a command line with a terminal of 33 rows and 77 columns. The end of input is echoed, and there are no errors but these.
-terminal() {
-    script -qec "stty rows 33 cols 77; $1" /dev/null </dev/null | tr -d '\r' | sed 's/\^@//g' | grep -v 'resize pty' | xargs
+# A command line says this on a terminal of 33 rows and 77 columns; the end of input is echoed, and there are no errors but these.
+# It has a few tries: the engine sets the size while the program runs already, and what a session's leader writes right before its end
+# may be lost (its hangup flushes what the terminal has not yet passed on).
+terminal_says() {
+    for _ in 1 2 3 4 5; do
+        said=$(script -qec "stty rows 33 cols 77; $2" /dev/null </dev/null | tr -d '\r' | sed 's/\^@//g' | grep -v 'resize pty' | xargs)
+        [ "$said" != "$1" ] || return 0
+    done
+    fail "got '$said' where '$1' was expected"
 }

@@ -44,8 +44,7 @@ set +e
 c task exec --exec-id three exec sh -c 'exit 9'
 is $? 9
 set -e
-out=$(terminal "ctr -a /run/containerd/containerd.sock task exec -t --exec-id four exec sh -c 'tty; test -t 1 && echo terminal'")
-is "$out" "/dev/pts/0 terminal"
+terminal_says "/dev/pts/0 terminal" "ctr -a /run/containerd/containerd.sock task exec -t --exec-id four exec sh -c 'tty; test -t 1 && echo terminal'"
 fails "no such file" c task exec --exec-id five exec /no/such
 gone exec
 
@@ -79,8 +78,7 @@ gone limits
 [ ! -e "$cgroup" ] || fail "$cgroup is still there"
 
 ### run -t
-out=$(terminal "ctr -a /run/containerd/containerd.sock run --runc-binary $runtime --rm -t $image term sh -c 'tty; test -t 1 && echo terminal'")
-has "$out" terminal
+terminal_says "/dev/pts/0 terminal" "ctr -a /run/containerd/containerd.sock run --runc-binary $runtime --rm -t $image term sh -c 'tty; test -t 1 && echo terminal'"
 
 ### options of run
 is "$(run --rm --read-only --env A=b --cwd /tmp --user 1000 --mount type=tmpfs,dst=/scratch,options=size=1m --seccomp $image options \

@@ -52,13 +52,11 @@ is $? 9
 d exec exec /no/such
 is $? 126
 set -e
-out=$(terminal "docker exec -it exec sh -c 'tty; stty size; test -t 0 && echo terminal'")
-is "$out" "/dev/pts/0 33 77 terminal"
+terminal_says "/dev/pts/0 33 77 terminal" "docker exec -it exec sh -c 'tty; stty size; test -t 0 && echo terminal'"
 gone exec
 
 ### run -it
-out=$(terminal "docker run --rm -it $image sh -c 'tty; test -t 0 && echo terminal'")
-is "$out" "/dev/pts/0 terminal"
+terminal_says "/dev/pts/0 terminal" "docker run --rm -it $image sh -c 'tty; test -t 0 && echo terminal'"
 
 ### stats
 sleeper stats --memory 64m

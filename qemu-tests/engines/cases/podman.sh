@@ -39,7 +39,8 @@ is "$(p inspect -f '{{.State.ExitCode}} {{.OCIRuntime}}' job)" "3 $runtime"
 p rm job
 
 ### exec
-sleeper exec
+# AppArmor's default profile lets nobody mount.
+sleeper exec --security-opt apparmor=unconfined
 is "$(p exec exec sh -c 'echo $0' name)" name
 is "$(p exec -e A=b -w /tmp -u 1000:1000 exec sh -c 'echo $A $PWD $(id -u):$(id -g)')" "b /tmp 1000:1000"
 is "$(echo typed | p exec -i exec cat)" typed
@@ -59,13 +60,11 @@ gone exec
 
 ### exec -it
 sleeper terminal
-out=$(terminal "podman --runtime $runtime exec -it terminal sh -c 'tty; stty size; test -t 0 && test -t 1 && test -t 2 && echo all'")
-is "$out" "/dev/pts/0 33 77 all"
+terminal_says "/dev/pts/0 33 77 all" "podman --runtime $runtime exec -it terminal sh -c 'tty; stty size; test -t 0 && test -t 1 && test -t 2 && echo all'"
 gone terminal
 
 ### run -it
-out=$(terminal "podman --runtime $runtime run --rm -it $image sh -c 'tty; test -c /dev/console && echo console; test -t 0 && echo in'")
-is "$out" "/dev/pts/0 console in"
+terminal_says "/dev/pts/0 console in" "podman --runtime $runtime run --rm -it $image sh -c 'tty; test -c /dev/console && echo console; test -t 0 && echo in'"
 
 ### run -t
 is "$(p run --rm -t $image sh -c 'test -t 1 && echo terminal' | tr -d '\r')" terminal
@@ -222,7 +221,7 @@ is "$(p run --rm $image sed -n 's/^NoNewPrivs:\t//p' /proc/self/status)" 0
 ### masked and unmasked paths
 out=$(p run --rm $image sh -c 'cat /proc/kcore | wc -c; touch /proc/sysrq-trigger 2>&1; ls /proc/acpi | wc -l' || true)
 has "$out" "Read-only file system"
-p run --rm --security-opt unmask=ALL $image sh -c 'echo >/proc/sys/kernel/domainname'
+p run --rm --security-opt unmask=ALL --security-opt apparmor=unconfined $image sh -c 'echo >/proc/sys/kernel/domainname'
 p run --rm --security-opt mask=/etc/passwd $image sh -c '! test -s /etc/passwd'
 
 ### volumes

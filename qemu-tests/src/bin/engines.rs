@@ -1,8 +1,8 @@
-//! `cargo engines`: every case of every engine, in one guest of Debian, and a table of what held.
+//! `cargo engines`: every case of every engine, in two guests of Debian, and a table of what held.
 
 use clap::Parser;
 use qemu_tests::Artefacts;
-use qemu_tests::engines::{Case, Guest, run_cases};
+use qemu_tests::engines::{Case, Guest, Security, has_cases, run_cases};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -18,7 +18,7 @@ struct Options {
     /// CPUs of the guest
     #[arg(long, default_value_t = 2)]
     cpus: u32,
-    /// Leave the guest running afterwards, until Enter is pressed, and say where its shells are
+    /// Leave each guest running afterwards, until Enter is pressed, and say where its shells are
     #[arg(long)]
     keep: bool,
 }
@@ -43,13 +43,19 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut progress = |line: &str| say(line);
     let artefacts = Artefacts::build(None, &mut progress)?;
-    let guest = Guest::boot(&artefacts, options.cpus, &mut progress)?;
-    let result = run_cases(&guest, |case| options.wants(case), |verdict| say(&verdict.to_string()));
-    if options.keep {
-        say(&format!("shells: {}", guest.machine().control_socket().display()));
-        std::io::stdin().read_line(&mut String::new())?;
+    let mut verdicts = Vec::new();
+    for security in [Security::AppArmor, Security::Selinux] {
+        if !has_cases(security, |case| options.wants(case))? {
+            continue;
+        }
+        let guest = Guest::boot(&artefacts, security, options.cpus, &mut progress)?;
+        let result = run_cases(&guest, |case| options.wants(case), |verdict| say(&verdict.to_string()));
+        if options.keep {
+            say(&format!("shells: {}", guest.machine().control_socket().display()));
+            std::io::stdin().read_line(&mut String::new())?;
+        }
+        verdicts.extend(result?);
     }
-    let verdicts = result?;
     let failed = verdicts.iter().filter(|verdict| !verdict.holds()).count();
     say(&format!("{} of {} cases hold", verdicts.len() - failed, verdicts.len()));
     Ok(if failed == 0 && !verdicts.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

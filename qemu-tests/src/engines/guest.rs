@@ -14,9 +14,17 @@ const SYSTEMD_MEMORY_MIB: u32 = 2048;
 /// What the guest adds to a script's own time: to be read, ended and answered.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// The kernel has one of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    AppArmor,
+    Selinux,
+}
+
 /// A Debian that runs scripts.
 pub struct Guest {
     machine: Machine,
+    security: Security,
 }
 
 /// One of the guest's four shells; each runs one script at a time.
@@ -35,18 +43,26 @@ pub struct Outcome {
 
 impl Guest {
     /// Builds what is missing and boots it.
-    pub fn boot(artefacts: &Artefacts, cpus: u32, progress: &mut dyn FnMut(&str)) -> Result<Self, GuestError> {
+    pub fn boot(
+        artefacts: &Artefacts,
+        security: Security,
+        cpus: u32,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Self, GuestError> {
         let root = root::build(artefacts, progress)?;
         let folder = tempfile::tempdir_in(&artefacts.out).map_err(at("create a folder in", &artefacts.out))?;
         let media = media::build(artefacts, &root::packages(artefacts, progress)?, folder.path())?;
-        progress("boot the engines' guest");
+        progress(&format!("boot the engines' guest with {security:?}"));
         let builder = Machine::builder(artefacts, "engines").foreign_root(&root, "orlop-engines", &media);
         // Nobody feeds in the guest the watchdog that stage 1 starts.
-        let builder = builder.append("orlop.watchdog=off");
+        let builder = builder.append("orlop.watchdog=off").append(match security {
+            Security::AppArmor => "security=apparmor",
+            Security::Selinux => "security=selinux",
+        });
         // QEMU has opened its disks when this returns, and the folder may go.
         let machine = builder.memory_mib(MEMORY_MIB).cpus(cpus).start()?;
         machine.wait_for_console("engines: ready")?;
-        Ok(Self { machine })
+        Ok(Self { machine, security })
     }
 
     /// The same Debian with systemd as PID 1, which starts these Quadlet units; counts instructions and has one shell.
@@ -65,11 +81,15 @@ impl Guest {
         let builder = builder.scratch_disk("orlop-var", &var).append("orlop.watchdog=off").no_network();
         let machine = builder.memory_mib(SYSTEMD_MEMORY_MIB).counting_instructions().start()?;
         machine.wait_for_console("engines: systemd")?;
-        Ok(Self { machine })
+        Ok(Self { machine, security: Security::AppArmor })
     }
 
     pub fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    pub(super) fn security(&self) -> Security {
+        self.security
     }
 
     /// A shell of its own, kept until dropped.

@@ -1,12 +1,13 @@
 //! Runs cases: engines that do not share a daemon beside each other, the cases of one engine in order.
 
-use super::{Case, Cases, CasesError, Guest, GuestError, Outcome};
+use super::{Case, Cases, CasesError, Guest, GuestError, Outcome, Security};
 use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Docker's daemon uses the containerd of the lane's first cases.
 const LANES: [&[&str]; 2] = [&["podman", "systemd"], &["containerd", "docker"]];
+const SELINUX_LANES: [&[&str]; 1] = [&["selinux"]];
 /// Loading an image, starting daemons: under emulation, on two busy cores.
 const SETUP_LIMIT: Duration = Duration::from_secs(300);
 const CASE_LIMIT: Duration = Duration::from_secs(400);
@@ -49,6 +50,20 @@ pub enum RunError {
     Setup { engine: String, status: u8, output: String },
 }
 
+/// Whether a guest of this kind has any of the cases `wanted` chooses.
+pub fn has_cases(security: Security, wanted: impl Fn(&Case) -> bool) -> Result<bool, CasesError> {
+    let engines = lanes(security).iter().copied().flatten();
+    let cases = engines.map(|engine| Cases::read(engine)).collect::<Result<Vec<_>, _>>()?;
+    Ok(cases.iter().flat_map(|engine| &engine.cases).any(wanted))
+}
+
+fn lanes(security: Security) -> &'static [&'static [&'static str]] {
+    match security {
+        Security::AppArmor => &LANES,
+        Security::Selinux => &SELINUX_LANES,
+    }
+}
+
 /// Runs the cases `wanted` chooses; `told` gets each verdict as it falls.
 pub fn run(
     guest: &Guest,
@@ -56,7 +71,11 @@ pub fn run(
     told: impl Fn(&Verdict) + Sync,
 ) -> Result<Vec<Verdict>, RunError> {
     thread::scope(|scope| {
-        let lanes = LANES.map(|engines| scope.spawn(|| lane(guest, engines, &wanted, &told)));
+        let (wanted, told) = (&wanted, &told);
+        let lanes =
+            lanes(guest.security()).iter().map(|engines| scope.spawn(move || lane(guest, engines, wanted, told)));
+        // Both are to run before the first is waited for.
+        let lanes: Vec<_> = lanes.collect();
         let mut verdicts = Vec::new();
         for lane in lanes {
             verdicts.extend(lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);

@@ -11,8 +11,8 @@ mod media;
 mod root;
 
 pub use cases::{Case, Cases, CasesError};
-pub use guest::{Guest, Outcome, Shell};
-pub use lanes::{RunError, Verdict, run as run_cases};
+pub use guest::{Guest, Outcome, Security, Shell};
+pub use lanes::{RunError, Verdict, has_cases, run as run_cases};
 
 /// Why there is no guest.
 #[derive(Debug, thiserror::Error)]

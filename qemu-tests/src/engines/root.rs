@@ -11,13 +11,14 @@ use std::process::Command;
 /// The newest stable Debian: Podman 5.4, containerd 1.7, Docker 26.
 const SUITE: &str = "trixie";
 
-const PACKAGES: [&str; 28] = [
+const PACKAGES: [&str; 29] = [
     "aardvark-dns",
     "apparmor",
     "base-passwd",
     "bsdutils",
     "busybox-static",
     "catatonit",
+    "checkpolicy",
     "conmon",
     "containerd",
     "coreutils",
