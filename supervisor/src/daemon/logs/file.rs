@@ -1,6 +1,5 @@
 //! One log's files: `current`, then `.1`, `.2`, … the older the higher; bounded in size and number. Each begins with the boot that
-//! its records are of, and says so again where another one begins. A disk that takes nothing costs records, which are counted and
-//! told once it takes some again; memory never grows.
+//! its records are of, and says so again where another one begins. A disk that takes nothing costs records.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,8 +16,8 @@ use super::{
 };
 use crate::daemon::clock;
 
-/// Room for the boot's mark and the record that says what was lost.
-const EXTRA_BYTES: usize = 320;
+/// Room for the boot's mark.
+const EXTRA_BYTES: usize = 160;
 
 #[derive(Debug)]
 pub(crate) struct LogFile {
@@ -29,9 +28,8 @@ pub(crate) struct LogFile {
     size: u64,
     /// The newest file says that its last records are of this boot.
     marked: bool,
-    lost_records: u64,
-    /// The disk's last word.
-    error: String,
+    /// The disk's word, until it takes records again.
+    pub(crate) error: Option<String>,
     /// The time of the last record.
     pub(crate) last_us: i64,
 }
@@ -56,17 +54,7 @@ pub(crate) fn indices(folder: &Path) -> Vec<u32> {
 
 impl LogFile {
     pub(crate) fn new(folder: PathBuf, caps: Caps, boot: Arc<str>) -> Self {
-        Self {
-            folder,
-            caps,
-            boot,
-            file: None,
-            size: 0,
-            marked: false,
-            lost_records: 0,
-            error: String::new(),
-            last_us: 0,
-        }
+        Self { folder, caps, boot, file: None, size: 0, marked: false, error: None, last_us: 0 }
     }
 
     pub(crate) fn set_caps(&mut self, caps: Caps) {
@@ -107,29 +95,20 @@ impl LogFile {
 
     /// Appends a batch of whole records that it was prepared for: the bytes written. An error is returned once, for the first of
     /// those that are lost.
-    pub(crate) fn append(&mut self, batch: &[u8], records: u64) -> Result<u64, Option<io::Error>> {
-        let mut told = Vec::new();
-        if self.lost_records > 0 {
-            let text = format!("{} records lost: {}", self.lost_records, self.error);
-            record::write(&mut told, &clock::rfc3339(clock::wall_us()), Stream::Orlop, false, text.as_bytes());
-            told.extend_from_slice(batch);
-        }
-        let bytes = if told.is_empty() { batch } else { &told };
-        match self.try_append(bytes) {
+    pub(crate) fn append(&mut self, batch: &[u8]) -> Result<u64, Option<io::Error>> {
+        match self.try_append(batch) {
             Ok(()) => {
-                self.lost_records = 0;
-                Ok(bytes.len() as u64)
+                self.error = None;
+                Ok(batch.len() as u64)
             }
             Err(error) => {
-                let first = self.lost_records == 0;
-                self.error = error.to_string();
-                self.lost_records += records;
+                let first = self.error.replace(error.to_string()).is_none();
                 Err(first.then_some(error))
             }
         }
     }
 
-    /// Nobody writes to it for now. How many records it lost is not forgotten.
+    /// Nobody writes to it for now.
     pub(crate) fn close(&mut self) {
         self.file = None;
     }
@@ -187,7 +166,7 @@ mod tests {
     fn put(log: &mut LogFile, text: &str) -> Result<u64, Option<io::Error>> {
         let batch = batch(text);
         log.prepare(batch.len());
-        log.append(&batch, 1)
+        log.append(&batch)
     }
 
     fn batch(text: &str) -> Vec<u8> {
@@ -235,22 +214,5 @@ mod tests {
         let text = fs::read_to_string(log.path()).unwrap();
         let words: Vec<&str> = text.lines().filter_map(|line| line.rsplit(' ').next()).collect();
         assert_eq!(words, ["b1", "one", "b2", "two", "three"]);
-    }
-
-    #[test]
-    fn what_a_full_disk_cost_is_told_when_it_takes_records_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("web");
-        // Something in the way stands for a disk that takes nothing.
-        fs::write(&place, "").unwrap();
-        let mut log = LogFile::new(place.clone(), SMALL, "b1".into());
-        for round in 0..7 {
-            let error = put(&mut log, "lost").unwrap_err();
-            assert_eq!(error.is_some(), round == 0, "said once");
-        }
-        fs::remove_file(&place).unwrap();
-        put(&mut log, "kept").unwrap();
-        let text = fs::read_to_string(path(&place, 0)).unwrap();
-        assert!(text.contains(" orlop F 7 records lost: ") && text.ends_with(" stdout F kept\n"), "{text}");
     }
 }

@@ -5,7 +5,7 @@
 //! ```text
 //!               spool full              no room for PATIENCE
 //!   Flowing ────────────────► Waiting ────────────────────► Dropping
-//!      ▲         room            │       room: how many lines    │
+//!      ▲         room            │             room               │
 //!      └─────────────────────────┴───────────────────────────────┘
 //! ```
 
@@ -71,9 +71,8 @@ enum Flow {
     Waiting {
         until: Duration,
     },
-    /// How many lines, and whether the last byte was within one.
+    /// Whether the last byte was within a line.
     Dropping {
-        lines: u64,
         within: bool,
     },
 }
@@ -251,7 +250,7 @@ impl Intake {
         for id in self.pipes.iter().filter_map(late).collect::<Vec<_>>() {
             if let Some(pipe) = self.pipes.get_mut(&id) {
                 log::warn!("{}: the disk takes no logs, what it writes is dropped and counted", pipe.source.owner);
-                pipe.flow = Flow::Dropping { lines: 0, within: pipe.source.spool.end_line() };
+                pipe.flow = Flow::Dropping { within: pipe.source.spool.end_line() };
                 let _ = self.epoll.add(&pipe.fd, EpollEvent::new(EpollFlags::EPOLLIN, id));
             }
         }
@@ -260,7 +259,7 @@ impl Intake {
     fn read(&mut self, id: u64) {
         let Some(pipe) = self.pipes.get_mut(&id) else { return };
         let taken = match pipe.flow {
-            Flow::Dropping { lines, within } => pipe.drop_some(lines, within, &mut self.scratch),
+            Flow::Dropping { within } => pipe.drop_some(within, &mut self.scratch),
             _ => pipe.source.spool.take(&pipe.fd, TURN_BYTES),
         };
         let waited = matches!(pipe.flow, Flow::Waiting { .. });
@@ -268,7 +267,9 @@ impl Intake {
             Ok(0) => {
                 let _ = self.epoll.delete(&pipe.fd);
                 if let Some(pipe) = self.pipes.remove(&id) {
-                    pipe.tell_what_was_dropped();
+                    if pipe.flow == (Flow::Dropping { within: true }) {
+                        pipe.source.spool.lose(1);
+                    }
                     self.queue.push(Work::Last(pipe.source));
                 }
                 return;
@@ -290,7 +291,7 @@ impl Intake {
             }
             Err(errno) => {
                 log::error!("{}: {errno}", pipe.source.spool.path().display());
-                pipe.flow = Flow::Dropping { lines: 0, within: pipe.source.spool.end_line() };
+                pipe.flow = Flow::Dropping { within: pipe.source.spool.end_line() };
             }
         }
         if waited {
@@ -302,7 +303,7 @@ impl Intake {
 
 impl Pipe {
     /// Takes from the pipe what nobody can keep. With room again, what follows the next end of a line is kept.
-    fn drop_some(&mut self, lines: u64, within: bool, scratch: &mut Vec<u8>) -> nix::Result<usize> {
+    fn drop_some(&mut self, within: bool, scratch: &mut Vec<u8>) -> nix::Result<usize> {
         scratch.resize(TURN_BYTES, 0);
         let n = nix::unistd::read(&self.fd, scratch)?;
         let bytes = &scratch[..n];
@@ -311,21 +312,14 @@ impl Pipe {
         if let Some(end) = end
             && self.source.spool.is_empty()
         {
-            self.flow = Flow::Dropping { lines: lines + u64::from(within), within: false };
-            self.tell_what_was_dropped();
+            self.source.spool.lose(u64::from(within));
             self.source.spool.append(&bytes[end..]);
             self.flow = Flow::Flowing;
         } else {
-            let count = bytes.iter().filter(|byte| **byte == b'\n').count();
-            let within = bytes.last().map_or(within, |last| *last != b'\n');
-            self.flow = Flow::Dropping { lines: lines + count as u64, within };
+            // At once, and not at the end of it: the next supervisor knows nothing else of them.
+            self.source.spool.lose(bytes.iter().filter(|byte| **byte == b'\n').count() as u64);
+            self.flow = Flow::Dropping { within: bytes.last().map_or(within, |last| *last != b'\n') };
         }
         Ok(n)
-    }
-
-    fn tell_what_was_dropped(&self) {
-        if let Flow::Dropping { lines, within } = self.flow {
-            self.source.lost.fetch_add(lines + u64::from(within), Ordering::SeqCst);
-        }
     }
 }

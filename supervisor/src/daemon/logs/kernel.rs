@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(messages(&kernel.init), ["info root: erofs"]);
         // All of it goes into the log, and the number stays.
         let length = text(&kernel.kernel).len();
-        kernel.kernel.spool.commit(length, 8).unwrap();
+        kernel.kernel.spool.commit(length, 8, 0).unwrap();
         assert_eq!(open().next, 8);
     }
 }

@@ -61,7 +61,6 @@ pub(crate) struct Logs {
     bell: Arc<EventFd>,
     news: Arc<News>,
     told: remarks::Told,
-    lost_remarks: u64,
 }
 
 /// Tells readers that follow logs when there is more of them.
@@ -119,14 +118,16 @@ impl Own {
         Ok(Self { source, queue: Arc::default() })
     }
 
-    /// Never waits: what finds no room, because the disk stands still, is lost.
+    /// Never waits: what finds no room, because the disk stands still, is counted.
     pub(crate) fn say(&self, level: u8, text: &str) {
         let time = clock::wall_us();
         let mut lines = String::new();
         for line in text.lines() {
             lines.push_str(&tagged(level, time, 0, &line[..line.floor_char_boundary(MAX_MESSAGE_BYTES)]));
         }
-        self.source.spool.append(lines.as_bytes());
+        if !self.source.spool.append(lines.as_bytes()) {
+            self.source.spool.lose(text.lines().count() as u64);
+        }
         self.queue.push(Work::Some(Arc::clone(&self.source)));
     }
 }
@@ -165,7 +166,7 @@ impl Logs {
             intake.run();
         });
         mailbox::spawn("log writer", move || writer.run());
-        Ok(Self { folder, commands, bell, news, told, lost_remarks: 0 })
+        Ok(Self { folder, commands, bell, news, told })
     }
 
     fn command(&self, command: Command) -> bool {
@@ -200,18 +201,14 @@ impl Logs {
         self.told.last(&Owner::from(unit))
     }
 
-    /// Never waits: what finds no room, because the disk stands still, is lost.
+    /// Never waits.
     pub(crate) fn remark(&mut self, unit: &UnitName, remark: &Remark) {
         match self.told.tell(&Owner::from(unit), remark) {
             Ok(None) => {}
             Ok(Some(source)) => {
-                if self.lost_remarks > 0 {
-                    let lost = std::mem::take(&mut self.lost_remarks);
-                    log::warn!("{lost} remarks about units are lost: the disk did not take logs in time");
-                }
                 self.command(Command::Remark(source));
             }
-            Err(_) => self.lost_remarks += 1,
+            Err(error) => log::error!("{unit}: a remark is lost: {error}"),
         }
     }
 

@@ -82,7 +82,7 @@ impl Told {
         self.source(owner).map_or(0, |source| source.1)
     }
 
-    /// What has to be written now; nothing when the spool had it already. An error: there is no room.
+    /// What has to be written now; nothing when the spool had it already. What finds no room is counted.
     pub(super) fn tell(&mut self, owner: &Owner, remark: &Remark) -> io::Result<Option<Arc<Source>>> {
         let (source, last) = self.source(owner)?;
         if remark.number <= *last {
@@ -90,7 +90,8 @@ impl Told {
         }
         let line = tagged(REMARK, remark.time_us, remark.number, &remark.text);
         if !source.spool.append(line.as_bytes()) {
-            return Err(io::ErrorKind::StorageFull.into());
+            source.spool.lose(1);
+            return Ok(None);
         }
         *last = remark.number;
         Ok(Some(Arc::clone(source)))
@@ -135,7 +136,7 @@ mod tests {
             assert!(remarks.take().iter().all(|remark| told.tell(&web, remark).unwrap().is_none()));
         }
         // A record that cannot be read counts on from the spool, in the log or not.
-        told.source(&web).unwrap().0.spool.commit(0, 0).unwrap();
+        told.source(&web).unwrap().0.spool.commit(0, 0, 0).unwrap();
         let mut remarks = Remarks::default();
         remarks.note("two\nlines", || told.last(&web));
         assert!(told.tell(&web, &remarks.take()[0]).unwrap().is_some());

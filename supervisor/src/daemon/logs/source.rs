@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc,
     },
+    time::Duration,
 };
 
 use super::{Stream, caps::Caps, spool::Spool};
@@ -73,8 +74,6 @@ pub(super) struct Source {
     queued: AtomicBool,
     /// Whoever fills it waits for room.
     pub(super) waits: AtomicBool,
-    /// Lines that found none, and of which the log does not say so yet.
-    pub(super) lost: AtomicU64,
     done: Mutex<Option<Done>>,
 }
 
@@ -87,7 +86,7 @@ impl fmt::Debug for Source {
 impl Source {
     pub(super) fn new(owner: Owner, stream: Option<Stream>, caps: Caps, spool: Spool, done: Option<Done>) -> Self {
         let (queued, waits) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { owner, stream, caps, spool, queued, waits, lost: AtomicU64::new(0), done: Mutex::new(done) }
+        Self { owner, stream, caps, spool, queued, waits, done: Mutex::new(done) }
     }
 
     /// Remarks about a unit: what bounds its log is told by its pipes.
@@ -98,6 +97,11 @@ impl Source {
     /// All of it is in the log.
     pub(super) fn end(&self) {
         self.spool.remove();
+        self.finish();
+    }
+
+    /// Nothing of it will be in the log that is not there yet, but for how much that was.
+    pub(super) fn finish(&self) {
         if let Some(done) = self.done.lock().unwrap_or_else(PoisonError::into_inner).take() {
             done();
         }
@@ -175,17 +179,14 @@ impl Queue {
         self.bell.notify_one();
     }
 
-    pub(super) fn pop(&self) -> Work {
-        let mut queue = self.work();
-        loop {
-            if let Some(work) = queue.pop_front() {
-                if let Work::Some(source) = &work {
-                    source.queued.store(false, Ordering::Release);
-                }
-                return work;
-            }
-            queue = self.bell.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    /// `None`: there was none for so long.
+    pub(super) fn pop(&self, patience: Duration) -> Option<Work> {
+        let wait = self.bell.wait_timeout_while(self.work(), patience, |queue| queue.is_empty());
+        let work = wait.unwrap_or_else(PoisonError::into_inner).0.pop_front()?;
+        if let Work::Some(source) = &work {
+            source.queued.store(false, Ordering::Release);
         }
+        Some(work)
     }
 }
 

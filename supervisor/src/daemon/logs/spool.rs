@@ -7,6 +7,7 @@
 //! intend  head = the log's inode and length
 //!         records ──append──▶ log      killed: the next supervisor cuts the log back to that length and appends the records again
 //! commit  head = where the rest begins one write, or one truncation
+//! lose    head = how many lines found no room, until a commit says that the log tells of them
 //! ```
 //! splice(2) looks at SIGKILL between the pieces it moves, never within one (`generic_perform_write` in the kernel's mm/filemap.c),
 //! and a write of a few bytes is one such piece: neither is ever half done.
@@ -36,6 +37,8 @@ const HEAD_BYTES: u64 = 32;
 const PAGE_BYTES: u64 = 4096;
 /// What one spool holds at most, in bytes.
 pub(super) const MAX_BYTES: u64 = 256 << 10;
+/// Of the last word of the head; the others are how many lines are lost.
+const NUMBER_BITS: u32 = 36;
 /// Times of arrival that are told apart while the disk stands still.
 const MAX_ARRIVALS: usize = 64;
 
@@ -50,6 +53,7 @@ pub(super) struct Mark {
 pub(super) struct Spool {
     path: PathBuf,
     file: File,
+    max_bytes: u64,
     /// Moved by the reading thread alone.
     start: AtomicU64,
     tail: Mutex<Tail>,
@@ -60,23 +64,34 @@ struct Tail {
     end: u64,
     /// Up to where it had come when, in µs since 1970.
     arrivals: VecDeque<(u64, i64)>,
+    number: u64,
+    /// Lines that are in no log, of which none tells yet; they came behind this place.
+    lost: u64,
+    lost_at: u64,
 }
 
 impl Spool {
     /// Goes on with what an earlier supervisor left under this path. Where /run takes no file it lies in memory alone.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        Self::with_room(path, MAX_BYTES)
+    }
+
+    pub(super) fn with_room(path: PathBuf, max_bytes: u64) -> io::Result<Self> {
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = opened.or_else(|error| {
             log::error!("{}: {error}", path.display());
             memfd_create(c"spool", MFdFlags::MFD_CLOEXEC).map(File::from)
         })?;
-        let start = head(&file)[2].max(HEAD_BYTES);
-        let tail = Tail { end: file.metadata()?.len().max(start), arrivals: VecDeque::new() };
-        Ok(Self { path, file, start: AtomicU64::new(start), tail: Mutex::new(tail) })
+        let [.., start, word] = head(&file);
+        let start = start.max(HEAD_BYTES);
+        let end = file.metadata()?.len().max(start);
+        let (number, lost) = (word & !(u64::MAX << NUMBER_BITS), word >> NUMBER_BITS);
+        let tail = Tail { end, arrivals: VecDeque::new(), number, lost, lost_at: end };
+        Ok(Self { path, file, max_bytes, start: AtomicU64::new(start), tail: Mutex::new(tail) })
     }
 
     fn tail(&self) -> MutexGuard<'_, Tail> {
-        // Both fields are right at any moment, whoever panicked.
+        // All fields are right at any moment, whoever panicked.
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -85,7 +100,7 @@ impl Spool {
     }
 
     fn room(&self, tail: &Tail) -> u64 {
-        MAX_BYTES.saturating_sub(tail.end - self.start())
+        self.max_bytes.saturating_sub(tail.end - self.start())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -161,20 +176,48 @@ impl Spool {
 
     /// The number that the last commit left here; 0 without one.
     pub(super) fn number(&self) -> u64 {
-        head(&self.file)[3]
+        self.tail().number
     }
 
-    /// So many bytes more are in the log, and all before this number.
-    pub(super) fn commit(&self, length: usize, number: u64) -> io::Result<()> {
+    /// So many lines more found no room.
+    pub(super) fn lose(&self, lines: u64) {
+        if lines == 0 {
+            return;
+        }
+        let mut tail = self.tail();
+        tail.lost += lines;
+        tail.lost_at = tail.end;
+        if let Err(error) = self.file.write_all_at(&tail.word().to_ne_bytes(), HEAD_BYTES - 8) {
+            log::error!("{}: {error}", self.path.display());
+        }
+    }
+
+    /// Lines of which the log does not tell yet.
+    pub(super) fn lost(&self) -> u64 {
+        self.tail().lost
+    }
+
+    /// Those that came before all that is here.
+    pub(super) fn lost_here(&self) -> u64 {
+        let tail = self.tail();
+        if self.start() >= tail.lost_at { tail.lost } else { 0 }
+    }
+
+    /// So many bytes more are in the log, and all before this number; so many lines more are lost, or told of.
+    pub(super) fn commit(&self, length: usize, number: u64, lost: i64) -> io::Result<()> {
         let mut tail = self.tail();
         let start = self.start() + length as u64;
-        if start == tail.end && number == 0 {
+        if tail.lost == 0 {
+            tail.lost_at = start;
+        }
+        (tail.number, tail.lost) = (number, tail.lost.saturating_add_signed(lost));
+        if start == tail.end && tail.word() == 0 {
             self.file.set_len(0)?;
-            *tail = Tail { end: HEAD_BYTES, arrivals: VecDeque::new() };
+            *tail = Tail { end: HEAD_BYTES, arrivals: VecDeque::new(), number: 0, lost: 0, lost_at: HEAD_BYTES };
             self.start.store(HEAD_BYTES, Ordering::Relaxed);
             return Ok(());
         }
-        let head = [0, 0, start, number].map(u64::to_ne_bytes);
+        let head = [0, 0, start, tail.word()].map(u64::to_ne_bytes);
         self.file.write_all_at(head.as_flattened(), 0)?;
         let before = self.start.swap(start, Ordering::Relaxed);
         tail.arrivals.retain(|(end, _)| *end > start);
@@ -202,6 +245,10 @@ impl Spool {
 }
 
 impl Tail {
+    fn word(&self) -> u64 {
+        self.number.min(!(u64::MAX << NUMBER_BITS)) | self.lost.min(u64::MAX >> NUMBER_BITS) << NUMBER_BITS
+    }
+
     fn grow(&mut self, length: usize) {
         self.end += length as u64;
         if length == 0 {
@@ -215,7 +262,7 @@ impl Tail {
     }
 }
 
-/// Inode and length of the mark, start, number.
+/// Inode and length of the mark, start, number and lost lines.
 fn head(file: &File) -> [u64; 4] {
     let mut head = [[0; 8]; 4];
     // A file that is shorter has none yet.
@@ -258,14 +305,14 @@ mod tests {
         // Killed here.
         let spool = Spool::open(path.clone()).unwrap();
         assert_eq!((bytes(&spool), spool.intended()), (b"one\nhal".to_vec(), Some(mark)));
-        spool.commit(4, 0).unwrap();
+        spool.commit(4, 0, 0).unwrap();
         assert_eq!(spool.intended(), None);
         writer.write_all(b"f\n").unwrap();
         drop(writer);
         assert_eq!((spool.take(&pipe, 100), spool.take(&pipe, 100)), (Ok(2), Ok(0)));
         let spool = Spool::open(path.clone()).unwrap();
         assert_eq!(bytes(&spool), b"half\n");
-        spool.commit(5, 0).unwrap();
+        spool.commit(5, 0, 0).unwrap();
         assert_eq!(bytes(&Spool::open(path).unwrap()), b"");
         assert_eq!(left(folder.path()).len(), 1);
         spool.remove();
@@ -281,7 +328,7 @@ mod tests {
         for round in 0..3000 {
             assert!(spool.append(&line));
             // Something is always left, and the number is kept with it.
-            spool.commit(if round == 0 { 999 } else { 1000 }, round + 1).unwrap();
+            spool.commit(if round == 0 { 999 } else { 1000 }, round + 1, 0).unwrap();
         }
         assert_eq!((bytes(&spool), spool.number()), (b"x".to_vec(), 3000));
         use std::os::unix::fs::MetadataExt;
@@ -291,6 +338,15 @@ mod tests {
         spool.end_line();
         let spool = Spool::open(path).unwrap();
         assert!(bytes(&spool).ends_with(b"x\n") && spool.number() == 3000);
+        // What is lost is behind what is here, and not forgotten.
+        spool.lose(7);
+        assert_eq!((spool.lost(), spool.lost_here()), (7, 0));
+        let spool = Spool::open(spool.path().into()).unwrap();
+        assert_eq!((spool.lost(), spool.lost_here(), spool.number()), (7, 0, 3000));
+        spool.commit(bytes(&spool).len(), 3000, 2).unwrap();
+        assert_eq!((spool.lost(), spool.lost_here(), spool.number()), (9, 9, 3000));
+        spool.commit(0, 0, -9).unwrap();
+        assert_eq!(spool.file.metadata().unwrap().len(), 0);
     }
 
     #[test]
@@ -303,7 +359,7 @@ mod tests {
         }
         let times: Vec<i64> = (0..4 * MAX_ARRIVALS).map(|offset| spool.arrived(offset)).collect();
         assert!(times.is_sorted() && times[0] >= before && *times.last().unwrap() <= clock::wall_us());
-        spool.commit(2, 0).unwrap();
+        spool.commit(2, 0, 0).unwrap();
         assert_eq!(spool.arrived(0), times[2]);
     }
 }

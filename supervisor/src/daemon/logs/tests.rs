@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    super::{Caps, Own, Remarks, Stream, file::LogFile, record},
+    super::{Caps, Own, Remarks, Stream, file::LogFile, record, spool},
     *,
 };
 use crate::{api::types::LogLine, daemon::clock, unit::UnitName};
@@ -65,7 +65,7 @@ fn put(log: &mut LogFile, second: i64, text: &str) {
     let mut batch = Vec::new();
     record::write(&mut batch, &clock::rfc3339(second * 1_000_000), Stream::Out, false, text.as_bytes());
     log.prepare(batch.len());
-    log.append(&batch, 1).unwrap();
+    log.append(&batch).unwrap();
 }
 
 fn small(folder: &Path, max_bytes: u64) -> LogFile {
@@ -333,4 +333,99 @@ fn a_disk_that_stands_still_costs_lines_and_holds_up_nobody() {
     assert!(lost > 1000 && *last == "back", "{lost}, {last}");
     let count = lost + whole;
     assert!((numbers.len()..=numbers.len() + 1 + said).contains(&count), "{lost} + {whole}");
+}
+
+/// The sum of what `lines` says is lost.
+fn told(lines: &[String]) -> usize {
+    lines.iter().filter_map(|line| line.split_once(" lost: ")?.0.split(' ').next()?.parse::<usize>().ok()).sum()
+}
+
+/// The supervisor after one that was killed is given what that one left in memory.
+fn next_supervisor(spools: &Path) -> (tempfile::TempDir, Logs) {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    fs::create_dir(folder.path().join("spools")).unwrap();
+    for entry in fs::read_dir(spools).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.path().join("spools").join(entry.file_name())).unwrap();
+    }
+    let mut next = logs(folder.path());
+    next.all_followed();
+    next.flush(PATIENCE);
+    (folder, next)
+}
+
+#[test]
+fn what_a_disk_that_stood_still_cost_is_told_by_the_next_supervisor() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    fs::create_dir(folder.path().join("web")).unwrap();
+    nix::unistd::mkfifo(&folder.path().join("web/current"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let logs = logs(folder.path());
+    let (mut writer, _ended) = follow(&logs, "web", Stream::Out, Caps::default());
+    let numbers = 300_000;
+    for i in 0..numbers {
+        writeln!(writer, "{i}").unwrap();
+    }
+    // The container sleeps; what is in its pipe still is taken.
+    let taken = || {
+        let spool = spool::Spool::open(folder.path().join("spools/web:stdout.1")).unwrap();
+        let mut bytes = Vec::new();
+        spool.read(&mut bytes).unwrap();
+        usize::try_from(spool.lost()).unwrap() + bytes.iter().filter(|byte| **byte == b'\n').count()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while taken() < numbers {
+        assert!(Instant::now() < deadline, "{} of {numbers} lines", taken());
+        std::thread::yield_now();
+    }
+    let (next_folder, next) = next_supervisor(&folder.path().join("spools"));
+    let lines = messages(&next, of(&["web"]));
+    let whole = lines.iter().enumerate().take_while(|(i, line)| **line == i.to_string()).count();
+    // One line is cut short where the dropping begins.
+    assert!((numbers..=numbers + 1).contains(&(whole + told(&lines))), "{whole} + {}", told(&lines));
+    assert!(lines.last().unwrap().ends_with(" lines lost: the disk did not take them in time"), "at its place");
+    assert_eq!(fs::read_dir(next_folder.path().join("spools")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_a_full_disk_cost_is_told_once_there_is_room_and_by_whoever_is_there_then() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let place = folder.path().join("web");
+    // Something in the way stands for a disk that takes nothing.
+    fs::write(&place, "").unwrap();
+    let (complain, complaints) = channel();
+    let spools = folder.path().join("spools");
+    let complain = move |_, text| complain.send(text).unwrap();
+    let logs = Logs::start(folder.path().into(), spools.clone(), None, None, complain).unwrap();
+    // Both pipes have ended before there is room.
+    for stream in [Stream::Out, Stream::Err] {
+        let (mut writer, ended) = follow(&logs, "web", stream, Caps::default());
+        writer.write_all(b"1\n2\n3\n").unwrap();
+        drop(writer);
+        ended.recv_timeout(PATIENCE).unwrap();
+    }
+    assert!(complaints.recv_timeout(PATIENCE).unwrap().contains("web: "));
+    assert!(complaints.try_recv().is_err(), "said once");
+    assert_eq!(fs::read_dir(&spools).unwrap().count(), 1, "one place for all of it");
+    let (_next_folder, next) = next_supervisor(&spools);
+    assert_eq!(told(&messages(&next, of(&["web"]))), 6);
+    // Nobody says anything more.
+    let reading = read(&logs, LogQuery { follow: true, ..of(&["web"]) }, || {}).unwrap().unwrap();
+    fs::remove_file(&place).unwrap();
+    let line = until(&reading, 1).remove(0);
+    assert!(line.message.starts_with("6 records lost: ") && line.stream == "orlop", "{}", line.message);
+    logs.flush(PATIENCE);
+    assert_eq!(fs::read_dir(&spools).unwrap().count(), 0);
+}
+
+#[test]
+fn lines_that_were_too_many_are_counted_by_the_next_supervisor() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let logs = logs(folder.path());
+    let caps = Caps { rate: Some((10, Duration::from_secs(3600))), ..Caps::default() };
+    let (mut writer, _ended) = follow(&logs, "web", Stream::Out, caps);
+    (0..1000).for_each(|i| writeln!(writer, "{i}").unwrap());
+    logs.flush(PATIENCE);
+    let (_next_folder, next) = next_supervisor(&folder.path().join("spools"));
+    let lines = messages(&next, of(&["web"]));
+    assert!(lines.len() == 1 && lines[0].starts_with("990 lines suppressed"), "{lines:?}");
 }

@@ -30,6 +30,8 @@ const MAX_BATCH_BYTES: u64 = 64 << 10;
 const BATCHES_IN_A_FILE: u64 = 4;
 /// What a record has besides its text.
 const RECORD_BYTES: usize = 40;
+/// How often a disk that took no records is asked whether it takes the word about them.
+const RETRY: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(10) };
 /// Records of one log that come so much out of order get the time of the one before.
 const STREAMS_APART_US: i64 = 10_000_000;
 
@@ -51,6 +53,9 @@ struct Desk {
     disk: Disk,
     files: BTreeMap<Owner, LogFile>,
     limiters: BTreeMap<Owner, Limiter>,
+    /// Of whose loss no log tells yet; and whether nothing more comes of it.
+    owing: Vec<(Arc<Source>, bool)>,
+    retry_at: Duration,
     forward: Vec<Forward>,
     buffer: Vec<u8>,
     silent_until: Option<Duration>,
@@ -70,6 +75,8 @@ impl Writer {
             disk,
             files: BTreeMap::new(),
             limiters: BTreeMap::new(),
+            owing: Vec::new(),
+            retry_at: Duration::ZERO,
             forward: Vec::new(),
             buffer: Vec::new(),
             silent_until: None,
@@ -77,7 +84,13 @@ impl Writer {
         };
         desk.take_back();
         loop {
-            match desk.writer.queue.pop() {
+            let patience = if desk.owing.is_empty() { Duration::MAX } else { RETRY };
+            let work = desk.writer.queue.pop(patience);
+            if !desk.owing.is_empty() && desk.retry_at <= clock::monotonic() {
+                desk.try_again();
+            }
+            let Some(work) = work else { continue };
+            match work {
                 Work::Some(source) => {
                     desk.write(&source, false);
                     if source.is_remarks() {
@@ -87,9 +100,9 @@ impl Writer {
                 Work::Last(source) => {
                     desk.write(&source, true);
                     desk.close(&source.owner);
-                    source.end();
                 }
                 Work::Flush(done) => {
+                    desk.try_again();
                     let _ = done.send(());
                 }
                 Work::Options(options) => {
@@ -133,6 +146,13 @@ impl<'a> Batch<'a> {
             self.forward.iter().for_each(|forward| forward.send(&message));
         }
     }
+
+    fn tell_suppressed(&mut self, time_us: i64) {
+        let lines = std::mem::take(&mut self.number);
+        if lines > 0 {
+            self.push(time_us, Stream::Orlop, false, suppressed(lines).as_bytes());
+        }
+    }
 }
 
 impl Desk {
@@ -153,8 +173,34 @@ impl Desk {
     }
 
     /// Appends what makes records; the rest stays in the spool.
-    fn write(&mut self, source: &Source, last: bool) {
+    fn write(&mut self, source: &Arc<Source>, last: bool) {
         while !self.write_batch(source, last) {}
+        self.owing.retain(|(owing, _)| !Arc::ptr_eq(owing, source));
+        let lost = source.spool.lost();
+        if lost > 0 && !last {
+            self.owing.push((Arc::clone(source), last));
+        } else if lost > 0 {
+            source.finish();
+            // However often a unit starts while the disk is full, one place says what that cost.
+            match self.owing.iter().find(|(owing, last)| *last && owing.owner == source.owner) {
+                Some((owing, _)) => {
+                    owing.spool.lose(lost);
+                    source.end();
+                }
+                None => self.owing.push((Arc::clone(source), last)),
+            }
+        } else if last {
+            source.end();
+        }
+    }
+
+    /// What could not be told of lost lines.
+    fn try_again(&mut self) {
+        self.retry_at = clock::monotonic() + RETRY;
+        for (source, last) in std::mem::take(&mut self.owing) {
+            self.write(&source, last);
+            self.close(&source.owner);
+        }
     }
 
     /// Whether that was all of it, or all that can be done now.
@@ -164,17 +210,14 @@ impl Desk {
             bytes.clear();
             log::error!("{}: {error}", source.spool.path().display());
         }
+        let error = self.file(&source.owner).error.clone();
         let mut batch = Batch::new(&source.owner, &self.forward, self.last_us(&source.owner));
-        let take_lost = |batch: &mut Batch<'_>| {
-            let lost = source.lost.swap(0, Ordering::SeqCst);
-            if lost > 0 {
-                batch.push(clock::wall_us(), Stream::Orlop, false, not_taken(lost).as_bytes());
-            }
-        };
-        // Of what came behind the last that was written; at the end, of what comes behind all of it.
-        if !last {
-            take_lost(&mut batch);
+        let lost = source.spool.lost_here();
+        if lost > 0 {
+            batch.push(clock::wall_us(), Stream::Orlop, false, not_taken(lost, error.as_deref()).as_bytes());
         }
+        // Of a pipe's spool it is how many lines were too many; of another the number behind the last line.
+        batch.number = source.spool.number();
         let mut limiter = self.limiters.remove(&source.owner).unwrap_or_default();
         let (mut at, mut all) = (0, true);
         let rest = cut(&bytes, last, |text, partial| {
@@ -191,21 +234,16 @@ impl Desk {
             };
             let time_us = source.spool.arrived(at);
             at += text.len() + usize::from(!partial);
-            let (kept, dropped) = source.caps.rate.map_or((true, 0), |rate| limiter.admit(rate, time_us));
-            if dropped > 0 {
-                batch.push(time_us, Stream::Orlop, false, suppressed(dropped).as_bytes());
-            }
-            if kept {
+            if source.caps.rate.is_none_or(|rate| limiter.admit(rate, time_us)) {
+                batch.tell_suppressed(time_us);
                 batch.push(time_us, stream, partial, text);
+            } else {
+                batch.number += 1;
             }
             true
         });
-        if last && all {
-            take_lost(&mut batch);
-            let dropped = limiter.take_dropped();
-            if dropped > 0 {
-                batch.push(clock::wall_us(), Stream::Orlop, false, suppressed(dropped).as_bytes());
-            }
+        if last && all && source.stream.is_some() {
+            batch.tell_suppressed(clock::wall_us());
         } else if source.caps.rate.is_some() || source.is_remarks() {
             self.limiters.insert(source.owner.clone(), limiter);
         }
@@ -213,15 +251,22 @@ impl Desk {
         let Batch { bytes: records, records: count, number, last_us, .. } = batch;
         self.buffer = bytes;
         self.file(&source.owner).last_us = last_us;
-        let taken = (length > 0 || count > 0) && self.append(source, &records, (count, number), length);
+        let taken = (length > 0 || count > 0) && self.append(source, &records, (count, number, lost), length);
         if source.waits.swap(false, Ordering::SeqCst) {
             let _ = self.writer.bell.write(1);
         }
-        all || !taken
+        // What is lost and came behind the last of these is told now.
+        !taken || all && (source.spool.lost_here() == 0 || self.file(&source.owner).error.is_some())
     }
 
     /// Whether the spool knows it.
-    fn append(&mut self, source: &Source, records: &[u8], (count, number): (u64, u64), length: usize) -> bool {
+    fn append(
+        &mut self,
+        source: &Source,
+        records: &[u8],
+        (count, number, told): (u64, u64, u64),
+        length: usize,
+    ) -> bool {
         let owner = &source.owner;
         let file = self.file(owner);
         if !source.is_remarks() {
@@ -231,8 +276,10 @@ impl Desk {
         if let Some(mark) = file.prepare(records.len()) {
             source.spool.intend(mark).unwrap_or_else(report);
         }
-        let result = file.append(records, count);
-        let committed = source.spool.commit(length, number).map_err(report).is_ok();
+        let result = file.append(records);
+        // The word about lost ones is none of them.
+        let lost = if result.is_ok() { -told.cast_signed() } else { (count - u64::from(told > 0)).cast_signed() };
+        let committed = source.spool.commit(length, number, lost).map_err(report).is_ok();
         self.appended(owner, result);
         committed
     }
@@ -280,8 +327,11 @@ impl Desk {
     }
 }
 
-fn not_taken(lines: u64) -> String {
-    format!("{lines} lines lost: the disk did not take them in time")
+fn not_taken(lines: u64, error: Option<&str>) -> String {
+    match error {
+        Some(error) => format!("{lines} records lost: {error}"),
+        None => format!("{lines} lines lost: the disk did not take them in time"),
+    }
 }
 
 fn suppressed(records: u64) -> String {
