@@ -232,13 +232,11 @@ impl Daemon {
     }
 
     pub(crate) fn read_files(&mut self) {
-        let before = self.files.options.clone();
         for problem in self.files.read(&self.paths) {
             self.say_problem(&problem);
         }
-        if self.files.options != before {
-            self.logs.set_options(&self.files.options);
-        }
+        // Also where nothing was changed that this supervisor knows of: an earlier one may have been told otherwise.
+        self.logs.set_options(&self.files.options);
     }
 
     pub(crate) fn reload_if_stale(&mut self) {

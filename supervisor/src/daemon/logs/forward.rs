@@ -1,11 +1,11 @@
 //! Sends every line of every log to another machine as it is written: RFC 5424, over UDP (RFC 5426) or over TCP with octet counting
-//! (RFC 6587). A thread per endpoint; what waits for it is bounded, what finds no room is dropped and counted, and the count is
-//! sent when lines are again.
+//! (RFC 6587). A thread per endpoint; what waits for it lies in a spool that outlives the supervisor and is bounded, what finds no
+//! room is dropped and counted, and the count is sent when lines are again.
 
 use std::{
-    collections::VecDeque,
     io::{self, Write},
     net::{TcpStream, ToSocketAddrs, UdpSocket},
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,14 +15,18 @@ use nix::{
     sys::socket::{MsgFlags, recv},
 };
 
-use super::{Owner, Stream, source::KERNEL};
+use super::{
+    Owner, Stream,
+    source::KERNEL,
+    spool::{self, Mark, Spool},
+};
 use crate::{
     daemon::{clock, mailbox, perform::hostname},
     unit::Endpoint,
 };
 
 /// What waits for one endpoint at most, in bytes.
-const MAX_WAITING_BYTES: usize = 1 << 20;
+const MAX_WAITING_BYTES: u64 = 1 << 20;
 /// A receiver that does not connect, or takes nothing, within this time is tried anew.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries, twice as long each time.
@@ -33,62 +37,119 @@ const MAX_HOST_BYTES: usize = 255;
 const MAX_APP_BYTES: usize = 48;
 
 #[derive(Default)]
-struct Waiting {
-    messages: VecDeque<Arc<[u8]>>,
-    bytes: usize,
-    dropped: u64,
+struct State {
+    /// The writer is between what it gives us and what makes that final.
+    held: bool,
+    /// Somebody waits for all of it to be sent.
+    hurry: bool,
     /// Nobody sends any more.
     closed: bool,
 }
 
-#[derive(Default)]
 struct Shared {
-    waiting: Mutex<Waiting>,
-    more: Condvar,
+    /// Messages with their lengths, as they go over TCP. Touched by the sender only while nothing is held.
+    spool: Spool,
+    state: Mutex<State>,
+    changed: Condvar,
 }
 
 impl Shared {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        // Messages and their count are changed together; nothing panics in between.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each of them is right at any moment, whoever panicked.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, at_most: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, at_most).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn is_empty(&self) -> bool {
+        self.spool.is_empty() && self.spool.lost() == 0
     }
 }
 
-/// The writer's end. Dropping it ends the thread.
+/// The writer's end. Dropping it ends the thread; what waits stays for the next supervisor.
 pub(super) struct Forward {
+    pub(super) endpoint: Endpoint,
     shared: Arc<Shared>,
 }
 
 impl Drop for Forward {
     fn drop(&mut self) {
-        self.shared.waiting().closed = true;
-        self.shared.more.notify_all();
+        self.shared.state().closed = true;
+        self.shared.changed.notify_all();
     }
+}
+
+/// `tcp:__host:port` among the spools: no log's is called so, as a port has no dot.
+fn file_name(endpoint: &Endpoint) -> String {
+    endpoint.to_string().replace('/', "_")
 }
 
 impl Forward {
-    pub(super) fn start(endpoint: Endpoint) -> Self {
-        let shared = Arc::new(Shared::default());
-        let of_thread = Arc::clone(&shared);
-        mailbox::spawn("log forward", move || run(&endpoint, &of_thread));
-        Self { shared }
+    /// Goes on with what an earlier supervisor left. `interrupted`: it died before what it gave last was final.
+    pub(super) fn start(endpoint: Endpoint, spools: &Path, interrupted: bool) -> io::Result<Self> {
+        let spool = Spool::with_room(spools.join(file_name(&endpoint)), MAX_WAITING_BYTES)?;
+        if let Some(mark) = spool.intended() {
+            if interrupted {
+                spool.cut(mark.length)?;
+            }
+            spool.intend(Mark::default())?;
+        }
+        let shared = Arc::new(Shared { spool, state: Mutex::default(), changed: Condvar::new() });
+        let (of_thread, to) = (Arc::clone(&shared), endpoint.clone());
+        mailbox::spawn("log forward", move || run(&to, &of_thread));
+        Ok(Self { endpoint, shared })
     }
 
-    /// Never waits.
-    pub(super) fn send(&self, message: &Arc<[u8]>) {
-        let mut waiting = self.shared.waiting();
-        if waiting.bytes + message.len() > MAX_WAITING_BYTES {
-            waiting.dropped += 1;
-            return;
+    /// To whom an earlier supervisor forwarded: what comes before this one has read the options goes there too.
+    pub(super) fn left(spools: &Path) -> Vec<Endpoint> {
+        let endpoint = |path: PathBuf| {
+            let (kind, address) = path.file_name()?.to_str()?.split_once(":__")?;
+            Some(Endpoint { tcp: kind == "tcp", address: address.to_owned() })
+        };
+        spool::left(spools).into_iter().filter_map(endpoint).collect()
+    }
+
+    /// Takes them in, and sends nothing until they are released. Never waits for the other machine; what finds no room is counted.
+    pub(super) fn hold(&self, messages: &[Vec<u8>]) {
+        let mut state = self.shared.state();
+        state.held = true;
+        let spool = &self.shared.spool;
+        if let Err(error) = spool.intend(Mark { inode: u64::MAX, length: spool.end() }) {
+            log::error!("{}: {error}", spool.path().display());
         }
-        waiting.bytes += message.len();
-        waiting.messages.push_back(Arc::clone(message));
-        self.shared.more.notify_one();
+        let lost = messages.iter().filter(|message| !spool.append(message)).count();
+        spool.lose(lost as u64);
+    }
+
+    pub(super) fn release(&self) {
+        let spool = &self.shared.spool;
+        let mut state = self.shared.state();
+        if let Err(error) = spool.intend(Mark::default()) {
+            log::error!("{}: {error}", spool.path().display());
+        }
+        state.held = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until all is sent.
+    pub(super) fn drain(&self, patience: Duration) {
+        let mut state = self.shared.state();
+        state.hurry = true;
+        self.shared.changed.notify_all();
+        let waits = |_: &mut State| !self.shared.is_empty();
+        drop(self.shared.changed.wait_timeout_while(state, patience, waits));
+    }
+
+    /// Nobody is to have it any more.
+    pub(super) fn forget(&self) {
+        self.shared.spool.remove();
     }
 }
 
-/// One record as a message.
-pub(super) fn message(time_us: i64, owner: &Owner, stream: Stream, text: &[u8]) -> Arc<[u8]> {
+/// One record as a message, with its length before it.
+pub(super) fn message(time_us: i64, owner: &Owner, stream: Stream, text: &[u8]) -> Vec<u8> {
     // Facilities of the table: kernel messages, system daemons.
     let facility = if owner.as_str() == KERNEL { 0 } else { 3 };
     let severity = match stream {
@@ -100,7 +161,7 @@ pub(super) fn message(time_us: i64, owner: &Owner, stream: Stream, text: &[u8]) 
     let (host, time) = (word(&hostname(), MAX_HOST_BYTES), clock::rfc3339(time_us));
     let app = word(owner.as_str(), MAX_APP_BYTES);
     let head = format!("<{}>1 {time} {host} {app} - {} - ", facility * 8 + severity, stream.word());
-    [head.as_bytes(), text].concat().into()
+    [format!("{} ", head.len() + text.len()).as_bytes(), head.as_bytes(), text].concat()
 }
 
 /// PRINTUSASCII without spaces, or `-`.
@@ -137,11 +198,14 @@ impl Connection {
 
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
         match self {
-            Self::Udp(socket) => match socket.send(message) {
-                // What an earlier one came to (ICMP), or longer than a datagram can be: it is UDP, this one is lost.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::EMSGSIZE)) => Ok(()),
-                result => result.map(drop),
-            },
+            // A datagram has its own length.
+            Self::Udp(socket) => {
+                match socket.send(message.splitn(2, |byte| *byte == b' ').last().unwrap_or_default()) {
+                    // What an earlier one came to (ICMP), or longer than a datagram can be: it is UDP, this one is lost.
+                    Err(error) if matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::EMSGSIZE)) => Ok(()),
+                    result => result.map(drop),
+                }
+            }
             Self::Tcp(stream) => {
                 // A receiver that has gone is noticed before a message is lost to it.
                 use std::os::fd::AsRawFd;
@@ -150,7 +214,7 @@ impl Connection {
                     Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
                     Err(errno) => return Err(errno.into()),
                 }
-                stream.write_all(&[message.len().to_string().as_bytes(), b" ", message].concat())
+                stream.write_all(message)
             }
         }
     }
@@ -158,36 +222,22 @@ impl Connection {
 
 fn run(endpoint: &Endpoint, shared: &Shared) {
     let (mut connection, mut retry, mut told) = (None, RETRY, false);
+    let mut buffer = Vec::new();
     loop {
-        let mut waiting = shared.waiting();
-        while waiting.messages.is_empty() && waiting.dropped == 0 && !waiting.closed {
-            waiting = shared.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        let mut state = shared.state();
+        while !state.closed && (state.held || shared.is_empty()) {
+            state = shared.wait(state, Duration::MAX);
         }
-        if waiting.closed {
+        if state.closed {
             return;
         }
-        let (dropped, first) = (waiting.dropped, waiting.messages.front().cloned());
-        drop(waiting);
-        // The count first: it is of what came before this.
-        let own = (dropped > 0).then(|| {
-            let text = format!("{dropped} lines were dropped before {endpoint} took them");
-            message(clock::wall_us(), &Owner::pseudo(super::SUPERVISOR), Stream::Level(4), text.as_bytes())
-        });
-        let Some(next) = own.clone().or(first) else { continue };
-        let result = match &mut connection {
-            Some(open) => Connection::send(open, &next),
-            none => Connection::open(endpoint).and_then(|open| none.insert(open).send(&next)),
-        };
-        match result {
-            Ok(()) => {
-                (retry, told) = (RETRY, false);
-                let mut waiting = shared.waiting();
-                if own.is_some() {
-                    waiting.dropped -= dropped;
-                } else if let Some(sent) = waiting.messages.pop_front() {
-                    waiting.bytes -= sent.len();
-                }
-            }
+        let dropped = shared.spool.lost();
+        if let Err(error) = shared.spool.read(&mut buffer) {
+            return log::error!("{}: {error}", shared.spool.path().display());
+        }
+        drop(state);
+        match send_all(&mut connection, endpoint, shared, dropped, &buffer) {
+            Ok(()) => (retry, told) = (RETRY, false),
             Err(error) => {
                 connection = None;
                 if !std::mem::replace(&mut told, true) {
@@ -195,14 +245,59 @@ fn run(endpoint: &Endpoint, shared: &Shared) {
                 }
                 let until = Instant::now() + retry;
                 retry = (retry * 2).min(MAX_RETRY);
-                let mut waiting = shared.waiting();
-                while !waiting.closed && Instant::now() < until {
-                    let left = until.saturating_duration_since(Instant::now());
-                    waiting = shared.more.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+                let mut state = shared.state();
+                while !state.closed && !state.hurry && Instant::now() < until {
+                    state = shared.wait(state, until.saturating_duration_since(Instant::now()));
                 }
+                state.hurry = false;
             }
         }
     }
+}
+
+/// What is sent is gone from the spool at once: of all of it, a death of the supervisor sends one message twice at most.
+fn send_all(
+    connection: &mut Option<Connection>,
+    endpoint: &Endpoint,
+    shared: &Shared,
+    dropped: u64,
+    messages: &[u8],
+) -> io::Result<()> {
+    let mut send = |message: &[u8]| match &mut *connection {
+        Some(open) => open.send(message),
+        none => Connection::open(endpoint).and_then(|open| none.insert(open).send(message)),
+    };
+    let sent = |length, lost: u64| {
+        let mut state = shared.state();
+        while state.held {
+            state = shared.wait(state, Duration::MAX);
+        }
+        let result = shared.spool.commit(length, 0, -lost.cast_signed());
+        shared.changed.notify_all();
+        // Who drops us has left the rest to somebody else.
+        if state.closed { Err(io::ErrorKind::Interrupted.into()) } else { result }
+    };
+    // The count first: it is of what came before this.
+    if dropped > 0 {
+        let text = format!("{dropped} lines were dropped before {endpoint} took them");
+        let message = message(clock::wall_us(), &Owner::pseudo(super::SUPERVISOR), Stream::Level(4), text.as_bytes());
+        send(&message)?;
+        sent(0, dropped)?;
+    }
+    let mut rest = messages;
+    while let Some(length) = first(rest) {
+        send(&rest[..length])?;
+        rest = &rest[length..];
+        sent(length, 0)?;
+    }
+    Ok(())
+}
+
+/// How long the first message is, with the length before it.
+fn first(messages: &[u8]) -> Option<usize> {
+    let space = messages.iter().position(|byte| *byte == b' ')?;
+    let length: usize = std::str::from_utf8(&messages[..space]).ok()?.parse().ok()?;
+    Some(space + 1 + length).filter(|end| *end <= messages.len())
 }
 
 #[cfg(test)]
@@ -215,7 +310,8 @@ mod tests {
     use super::*;
 
     fn say(forward: &Forward, text: &str) {
-        forward.send(&message(0, &Owner::parse("web").unwrap(), Stream::Out, text.as_bytes()));
+        forward.hold(&[message(0, &Owner::parse("web").unwrap(), Stream::Out, text.as_bytes())]);
+        forward.release();
     }
 
     fn endpoint(tcp: bool, address: std::net::SocketAddr) -> Endpoint {
@@ -237,7 +333,8 @@ mod tests {
         let of = |owner: &str, stream| {
             let message =
                 message(1_700_000_000_000_001, &Owner::parse(owner).unwrap(), stream, "t\u{e4}xt\0".as_bytes());
-            String::from_utf8(message.to_vec()).unwrap()
+            assert_eq!(first(&message), Some(message.len()));
+            String::from_utf8(message).unwrap().split_once(' ').unwrap().1.to_owned()
         };
         let time = "2023-11-14T22:13:20.000001Z";
         assert_eq!(of("web", Stream::Err), format!("<27>1 {time} {host} web - stderr - t\u{e4}xt\0"));
@@ -250,11 +347,12 @@ mod tests {
     fn lines_go_over_udp() {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         receiver.set_read_timeout(Some(PATIENCE)).unwrap();
-        let forward = Forward::start(endpoint(false, receiver.local_addr().unwrap()));
+        let folder = tempfile::tempdir().unwrap();
+        let forward = Forward::start(endpoint(false, receiver.local_addr().unwrap()), folder.path(), false).unwrap();
         say(&forward, "one");
         let mut buffer = [0; 200];
         let n = receiver.recv(&mut buffer).unwrap();
-        assert!(buffer[..n].ends_with(b" web - stdout - one"));
+        assert!(buffer[..n].starts_with(b"<30>1 ") && buffer[..n].ends_with(b" web - stdout - one"));
     }
 
     #[test]
@@ -262,7 +360,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let forward = Forward::start(endpoint(true, address));
+        let folder = tempfile::tempdir().unwrap();
+        let forward = Forward::start(endpoint(true, address), folder.path(), false).unwrap();
         // Nobody is there, and more comes than may wait.
         let line = "x".repeat(10_000);
         for i in 0..200 {
@@ -285,5 +384,39 @@ mod tests {
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "", "its end ends the connection");
+    }
+
+    #[test]
+    fn what_waits_outlives_the_supervisor_and_is_sent_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = endpoint(true, listener.local_addr().unwrap());
+        drop(listener);
+        let folder = tempfile::tempdir().unwrap();
+        let start = |interrupted| Forward::start(to.clone(), folder.path(), interrupted).unwrap();
+        let forward = start(false);
+        for i in 0..100 {
+            say(&forward, &i.to_string());
+        }
+        // Killed with lines that are not final, and that its successor finds in their spool again.
+        let taken_twice = [message(0, &Owner::parse("web").unwrap(), Stream::Out, b"100")];
+        forward.hold(&taken_twice);
+        drop(forward);
+        assert_eq!(Forward::left(folder.path()), std::slice::from_ref(&to));
+        let forward = start(true);
+        forward.hold(&taken_twice);
+        // Killed when they are, in all but the word that they are.
+        drop(forward);
+        let forward = start(false);
+        say(&forward, "101");
+        let listener = TcpListener::bind(&to.address).unwrap();
+        let mut reader = BufReader::new(listener.accept().unwrap().0);
+        for i in 0..102 {
+            let frame = frame(&mut reader);
+            assert!(frame.ends_with(&format!(" - {i}")), "{i}: {frame}");
+        }
+        forward.drain(PATIENCE);
+        assert!(forward.shared.is_empty());
+        forward.forget();
+        assert!(Forward::left(folder.path()).is_empty());
     }
 }

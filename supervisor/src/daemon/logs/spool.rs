@@ -107,6 +107,17 @@ impl Spool {
         self.tail().end == self.start()
     }
 
+    pub(super) fn end(&self) -> u64 {
+        self.tail().end
+    }
+
+    /// Takes back what was appended after this end.
+    pub(super) fn cut(&self, end: u64) -> io::Result<()> {
+        let mut tail = self.tail();
+        tail.end = tail.end.min(end.max(self.start()));
+        self.file.set_len(tail.end)
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.room(&self.tail()) > 0
     }

@@ -20,7 +20,7 @@ use super::{
     source::{Owner, Queue, Source, Work, owner_and_stream, untag},
     spool::{self, Mark, Spool},
 };
-use crate::daemon::clock;
+use crate::{daemon::clock, unit::Endpoint};
 
 /// Between two words on the console about a disk that takes no logs.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(600);
@@ -32,6 +32,8 @@ const BATCHES_IN_A_FILE: u64 = 4;
 const RECORD_BYTES: usize = 40;
 /// How often a disk that took no records is asked whether it takes the word about them.
 const RETRY: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(10) };
+/// How long another machine may take for what is forwarded to it, when ours ends.
+const DRAIN: Duration = Duration::from_secs(2);
 /// Records of one log that come so much out of order get the time of the one before.
 const STREAMS_APART_US: i64 = 10_000_000;
 
@@ -82,7 +84,8 @@ impl Writer {
             silent_until: None,
             writer: self,
         };
-        desk.take_back();
+        let interrupted = desk.take_back();
+        desk.forward_to(Forward::left(&desk.writer.spools), interrupted);
         loop {
             let patience = if desk.owing.is_empty() { Duration::MAX } else { RETRY };
             let work = desk.writer.queue.pop(patience);
@@ -103,11 +106,12 @@ impl Writer {
                 }
                 Work::Flush(done) => {
                     desk.try_again();
+                    desk.forward.iter().for_each(|forward| forward.drain(DRAIN));
                     let _ = done.send(());
                 }
                 Work::Options(options) => {
                     desk.disk.set_cap(options.max_log_bytes);
-                    desk.forward = options.forward.into_iter().map(Forward::start).collect();
+                    desk.forward_to(options.forward, false);
                 }
             }
         }
@@ -117,7 +121,8 @@ impl Writer {
 /// What comes of bytes: records for the log and for whom they are forwarded to, how many, and the number of the last.
 struct Batch<'a> {
     owner: &'a Owner,
-    forward: &'a [Forward],
+    /// As they are forwarded, if they are.
+    messages: Option<Vec<Vec<u8>>>,
     bytes: Vec<u8>,
     records: u64,
     number: u64,
@@ -125,8 +130,9 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(owner: &'a Owner, forward: &'a [Forward], last_us: i64) -> Self {
-        Self { owner, forward, bytes: Vec::new(), records: 0, number: 0, last_us }
+    fn new(owner: &'a Owner, is_forwarded: bool, last_us: i64) -> Self {
+        let messages = is_forwarded.then(Vec::new);
+        Self { owner, messages, bytes: Vec::new(), records: 0, number: 0, last_us }
     }
 
     /// Room for one more. The first always has some.
@@ -141,9 +147,8 @@ impl<'a> Batch<'a> {
         self.last_us = time_us;
         record::write(&mut self.bytes, &clock::rfc3339(time_us), stream, partial, text);
         self.records += 1;
-        if !self.forward.is_empty() {
-            let message = forward::message(time_us, self.owner, stream, text);
-            self.forward.iter().for_each(|forward| forward.send(&message));
+        if let Some(messages) = &mut self.messages {
+            messages.push(forward::message(time_us, self.owner, stream, text));
         }
     }
 
@@ -156,18 +161,39 @@ impl<'a> Batch<'a> {
 }
 
 impl Desk {
-    /// What an earlier supervisor was appending when it died is taken out of the log: the spool has it still.
-    fn take_back(&mut self) {
+    /// What an earlier supervisor was appending when it died is taken out of the log: the spool has it still. Whether there was any.
+    fn take_back(&mut self) -> bool {
+        let mut interrupted = false;
         for path in spool::left(&self.writer.spools) {
             let Some((owner, _)) = owner_and_stream(&path) else { continue };
             // Where the other thread is at work already it appends; what is asked and answered here lies in the head.
             let result = Spool::open(path).and_then(|spool| {
                 let Some(mark) = spool.intended() else { return Ok(()) };
+                interrupted = true;
                 self.file(&owner).rewind(mark)?;
                 spool.intend(Mark::default())
             });
             if let Err(error) = result {
                 log::error!("{owner}: its log after the supervisor's death: {error}");
+            }
+        }
+        interrupted
+    }
+
+    /// Who is told already goes on, with what waits for him.
+    fn forward_to(&mut self, endpoints: Vec<Endpoint>, interrupted: bool) {
+        let (stay, go) = std::mem::take(&mut self.forward)
+            .into_iter()
+            .partition::<Vec<_>, _>(|forward| endpoints.contains(&forward.endpoint));
+        go.iter().for_each(Forward::forget);
+        self.forward = stay;
+        for endpoint in endpoints {
+            if self.forward.iter().any(|forward| forward.endpoint == endpoint) {
+                continue;
+            }
+            match Forward::start(endpoint.clone(), &self.writer.spools, interrupted) {
+                Ok(forward) => self.forward.push(forward),
+                Err(error) => log::error!("logs are not forwarded to {endpoint}: {error}"),
             }
         }
     }
@@ -211,10 +237,10 @@ impl Desk {
             log::error!("{}: {error}", source.spool.path().display());
         }
         let error = self.file(&source.owner).error.clone();
-        let mut batch = Batch::new(&source.owner, &self.forward, self.last_us(&source.owner));
+        let mut batch = Batch::new(&source.owner, !self.forward.is_empty(), self.last_us(&source.owner));
         let lost = source.spool.lost_here();
         if lost > 0 {
-            batch.push(clock::wall_us(), Stream::Orlop, false, not_taken(lost, error.as_deref()).as_bytes());
+            batch.push(clock::wall_us(), Stream::Orlop, false, not_taken(source, lost, error.as_deref()).as_bytes());
         }
         // Of a pipe's spool it is how many lines were too many; of another the number behind the last line.
         batch.number = source.spool.number();
@@ -248,10 +274,11 @@ impl Desk {
             self.limiters.insert(source.owner.clone(), limiter);
         }
         let length = bytes.len() - rest;
-        let Batch { bytes: records, records: count, number, last_us, .. } = batch;
+        let Batch { bytes: records, messages, records: count, number, last_us, .. } = batch;
         self.buffer = bytes;
         self.file(&source.owner).last_us = last_us;
-        let taken = (length > 0 || count > 0) && self.append(source, &records, (count, number, lost), length);
+        let taken =
+            (length > 0 || count > 0) && self.append(source, (&records, messages), (count, number, lost), length);
         if source.waits.swap(false, Ordering::SeqCst) {
             let _ = self.writer.bell.write(1);
         }
@@ -263,7 +290,7 @@ impl Desk {
     fn append(
         &mut self,
         source: &Source,
-        records: &[u8],
+        (records, messages): (&[u8], Option<Vec<Vec<u8>>>),
         (count, number, told): (u64, u64, u64),
         length: usize,
     ) -> bool {
@@ -279,7 +306,10 @@ impl Desk {
         let result = file.append(records);
         // The word about lost ones is none of them.
         let lost = if result.is_ok() { -told.cast_signed() } else { (count - u64::from(told > 0)).cast_signed() };
+        let messages = messages.unwrap_or_default();
+        self.forward.iter().for_each(|forward| forward.hold(&messages));
         let committed = source.spool.commit(length, number, lost).map_err(report).is_ok();
+        self.forward.iter().for_each(Forward::release);
         self.appended(owner, result);
         committed
     }
@@ -327,10 +357,11 @@ impl Desk {
     }
 }
 
-fn not_taken(lines: u64, error: Option<&str>) -> String {
+fn not_taken(source: &Source, lost: u64, error: Option<&str>) -> String {
+    let what = if source.is_remarks() { "remarks" } else { "lines" };
     match error {
-        Some(error) => format!("{lines} records lost: {error}"),
-        None => format!("{lines} lines lost: the disk did not take them in time"),
+        Some(error) => format!("{lost} records lost: {error}"),
+        None => format!("{lost} {what} lost: the disk did not take them in time"),
     }
 }
 
