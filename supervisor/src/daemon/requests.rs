@@ -62,8 +62,9 @@ impl Daemon {
             Call::Reexec => Self::reexec(),
             Call::Shutdown(kind) => {
                 let answer = Answer::json(202, &json!({ "accepted": true }));
-                self.server.answer(&self.epoll, connection, &answer, clock::monotonic());
+                // Kept first: what was accepted is done, whoever dies in between.
                 self.begin_shutdown(kind);
+                self.server.answer(&self.epoll, connection, &answer, clock::monotonic());
                 return None;
             }
         })

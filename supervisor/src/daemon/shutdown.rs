@@ -10,6 +10,7 @@ use super::{
     core::Daemon,
     machine::{Now, State},
     paths::Paths,
+    store,
 };
 use crate::unit::{MachineAction, MachineEnd, UnitName};
 
@@ -63,19 +64,24 @@ impl Daemon {
         if let Some(shutdown) = &mut self.shutdown {
             // The last word counts, as long as nothing was said to PID 1.
             shutdown.kind = kind;
-            return;
+            return self.keep_shutdown(kind);
         }
         let now = clock::now();
         let shutdown =
             Shutdown { kind, kill_at: now.mono + PATIENCE, killed: false, say_at: now.mono + SAY_EVERY, told: false };
         self.shutdown = Some(shutdown);
-        if let Err(error) = fs::write(self.paths.shutdown(), word(kind)) {
-            log::warn!("{}: {error}", self.paths.shutdown().display());
-        }
+        self.keep_shutdown(kind);
         let within = PATIENCE + AFTER_KILL + FLUSH;
         self.tell(&ToInit::Stopping { within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX) });
         self.say(format!("{:<9} stopping all units", word(kind)));
         self.engine.shut_down(now);
+    }
+
+    /// Before anybody is told that it is accepted.
+    fn keep_shutdown(&self, kind: ShutdownKind) {
+        if let Err(error) = store::replace(&self.paths.shutdown(), word(kind).as_bytes()) {
+            log::warn!("{}: {error}", self.paths.shutdown().display());
+        }
     }
 
     /// `StartLimitAction=` and its like.

@@ -25,11 +25,18 @@ use super::{
 };
 use crate::unit::UnitName;
 
-/// Of what this supervisor writes. A field that is added needs no new one: it has a default for those who do not find it, and is
-/// passed over by those who do not know it.
-const VERSION: u32 = 1;
-/// The oldest supervisor that understands what this one writes. Counts up when a meaning changes.
-const READABLE_FROM: u32 = 1;
+/// The version of what this supervisor writes, and of the oldest one that understands it. A field that is added needs no new one: it
+/// has a default for those who do not find it, and is passed over by those who do not know it. The second counts up when a meaning
+/// changes. As text, so that a test can make another version of the program of this one.
+static FORMAT: [u8; 34] = *b"orlop state 0001, readable by 0001";
+
+/// Both numbers.
+fn versions() -> (u32, u32) {
+    // Read where it lies, and not when this is compiled.
+    let format = std::hint::black_box(&FORMAT);
+    let number = |at: usize| format[at..at + 4].iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+    (number(12), number(30))
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stored {
@@ -59,7 +66,8 @@ impl Stored {
     pub(crate) fn new(policy: Policy, record: Record, job: Option<&Job>, remarks: Remarks) -> Self {
         let underway = job.is_some_and(|job| job.underway);
         let job = job.map(|job| job.kind);
-        Self { version: VERSION, readable_from: READABLE_FROM, policy, record, job, underway, remarks }
+        let (version, readable_from) = versions();
+        Self { version, readable_from, policy, record, job, underway, remarks }
     }
 
     /// Its kind, and whether it is under way.
@@ -181,10 +189,11 @@ pub(crate) fn load(paths: &Paths) -> Vec<(UnitName, Kept)> {
 }
 
 fn read(path: &Path, text: &[u8]) -> Kept {
+    let (own, _) = versions();
     let value: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
     let attempt = value.pointer("/record/attempt").and_then(serde_json::Value::as_u64);
-    if value.get("readable_from").and_then(serde_json::Value::as_u64).is_some_and(|from| from > VERSION.into()) {
-        log::error!("{}: written by a newer supervisor, version {} cannot read it", path.display(), VERSION);
+    if value.get("readable_from").and_then(serde_json::Value::as_u64).is_some_and(|from| from > own.into()) {
+        log::error!("{}: written by a newer supervisor, version {own} cannot read it", path.display());
         return Kept::Attempt(attempt);
     }
     match serde_json::from_value(value) {
@@ -263,7 +272,7 @@ mod tests {
         // A newer one that only added something.
         let mut newer: serde_json::Value = serde_json::from_str(OLD).unwrap();
         newer["version"] = 9.into();
-        newer["readable_from"] = VERSION.into();
+        newer["readable_from"] = versions().0.into();
         newer["record"]["of_the_future"] = 1.into();
         assert!(matches!(read(path, newer.to_string().as_bytes()), Kept::Whole(_)));
         // A newer one that means something else: its container is found another way, under its number.

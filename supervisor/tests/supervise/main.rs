@@ -16,6 +16,7 @@ mod pid1;
 mod place;
 mod shim;
 mod sockets;
+mod versions;
 
 use std::{fs, time::Duration};
 

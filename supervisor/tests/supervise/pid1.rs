@@ -34,6 +34,7 @@ use crate::{http, place::Place};
 
 /// SIGTERM came: another supervisor, please.
 static RENEWAL_ASKED: AtomicBool = AtomicBool::new(false);
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_orlop");
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
@@ -71,7 +72,11 @@ impl Pid1 {
     }
 
     pub(crate) fn start_supervisor(&mut self) {
-        self.start_as(supervisor_command());
+        self.start_by(supervisor_command());
+    }
+
+    fn start_by(&mut self, command: Command) {
+        self.start_as(command);
         self.wait("the supervisor's first answer", |_| http::ask("GET", "/v1/ping").is_some_and(|(s, _)| s == 200));
     }
 
@@ -123,11 +128,20 @@ impl Pid1 {
 
     /// SIGTERM to PID 1 asks for another supervisor: this one is told to end, and the program starts anew.
     pub(crate) fn renew_supervisor(&mut self) {
+        self.renew(supervisor_command());
+    }
+
+    /// The same, but what starts anew is this program.
+    pub(crate) fn renew_by(&mut self, program: &str) {
+        self.renew(command(program));
+    }
+
+    fn renew(&mut self, command: Command) {
         self.wait("SIGTERM", |_| RENEWAL_ASKED.swap(false, Ordering::SeqCst));
         let pid = self.supervisor.take().expect("a supervisor");
         kill(pid, Signal::SIGTERM).unwrap();
         self.wait("the supervisor's end", |machine| machine.shared.lock().unwrap().supervisor != Some(pid));
-        self.start_supervisor();
+        self.start_by(command);
     }
 
     /// What is kept for the next supervisor.
@@ -231,10 +245,14 @@ impl Pid1 {
 /// With `ORLOP_OTHER` every second one is that program: another version, which has to go on with what this one left, and back.
 pub(crate) fn supervisor_command() -> Command {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let other = std::env::var("ORLOP_OTHER").ok().filter(|_| COUNT.fetch_add(1, Ordering::Relaxed) % 2 == 1);
+    command(other.as_deref().unwrap_or(PROGRAM))
+}
+
+fn command(program: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "echo $$ > /sys/fs/cgroup/orlop/cgroup.procs && exec \"$0\" supervise"]);
-    let other = std::env::var_os("ORLOP_OTHER").filter(|_| COUNT.fetch_add(1, Ordering::Relaxed) % 2 == 1);
-    command.arg(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_orlop").into()));
+    command.arg(program);
     command
 }
 

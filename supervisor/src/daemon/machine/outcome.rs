@@ -109,11 +109,14 @@ impl Outcome {
             }
             // However the container then ends: systemd sees podman's status of it.
             Self::Unhealthy { .. } => Class::UncleanCode,
-            Self::Exit { .. } | Self::NotReady | Self::Image { .. } | Self::Runtime { .. } | Self::Lost => {
-                Class::UncleanCode
-            }
-            Self::Signal { .. } | Self::OutOfMemory => Class::UncleanSignal,
-            Self::StartTimeout { .. } | Self::StopTimeout { .. } | Self::RuntimeLimit { .. } => Class::Timeout,
+            Self::Exit { .. } | Self::Image { .. } | Self::Runtime { .. } | Self::Lost => Class::UncleanCode,
+            Self::Signal { .. } => Class::UncleanSignal,
+            // The manual's table has no row for "oom-kill" and "protocol"; service_shall_restart() treats them as "timeout".
+            Self::StartTimeout { .. }
+            | Self::StopTimeout { .. }
+            | Self::RuntimeLimit { .. }
+            | Self::OutOfMemory
+            | Self::NotReady => Class::Timeout,
             Self::Watchdog { .. } => Class::Watchdog,
             Self::Refused { .. } | Self::Asserted { .. } | Self::StartLimit { .. } | Self::Unkillable => Class::Final,
         }

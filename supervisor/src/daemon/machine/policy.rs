@@ -146,16 +146,23 @@ impl Policy {
         self.notify || self.ready_when_healthy
     }
 
+    /// A oneshot that a signal ended has not done what it was to do (systemd.service(5), `SuccessExitStatus=`).
+    fn class(&self, outcome: &Outcome) -> Class {
+        match (outcome, outcome.class()) {
+            _ if lists(&self.success, outcome) => Class::Clean,
+            (Outcome::Signal { .. }, Class::Clean) if self.oneshot => Class::UncleanSignal,
+            (_, class) => class,
+        }
+    }
+
     /// Whether this is a good end: after a stop, its signal's traces are too.
     pub(crate) fn is_clean(&self, outcome: &Outcome, by_request: bool) -> bool {
-        lists(&self.success, outcome)
-            || outcome.class() == Class::Clean
-            || (by_request && outcome.clean_after_stop(self.stop_signal))
+        self.class(outcome) == Class::Clean || (by_request && outcome.clean_after_stop(self.stop_signal))
     }
 
     /// Whether a container that ended like this, not by request, is started again.
     pub(crate) fn restarts_after(&self, outcome: &Outcome) -> bool {
-        let class = if lists(&self.success, outcome) { Class::Clean } else { outcome.class() };
+        let class = self.class(outcome);
         if class == Class::Final || lists(&self.restart_prevent, outcome) {
             return false;
         }
@@ -290,7 +297,7 @@ mod tests {
             (OnSuccess, [true, true, false, false, false, false, false]),
             (OnFailure, [false, false, true, true, true, true, true]),
             (OnAbnormal, [false, false, false, true, true, true, true]),
-            (OnAbort, [false, false, false, true, true, false, false]),
+            (OnAbort, [false, false, false, true, false, false, false]),
             (OnWatchdog, [false, false, false, false, false, false, true]),
         ];
         for (restart, expected) in table {
@@ -301,7 +308,12 @@ mod tests {
                 assert_eq!(policy.restarts_after(outcome), expected, "{restart:?} after {outcome}");
             }
             assert!(!policy.restarts_after(&limit), "{restart:?}: the start limit is the end");
+            let as_timeout = policy.restarts_after(&timeout);
+            assert_eq!(policy.restarts_after(&Outcome::NotReady), as_timeout, "{restart:?} after result protocol");
         }
+        let oneshot = Policy { oneshot: true, restart: OnFailure, ..Policy::plain() };
+        assert!(oneshot.restarts_after(&term) && !oneshot.is_clean(&term, false), "shot down is not done");
+        assert!(oneshot.is_clean(&term, true) && oneshot.is_clean(&clean, false));
     }
 
     #[test]
