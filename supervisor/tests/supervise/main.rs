@@ -11,6 +11,7 @@ mod faults;
 mod given;
 mod http;
 mod inject;
+mod kinds;
 mod life;
 mod pid1;
 mod place;
