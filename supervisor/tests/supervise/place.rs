@@ -27,13 +27,16 @@ pub(crate) struct Place;
 
 /// Runs the body in fresh namespaces: this test program executes itself there, for this one test.
 pub(crate) fn inside(test: &str, body: impl FnOnce(&Place)) {
-    if env::var_os(INSIDE).is_some() {
+    if let Some(mark) = env::var_os(INSIDE) {
+        fs::write(mark, "").unwrap();
         let place = Place::furnish();
         return body(&place);
     }
     assert!(nix::unistd::geteuid().is_root(), "these tests make namespaces and mounts: run them as root");
     let cgroup = own_cgroup(test);
     let program = env::current_exe().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("entered");
     let status = Command::new("sh")
         .arg("-c")
         .arg(r#"echo $$ > "$1/cgroup.procs" && shift && exec unshare --mount --pid --fork --cgroup --net --mount-proc --kill-child "$@""#)
@@ -41,13 +44,14 @@ pub(crate) fn inside(test: &str, body: impl FnOnce(&Place)) {
         .arg(&cgroup)
         .arg(&program)
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
+        .env(INSIDE, &mark)
         .env(RUNTIME, runtime())
         .status()
         .unwrap();
     // The pid namespace is gone, and with it every process; what is left are empty cgroups.
     remove_cgroup(&cgroup);
     assert!(status.success(), "{test} failed inside its namespaces: {status}");
+    assert!(mark.exists(), "{test} is no test of this program");
 }
 
 fn runtime() -> PathBuf {
