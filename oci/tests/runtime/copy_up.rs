@@ -136,3 +136,20 @@ fn links_in_the_image_lead_to_nothing_of_the_host() {
         assert_eq!(std::fs::read_to_string(outside.path().join("secret")).unwrap(), "canary");
     }
 }
+
+#[test]
+fn capabilities_for_another_user_namespace_stay_behind() {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let c = Container::new(&["cat", "/var/www/tool"]);
+    c.file("var/www/tool", b"#!", 0o755);
+    // vfs_cap_data of revision 3: its last word is the user who is root there, 200000.
+    let capability = [1, 0, 0, 3, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x0d, 3, 0];
+    attribute(&c.rootfs("var/www/tool"), "security.capability", &capability);
+    chown(c.rootfs(""), Some(100_000), Some(100_000)).unwrap();
+    let c = c
+        .push("/linux/namespaces", json!({"type": "user"}))
+        .set("/linux/uidMappings", map.clone())
+        .set("/linux/gidMappings", map)
+        .push("/mounts", tmpfs("/var/www", &["tmpcopyup"]));
+    c.run().ok().has("/var/www/tool: #!");
+}

@@ -159,6 +159,18 @@ fn who_asks_for_it_waits_in_a_paused_container() {
     Said::from(&exec.wait_with_output().unwrap()).ok().has("inside");
 }
 
+#[test]
+fn a_signal_that_comes_before_the_program_is_there_is_not_lost() {
+    let c = running();
+    c.oci(&["pause", &c.id]).ok();
+    let mut exec = c.command(&["exec", "--ignore-paused", &c.id, "/bin/inspect", "sleep"]);
+    let exec = spawn(exec.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    wait_until("the process", || std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().lines().count() == 2);
+    kill(Pid::from_raw(exec.id().try_into().unwrap()), Signal::SIGUSR1).unwrap();
+    c.oci(&["resume", &c.id]).ok();
+    assert_eq!(Said::from(&exec.wait_with_output().unwrap()).status, 128 + libc::SIGUSR1);
+}
+
 /// The container may stop the process as soon as it sees it.
 #[test]
 fn a_process_that_does_not_get_on_holds_nobody_up() {

@@ -120,6 +120,26 @@ fn masked_folders_take_no_file_system_of_their_own() {
 }
 
 #[test]
+fn what_is_mounted_in_a_bound_sysfs_later_does_not_come_up_over_the_masks() {
+    use nix::mount::{MsFlags, mount, umount};
+    let mut c = Container::new(&["sleep"]).set("/linux/maskedPaths", json!(["/sys/firmware"]));
+    c.config["mounts"].as_array_mut().unwrap().retain(|one| !one["destination"].as_str().unwrap().starts_with("/sys"));
+    let (sysfs, none) = (tempfile::tempdir().unwrap(), None::<&str>);
+    mount(Some("s"), sysfs.path(), Some("sysfs"), MsFlags::empty(), none).unwrap();
+    mount(none, sysfs.path(), none, MsFlags::MS_SHARED, none).unwrap();
+    let c = c.bind(sysfs.path(), "/sys", &["bind"]);
+    c.create().ok();
+    let later = [sysfs.path().join("kernel/security"), sysfs.path().join("kernel/debug")];
+    let later = later.iter().find(|one| one.exists()).unwrap();
+    mount(Some("later"), later, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", c.pid())).unwrap();
+    umount(later).unwrap();
+    umount(sysfs.path()).unwrap();
+    assert!(mounts.contains(" /sys/kernel/"), "it comes up where it was mounted: {mounts}");
+    assert_eq!(mounts.lines().filter(|line| line.contains(" /sys/firmware ")).count(), 1, "{mounts}");
+}
+
+#[test]
 fn names_limits_masks_and_directories() {
     let c = Container::new(&[
         "cat",

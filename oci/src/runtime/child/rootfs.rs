@@ -316,7 +316,8 @@ fn kernels_empty_folder(root: BorrowedFd<'_>) -> Option<OwnedFd> {
         return None;
     }
     let clone = mount::clone_fd(folder.as_fd(), false).ok()?;
-    let attributes = Attributes { set: SEALED, ..Attributes::default() };
+    // Where /sys is bound, its clone has the same peers: what is mounted at that place later must not come up over the masks.
+    let attributes = Attributes { set: SEALED, propagation: libc::MS_PRIVATE, ..Attributes::default() };
     mount::set_attributes(clone.as_fd(), false, &attributes).ok().map(|()| clone)
 }
 

@@ -124,15 +124,13 @@ struct Ends<'a> {
     signals: Option<&'a Signals>,
 }
 
-/// Signals are for the program; before there is one, those that ask for an end are for us.
-fn until_it_speaks(channel: BorrowedFd<'_>, signals: &Signals) -> Result<()> {
-    while !process::wait_readable_either(channel, signals.fd()).step("listen to", "the container's process")? {
-        let signal = signals.next().step("wait for", "a signal")?;
-        if matches!(signal, libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM) {
-            return Err(Error::ChildGone(format!("signal {signal} came before the process was ready")));
-        }
+/// Signals are for the program, and stay where they are until there is one; those that ask for an end are for us before.
+fn until_it_speaks(channel: BorrowedFd<'_>, ends: &Signals) -> Result<()> {
+    if process::wait_readable_either(channel, ends.fd()).step("listen to", "the container's process")? {
+        return Ok(());
     }
-    Ok(())
+    let signal = ends.next().step("wait for", "a signal")?;
+    Err(Error::ChildGone(format!("signal {signal} came before the process was ready")))
 }
 
 /// From the clone to the program: first READY, then silence, which is the channel closing by the exec.
@@ -145,9 +143,10 @@ fn drive(
 ) -> Result<Option<Terminal>> {
     let mut terminal = None;
     set_oom_score(machine, pid, plan.oom_score_adj)?;
+    let ends = signals.map(Signals::that_end).transpose().step("take", "signals")?;
     for expected in [READY, &[]] {
         answer(channel, pidfd)?;
-        signals.map_or(Ok(()), |signals| until_it_speaks(channel, signals))?;
+        ends.as_ref().map_or(Ok(()), |ends| until_it_speaks(channel, ends))?;
         let message = last_words(channel, state, Status::Running, pid)?;
         if message != expected {
             return Err(failure(&message, pidfd));

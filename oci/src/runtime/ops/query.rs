@@ -83,7 +83,7 @@ fn name_of(uid: u32, passwd: &str) -> String {
 }
 
 /// Those lines of the host's own `ps` (`ps -ef` unless options say otherwise) that are about the container's processes; their pids
-/// and commands where the host has none, or as JSON the pids alone.
+/// and commands where the host has none that takes this, or as JSON the pids alone.
 pub(crate) fn ps(machine: &Machine, id: &ContainerId, json: bool, options: &[String]) -> Result<String> {
     let state = State::peek(&machine.store, id)?;
     let pids = match Cgroup::open(&state.cgroup)? {
@@ -95,12 +95,13 @@ pub(crate) fn ps(machine: &Machine, id: &ContainerId, json: bool, options: &[Str
         let all: Vec<String> = pids.iter().map(i32::to_string).collect();
         return Ok(format!("[{}]\n", all.join(",")));
     }
-    let as_usual = ["-ef".to_owned()];
-    if let Some(text) = output_of_ps(if options.is_empty() { &as_usual } else { options })? {
-        return lines_about(&pids, &text);
-    }
     if !options.is_empty() {
-        return Err(Error::Usage("options of ps need this machine's ps, which is missing".to_owned()));
+        let missing = || Error::Usage("options of ps need this machine's ps, which is missing".to_owned());
+        return lines_about(&pids, &output_of_ps(options)?.ok_or_else(missing)?);
+    }
+    // Some of the small ones do not take it.
+    if let Ok(Some(text)) = output_of_ps(&["-ef".to_owned()]) {
+        return lines_about(&pids, &text);
     }
     let mut out = format!("{:>8}  COMMAND\n", "PID");
     for pid in pids {

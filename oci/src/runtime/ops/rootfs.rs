@@ -21,7 +21,7 @@ pub(super) fn take_away(machine: &Machine, state: &State) -> Result<()> {
         return Ok(());
     }
     let place = match fs::open_host(&c_string(state.rootfs.as_str()), libc::O_PATH | libc::O_DIRECTORY, 0) {
-        Err(Errno(libc::ENOENT)) => return Ok(()),
+        Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Ok(()),
         other => other.step("open rootfs", &state.rootfs)?,
     };
     if mount_of(machine, place.as_fd())? != state.root_mount {

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::mounts::normal;
+use super::mounts::{Surroundings, normal};
 use super::namespaces::Namespaces;
 use crate::runtime::config::{Config, ConfigError, DeviceKind, IdMapping};
 use crate::runtime::error::{Error, Result, Step, c_string};
@@ -57,10 +57,15 @@ const DEFAULT: [(&str, u32, u32); 6] = [
 ];
 
 impl DevicePlan {
-    pub(super) fn new(config: &Config, namespaces: &Namespaces, user_namespace: bool) -> Result<DevicePlan> {
+    pub(super) fn new(
+        config: &Config,
+        around: &Surroundings<'_>,
+        namespaces: &Namespaces,
+        user_namespace: bool,
+    ) -> Result<DevicePlan> {
         let devices = &config.linux.devices;
         // Of one form, so that their texts can be compared.
-        let mounted: Vec<PathBuf> = config.mounts.iter().map(|m| normal(&m.destination)).collect();
+        let mounted: Vec<PathBuf> = config.mounts.iter().map(|m| around.destination(m)).collect();
         let given: Vec<PathBuf> = devices.iter().map(|device| normal(&device.path)).collect();
         // Who binds a whole /dev, the host's perhaps, has filled it: whatever were made in there would be made outside.
         let whole = config.mounts.iter().zip(&mounted).any(|(m, path)| {

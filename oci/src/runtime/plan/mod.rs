@@ -145,7 +145,7 @@ impl Plan {
             hostname: config.hostname.as_deref().map(c_string),
             domainname: config.domainname.as_deref().map(c_string),
             root,
-            devices: DevicePlan::new(config, &namespaces, user_namespace || given.rootless)?,
+            devices: DevicePlan::new(config, &around, &namespaces, user_namespace || given.rootless)?,
             null: if masked.is_empty() { None } else { Some(devices::host_node(c"/dev/null", libc::makedev(1, 3))?) },
             masked,
             readonly: mounts::paths(&config.linux.readonly_paths, "readonlyPaths")?,

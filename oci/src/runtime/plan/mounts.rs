@@ -79,7 +79,7 @@ pub(super) struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// Where the container sees it. runc takes a destination that begins with the path of the rootfs as meant below it, and there are
     /// those who write it so.
-    fn destination(&self, given: &Mount) -> PathBuf {
+    pub(super) fn destination(&self, given: &Mount) -> PathBuf {
         let path = normal(&given.destination);
         let below = path.strip_prefix(normal(&self.rootfs.to_string_lossy())).map(|rest| Path::new("/").join(rest));
         below.unwrap_or(path)

@@ -49,6 +49,21 @@ impl Signals {
         Ok(Signals { fd: check_fd(fd.into())? })
     }
 
+    /// Of those that are blocked, only the ones that ask for an end; the others wait.
+    pub(crate) fn that_end(&self) -> Result<Signals> {
+        // SAFETY: sigset_t is plain data; sigemptyset makes it whole.
+        let mut some: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the set is ours.
+        check(unsafe { libc::sigemptyset(&raw mut some) })?;
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            // SAFETY: the set is whole.
+            check(unsafe { libc::sigaddset(&raw mut some, signal) })?;
+        }
+        // SAFETY: the set is whole; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &raw const some, libc::SFD_CLOEXEC) };
+        Ok(Signals { fd: check_fd(fd.into())? })
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
