@@ -198,6 +198,7 @@ impl Sources {
         if folders.is_empty() {
             return Vec::new();
         }
+        let templates: HashSet<_> = self.templates.iter().map(|t| (t.kind, t.stem.as_str())).collect();
         let mut looked: HashSet<String> = HashSet::new();
         for (kind, stem) in units {
             looked.extend(levels(kind, stem));
@@ -208,8 +209,7 @@ impl Sources {
             let owner = name.strip_suffix(".d").unwrap_or(name);
             let Some((owner, kind)) = split(owner).or_else(|| Kind::of(owner).map(|kind| ("", kind))) else { continue };
             let many = if owner.is_empty() || owner.ends_with('-') { "…" } else { "" };
-            let of_template =
-                template_of(owner).filter(|of| self.templates.iter().any(|t| t.kind == kind && t.stem == **of));
+            let of_template = template_of(owner).filter(|of| templates.contains(&(kind, *of)));
             let text = match of_template {
                 Some(of) => {
                     let of = format!("{of}.{}", kind.suffix());

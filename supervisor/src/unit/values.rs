@@ -148,21 +148,26 @@ fn parts(text: &str, base: u128) -> Result<u64, Expected> {
     }
 }
 
-/// What a number with a leading zero is to systemd (`safe_atoi`, base 0): an octal one.
-pub(super) fn octal(text: &str) -> Option<u64> {
+/// What a number with a leading zero is to systemd (`safe_atoi`, base 0), where that is not what it looks like: an octal one, or none.
+pub(super) fn octal(text: &str) -> Option<Option<u64>> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let all = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
-    all.then(|| u64::from_str_radix(digits, 8).unwrap_or(0))
+    let octal = u64::from_str_radix(digits, 8).ok();
+    (all && (octal.is_none() || octal != digits.parse().ok())).then_some(octal)
 }
 
 /// The sentence for one.
 pub(super) fn two_numbers(key: &str, text: &str) -> String {
     let sign = if text.starts_with('-') { "-" } else { "" };
     let plain = text.trim_start_matches(['+', '-', '0']);
-    let octal = octal(text).unwrap_or_default();
-    format!(
-        "{key}={text}: to systemd a number that begins with 0 is an octal one, {sign}{octal}; write that or {sign}{plain}"
-    )
+    match octal(text).flatten() {
+        Some(octal) => format!(
+            "{key}={text}: to systemd a number that begins with 0 is an octal one, {sign}{octal}; write that or {sign}{plain}"
+        ),
+        None => format!(
+            "{key}={text}: to systemd a number that begins with 0 is an octal one, and this is none; write {sign}{plain}"
+        ),
+    }
 }
 
 /// A time span that ends. Of some keys systemd takes `infinity` too, and then nothing ever comes; whoever wants that has a key that says
@@ -289,9 +294,12 @@ mod tests {
     #[test]
     fn leading_zeros_are_told() {
         assert_eq!(
-            [octal("010"), octal("-0100"), octal("0"), octal("10"), octal("0x10")],
-            [Some(8), Some(64), None, None, None]
+            [octal("010"), octal("-0100"), octal("08"), octal("0"), octal("10"), octal("0x10")],
+            [Some(Some(8)), Some(Some(64)), Some(None), None, None, None]
         );
+        // The same number either way.
+        assert_eq!([octal("00"), octal("05"), octal("+007")], [None, None, None]);
+        assert!(two_numbers("Nice", "-08").contains("and this is none; write -8"));
         assert!(two_numbers("Nice", "-010").contains("octal one, -8; write that or -10"));
     }
 

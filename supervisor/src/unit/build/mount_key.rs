@@ -96,7 +96,7 @@ pub(super) fn mounts(
     all
 }
 
-/// What any mount has.
+/// What any mount has. `consistency` is for other systems: Podman and Docker take it and do nothing.
 const PLACES: [&str; 8] = ["type", "source", "src", "destination", "dst", "dest", "target", "consistency"];
 
 /// The options of podman-run(1), `--mount`, and those that its code takes besides.
@@ -212,7 +212,7 @@ fn mount(folder: &Path, word: &Word) -> Result<Mounted, Said> {
             "idmap" if matches!(value.as_str(), "" | "true") => volume.idmap = Some(IdmapMount::default()),
             "idmap" if value == "false" => volume.idmap = None,
             "idmap" => volume.idmap = Some(mounts::idmap(value)?),
-            "subpath" | "volume-subpath" | "no-dereference" | "volume-opt" | "consistency" => return Err(later(key)),
+            "subpath" | "volume-subpath" | "no-dereference" | "volume-opt" => return Err(later(key)),
             _ => {}
         }
     }
@@ -250,7 +250,7 @@ fn image(name: &str, to: &str, options: &[(String, String)]) -> Result<ImageMoun
         match key.as_str() {
             "rw" | "readwrite" => mount.writable = flag(key, value)?,
             "subpath" => mount.subpath = Some(mounts::destination(value)?),
-            "idmap" | "consistency" => return Err(later(key)),
+            "idmap" => return Err(later(key)),
             _ => {}
         }
     }
@@ -261,11 +261,11 @@ fn own(kind: &str, to: &str, options: &[(String, String)]) -> Result<Tmpfs, Said
     let mut text = Vec::new();
     for (key, value) in options {
         match key.as_str() {
-            key if key != "consistency" && PLACES.contains(&key) => {}
+            key if PLACES.contains(&key) => {}
             "U" | "chown" if !flag(key, value)? => {}
             // crun and runc fill a tmpfs alone.
             "tmpcopyup" if kind == "ramfs" => return Err(later(key)),
-            "U" | "chown" | "consistency" => return Err(later(key)),
+            "U" | "chown" => return Err(later(key)),
             // It is never swapped, begins empty, and has no bound, which a warning says.
             "noswap" | "notmpcopyup" | "tmpfs-size" if kind == "ramfs" => {}
             "tmpfs-size" => text.push(format!("size={value}")),
