@@ -404,6 +404,8 @@ fn what_a_full_disk_cost_is_told_once_there_is_room_and_by_whoever_is_there_then
         ended.recv_timeout(PATIENCE).unwrap();
     }
     assert!(complaints.recv_timeout(PATIENCE).unwrap().contains("web: "));
+    // Until all that has ended is put away.
+    logs.flush(PATIENCE);
     assert!(complaints.try_recv().is_err(), "said once");
     assert_eq!(fs::read_dir(&spools).unwrap().count(), 1, "one place for all of it");
     let (_next_folder, next) = next_supervisor(&spools);
