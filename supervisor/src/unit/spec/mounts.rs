@@ -20,10 +20,14 @@ pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<V
     let mut mounts = system(container, facts);
     mounts.retain(|mount| !own.iter().any(|o| o.destination() == mount.destination()));
     if container.read_only && container.read_only_tmpfs {
-        // As Podman's: with the files and the mode of the image's folder.
+        // As Podman's: with the files and the mode of the image's folder; programs are run from /run alone.
         for path in ["/run", "/tmp", "/var/tmp"] {
             if !own.iter().any(|o| o.destination() == Path::new(path)) {
-                own.push(mount(path, "tmpfs", "tmpfs", words(&["rw", "nosuid", "nodev", "tmpcopyup"])));
+                let mut options = words(&["rw", "nosuid", "nodev", "tmpcopyup"]);
+                if path != "/run" {
+                    options.push("noexec".to_owned());
+                }
+                own.push(mount(path, "tmpfs", "tmpfs", options));
             }
         }
     }

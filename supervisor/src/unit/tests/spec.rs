@@ -326,8 +326,9 @@ fn mounts_follow_the_unit() {
     assert_eq!(options("Tmpfs=/t", "/t"), json!(["nosuid", "nodev", "noexec", "tmpcopyup"]));
     assert_eq!(options("Tmpfs=/t:size=1m,exec,notmpcopyup", "/t"), json!(["size=1m", "exec", "nosuid", "nodev"]));
     // Podman copies into those it makes of a sealed root, and not into those that every container has.
-    for path in ["/run", "/tmp", "/var/tmp"] {
-        assert_eq!(options("ReadOnly=yes", path), json!(["rw", "nosuid", "nodev", "tmpcopyup"]));
+    assert_eq!(options("ReadOnly=yes", "/run"), json!(["rw", "nosuid", "nodev", "tmpcopyup"]));
+    for path in ["/tmp", "/var/tmp"] {
+        assert_eq!(options("ReadOnly=yes", path), json!(["rw", "nosuid", "nodev", "tmpcopyup", "noexec"]));
     }
     for path in ["/dev", "/dev/shm"] {
         assert!(!options("ReadOnly=yes", path).as_array().unwrap().contains(&json!("tmpcopyup")));
