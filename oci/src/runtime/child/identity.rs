@@ -59,7 +59,11 @@ fn placement<'a>(plan: &ProcessPlan) -> Done<'a> {
     if let Some(policy) = &plan.memory_policy {
         schedule::set_memory_policy(policy.mode, &policy.nodes).doing("set", "linux.memoryPolicy")?;
     }
-    schedule::set_affinity(&plan.affinity).doing("set", "process.execCPUAffinity.final")?;
+    match &plan.affinity {
+        Some(cpus) => schedule::set_affinity(cpus).doing("set", "process.execCPUAffinity.final")?,
+        // Where this is forbidden to the runtime, nobody has asked for it.
+        None => drop(schedule::set_affinity(&[u64::MAX; 16])),
+    }
     if let Some(priority) = plan.io_priority {
         schedule::set_io_priority(priority).doing("set", "process.ioPriority")?;
     }

@@ -225,7 +225,7 @@ fn plan(machine: &Machine, state: &State, options: &ExecOptions) -> Result<Proce
         // The process inherits it.
         schedule::set_affinity(cpus).step("set", "process.execCPUAffinity.initial")?;
     }
-    plan.affinity = process.exec_affinity.after.unwrap_or(plan.affinity);
+    plan.affinity = process.exec_affinity.after;
     Ok(plan)
 }
 

@@ -38,9 +38,9 @@ pub(crate) struct ProcessPlan {
     pub(crate) memory_policy: Option<MemoryPolicy>,
     pub(crate) scheduler: Option<SchedulerAttributes>,
     pub(crate) io_priority: Option<u32>,
-    /// The CPUs once it is in the container's cgroup: all that one allows (the kernel leaves out the others), whatever the caller is
-    /// bound to, unless an exec says otherwise.
-    pub(crate) affinity: NumberSet,
+    /// The CPUs of an exec once it is in the container's cgroup. None: all that one allows (the kernel leaves out the others),
+    /// whatever the caller is bound to.
+    pub(crate) affinity: Option<NumberSet>,
     pub(crate) seccomp: Option<Filter>,
     pub(crate) labels: Vec<Label>,
     pub(crate) new_keyring: bool,
@@ -114,7 +114,7 @@ impl ProcessPlan {
             memory_policy: linux.memory_policy.clone(),
             scheduler: process.scheduler.clone(),
             io_priority: process.io_priority,
-            affinity: [u64::MAX; 16],
+            affinity: None,
             seccomp: None,
             labels: label::of_process(process)?,
             new_keyring: true,
