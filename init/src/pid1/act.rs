@@ -57,8 +57,10 @@ impl Machine {
     }
 
     fn spawn(&mut self, now: Duration) {
-        if self.generation > 0 {
-            crate::setup::renew_supervisors_cgroup();
+        if self.generation > 0 && !crate::setup::renew_supervisors_cgroup() {
+            // What it would start from there would be killed at birth.
+            story::warn("init", "what was killed with the supervisor has not ended yet");
+            return self.supervise(policy::Event::NoRoom, now);
         }
         let started = match fault_spawn(self.spawns) {
             Some(errno) => Err(errno),

@@ -66,21 +66,38 @@ pub(super) fn set_up() {
 
 /// Makes the supervisor's cgroup anew when nothing is left in it. Once it was killed as a whole (`cgroup.kill`) every child that
 /// CLONE_INTO_CGROUP brings from it into another one, as the runtime does with each container, is killed at birth: see
-/// `sys::spawn`.
-pub(crate) fn renew_supervisors() {
+/// `sys::spawn`. False: it was, and what was killed is not gone yet.
+pub(crate) fn renew_supervisors() -> bool {
     const KEPT: [&str; 2] = ["memory.min", "cpu.weight"];
     let folder = format!("{ROOT}/orlop");
     let values = KEPT.map(|file| fs::read_to_string(format!("{folder}/{file}")).unwrap_or_default());
-    // Refused while processes of the runtime live in it: then nobody has killed it as a whole.
-    if fs::remove_dir(&folder).is_err() {
-        return;
+    match fs::remove_dir(&folder) {
+        Ok(()) => {}
+        // Processes of the runtime live in it: then nobody has killed it as a whole.
+        Err(error) => return error.kind() != io::ErrorKind::ResourceBusy || !is_dying(&folder),
     }
     if let Err(error) = fs::create_dir(&folder) {
-        return warn("orlop", "", "make it anew", &error);
+        warn("orlop", "", "make it anew", &error);
     }
     for (file, value) in KEPT.iter().zip(&values).filter(|(_, value)| !value.is_empty()) {
         set("orlop", file, value.trim());
     }
+    true
+}
+
+/// Whether nobody is left in a cgroup but who was killed. (The kernel lists no process that has begun to end.) One with others below
+/// it is not ours to understand.
+fn is_dying(folder: &str) -> bool {
+    let lives = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| !is_killed(&status));
+    fs::read_to_string(format!("{folder}/cgroup.stat")).is_ok_and(|stat| stat.starts_with("nr_descendants 0\n"))
+        && fs::read_to_string(format!("{folder}/cgroup.procs")).is_ok_and(|all| !all.lines().any(lives))
+}
+
+/// By the signals that wait for it (proc_pid_status(5)).
+fn is_killed(status: &str) -> bool {
+    let waiting = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
+    let waiting = waiting.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    waiting.is_some_and(|set| set & 1 << (libc::SIGKILL - 1) != 0)
 }
 
 /// Hands on what containers have limits or statistics of, one write each: one that fails must not cost the others. The others
@@ -108,6 +125,15 @@ fn warn(name: &str, file: &str, value: &str, error: &io::Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_killed_has_that_signal_waiting() {
+        assert!(is_killed("Name:\tx\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n"));
+        assert!(is_killed("SigPnd:\t0000000000004101\n"));
+        assert!(!is_killed("SigPnd:\t0000000000000000\nSigBlk:\t0000000000000100\n") && !is_killed(""));
+        let own = fs::read_to_string("/proc/self/status").unwrap();
+        assert!(own.contains("\nSigPnd:\t") && !is_killed(&own));
+    }
 
     #[test]
     fn the_reserve_grows_with_the_machine_within_bounds() {

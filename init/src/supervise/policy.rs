@@ -59,7 +59,8 @@ pub(crate) enum Event {
     Tick,
     Spawned,
     SpawnFailed,
-    /// It could not be started because the machine has no process, memory or fd left: that passes.
+    /// It could not be started because the machine has no process, memory or fd left, or because those who were killed with
+    /// the last one have not ended: that passes.
     NoRoom,
     /// Its process was reaped.
     Died,
