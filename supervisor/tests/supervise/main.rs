@@ -307,7 +307,7 @@ fn failures_are_told_apart_and_units_are_read_again() {
         place.unit("signal", "kill -QUIT $$$$; kill -37 $$$$; sleep 9", "", "");
         place.unit("missing", "true", "", "");
         place.edit("missing", |text| text.replace("localhost/shell", "localhost/nothing"));
-        place.unit("broken", "true", "", "[Service]\nRestrat=always");
+        place.unit("broken", "sleep 1000", "", "[Service]\nRestrat=always");
         let machine = Pid1::boot(place);
         machine.wait("a word of it", |machine| machine.said().iter().any(|line| line.contains("broken.container:")));
         // Told that it has started, or, by chance, that it has ended already.
