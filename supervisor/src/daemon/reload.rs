@@ -42,7 +42,7 @@ impl Daemon {
         let mut seen = BTreeSet::from([unit.clone()]);
         let mut queue = vec![unit.clone()];
         while let Some(next) = queue.pop() {
-            let others = self.files.get(&next).map(|file| file.propagates_reload_to.clone()).unwrap_or_default();
+            let others = self.files.get(&next).map(|file| file.links.propagates_reload_to.clone()).unwrap_or_default();
             for other in others.into_iter().filter(|other| seen.insert(other.clone())) {
                 let runs = self.engine.get(&other).is_some_and(|entry| entry.record.main_process().is_some());
                 if runs && let Err(text) = self.reload(None, &other) {

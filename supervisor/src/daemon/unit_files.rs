@@ -11,11 +11,7 @@ use std::{
 use ::handoff::StateStore;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::{
-    engine::{Links, Plan},
-    machine::Policy,
-    paths::Paths,
-};
+use super::{engine::Plan, machine::Policy, paths::Paths};
 use crate::unit::{Declared, Options, Problem, SocketSpec, TimerSpec, Unit, UnitName, VolumeSource, load, tree};
 
 pub(crate) struct UnitFiles {
@@ -160,7 +156,7 @@ fn container_of(path: &Path) -> Option<UnitName> {
 
 fn plan(unit: &Unit, state: StateStore, all: &BTreeMap<UnitName, Arc<Unit>>) -> Plan {
     // A name nobody has is the unit's own mistake and never gets here: what is missing has mistakes itself, or is masked.
-    let needed = unit.requires.iter().chain(&unit.binds_to).chain(&unit.requisite);
+    let needed = unit.links.requires.iter().chain(&unit.links.binds_to).chain(&unit.links.requisite);
     let missing = needed.into_iter().find(|other| !all.contains_key(*other));
     let incomplete = missing.map(|other| format!("requires {other}, whose unit file has mistakes or is masked"));
     let stored = unit.container.volumes.iter().find_map(|volume| match &volume.source {
@@ -173,7 +169,7 @@ fn plan(unit: &Unit, state: StateStore, all: &BTreeMap<UnitName, Arc<Unit>>) -> 
     });
     Plan {
         policy: Policy::of(unit),
-        links: Links::of(unit),
+        links: unit.links.clone(),
         enabled: unit.enabled,
         after_network: unit.after_network_online,
         forbidden: forbidden.or(incomplete),

@@ -10,10 +10,10 @@ use super::{
     set::Drafts,
 };
 
-type Links = BTreeMap<UnitName, Vec<(LinkKind, UnitName)>>;
+type Every = BTreeMap<UnitName, Vec<(LinkKind, UnitName)>>;
 
 pub(super) fn connect(drafts: Drafts, set: &mut UnitSet) {
-    let mut links = Links::new();
+    let mut links = Every::new();
     let mut containers: Vec<Box<Unit>> = Vec::new();
     for (name, Draft { what, links: all, .. }) in drafts.all.into_iter().filter(|(_, draft)| !draft.broken) {
         let kept = |link: Link| link.to.map(|to| (link.kind, to));
@@ -41,7 +41,7 @@ pub(super) fn connect(drafts: Drafts, set: &mut UnitSet) {
 }
 
 /// What one unit says of another is kept with the unit that it changes.
-fn turn_around(links: &mut Links) {
+fn turn_around(links: &mut Every) {
     let mut reverse: Vec<(UnitName, LinkKind, UnitName)> = Vec::new();
     for (name, all) in links.iter_mut() {
         all.retain(|(kind, to)| {
@@ -64,7 +64,7 @@ fn turn_around(links: &mut Links) {
     }
 }
 
-fn insert(unit: &mut Unit, kind: LinkKind, to: &UnitName, names: &BTreeSet<UnitName>, links: &Links, set: &UnitSet) {
+fn insert(unit: &mut Unit, kind: LinkKind, to: &UnitName, names: &BTreeSet<UnitName>, links: &Every, set: &UnitSet) {
     #[cfg(test)]
     super::text::steps::add(1);
     let masked = set.masked.contains(to);
@@ -81,25 +81,25 @@ fn insert(unit: &mut Unit, kind: LinkKind, to: &UnitName, names: &BTreeSet<UnitN
             }
         }
         LinkKind::Uses => {
-            unit.requires.insert(to.clone());
+            unit.links.requires.insert(to.clone());
             if there {
-                unit.after.insert(to.clone());
+                unit.links.after.insert(to.clone());
             }
         }
-        LinkKind::Requires if there || gone => drop(unit.requires.insert(to.clone())),
-        LinkKind::BindsTo if there || gone => drop(unit.binds_to.insert(to.clone())),
-        LinkKind::Requisite if there || gone => drop(unit.requisite.insert(to.clone())),
+        LinkKind::Requires if there || gone => drop(unit.links.requires.insert(to.clone())),
+        LinkKind::BindsTo if there || gone => drop(unit.links.binds_to.insert(to.clone())),
+        LinkKind::Requisite if there || gone => drop(unit.links.requisite.insert(to.clone())),
         _ if !there => {}
-        LinkKind::After => drop(unit.after.insert(to.clone())),
-        LinkKind::Before => drop(unit.before.insert(to.clone())),
-        LinkKind::Wants => drop(unit.wants.insert(to.clone())),
-        LinkKind::PartOf => drop(unit.part_of.insert(to.clone())),
-        LinkKind::Conflicts => drop(unit.conflicts.insert(to.clone())),
-        LinkKind::Upholds => drop(unit.upholds.insert(to.clone())),
-        LinkKind::OnFailure => drop(unit.on_failure.insert(to.clone())),
-        LinkKind::OnSuccess => drop(unit.on_success.insert(to.clone())),
-        LinkKind::PropagatesStopTo => drop(unit.propagates_stop_to.insert(to.clone())),
-        LinkKind::PropagatesReloadTo => drop(unit.propagates_reload_to.insert(to.clone())),
+        LinkKind::After => drop(unit.links.after.insert(to.clone())),
+        LinkKind::Before => drop(unit.links.before.insert(to.clone())),
+        LinkKind::Wants => drop(unit.links.wants.insert(to.clone())),
+        LinkKind::PartOf => drop(unit.links.part_of.insert(to.clone())),
+        LinkKind::Conflicts => drop(unit.links.conflicts.insert(to.clone())),
+        LinkKind::Upholds => drop(unit.links.upholds.insert(to.clone())),
+        LinkKind::OnFailure => drop(unit.links.on_failure.insert(to.clone())),
+        LinkKind::OnSuccess => drop(unit.links.on_success.insert(to.clone())),
+        LinkKind::PropagatesStopTo => drop(unit.links.propagates_stop_to.insert(to.clone())),
+        LinkKind::PropagatesReloadTo => drop(unit.links.propagates_reload_to.insert(to.clone())),
         _ => {}
     }
 }

@@ -2,45 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::unit::{Unit, UnitName};
+use crate::unit::{Links, UnitName};
 
 type Edges = BTreeMap<UnitName, BTreeSet<UnitName>>;
-
-/// What one unit says of others.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Links {
-    pub(crate) after: BTreeSet<UnitName>,
-    pub(crate) before: BTreeSet<UnitName>,
-    pub(crate) requires: BTreeSet<UnitName>,
-    pub(crate) wants: BTreeSet<UnitName>,
-    pub(crate) binds_to: BTreeSet<UnitName>,
-    pub(crate) requisite: BTreeSet<UnitName>,
-    pub(crate) part_of: BTreeSet<UnitName>,
-    pub(crate) upholds: BTreeSet<UnitName>,
-    pub(crate) conflicts: BTreeSet<UnitName>,
-    pub(crate) propagates_stop_to: BTreeSet<UnitName>,
-    pub(crate) on_failure: BTreeSet<UnitName>,
-    pub(crate) on_success: BTreeSet<UnitName>,
-}
-
-impl Links {
-    pub(crate) fn of(unit: &Unit) -> Self {
-        Self {
-            after: unit.after.clone(),
-            before: unit.before.clone(),
-            requires: unit.requires.clone(),
-            wants: unit.wants.clone(),
-            binds_to: unit.binds_to.clone(),
-            requisite: unit.requisite.clone(),
-            part_of: unit.part_of.clone(),
-            upholds: unit.upholds.clone(),
-            conflicts: unit.conflicts.clone(),
-            propagates_stop_to: unit.propagates_stop_to.clone(),
-            on_failure: unit.on_failure.clone(),
-            on_success: unit.on_success.clone(),
-        }
-    }
-}
 
 /// The tables of systemd.unit(5), each link from the side that needs it.
 #[derive(Debug, Default)]

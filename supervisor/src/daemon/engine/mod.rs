@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use graph::{Graph, Links};
+pub(crate) use graph::Graph;
 pub(crate) use job::{Job, JobId, JobKind};
 
 use follow::Wanted;
@@ -21,7 +21,7 @@ use follow::Wanted;
 use super::machine::{Action, Event, Now, Outcome, Policy, Process, Record, State, step};
 use crate::{
     api::types::{ActiveState, Health},
-    unit::{self, UnitName},
+    unit::{self, Links, UnitName},
 };
 
 /// Units that prepare, create and start at the same time; more only fight for the disk.

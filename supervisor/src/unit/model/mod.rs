@@ -73,6 +73,30 @@ pub struct Unit {
     /// `Description=`, or the name.
     pub description: String,
     pub documentation: Vec<String>,
+    pub links: Links,
+    /// `Condition…=` and `Assert…=`, in their order.
+    pub conditions: Vec<Condition>,
+    /// `Alias=`: other names of the unit, without suffix.
+    pub aliases: BTreeSet<UnitName>,
+    /// Where each key was set, for messages about a value that only the running side can judge.
+    pub origins: Vec<Origin>,
+    /// Ordered after network-online.target: by its own words, or because Quadlet orders every unit so by default.
+    pub after_network_online: bool,
+    pub start_limit_burst: u32,
+    /// Zero: no limit on starts.
+    pub start_limit_interval: Duration,
+    pub actions: MachineActions,
+    pub service: ServiceSpec,
+    /// `WantedBy=` (or `RequiredBy=`) default.target or multi-user.target: started at boot.
+    pub enabled: bool,
+    /// Of the unit file itself, not of its drop-ins.
+    pub path: PathBuf,
+    pub container: ContainerSpec,
+}
+
+/// What a unit says of others, in `[Unit]` and in their `[Install]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Links {
     /// Started after these, stopped before them, if both are to be started at all.
     pub after: BTreeSet<UnitName>,
     pub before: BTreeSet<UnitName>,
@@ -94,24 +118,6 @@ pub struct Unit {
     pub on_success: BTreeSet<UnitName>,
     pub propagates_stop_to: BTreeSet<UnitName>,
     pub propagates_reload_to: BTreeSet<UnitName>,
-    /// `Condition…=` and `Assert…=`, in their order.
-    pub conditions: Vec<Condition>,
-    /// `Alias=`: other names of the unit, without suffix.
-    pub aliases: BTreeSet<UnitName>,
-    /// Where each key was set, for messages about a value that only the running side can judge.
-    pub origins: Vec<Origin>,
-    /// Ordered after network-online.target: by its own words, or because Quadlet orders every unit so by default.
-    pub after_network_online: bool,
-    pub start_limit_burst: u32,
-    /// Zero: no limit on starts.
-    pub start_limit_interval: Duration,
-    pub actions: MachineActions,
-    pub service: ServiceSpec,
-    /// `WantedBy=` (or `RequiredBy=`) default.target or multi-user.target: started at boot.
-    pub enabled: bool,
-    /// Of the unit file itself, not of its drop-ins.
-    pub path: PathBuf,
-    pub container: ContainerSpec,
 }
 
 #[derive(Debug, Clone, PartialEq)]

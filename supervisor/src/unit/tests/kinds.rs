@@ -21,8 +21,8 @@ fn a_container_gets_what_its_files_say() {
     let named = |name: &str| VolumeSource::Named(name.into());
     assert_eq!(volumes, [(named("systemd-data"), false), (named("mine"), true)]);
     // What the image waits for, the container waits for; volumes and images are there by themselves.
-    assert_eq!(web.after.iter().map(UnitName::as_str).collect::<Vec<_>>(), ["db"]);
-    assert!(web.requires.is_empty());
+    assert_eq!(web.links.after.iter().map(UnitName::as_str).collect::<Vec<_>>(), ["db"]);
+    assert!(web.links.requires.is_empty());
     assert!(
         set.volumes.contains_key("own")
             && set.volumes.contains_key("data-volume")
@@ -45,7 +45,7 @@ fn networks_and_pods_are_typed() {
     assert_eq!((web.ports[0].host, web.ports[0].container), (Some(8080), 80));
     assert_eq!(web.pod, Some((UnitName::parse("all-pod").unwrap(), true)));
     assert_eq!(set.units["side"].container.network, Network::Container(UnitName::parse("web").unwrap()));
-    assert!(set.units["side"].requires.contains("web") && set.units["side"].after.contains("web"));
+    assert!(set.units["side"].links.requires.contains("web") && set.units["side"].links.after.contains("web"));
     let network = &set.networks["app-network"].spec;
     assert!(network.internal && network.subnets.len() == 1 && network.name == "systemd-app");
     let pod = &set.pods["all-pod"].spec;

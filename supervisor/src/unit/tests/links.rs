@@ -89,7 +89,7 @@ fn aliases_have_the_suffix_of_their_unit() {
     let asks = minimal("", "[Unit]\nRequires=dd@one.service d@one.service\n");
     let set = units(&[("d@one", &template), ("web", &asks)]);
     assert_eq!(shown(&set), Vec::<String>::new());
-    assert_eq!(set.units["web"].requires.iter().map(ToString::to_string).collect::<Vec<_>>(), ["d@one"]);
+    assert_eq!(set.units["web"].links.requires.iter().map(ToString::to_string).collect::<Vec<_>>(), ["d@one"]);
 }
 
 #[test]
@@ -194,5 +194,5 @@ fn a_unit_that_names_itself_is_told_and_loads() {
     }
     // One that is written is somebody.
     let set = units(&[("t@1", &minimal("", "[Unit]\nAfter=t@12.service\n")), ("t@12", &minimal("", ""))]);
-    assert_eq!((shown(&set).len(), set.units["t@1"].after.len()), (0, 1));
+    assert_eq!((shown(&set).len(), set.units["t@1"].links.after.len()), (0, 1));
 }

@@ -20,10 +20,10 @@ Alias=other\x2dname.service";
         units(&[(r"my\x2dapp", &minimal("", "")), ("web@", &minimal("HostName=x", "")), ("dep", &minimal("", text))]);
     assert_eq!(shown(&set), Vec::<String>::new());
     let dep = &set.units["dep"];
-    assert_eq!(names(&dep.requires), [r"my\x2dapp", r"web@a\x2db"]);
-    assert_eq!(names(&dep.after), [r"my\x2dapp"]);
+    assert_eq!(names(&dep.links.requires), [r"my\x2dapp", r"web@a\x2db"]);
+    assert_eq!(names(&dep.links.after), [r"my\x2dapp"]);
     assert_eq!(names(&dep.aliases), [r"other\x2dname"]);
-    assert_eq!(names(&set.units[r"my\x2dapp"].wants), ["dep"]);
+    assert_eq!(names(&set.units[r"my\x2dapp"].links.wants), ["dep"]);
     assert!(set.units.contains_key(r"web@a\x2db"));
 }
 
@@ -83,6 +83,6 @@ fn a_template_among_the_dependencies_is_an_instance() {
         ("web", &minimal("", "[Unit]\nWants=db@.service job@one.service")),
     ]);
     assert_eq!(shown(&set), Vec::<String>::new());
-    assert_eq!(names(&set.units["job@one"].requires), ["db@one"]);
-    assert_eq!(names(&set.units["web"].wants), ["db@web", "job@one"]);
+    assert_eq!(names(&set.units["job@one"].links.requires), ["db@one"]);
+    assert_eq!(names(&set.units["web"].links.wants), ["db@web", "job@one"]);
 }

@@ -68,7 +68,7 @@ fn conditions_of_any_kind_are_taken_back_together() {
 #[test]
 fn dependencies_are_not_taken_back() {
     let set = units(&[("a", &minimal("", "[Unit]\nRequires=b.service\nRequires=\nAfter=")), ("b", &minimal("", ""))]);
-    assert!(set.units["a"].requires.contains("b"));
+    assert!(set.units["a"].links.requires.contains("b"));
     let shown = shown(&set);
     assert_eq!(shown.len(), 1, "{shown:#?}");
     assert!(

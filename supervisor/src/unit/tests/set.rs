@@ -18,12 +18,12 @@ fn links_are_resolved_in_both_directions() {
     ]);
     assert_eq!(shown(&set), Vec::<String>::new());
     let web = &set.units["web"];
-    assert_eq!(names(&web.after), ["cache", "db"]);
-    assert_eq!(names(&web.requires), ["db"]);
-    assert_eq!(names(&web.wants), ["cache"]);
+    assert_eq!(names(&web.links.after), ["cache", "db"]);
+    assert_eq!(names(&web.links.requires), ["db"]);
+    assert_eq!(names(&web.links.wants), ["cache"]);
     assert!(!web.enabled && set.units["db"].enabled && !set.units["cache"].enabled);
-    assert_eq!(names(&set.units["cache"].before), ["web"]);
-    assert_eq!(names(&set.units["db"].requires), ["cache"]);
+    assert_eq!(names(&set.units["cache"].links.before), ["web"]);
+    assert_eq!(names(&set.units["db"].links.requires), ["cache"]);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn what_does_not_exist_is_refused_or_warned_about() {
     ]);
     assert_eq!(names(set.units.keys()), ["c", "db"]);
     assert_eq!(names(&set.broken), ["a", "b", "d"]);
-    assert!(set.units["c"].after.is_empty() && set.units["c"].wants.is_empty());
+    assert!(set.units["c"].links.after.is_empty() && set.units["c"].links.wants.is_empty());
     let shown = shown(&set);
     assert_eq!(shown[0], "a.container:6:10: Requires=bd.service: there is no bd.container; did you mean db.container?");
     assert_eq!(shown[1], "b.container:6:7: After=bd.container: there is no bd.container; did you mean db.container?");
@@ -65,8 +65,8 @@ fn a_circle_is_shown_as_its_path_and_the_rest_loads() {
         ]
     );
     // It cannot start, and nothing else is held up by it.
-    assert_eq!(names(&set.units["d"].requires), ["a"]);
-    assert!(set.units["d"].after.is_empty());
+    assert_eq!(names(&set.units["d"].links.requires), ["a"]);
+    assert!(set.units["d"].links.after.is_empty());
 }
 
 /// What one mistake hides of the others would be told one run after the other.
@@ -98,7 +98,7 @@ fn all_mistakes_of_all_files_are_told_at_once() {
     assert_eq!((names(set.units.keys()), names(&set.broken)), (vec!["b", "d"], vec!["a", "c"]));
     assert_eq!(set.circles.len(), 1);
     assert_eq!(names(&set.circles[0].0), ["a"]);
-    assert!(set.units["b"].after.is_empty());
+    assert!(set.units["b"].links.after.is_empty());
 }
 
 /// A unit that does not load takes no name away from one that would.

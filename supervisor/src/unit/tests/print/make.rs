@@ -10,9 +10,9 @@ use std::{
 use super::{Dice, service};
 use crate::unit::{
     Addresses, Attachment, Capabilities, Condition, ContainerSpec, Device, Dns, Glob, Health, HealthAction, IdMap,
-    IdmapMount, ImageMount, LogLimits, LogSpec, MachineActions, Network, Notify, Overlay, Port, Propagation, Protocol,
-    Pull, Reload, Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Unit, UnitName, Unmask, User, UserNamespace,
-    Volume, VolumeSource,
+    IdmapMount, ImageMount, Links, LogLimits, LogSpec, MachineActions, Network, Notify, Overlay, Port, Propagation,
+    Protocol, Pull, Reload, Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Unit, UnitName, Unmask, User,
+    UserNamespace, Volume, VolumeSource,
 };
 
 /// Something that a word may be, the odd ones included.
@@ -83,12 +83,8 @@ pub(super) fn user(dice: &mut Dice) -> Option<User> {
     maybe(dice, |dice| User { user: number(dice, 9999).to_string(), group: maybe(dice, |_| "staff".to_owned()) })
 }
 
-pub(super) fn unit(dice: &mut Dice) -> Unit {
-    let container = container(dice);
-    let mut unit = Unit {
-        name: name("web"),
-        description: line(dice),
-        documentation: list(dice, |dice, i| format!("man:x{i}({})", dice.roll(9))),
+pub(super) fn links(dice: &mut Dice) -> Links {
+    Links {
         after: names(dice),
         before: BTreeSet::new(),
         requires: names(dice),
@@ -102,6 +98,16 @@ pub(super) fn unit(dice: &mut Dice) -> Unit {
         on_success: names(dice),
         propagates_stop_to: names(dice),
         propagates_reload_to: names(dice),
+    }
+}
+
+pub(super) fn unit(dice: &mut Dice) -> Unit {
+    let container = container(dice);
+    let mut unit = Unit {
+        name: name("web"),
+        description: line(dice),
+        documentation: list(dice, |dice, i| format!("man:x{i}({})", dice.roll(9))),
+        links: links(dice),
         conditions: list(dice, |dice, _| {
             let (check, argument) = one(
                 dice,
@@ -131,11 +137,11 @@ pub(super) fn unit(dice: &mut Dice) -> Unit {
         container,
     };
     // Not in a circle.
-    unit.before = names(dice).difference(&unit.after).cloned().collect();
+    unit.links.before = names(dice).difference(&unit.links.after).cloned().collect();
     if let Network::Container(other) = &unit.container.network {
-        unit.before.remove(other);
-        unit.after.insert(other.clone());
-        unit.requires.insert(other.clone());
+        unit.links.before.remove(other);
+        unit.links.after.insert(other.clone());
+        unit.links.requires.insert(other.clone());
     }
     unit
 }

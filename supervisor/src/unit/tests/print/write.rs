@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
 use super::{Lines, service, word};
 use crate::unit::{
-    Addresses, Attachment, Capabilities, ContainerSpec, Device, Dns, IdMap, IdmapMount, ImageMount, LogLimits, LogSpec,
-    MachineAction, MachineActions, MachineEnd, Network, Overlay, Port, Propagation, Protocol, Pull, Reload, Root,
-    Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Ulimit, Unit, UnitName, Unmask, User, UserNamespace, Volume,
+    Addresses, Attachment, Capabilities, ContainerSpec, Device, Dns, IdMap, IdmapMount, ImageMount, Links, LogLimits,
+    LogSpec, MachineAction, MachineActions, MachineEnd, Network, Overlay, Port, Propagation, Protocol, Pull, Reload,
+    Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Ulimit, Unit, UnitName, Unmask, User, UserNamespace, Volume,
     VolumeSource,
 };
 
@@ -41,19 +41,22 @@ pub(super) fn unit(unit: &Unit) -> String {
         name: _,
         description,
         documentation,
-        after,
-        before,
-        requires,
-        wants,
-        binds_to,
-        requisite,
-        part_of,
-        upholds,
-        conflicts,
-        on_failure,
-        on_success,
-        propagates_stop_to,
-        propagates_reload_to,
+        links:
+            Links {
+                after,
+                before,
+                requires,
+                wants,
+                binds_to,
+                requisite,
+                part_of,
+                upholds,
+                conflicts,
+                on_failure,
+                on_success,
+                propagates_stop_to,
+                propagates_reload_to,
+            },
         conditions,
         aliases,
         origins: _,
