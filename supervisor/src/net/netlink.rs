@@ -1,16 +1,19 @@
-//! rtnetlink: the few messages the host's interface needs, and how to wait for news.
+//! Netlink: messages and their attributes, requests with their answers, news, and the batches of nfnetlink.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, sendto, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, sendto, setsockopt, socket,
+    sockopt,
 };
 
 const HEADER_BYTES: usize = 16;
 /// The kernel's dumps come in pieces of at most 32 KiB.
 const BUFFER_BYTES: usize = 32 << 10;
+/// linux/netlink.h
+const NLA_F_NESTED: u16 = 1 << 15;
 
 /// One message, with its header; numbers are in the machine's order.
 #[derive(Debug, Clone)]
@@ -29,12 +32,13 @@ impl Message {
 
     /// Appends an attribute.
     pub(super) fn attr(mut self, kind: u16, value: &[u8]) -> Self {
-        let length = u16::try_from(4 + value.len()).unwrap_or_default();
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-        self.0.extend(length.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend_from_slice(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        push(&mut self.0, kind, value);
+        self
+    }
+
+    /// Appends an attribute that holds others.
+    pub(super) fn nest(mut self, kind: u16, inner: &Nest) -> Self {
+        push(&mut self.0, kind | NLA_F_NESTED, &inner.0);
         self
     }
 
@@ -46,6 +50,16 @@ impl Message {
     pub(super) fn parts<const N: usize>(&self) -> Option<(&[u8; N], Attributes<'_>)> {
         let (head, rest) = self.0.get(HEADER_BYTES..)?.split_first_chunk::<N>()?;
         Some((head, Attributes(rest)))
+    }
+
+    /// With its length and number in place, as it is sent.
+    fn sealed(mut self, flags: i32, sequence: u32) -> io::Result<Vec<u8>> {
+        let length = u32::try_from(self.0.len()).map_err(io::Error::other)?;
+        let flags = u16::from_ne_bytes([self.0[6], self.0[7]]) | u16::try_from(flags).unwrap_or_default();
+        self.0[..4].copy_from_slice(&length.to_ne_bytes());
+        self.0[6..8].copy_from_slice(&flags.to_ne_bytes());
+        self.0[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        Ok(self.0)
     }
 
     /// What stands behind the header.
@@ -69,6 +83,37 @@ impl Message {
         }
         messages
     }
+}
+
+/// Attributes on their way into another.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Nest(Vec<u8>);
+
+impl Nest {
+    /// Begins with a fixed structure, as some do.
+    pub(super) fn behind(head: &[u8]) -> Self {
+        Self(head.to_vec())
+    }
+
+    pub(super) fn attr(mut self, kind: u16, value: &[u8]) -> Self {
+        push(&mut self.0, kind, value);
+        self
+    }
+
+    pub(super) fn nest(mut self, kind: u16, inner: &Self) -> Self {
+        push(&mut self.0, kind | NLA_F_NESTED, &inner.0);
+        self
+    }
+}
+
+fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    // None of ours comes near the limit.
+    let length = u16::try_from(4 + value.len()).unwrap_or_default();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
 /// Attributes, as kind and value.
@@ -108,17 +153,22 @@ pub(super) struct Netlink {
 impl Netlink {
     /// For requests: each waits for its answer, which the kernel gives at once.
     pub(super) fn requests() -> io::Result<Self> {
-        Self::open(0, SockFlag::empty())
+        Self::open(SockProtocol::NetlinkRoute, 0, SockFlag::empty())
+    }
+
+    /// For batches to nfnetlink.
+    pub(super) fn netfilter() -> io::Result<Self> {
+        Self::open(SockProtocol::NetlinkNetFilter, 0, SockFlag::empty())
     }
 
     /// For news of the groups (`RTMGRP_…`); reading never waits.
     pub(super) fn news(groups: u32) -> io::Result<Self> {
-        Self::open(groups, SockFlag::SOCK_NONBLOCK)
+        Self::open(SockProtocol::NetlinkRoute, groups, SockFlag::SOCK_NONBLOCK)
     }
 
-    fn open(groups: u32, flags: SockFlag) -> io::Result<Self> {
+    fn open(protocol: SockProtocol, groups: u32, flags: SockFlag) -> io::Result<Self> {
         let flags = flags | SockFlag::SOCK_CLOEXEC;
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         Ok(Self { fd, sequence: 0 })
     }
@@ -133,14 +183,48 @@ impl Netlink {
         self.exchange(message, libc::NLM_F_DUMP)
     }
 
-    fn exchange(&mut self, mut message: Message, flags: i32) -> io::Result<Vec<Message>> {
+    /// Asks for one thing.
+    pub(super) fn get(&mut self, message: Message) -> io::Result<Option<Message>> {
+        Ok(self.exchange(message, libc::NLM_F_ACK)?.pop())
+    }
+
+    /// Sends all messages at once: all of them come true or none. The kernel answers when it has looked at all; which one it
+    /// refused is in the error.
+    pub(super) fn batch(&mut self, messages: Vec<Message>) -> Result<(), Refused> {
+        let first = self.sequence.wrapping_add(1);
+        // The last one but the batch's own end: kernels before 6.10 acknowledge no end.
+        let acknowledged =
+            first.wrapping_add(u32::try_from(messages.len().saturating_sub(2)).map_err(io::Error::other)?);
+        let mut bytes = Vec::new();
+        for message in messages {
+            self.sequence = self.sequence.wrapping_add(1);
+            let flags = if self.sequence == acknowledged { libc::NLM_F_ACK } else { 0 };
+            bytes.extend(message.sealed(flags, self.sequence)?);
+        }
+        // A message is no longer than the buffer it waits in; more than the machine's limit is root's right.
+        setsockopt(&self.fd, sockopt::SndBufForce, &(2 * bytes.len() + BUFFER_BYTES)).map_err(io::Error::from)?;
+        sendto(self.fd.as_raw_fd(), &bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty()).map_err(io::Error::from)?;
+        loop {
+            for answer in self.receive()? {
+                let number = answer.sequence().wrapping_sub(first);
+                if i32::from(answer.kind()) != libc::NLMSG_ERROR || number > acknowledged.wrapping_sub(first) {
+                    continue;
+                }
+                let code = answer.parts::<4>().map_or(-libc::EBADMSG, |(code, _)| i32::from_ne_bytes(*code));
+                if code != 0 {
+                    return Err(Refused { number: Some(number), source: io::Error::from_raw_os_error(-code) });
+                }
+                if answer.sequence() == acknowledged {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn exchange(&mut self, message: Message, flags: i32) -> io::Result<Vec<Message>> {
         self.sequence = self.sequence.wrapping_add(1);
-        let length = u32::try_from(message.0.len()).map_err(io::Error::other)?;
-        let flags = u16::from_ne_bytes([message.0[6], message.0[7]]) | u16::try_from(flags).unwrap_or_default();
-        message.0[..4].copy_from_slice(&length.to_ne_bytes());
-        message.0[6..8].copy_from_slice(&flags.to_ne_bytes());
-        message.0[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
-        sendto(self.fd.as_raw_fd(), &message.0, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+        let message = message.sealed(flags, self.sequence)?;
+        sendto(self.fd.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
         let mut answers = Vec::new();
         loop {
             for answer in self.receive()? {
@@ -172,6 +256,20 @@ impl Netlink {
                 Err(error) => Err(error.into()),
             };
         }
+    }
+}
+
+/// Why a batch was not taken.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// The message at fault, counted from 0.
+    pub(super) number: Option<u32>,
+    pub(super) source: io::Error,
+}
+
+impl From<io::Error> for Refused {
+    fn from(source: io::Error) -> Self {
+        Self { number: None, source }
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sched::{CloneFlags, unshare};
 
-use super::super::netlink::{Message, Netlink};
+use super::super::netlink::{Message, Nest, Netlink};
 
 /// linux/veth.h
 const VETH_INFO_PEER: u16 = 1;
@@ -34,20 +34,16 @@ pub(super) fn enter_new_namespace() -> OwnedFd {
 
 /// A pair of cards: `srv` here, `eth0` in the other namespace.
 pub(super) fn join(other: &OwnedFd) {
-    let attributes = |head: &[u8], list: &[(u16, &[u8])]| {
-        let message = list.iter().fold(Message::new(0, 0, head), |message, (kind, value)| message.attr(*kind, value));
-        message.body().to_vec()
-    };
     let namespace = u32::try_from(other.as_raw_fd()).unwrap().to_ne_bytes();
-    let peer = attributes(
-        &[0; 16],
-        &[(libc::IFLA_IFNAME, b"eth0\0"), (libc::IFLA_ADDRESS, &MAC), (libc::IFLA_NET_NS_FD, &namespace)],
-    );
-    let data = attributes(&[], &[(VETH_INFO_PEER, &peer)]);
-    let info = attributes(&[], &[(libc::IFLA_INFO_KIND, b"veth"), (libc::IFLA_INFO_DATA, &data)]);
+    let peer = Nest::behind(&[0; 16])
+        .attr(libc::IFLA_IFNAME, b"eth0\0")
+        .attr(libc::IFLA_ADDRESS, &MAC)
+        .attr(libc::IFLA_NET_NS_FD, &namespace);
+    let data = Nest::default().nest(VETH_INFO_PEER, &peer);
+    let info = Nest::default().attr(libc::IFLA_INFO_KIND, b"veth").nest(libc::IFLA_INFO_DATA, &data);
     let message = Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &[0; 16])
         .attr(libc::IFLA_IFNAME, b"srv\0")
-        .attr(libc::IFLA_LINKINFO, &info);
+        .nest(libc::IFLA_LINKINFO, &info);
     Netlink::requests().unwrap().change(message).unwrap();
 }
 
