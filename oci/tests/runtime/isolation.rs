@@ -315,17 +315,6 @@ fn profile() -> serde_json::Value {
 }
 
 #[test]
-fn who_may_neither_start_nor_end_is_ended() {
-    let never = json!([{"names": ["execve"], "action": "SCMP_ACT_ALLOW", "args": [
-        {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}]}]);
-    let filter = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": never});
-    let c = Container::new(&["say", "up"]).set("/linux/seccomp", filter);
-    let run = c.run();
-    assert!(run.status != 0 && !run.out.contains("up"), "{run:?}");
-    c.assert_gone();
-}
-
-#[test]
 fn a_seccomp_profile_holds_for_the_program_and_for_exec() {
     let (getppid, kill) = (libc::SYS_getppid.to_string(), libc::SYS_kill.to_string());
     let verbs = [

@@ -8,6 +8,7 @@
 mod copy_up;
 mod exec;
 mod failure;
+mod forbidden;
 mod habits;
 #[cfg(target_arch = "x86_64")] // its registers
 mod inject;

@@ -2,11 +2,13 @@
 
 use std::convert::Infallible;
 use std::ffi::CStr;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Doing, Done, Errno, Failed, LISTENER, fs, process, socket};
 use crate::runtime::plan::ProcessPlan;
 use crate::runtime::seccomp::Filter;
+use crate::runtime::sys::process::{Call, CapabilityWords};
 use crate::runtime::sys::schedule;
 
 /// All that can be done before `start`: afterwards this process has the container's identity and no way back.
@@ -133,7 +135,7 @@ fn capabilities(plan: &ProcessPlan) -> Done<'_> {
         sets.permitted |= ADMIN;
         sets.effective |= ADMIN;
     }
-    process::set_capabilities(sets).doing("set", what)?;
+    CapabilityWords::new(sets).set().doing("set", what)?;
     process::control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0).doing("clear ambient", what)?;
     for number in (0..64).filter(|number| plan.ambient & 1 << number != 0) {
         process::control(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, number)
@@ -194,18 +196,29 @@ pub(super) fn run<'a>(plan: &'a ProcessPlan, to: BorrowedFd<'_>) -> Done<'a, Inf
     if !no_room {
         late_limits(plan)?;
     }
+    let last = CapabilityWords::new(plan.sets);
     if let Some(filter) = &plan.seccomp {
+        // What refuses this most often refuses to say so, too: it would look like a program that has ended at once.
+        if keeps_admin(plan) {
+            allowed(filter, &last.call(), "linux.seccomp forbids capset:", c"set process.capabilities")?;
+        }
+        allowed(filter, &Call::exec(path, &plan.args, &plan.env), "linux.seccomp forbids execve: exec", &plan.name)?;
         let listener = process::load_filter(&filter.program, filter.flags).doing("load", c"linux.seccomp")?;
         if let Some(listener) = listener {
-            // At once: from now on any call may wait for an answer.
+            // At once, and no call more than that: from now on any may wait for an answer, or be forbidden. The exec closes it.
+            let listener = ManuallyDrop::new(listener);
             socket::send_fd(to, LISTENER, listener.as_fd()).doing("hand over", "the seccomp listener")?;
         }
         if no_room {
             late_limits(plan)?;
         }
         if keeps_admin(plan) {
-            process::set_capabilities(plan.sets).doing("set", c"process.capabilities")?;
+            last.set().doing("set", c"process.capabilities")?;
         }
     }
     Err(process::exec(path, &plan.args, &plan.env)).doing("exec", &plan.name)
+}
+
+fn allowed<'a>(filter: &Filter, call: &Call, verb: &'static str, object: &'a CStr) -> Done<'a> {
+    filter.refusal(call).map_or(Ok(()), Err).doing(verb, object)
 }

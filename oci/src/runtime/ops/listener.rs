@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::runtime::error::{Result, Step};
+use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::json::Writer;
 use crate::runtime::state::{State, Status};
 use crate::runtime::store::write_all;
@@ -11,9 +11,19 @@ use crate::runtime::sys::socket;
 
 /// What a process says before its channel closes by the exec: nothing, or a failure. A listener on the way is handed over.
 pub(super) fn last_words(channel: BorrowedFd<'_>, state: &State, status: Status, pid: i32) -> Result<Vec<u8>> {
+    let mut missing = !state.listener_path.is_empty();
     loop {
         match socket::message_and_fd(channel) {
-            Ok((_, Some(listener))) => hand_over(state, status, pid, &listener)?,
+            Ok((_, Some(listener))) => {
+                hand_over(state, status, pid, &listener)?;
+                missing = false;
+            }
+            Ok((message, None)) if message.is_empty() && missing => {
+                // Whatever its filter forbids: without that nobody would answer it.
+                return Err(Error::ChildGone(
+                    "the container's process ended before it gave its seccomp listener".to_owned(),
+                ));
+            }
             Ok((message, None)) => return Ok(message),
             // The process ended before it read our word: told once, and behind it comes what it said, if anything.
             Err(crate::runtime::sys::Errno(libc::ECONNRESET)) => {}

@@ -7,6 +7,7 @@
 mod arguments;
 mod table;
 mod tree;
+mod verdict;
 
 use super::config::{ConfigError, Seccomp, SyscallRule};
 use table::Arch;
@@ -46,17 +47,7 @@ struct Call<'a> {
 }
 
 impl Filter {
-    /// What forbids execve most often forbids to say so, too: the container would end without a word.
     pub(crate) fn compile(seccomp: &Seccomp) -> Result<Filter> {
-        let (filter, execve) = Filter::with_answer_to_execve(seccomp)?;
-        if execve.is_some_and(|answer| answer & 0xffff_0000 == ERRNO) {
-            return Err(ConfigError::invalid("linux.seccomp", "forbids execve: the program could not be started"));
-        }
-        Ok(filter)
-    }
-
-    /// The answer is none where it depends on the arguments.
-    fn with_answer_to_execve(seccomp: &Seccomp) -> Result<(Filter, Option<Answer>)> {
         if seccomp.listener_metadata.is_some() && seccomp.listener_path.is_none() {
             return Err(ConfigError::invalid("linux.seccomp.listenerMetadata", "needs a listenerPath"));
         }
@@ -68,9 +59,6 @@ impl Filter {
         let answers = answers.collect::<Result<Vec<_>>>()?;
         let architectures = Arch::wanted(&seccomp.architectures)?;
         let blocks: Vec<_> = architectures.into_iter().map(|arch| block(arch, seccomp, &answers, default)).collect();
-        // The native one comes first.
-        let execve = blocks.first().and_then(|native| native.call(libc::SYS_execve));
-        let execve = execve.and_then(|call| call.always.filter(|_| call.conditions.is_empty()));
         let program = tree::program(&blocks);
         // BPF_MAXINSNS.
         if program.len() > 4096 {
@@ -81,7 +69,7 @@ impl Filter {
         if notifies {
             check_listener(seccomp, default, &answers)?;
         }
-        Ok((Filter { program, flags: flags(seccomp.flags.as_deref(), notifies)? }, execve))
+        Ok(Filter { program, flags: flags(seccomp.flags.as_deref(), notifies)? })
     }
 
     /// Whether loading it gives a descriptor to be handed to the listener.
@@ -130,13 +118,6 @@ struct Block<'a> {
     calls: Vec<Call<'a>>,
     /// The first number, and which of `calls` it is.
     ranges: Vec<(u32, u16)>,
-}
-
-impl<'a> Block<'a> {
-    fn call(&self, number: libc::c_long) -> Option<&Call<'a>> {
-        let (_, index) = self.ranges.iter().rev().find(|(first, _)| i64::from(*first) <= number)?;
-        self.calls.get(usize::from(*index))
-    }
 }
 
 fn block<'a>(arch: Arch, seccomp: &'a Seccomp, answers: &[Answer], default: Answer) -> Block<'a> {

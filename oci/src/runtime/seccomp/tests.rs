@@ -1,8 +1,9 @@
-//! The program against the profile's meaning, in a small interpreter of classic BPF.
+//! The program against the profile's meaning.
 
-use super::tree::{AND, JUMP, JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_EQUAL, LOAD, RETURN};
 use super::*;
 use crate::runtime::config::Config;
+use crate::runtime::sys::Errno;
+use crate::runtime::sys::process::Call;
 
 fn seccomp(text: &str) -> Result<Seccomp> {
     let config = format!(r#"{{"ociVersion":"1.2.0","root":{{"path":"r"}},"linux":{{"seccomp":{text}}}}}"#);
@@ -10,46 +11,38 @@ fn seccomp(text: &str) -> Result<Seccomp> {
 }
 
 fn profile(text: &str) -> Result<Filter> {
-    Ok(Filter::with_answer_to_execve(&seccomp(text)?)?.0)
-}
-
-#[test]
-fn a_profile_under_which_nothing_starts_is_refused() {
-    let compiled = |rules: &str| {
-        let text = format!(r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{rules}]}}"#);
-        Filter::compile(&seccomp(&text).unwrap()).map(drop).map_err(|error| error.to_string())
-    };
-    let refused = Err("linux.seccomp: forbids execve: the program could not be started".to_owned());
-    assert_eq!(compiled(""), refused);
-    assert_eq!(compiled(r#"{"names":["read"],"action":"SCMP_ACT_ALLOW"}"#), refused);
-    assert_eq!(compiled(r#"{"names":["read","execve"],"action":"SCMP_ACT_ALLOW"}"#), Ok(()));
+    Filter::compile(&seccomp(text)?)
 }
 
 fn run(filter: &Filter, arch: u32, number: u32, arguments: [u64; 6]) -> Answer {
-    let mut data = [0_u32; 16];
-    data[0] = number;
-    data[1] = arch;
-    for (index, value) in arguments.iter().enumerate() {
-        data[4 + 2 * index] = u32::try_from(value & 0xffff_ffff).unwrap();
-        data[5 + 2 * index] = u32::try_from(value >> 32).unwrap();
+    verdict::evaluate(&filter.program, arch, &Call { number, arguments })
+}
+
+#[test]
+fn what_a_filter_refuses_is_known_before() {
+    let refusal = |action: &str, value: u64| {
+        let rules = format!(
+            r#"{{"names":["execve"],"action":{action},"args":[{{"index":1,"value":{value},"op":"SCMP_CMP_GE"}}]}}"#
+        );
+        let text = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rules}]}}"#);
+        let execve = u32::try_from(libc::SYS_execve).unwrap();
+        profile(&text).unwrap().refusal(&Call { number: execve, arguments: [1, 1 << 33, 3, 0, 0, 0] })
+    };
+    for (action, errno) in [
+        (r#""SCMP_ACT_ERRNO""#, Some(libc::EPERM)),
+        (r#""SCMP_ACT_ERRNO","errnoRet":13"#, Some(libc::EACCES)),
+        (r#""SCMP_ACT_ERRNO","errnoRet":0"#, Some(libc::EPERM)),
+        (r#""SCMP_ACT_KILL""#, Some(libc::EPERM)),
+        (r#""SCMP_ACT_KILL_PROCESS""#, Some(libc::EPERM)),
+        (r#""SCMP_ACT_TRAP""#, Some(libc::EPERM)),
+        (r#""SCMP_ACT_TRACE""#, Some(libc::ENOSYS)),
+        (r#""SCMP_ACT_LOG""#, None),
+    ] {
+        assert_eq!(refusal(action, 1 << 33), errno.map(Errno), "{action}");
+        assert_eq!(refusal(action, 1 + (1 << 33)), None, "{action}");
     }
-    let (mut at, mut word) = (0, 0);
-    loop {
-        let bytes = filter.program[at].to_ne_bytes();
-        let k = u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-        at += 1;
-        let mut jump = |yes: bool| at += usize::from(if yes { bytes[2] } else { bytes[3] });
-        match u16::from_ne_bytes([bytes[0], bytes[1]]) {
-            LOAD => word = data[k as usize / 4],
-            AND => word &= k,
-            JUMP => at += k as usize,
-            JUMP_EQUAL => jump(word == k),
-            JUMP_GREATER => jump(word > k),
-            JUMP_GREATER_EQUAL => jump(word >= k),
-            RETURN => return k,
-            other => panic!("opcode {other:x}"),
-        }
-    }
+    // No program of ours: nothing is said to be allowed.
+    assert_eq!(run(&Filter { program: Vec::new(), flags: 0 }, 0, 0, NONE), KILL_PROCESS);
 }
 
 const X64: u32 = 0xc000_003e;

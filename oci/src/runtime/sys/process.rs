@@ -294,14 +294,29 @@ pub(crate) struct CapabilitySets {
     pub(crate) inheritable: u64,
 }
 
-pub(crate) fn set_capabilities(sets: CapabilitySets) -> Result<()> {
-    // Version 3: two blocks of effective, permitted, inheritable.
-    let header = [0x2008_0522_u32, 0];
-    let word = |bits: u64, shift: u32| u32::try_from((bits >> shift) & 0xffff_ffff).unwrap_or(0);
-    let part = |shift| [word(sets.effective, shift), word(sets.permitted, shift), word(sets.inheritable, shift)];
-    let data = [part(0), part(32)];
-    // SAFETY: version 3 wants this header and two data blocks of three words.
-    check_long(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }).map(drop)
+/// The sets as capset(2) takes them.
+pub(crate) struct CapabilityWords {
+    header: [u32; 2],
+    data: [[u32; 3]; 2],
+}
+
+impl CapabilityWords {
+    pub(crate) fn new(sets: CapabilitySets) -> CapabilityWords {
+        let word = |bits: u64, shift: u32| u32::try_from((bits >> shift) & 0xffff_ffff).unwrap_or(0);
+        let part = |shift| [word(sets.effective, shift), word(sets.permitted, shift), word(sets.inheritable, shift)];
+        // Version 3: two blocks of effective, permitted, inheritable.
+        CapabilityWords { header: [0x2008_0522, 0], data: [part(0), part(32)] }
+    }
+
+    pub(crate) fn call(&self) -> Call {
+        Call::new(libc::SYS_capset, [self.header.as_ptr().addr(), self.data.as_ptr().addr(), 0])
+    }
+
+    pub(crate) fn set(&self) -> Result<()> {
+        // SAFETY: version 3 wants this header and two data blocks of three words.
+        check_long(unsafe { libc::syscall(libc::SYS_capset, self.header.as_ptr(), self.data.as_ptr(), 0, 0, 0, 0) })
+            .map(drop)
+    }
 }
 
 /// What this process may use.
@@ -392,10 +407,30 @@ impl StringList {
     }
 }
 
+/// A system call as a filter sees it.
+pub(crate) struct Call {
+    pub(crate) number: u32,
+    pub(crate) arguments: [u64; 6],
+}
+
+impl Call {
+    /// The other arguments are zero.
+    fn new(number: libc::c_long, [a, b, c]: [usize; 3]) -> Call {
+        let arguments = [a as u64, b as u64, c as u64, 0, 0, 0];
+        Call { number: u32::try_from(number).unwrap_or(u32::MAX), arguments }
+    }
+
+    /// That of `exec`.
+    pub(crate) fn exec(path: &CStr, args: &StringList, env: &StringList) -> Call {
+        Call::new(libc::SYS_execve, [path.as_ptr().addr(), args.pointers.as_ptr().addr(), env.pointers.as_ptr().addr()])
+    }
+}
+
 /// execve(2): comes back only with an error.
 pub(crate) fn exec(path: &CStr, args: &StringList, env: &StringList) -> Errno {
+    let (path, args, env) = (path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr());
     // SAFETY: path ends in NUL; both lists end in null and their strings live as long as they.
-    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    unsafe { libc::syscall(libc::SYS_execve, path, args, env, 0, 0, 0) };
     Errno::last()
 }
 
