@@ -3,6 +3,7 @@
 use crate::support::{enabled, machine, probe_unit, run_probe, state};
 use qemu_tests::LIMIT;
 use serde_json::Value;
+use std::net::TcpStream;
 
 const MIB: u64 = 1 << 20;
 const WRITTEN: u64 = 12;
@@ -90,4 +91,50 @@ fn units_that_take_all_there_is_are_named_and_take_nothing_from_others() {
     let after = machine.unit("web").unwrap();
     assert_eq!((&after["pid"], &after["restarts"]), (&before["pid"], &before["restarts"]));
     assert_eq!(machine.get("/v1/system").unwrap()["supervisor_generation"], 1);
+}
+
+/// `Startup…=` holds until all that is enabled is up or has failed; then the plain value does, or none, whoever the supervisor is.
+#[test]
+fn limits_of_the_startup_end_with_it() {
+    let files = ["cpu.weight", "memory.high", "cpuset.cpus"].map(|file| format!("/cg/containers/web/{file}")).join(" ");
+    let limits = "StartupCPUWeight=7\nCPUWeight=50\nStartupMemoryHigh=64M\nStartupAllowedCPUs=0\n";
+    let show = probe_unit(&format!("show {files}"), "Volume=/sys/fs/cgroup:/cg:ro") + "[Service]\nType=oneshot\n";
+    let kill = probe_unit("on-request 9001 write /cg/orlop/cgroup.kill 1", "Volume=/sys/fs/cgroup:/cg");
+    let machine = machine("startup")
+        .unit(
+            "web.container",
+            &enabled(&(probe_unit("stream 9000", "") + "[Service]\nIODeviceLatencyTargetSec=/var 9ms\n" + limits)),
+        )
+        .unit("early.container", &enabled(&format!("[Unit]\nAfter=web.service\n{show}")))
+        .unit("late.container", &show)
+        .unit("kill.container", &enabled(&kill))
+        .forward(9001)
+        .cpus(2)
+        .start()
+        .unwrap();
+    machine.settled().unwrap();
+    // What the unit's last run showed.
+    let is = |unit: &str, values: [&str; 3]| {
+        let log = machine.log(unit).unwrap();
+        let shown: Vec<String> = log.into_iter().filter(|line| line.contains("/cg/")).collect();
+        let shown = &shown[shown.len().saturating_sub(3)..];
+        let right = shown.iter().zip(values).all(|(line, value)| line.ends_with(&format!(": {value}")));
+        assert!(right && shown.len() == 3, "{shown:#?}");
+    };
+    is("early", ["7", "67108864", "0"]);
+    // A oneshot's start is answered when it has ended.
+    machine.post("/v1/units/late/start").unwrap();
+    is("late", ["50", "max", "0-1"]);
+    let told = machine.log("web").unwrap();
+    assert!(told.iter().any(|line| line.contains("this kernel has no io.latency")), "{told:#?}");
+    machine.wait_for_log("kill", "waiting on").unwrap();
+    drop(TcpStream::connect(machine.forwarded(9001).unwrap()).unwrap());
+    machine
+        .wait_until("a second supervisor", || {
+            Ok((machine.get("/v1/system")?["supervisor_generation"] == 2).then_some(()))
+        })
+        .unwrap();
+    machine.post("/v1/units/web/restart").unwrap();
+    machine.post("/v1/units/late/start").unwrap();
+    is("late", ["50", "max", "0-1"]);
 }

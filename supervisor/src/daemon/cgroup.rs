@@ -27,6 +27,15 @@ pub(crate) fn kill(cgroup: &Path) -> io::Result<()> {
     }
 }
 
+/// What is there already is not written again: a limit that holds makes the kernel look at every page.
+pub(crate) fn set(cgroup: &Path, file: &str, value: &str) -> io::Result<()> {
+    let path = cgroup.join(file);
+    if fs::read_to_string(&path).is_ok_and(|now| now.trim() == value.trim()) {
+        return Ok(());
+    }
+    fs::write(path, value)
+}
+
 pub(crate) fn memory_bytes(cgroup: &Path) -> Option<u64> {
     fs::read_to_string(cgroup.join("memory.current")).ok()?.trim().parse().ok()
 }
@@ -123,6 +132,12 @@ mod tests {
             fs::write(folder.path().join(format!("{file}.pressure")), text).unwrap();
         }
         assert_eq!(pressure(folder.path()), Some(Pressure { cpu: 0.0, memory: 1.5, io: 99.0 }));
+        let value = || fs::read_to_string(folder.path().join("cpu.weight")).unwrap();
+        fs::write(folder.path().join("cpu.weight"), "100\n").unwrap();
+        set(folder.path(), "cpu.weight", "100").unwrap();
+        assert_eq!(value(), "100\n");
+        set(folder.path(), "cpu.weight", "7").unwrap();
+        assert_eq!(value(), "7");
         assert!(is_populated(folder.path()));
         assert_eq!(oom_kills(folder.path()), 3);
         fs::write(folder.path().join("cgroup.events"), "populated 0\nfrozen 0\n").unwrap();

@@ -158,6 +158,8 @@ pub(crate) struct Daemon {
     pub(crate) look_for_ports: Option<Duration>,
     /// Every enabled unit was asked for.
     pub(crate) booted: bool,
+    /// And all of them were active, finished or failed once.
+    pub(crate) started: bool,
     pub(crate) ended: bool,
 }
 
@@ -192,6 +194,7 @@ impl Daemon {
             logs: Logs::start(paths.logs(), paths.spools(), own, Some(paths.kmsg()), complain)?,
             runtime: Runtime::new(paths.clone()),
             server: Server::new(class::API, nix::unistd::geteuid().as_raw()),
+            started: paths.settled().exists(),
             paths,
             epoll,
             signals,

@@ -28,6 +28,7 @@ mod network;
 mod notify;
 mod paths;
 mod perform;
+mod phase;
 mod process;
 mod recover;
 mod reload;

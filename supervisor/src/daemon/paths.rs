@@ -31,6 +31,11 @@ impl Paths {
         self.at("run/orlop/booted")
     }
 
+    /// There once all of them were active, finished or failed.
+    pub(crate) fn settled(&self) -> PathBuf {
+        self.at("run/orlop/settled")
+    }
+
     /// Holds the kind of the shutdown that is under way.
     pub(crate) fn shutdown(&self) -> PathBuf {
         self.at("run/orlop/shutdown")
@@ -149,6 +154,11 @@ impl Paths {
 
     pub(crate) fn cgroups(&self) -> PathBuf {
         self.at("sys/fs/cgroup")
+    }
+
+    /// Not in every kernel.
+    pub(crate) fn io_latency(&self) -> PathBuf {
+        self.at("sys/fs/cgroup/containers/io.latency")
     }
 
     pub(crate) fn cgroup(&self, unit: &UnitName) -> PathBuf {

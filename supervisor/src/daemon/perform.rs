@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::{
+    errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl, open},
     sys::stat::Mode,
     unistd::pipe2,
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     api::types::{ActiveState, Health},
-    unit::{LogSpec, UnitName},
+    unit::{IoLimit, IoLimitKind, LogSpec, UnitName, cpus},
 };
 
 impl Daemon {
@@ -38,7 +39,13 @@ impl Daemon {
         match action {
             Action::Prepare { attempt } => self.prepare(unit, attempt),
             Action::Create { attempt } => self.build(unit, attempt),
-            Action::Start { attempt } => self.runtime.run(unit, attempt, Operation::Start),
+            Action::Start { attempt } => {
+                self.limit(unit);
+                match self.bind(unit) {
+                    Ok(()) => self.runtime.run(unit, attempt, Operation::Start),
+                    Err(text) => self.later(unit, Event::StartFailed { attempt, text }),
+                }
+            }
             Action::Query { attempt } => self.runtime.run(unit, attempt, Operation::Query),
             Action::Signal { process, signal } => self.signal_process(unit, process, signal),
             Action::KillOperation => self.runtime.kill(unit),
@@ -61,6 +68,17 @@ impl Daemon {
                 self.tell_remarks(unit);
             }
         }
+    }
+
+    /// `CPUAffinity=`: the first process of a container waits to be started, and what it becomes has its CPUs.
+    fn bind(&self, unit: &UnitName) -> Result<(), String> {
+        let cpus = self.files.get(unit).and_then(|file| file.container.resources.scheduling.affinity.as_deref());
+        let process = self.engine.get(unit).and_then(|entry| entry.record.state.process());
+        let (Some(cpus), Some(process)) = (cpus, process) else { return Ok(()) };
+        process::bind(process, cpus::each(cpus)).map_err(|errno| match errno {
+            Errno::EINVAL => format!("CPUAffinity={cpus}: the machine lets it run on none of these"),
+            errno => format!("CPUAffinity={cpus}: {errno}"),
+        })
     }
 
     fn later(&mut self, unit: &UnitName, event: Event) {
@@ -97,11 +115,16 @@ impl Daemon {
         };
         let (paths, hostname, sender) = (self.paths.clone(), hostname(), self.mail.sender());
         let name = unit.clone();
+        let has_target = |limit: &IoLimit| limit.kind == IoLimitKind::Latency;
+        if described.container.resources.io_limits.iter().any(has_target) && !paths.io_latency().exists() {
+            self.remark(unit, "IODeviceLatencyTargetSec= has no effect: this kernel has no io.latency");
+        }
         let mut listen = self.sockets.names_for(unit);
         listen.extend(self.fd_store.names_for(unit));
+        let startup = self.is_startup();
         let started = mailbox::spawn(&format!("bundle of {name}"), move || {
-            let result =
-                bundle::build(&paths, &described, &image, &hostname, listen).map_err(|error| error.to_string());
+            let result = bundle::build(&paths, &described, &image, &hostname, listen, startup)
+                .map_err(|error| error.to_string());
             sender.send(Mail::Bundle { unit: name, attempt, result });
         });
         if !started {
@@ -240,6 +263,13 @@ impl Daemon {
             Health::Unhealthy => format!("{unit:<9} unhealthy"),
             _ => format!("{unit:<9} healthy"),
         });
+    }
+
+    fn remark(&mut self, unit: &UnitName, text: &str) {
+        log::warn!("{unit}: {text}");
+        self.remarks.entry(unit.clone()).or_default().note(text, || self.logs.last_remark(unit));
+        self.engine.mark_changed(unit);
+        self.tell_remarks(unit);
     }
 
     /// What is to be said of units is written with the changes it tells of.

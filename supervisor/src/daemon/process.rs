@@ -2,6 +2,11 @@
 
 use std::{fs, io, os::fd::AsFd};
 
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
 use super::{machine::Process, sys};
 
 /// Field 22 of /proc/<pid>/stat, in clock ticks since boot. The command, field 2, may hold anything: count from its end.
@@ -31,6 +36,16 @@ pub(crate) fn signal(process: Process, signal: i32) -> io::Result<()> {
         return Err(nix::errno::Errno::ESRCH.into());
     }
     sys::pidfd_send_signal(pidfd.as_fd(), signal)
+}
+
+/// Which CPUs its one thread, and all that come of it, run on.
+pub(crate) fn bind(process: Process, cpus: impl Iterator<Item = usize>) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    // Greater numbers than a set has room for are no CPUs of this machine: the kernel takes those away that are not there, too.
+    for cpu in cpus {
+        let _ = set.set(cpu);
+    }
+    sched_setaffinity(Pid::from_raw(process.pid.cast_signed()), &set)
 }
 
 #[cfg(test)]

@@ -146,8 +146,9 @@ impl Daemon {
         if taken_over {
             self.adopt_units();
             self.remove_leftovers();
-            if let Some(kind) = shutdown::interrupted(&self.paths) {
-                self.begin_shutdown(kind);
+            match shutdown::interrupted(&self.paths) {
+                Some(kind) => self.begin_shutdown(kind),
+                None => self.limit_all(),
             }
         }
         taken_over

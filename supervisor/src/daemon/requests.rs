@@ -223,6 +223,7 @@ impl Daemon {
             return;
         }
         self.stage("settled".to_owned());
+        self.has_started();
         if self.settled_waiters.is_empty() {
             return;
         }

@@ -74,6 +74,7 @@ impl Daemon {
         let within = PATIENCE + AFTER_KILL + FLUSH;
         self.tell(&ToInit::Stopping { within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX) });
         self.say(format!("{:<9} stopping all units", word(kind)));
+        self.limit_all();
         self.engine.shut_down(now);
     }
 

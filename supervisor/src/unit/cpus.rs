@@ -28,14 +28,24 @@ pub(super) fn read(text: &str) -> Result<String, &'static str> {
     Ok(shown.collect::<Vec<_>>().join(","))
 }
 
+/// Each of a set that `read` has made.
+pub(crate) fn each(set: &str) -> impl Iterator<Item = usize> {
+    set.split(',').flat_map(|range| {
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        // What cannot be: an empty range.
+        from.parse().unwrap_or(1)..=to.parse().unwrap_or(0)
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::*;
 
     #[test]
     fn ranges_are_joined_and_nonsense_is_refused() {
         assert_eq!(read("0-3 5,4 9").as_deref(), Ok("0-5,9"));
         assert_eq!(read("7").as_deref(), Ok("7"));
+        assert_eq!(each("0-2,9").collect::<Vec<_>>(), [0, 1, 2, 9]);
         assert!(["", ",", "3-1", "a", "-1", "9999", "1-", "1.5"].iter().all(|t| read(t).is_err()));
     }
 }

@@ -15,7 +15,7 @@ mod calendar;
 mod claims;
 pub(crate) mod compare;
 mod connect;
-mod cpus;
+pub(crate) mod cpus;
 mod cycle;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -53,8 +53,8 @@ pub use model::{
     IoLimitKind, IoPriority, IpRange, Ipam, Links, Listen, ListenAddress, ListenKind, LogLimits, LogSpec,
     MachineAction, MachineActions, MachineEnd, Network, NetworkDriver, NetworkSpec, Notify, OomPolicy, Origin, Overlay,
     PodSpec, Port, Preserve, Propagation, Protocol, Pull, Reload, Resources, Restart, Root, Scheduling, Seccomp,
-    Secret, SecretTarget, ServiceSpec, ServiceType, SocketSpec, Starts, Subnet, TimerSpec, Tmpfs, TmpfsKind, Trigger,
-    Ulimit, Unit, UnitSet, Unmask, User, UserNamespace, Volume, VolumeSource, VolumeSpec,
+    Secret, SecretTarget, ServiceSpec, ServiceType, SocketSpec, Starts, Startup, Subnet, TimerSpec, Tmpfs, TmpfsKind,
+    Trigger, Ulimit, Unit, UnitSet, Unmask, User, UserNamespace, Volume, VolumeSource, VolumeSpec,
 };
 pub use name::{NameError, UnitName};
 pub use options::{Endpoint, Options};

@@ -13,6 +13,7 @@ mod http;
 mod inject;
 mod kinds;
 mod life;
+mod limits;
 mod pid1;
 mod place;
 mod shim;

@@ -82,13 +82,14 @@ pub(crate) fn container_id(unit: &UnitName) -> String {
 }
 
 /// Makes the bundle: root file system mounted, volumes and generated files there, config.json written.
-/// `listen`: the names of the sockets it will be handed.
+/// `listen`: the names of the sockets it will be handed; `startup`: see `Facts`.
 pub(crate) fn build(
     paths: &Paths,
     unit: &Unit,
     image: &PreparedImage,
     hostname: &str,
     listen: Vec<String>,
+    startup: bool,
 ) -> Result<(), BundleError> {
     let folder = paths.unit(&unit.name);
     make_folder(&folder, 0o700)?;
@@ -118,8 +119,10 @@ pub(crate) fn build(
         listen_names: listen,
         devices: devices::nodes(&unit.container.devices)?,
         disks: devices::disks(&unit.container.resources.io_limits)?,
+        io_latency: paths.io_latency().exists(),
         memory_bytes: memory_bytes(),
         tasks: devices::tasks(),
+        startup,
     };
     for (index, volume) in spec::volumes(unit, &image.config).iter().enumerate() {
         let dir = match &volume.source {

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::unit::{
-    Amount, CpuPolicy, CpuQuota, CpuWeight, IoLimit, IoLimitKind, IoPriority, OomPolicy, Resources, Scheduling, Ulimit,
-    cpus, sheet::Sheet, values,
+    Amount, CpuPolicy, CpuQuota, CpuWeight, IoLimit, IoLimitKind, IoPriority, OomPolicy, Resources, Scheduling,
+    Startup, Ulimit, cpus, sheet::Sheet, values,
 };
 
 pub(super) fn resources(sheet: &mut Sheet<'_>) -> Resources {
@@ -15,7 +15,6 @@ pub(super) fn resources(sheet: &mut Sheet<'_>) -> Resources {
             read => read,
         })
     };
-    let weight = |text: &str| text.parse().ok().filter(|n| (1..=10_000).contains(n));
     // "The period is clamped to the range supported by the kernel, which is [1ms, 1000ms]."
     let period = sheet
         .read("Service", "CPUQuotaPeriodSec", values::finite)
@@ -37,15 +36,11 @@ pub(super) fn resources(sheet: &mut Sheet<'_>) -> Resources {
         memory_zswap_max: memory(sheet, "MemoryZSwapMax"),
         memory_zswap_writeback: sheet.read("Service", "MemoryZSwapWriteback", values::boolean),
         tasks_max: bound(sheet, "TasksMax", |text| text.parse().map_err(|_| values::AMOUNT)),
-        cpu_weight: sheet.read("Service", "CPUWeight", |text| match text {
-            "idle" => Ok(CpuWeight::Idle),
-            _ => weight(text).map(CpuWeight::Weight).ok_or("expected a weight from 1 to 10000, 100 is usual, or idle"),
-        }),
+        cpu_weight: sheet.read("Service", "CPUWeight", cpu_weight),
         cpu_quota: share.map(|share| CpuQuota { share, period: period.unwrap_or(Duration::from_millis(100)) }),
         allowed_cpus: sheet.read("Service", "AllowedCPUs", cpus::read),
         allowed_memory_nodes: sheet.read("Service", "AllowedMemoryNodes", cpus::read),
-        io_weight: sheet
-            .read("Service", "IOWeight", |text| weight(text).ok_or("expected a weight from 1 to 10000, 100 is usual")),
+        io_weight: sheet.read("Service", "IOWeight", io_weight),
         io_limits: io_limits(sheet),
         oom_policy: sheet.read("Service", "OOMPolicy", |text| match text {
             "continue" => Ok(OomPolicy::Continue),
@@ -55,7 +50,33 @@ pub(super) fn resources(sheet: &mut Sheet<'_>) -> Resources {
         }),
         scheduling: scheduling(sheet),
         limits: limits(sheet),
+        startup: Startup {
+            memory_low: memory(sheet, "StartupMemoryLow"),
+            memory_high: bound(sheet, "StartupMemoryHigh", values::bytes),
+            memory_max: bound(sheet, "StartupMemoryMax", values::bytes),
+            memory_swap_max: memory(sheet, "StartupMemorySwapMax"),
+            memory_zswap_max: memory(sheet, "StartupMemoryZSwapMax"),
+            cpu_weight: sheet.read("Service", "StartupCPUWeight", cpu_weight),
+            allowed_cpus: sheet.read("Service", "StartupAllowedCPUs", cpus::read),
+            allowed_memory_nodes: sheet.read("Service", "StartupAllowedMemoryNodes", cpus::read),
+            io_weight: sheet.read("Service", "StartupIOWeight", io_weight),
+        },
     }
+}
+
+fn weight(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|n| (1..=10_000).contains(n))
+}
+
+fn cpu_weight(text: &str) -> Result<CpuWeight, &'static str> {
+    match text {
+        "idle" => Ok(CpuWeight::Idle),
+        _ => weight(text).map(CpuWeight::Weight).ok_or("expected a weight from 1 to 10000, 100 is usual, or idle"),
+    }
+}
+
+fn io_weight(text: &str) -> Result<u32, &'static str> {
+    weight(text).ok_or("expected a weight from 1 to 10000, 100 is usual")
 }
 
 /// A container's cgroup is its own, with all controllers. What asks for fewer, or for none, is not built.
@@ -84,12 +105,13 @@ fn delegate(sheet: &mut Sheet<'_>) {
     });
 }
 
-const IO_LIMITS: [(&str, IoLimitKind); 5] = [
+const IO_LIMITS: [(&str, IoLimitKind); 6] = [
     ("IODeviceWeight", IoLimitKind::Weight),
     ("IOReadBandwidthMax", IoLimitKind::ReadBandwidth),
     ("IOWriteBandwidthMax", IoLimitKind::WriteBandwidth),
     ("IOReadIOPSMax", IoLimitKind::ReadOperations),
     ("IOWriteIOPSMax", IoLimitKind::WriteOperations),
+    ("IODeviceLatencyTargetSec", IoLimitKind::Latency),
 ];
 
 /// A path and a number each; of one path the last line counts, and `infinity` takes a limit back.
@@ -101,6 +123,9 @@ fn io_limits(sheet: &mut Sheet<'_>) -> Vec<IoLimit> {
             let read = match words.as_slice() {
                 [path, _] if !path.text.starts_with('/') => Err("expected an absolute path first".to_owned()),
                 [path, number] => io_limit(&number.text, kind).map(|number| (PathBuf::from(&path.text), number)),
+                _ if kind == IoLimitKind::Latency => {
+                    Err("expected a path and a time span, such as /var 25ms".to_owned())
+                }
                 _ => Err("expected a path and a number, such as /var 5M".to_owned()),
             };
             match read {
@@ -116,8 +141,13 @@ fn io_limits(sheet: &mut Sheet<'_>) -> Vec<IoLimit> {
 }
 
 fn io_limit(text: &str, kind: IoLimitKind) -> Result<Option<u64>, String> {
-    if kind == IoLimitKind::Weight {
-        return between(1, 10_000)(text).map(Some);
+    match kind {
+        IoLimitKind::Weight => return between(1, 10_000)(text).map(Some),
+        IoLimitKind::Latency => {
+            let micros = values::finite(text)?.as_micros();
+            return Ok(u64::try_from(micros).ok().filter(|micros| *micros > 0));
+        }
+        _ => {}
     }
     match text {
         "infinity" => Ok(None),
@@ -170,7 +200,25 @@ fn scheduling(sheet: &mut Sheet<'_>) -> Scheduling {
         cpu: cpu.unwrap_or_default(),
         io: class.unwrap_or(io.map(IoPriority::BestEffort)),
         reset_on_fork: sheet.read("Service", "CPUSchedulingResetOnFork", values::boolean).unwrap_or(false),
+        affinity: affinity(sheet),
     }
+}
+
+/// Several lines are one set, systemd.exec(5).
+fn affinity(sheet: &mut Sheet<'_>) -> Option<String> {
+    let mut all = Vec::new();
+    for value in sheet.all("Service", "CPUAffinity") {
+        match value.text.as_str() {
+            "numa" => {
+                sheet.unavailable(&value, "CPUAffinity=numa: known, not available in this version; write the CPUs");
+            }
+            text => match cpus::read(text) {
+                Ok(cpus) => all.push(cpus),
+                Err(expected) => sheet.error(&value, format!("CPUAffinity={text}: {expected}")),
+            },
+        }
+    }
+    cpus::read(&all.join(",")).ok()
 }
 
 /// What the numbers of a limit count.

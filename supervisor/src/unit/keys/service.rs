@@ -38,21 +38,23 @@ pub(super) const SERVICE: &[Rows] = &[
     later("", Value::Signal, "RestartKillSignal WatchdogSignal"),
 ];
 
-const STARTUP: &str = "limits are the same while the machine starts; write the key without Startup";
-
 /// Settings of the container's cgroup, and limits of its processes: written into config.json.
 pub(super) const RESOURCES: &[Rows] = &[
     yes(
         Value::Own("size, percent or infinity"),
-        "MemoryMin MemoryLow MemoryHigh MemoryMax MemorySwapMax MemoryZSwapMax",
+        "MemoryMin MemoryLow MemoryHigh MemoryMax MemorySwapMax MemoryZSwapMax StartupMemoryLow StartupMemoryHigh \
+         StartupMemoryMax StartupMemorySwapMax StartupMemoryZSwapMax",
     ),
     yes(Value::Own("boolean"), "MemoryZSwapWriteback"),
     yes(Value::Own("number, percent or infinity"), "TasksMax"),
-    yes(Value::Own("1 … 10000 or idle"), "CPUWeight"),
+    yes(Value::Own("1 … 10000 or idle"), "CPUWeight StartupCPUWeight"),
     yes(Value::Own("percent"), "CPUQuota"),
     yes(Value::Own("time span"), "CPUQuotaPeriodSec"),
-    yes(Value::Own("numbers and ranges"), "AllowedCPUs AllowedMemoryNodes"),
-    yes(Value::Own("1 … 10000"), "IOWeight"),
+    yes(
+        Value::Own("numbers and ranges"),
+        "AllowedCPUs AllowedMemoryNodes StartupAllowedCPUs StartupAllowedMemoryNodes",
+    ),
+    yes(Value::Own("1 … 10000"), "IOWeight StartupIOWeight"),
     yes(Value::Own("continue, stop, kill"), "OOMPolicy"),
     yes(
         Value::Own("number or size, infinity, soft:hard"),
@@ -71,21 +73,13 @@ pub(super) const RESOURCES: &[Rows] = &[
     ),
     yes(Value::Own("path, 1 … 10000"), "IODeviceWeight"),
     yes(Value::Own("path, number a second"), "IOReadBandwidthMax IOWriteBandwidthMax IOReadIOPSMax IOWriteIOPSMax"),
-    // CONFIG_BLK_CGROUP_IOLATENCY is not set in the distribution's kernel.
-    later("the kernel has no io.latency; write IOWeight= or IODeviceWeight=", Value::Words, "IODeviceLatencyTargetSec"),
-    later(
-        STARTUP,
-        Value::Amount,
-        "StartupMemoryLow StartupMemoryHigh StartupMemoryMax StartupMemorySwapMax StartupMemoryZSwapMax",
-    ),
+    // Where the kernel has it; Debian's has not, and the unit's log says so at each start.
+    yes(Value::Own("path, time span"), "IODeviceLatencyTargetSec"),
     inert(
         "it is for the units below a slice, and below a container there are none",
         Value::Amount,
         "DefaultMemoryMin DefaultMemoryLow DefaultStartupMemoryLow",
     ),
-    later(STARTUP, Value::Weight, "StartupCPUWeight"),
-    later(STARTUP, Value::Range(1, 10_000), "StartupIOWeight"),
-    later(STARTUP, Value::Cpus, "StartupAllowedCPUs StartupAllowedMemoryNodes"),
     later("", Value::Text, "Slice DelegateSubgroup"),
     later("", Value::Words, "DisableControllers"),
     later("", Value::Choice(&["auto", "kill"]), "ManagedOOMSwap ManagedOOMMemoryPressure"),
@@ -95,8 +89,7 @@ pub(super) const RESOURCES: &[Rows] = &[
     // It sets variables of podman's environment and none of the container's.
     only(&["off", "no", "skip"], Value::Choice(&["auto", "on", "off", "skip", "yes", "no"]), "MemoryPressureWatch"),
     later("", Value::Boolean, "CoredumpReceive"),
-    // config.json has no word for the affinity of the first process.
-    later("write AllowedCPUs=, which binds all of the container's processes", Value::Cpus, "CPUAffinity"),
+    yes(Value::Own("numbers and ranges"), "CPUAffinity"),
     yes(Value::Own("boolean"), "CPUSchedulingResetOnFork"),
     later("", Value::Choice(&["default", "preferred", "bind", "interleave", "local"]), "NUMAPolicy"),
     later("", Value::Cpus, "NUMAMask"),

@@ -22,8 +22,6 @@ pub(in crate::unit) enum Value {
     /// File mode in octal digits.
     Mode,
     Percent,
-    /// cgroup weights, 1 to 10000, or `idle`.
-    Weight,
     /// Numbers and ranges of CPUs or memory nodes.
     Cpus,
     /// Names of units.
@@ -48,7 +46,6 @@ impl Value {
             Self::Signal => "signal".into(),
             Self::Mode => "file mode".into(),
             Self::Percent => "percent".into(),
-            Self::Weight => "1 … 10000 or idle".into(),
             Self::Cpus => "numbers and ranges".into(),
             Self::Units => "units".into(),
             Self::Words => "words".into(),
@@ -61,7 +58,7 @@ impl Value {
             Self::Own(form) => {
                 (form.contains("number") || form.contains('…')) && !form.contains("size") && !form.contains("path")
             }
-            Self::Number | Self::Range(..) | Self::Weight => true,
+            Self::Number | Self::Range(..) => true,
             _ => false,
         }
     }
@@ -88,10 +85,6 @@ impl Value {
                 ok(digits, "expected a file mode in octal digits, such as 0644")
             }
             Self::Percent => values::percent(text).map(drop).map_err(str::to_owned),
-            Self::Weight => {
-                let good = text == "idle" || text.parse::<u32>().is_ok_and(|n| (1..=10_000).contains(&n));
-                ok(good, "expected a weight from 1 to 10000, 100 is usual, or idle")
-            }
             Self::Cpus => cpus::read(text).map(drop).map_err(str::to_owned),
         }
     }

@@ -48,13 +48,15 @@ pub enum OomPolicy {
 }
 
 /// `Nice=`, `CPUScheduling…=`, `IOScheduling…=`: when a process gets a CPU and the disk. On a Podman host they are inherited from podman.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scheduling {
     pub nice: Option<i32>,
     pub cpu: CpuPolicy,
     pub io: Option<IoPriority>,
     /// `CPUSchedulingResetOnFork=`: children begin with the usual policy.
     pub reset_on_fork: bool,
+    /// `CPUAffinity=`, in the kernel's form. Other than `AllowedCPUs=` a process can change it.
+    pub affinity: Option<String>,
 }
 
 /// sched(7); real time has a priority from 1 to 99.
@@ -81,7 +83,7 @@ pub enum IoPriority {
 pub struct IoLimit {
     pub path: PathBuf,
     pub kind: IoLimitKind,
-    /// Bytes or operations a second, or the weight.
+    /// Bytes or operations a second, the weight, or microseconds.
     pub value: u64,
 }
 
@@ -92,6 +94,8 @@ pub enum IoLimitKind {
     WriteBandwidth,
     ReadOperations,
     WriteOperations,
+    /// `IODeviceLatencyTargetSec=`: others are held back for as long as this unit waits longer than that.
+    Latency,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -116,4 +120,38 @@ pub struct Resources {
     pub scheduling: Scheduling,
     /// `Limit…=`; `Ulimit=` of the same kind goes before.
     pub limits: Vec<Ulimit>,
+    pub startup: Startup,
+}
+
+/// `Startup…=`: instead of those without the word while the machine starts and while it goes down.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Startup {
+    pub memory_low: Option<Amount>,
+    pub memory_high: Option<Amount>,
+    pub memory_max: Option<Amount>,
+    pub memory_swap_max: Option<Amount>,
+    pub memory_zswap_max: Option<Amount>,
+    pub cpu_weight: Option<CpuWeight>,
+    pub allowed_cpus: Option<String>,
+    pub allowed_memory_nodes: Option<String>,
+    pub io_weight: Option<u32>,
+}
+
+impl Resources {
+    /// With those of `Startup…=` in their places.
+    pub fn at_startup(&self) -> Self {
+        let startup = self.startup.clone();
+        Self {
+            memory_low: startup.memory_low.or(self.memory_low),
+            memory_high: startup.memory_high.or(self.memory_high),
+            memory_max: startup.memory_max.or(self.memory_max),
+            memory_swap_max: startup.memory_swap_max.or(self.memory_swap_max),
+            memory_zswap_max: startup.memory_zswap_max.or(self.memory_zswap_max),
+            cpu_weight: startup.cpu_weight.or(self.cpu_weight),
+            allowed_cpus: startup.allowed_cpus.or_else(|| self.allowed_cpus.clone()),
+            allowed_memory_nodes: startup.allowed_memory_nodes.or_else(|| self.allowed_memory_nodes.clone()),
+            io_weight: startup.io_weight.or(self.io_weight),
+            ..self.clone()
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub use life::{
     Condition, ExitStatuses, Health, HealthAction, MachineAction, MachineActions, MachineEnd, Notify, Origin, Reload,
 };
 pub use limits::{
-    Amount, CpuPolicy, CpuQuota, CpuWeight, IoLimit, IoLimitKind, IoPriority, OomPolicy, Resources, Scheduling,
+    Amount, CpuPolicy, CpuQuota, CpuWeight, IoLimit, IoLimitKind, IoPriority, OomPolicy, Resources, Scheduling, Startup,
 };
 pub use network::{Addresses, Attachment, Dns, IdMap, Network, Port, Protocol, Secret, SecretTarget, UserNamespace};
 

@@ -132,8 +132,18 @@ fn tighter(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     [one, other].into_iter().flatten().min()
 }
 
+/// Those that hold at this time of the machine's life.
+pub(super) fn limits(container: &ContainerSpec, facts: &Facts) -> Resources {
+    if facts.startup { container.resources.at_startup() } else { container.resources.clone() }
+}
+
+/// `MemoryMax=` and `Memory=`: the service's cgroup holds the container's, the tighter of both counts.
+pub(super) fn memory_max(container: &ContainerSpec, limits: &Resources, facts: &Facts) -> Option<u64> {
+    tighter(container.memory_max_bytes, limits.memory_max.and_then(|amount| amount.of(facts.memory_bytes)))
+}
+
 fn resources(container: &ContainerSpec, facts: &Facts) -> LinuxResources {
-    let limits = &container.resources;
+    let limits = &limits(container, facts);
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     // Podman's rule; the runtime lets the standard devices through in any case.
     let mut rules = vec![device_rule(None)];
@@ -141,9 +151,7 @@ fn resources(container: &ContainerSpec, facts: &Facts) -> LinuxResources {
     let tasks = tighter(container.pids_max, limits.tasks_max.and_then(|amount| amount.of(facts.tasks)));
     let mut pids = LinuxPids::default();
     pids.set_limit(tasks.map_or(-1, signed));
-    // The service's cgroup holds the container's: the tighter of both limits counts.
-    let memory = limits.memory_max.and_then(|amount| amount.of(facts.memory_bytes));
-    let memory = tighter(container.memory_max_bytes, memory).map(|bytes| {
+    let memory = memory_max(container, limits, facts).map(|bytes| {
         let mut memory = LinuxMemory::default();
         memory.set_limit(Some(signed(bytes)));
         memory
@@ -157,13 +165,12 @@ fn resources(container: &ContainerSpec, facts: &Facts) -> LinuxResources {
     resources.set_hugepage_limits(None);
     resources.set_network(None);
     resources.set_rdma(None);
-    resources.set_unified(Some(unified(container, facts)));
+    resources.set_unified(Some(unified(limits, facts)));
     resources
 }
 
 /// The kernel's own files, cgroup-v2.rst, where runtime-spec's fields are those of version 1.
-fn unified(container: &ContainerSpec, facts: &Facts) -> HashMap<String, String> {
-    let limits = &container.resources;
+pub(super) fn unified(limits: &Resources, facts: &Facts) -> HashMap<String, String> {
     // A container that lost one process to the OOM killer is not left half alive, unless it asks for that.
     let group = if limits.oom_policy == Some(OomPolicy::Continue) { "0" } else { "1" };
     let mut all = HashMap::from([("memory.oom.group".to_owned(), group.to_owned())]);
@@ -198,20 +205,24 @@ fn unified(container: &ContainerSpec, facts: &Facts) -> HashMap<String, String> 
     );
     set("cpuset.cpus", limits.allowed_cpus.clone());
     set("cpuset.mems", limits.allowed_memory_nodes.clone());
-    for (file, lines) in io(limits, &facts.disks) {
+    for (file, lines) in io(limits, facts) {
         set(file, (!lines.is_empty()).then(|| lines.join("\n")));
     }
     all
 }
 
 /// A line for each disk, and one write for each line.
-fn io(limits: &Resources, disks: &[(u32, u32)]) -> [(&'static str, Vec<String>); 2] {
+fn io(limits: &Resources, facts: &Facts) -> [(&'static str, Vec<String>); 3] {
     let mut weights: Vec<String> = limits.io_weight.iter().map(|weight| format!("default {weight}")).collect();
-    let mut most = Vec::new();
-    for (IoLimit { kind, value, .. }, (major, minor)) in limits.io_limits.iter().zip(disks) {
+    let (mut most, mut latency) = (Vec::new(), Vec::new());
+    for (IoLimit { kind, value, .. }, (major, minor)) in limits.io_limits.iter().zip(&facts.disks) {
         let name = match kind {
             IoLimitKind::Weight => {
                 weights.push(format!("{major}:{minor} {value}"));
+                continue;
+            }
+            IoLimitKind::Latency => {
+                latency.extend(facts.io_latency.then(|| format!("{major}:{minor} target={value}")));
                 continue;
             }
             IoLimitKind::ReadBandwidth => "rbps",
@@ -221,7 +232,7 @@ fn io(limits: &Resources, disks: &[(u32, u32)]) -> [(&'static str, Vec<String>);
         };
         most.push(format!("{major}:{minor} {name}={value}"));
     }
-    [("io.weight", weights), ("io.max", most)]
+    [("io.weight", weights), ("io.max", most), ("io.latency", latency)]
 }
 
 fn unmasked(unmask: &Unmask, path: &str) -> bool {

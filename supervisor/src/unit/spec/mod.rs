@@ -5,7 +5,10 @@
 mod identity;
 mod linux;
 mod mounts;
+mod phase;
 mod process;
+
+pub use phase::phase;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -44,9 +47,13 @@ pub struct Facts {
     pub devices: Vec<DeviceNode>,
     /// Major and minor number of the disk of each of `resources.io_limits`, in their order.
     pub disks: Vec<(u32, u32)>,
+    /// The kernel has io.latency (CONFIG_BLK_CGROUP_IOLATENCY).
+    pub io_latency: bool,
     /// What `MemoryMax=50%` and `TasksMax=50%` are shares of.
     pub memory_bytes: u64,
     pub tasks: u64,
+    /// The machine starts, or goes down: `Startup…=` holds.
+    pub startup: bool,
 }
 
 /// A device of the host, at its place in the container.

@@ -8,8 +8,8 @@ use std::{
 use oci_spec::{
     image::Config,
     runtime::{
-        Capability, IOPriorityClass, LinuxCapabilities, LinuxIOPriority, LinuxIOPriorityBuilder, LinuxSchedulerFlag,
-        LinuxSchedulerPolicy, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Scheduler,
+        Capability, ExecCPUAffinity, IOPriorityClass, LinuxCapabilities, LinuxIOPriority, LinuxIOPriorityBuilder,
+        LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Scheduler,
     },
 };
 
@@ -71,7 +71,7 @@ pub(super) fn process(
     process.set_selinux_label(None);
     process.set_io_priority(io_priority(&container.resources.scheduling));
     process.set_scheduler(scheduler(&container.resources.scheduling));
-    process.set_exec_cpu_affinity(None);
+    process.set_exec_cpu_affinity(affinity(&container.resources.scheduling));
     Ok(process)
 }
 
@@ -206,6 +206,13 @@ fn scheduler(asked: &Scheduling) -> Option<Scheduler> {
     // oci-spec (0.10) writes SCHED_RESET_ON_FORK, where the runtime-spec has SCHED_FLAG_RESET_ON_FORK; the runtime takes both.
     scheduler.set_flags(asked.reset_on_fork.then(|| vec![LinuxSchedulerFlag::SchedResetOnFork]));
     Some(scheduler)
+}
+
+/// Of what is executed in the container: the first process is bound by the supervisor, config.json has no word for that.
+fn affinity(asked: &Scheduling) -> Option<ExecCPUAffinity> {
+    let mut affinity = ExecCPUAffinity::default();
+    affinity.set_cpu_affinity_final(Some(asked.affinity.clone()?));
+    Some(affinity)
 }
 
 fn io_priority(asked: &Scheduling) -> Option<LinuxIOPriority> {

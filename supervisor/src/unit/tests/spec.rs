@@ -32,6 +32,8 @@ fn facts() -> Facts {
         disks: Vec::new(),
         memory_bytes: 1 << 30,
         tasks: 10_000,
+        startup: false,
+        io_latency: true,
     }
 }
 
@@ -60,6 +62,7 @@ pub(super) fn config_of(unit: &Unit) -> Value {
         facts.volume_dirs.insert(volume.destination.clone(), "/volume".into());
     }
     facts.environment_files = vec![String::new(); unit.container.environment_files.len()];
+    facts.startup = true;
     facts.disks = unit.container.resources.io_limits.iter().zip(0..).map(|(_, minor)| (8, minor)).collect();
     facts.devices = unit
         .container
@@ -359,6 +362,32 @@ fn an_images_volumes_matter_where_the_root_is_sealed() {
     let expected =
         [("/data".into(), VolumeSource::Named("data".into())), ("/var/lib/db".into(), VolumeSource::Anonymous)];
     assert_eq!(sealed, expected);
+}
+
+#[test]
+fn limits_of_the_startup_go_back_to_the_plain_ones_or_the_kernels() {
+    let startup = "StartupMemoryLow=1M\nStartupMemoryHigh=4M\nMemoryHigh=2M\nStartupMemoryMax=50%\nStartupCPUWeight=7\n\
+                   StartupAllowedCPUs=0\nAllowedCPUs=0-1\nStartupAllowedMemoryNodes=0\nStartupIOWeight=9\nIOWeight=5";
+    let unit = unit("Memory=256M", &format!("[Service]\nCPUWeight=idle\n{startup}\n"));
+    let phase = |startup| {
+        let facts = Facts { startup, ..facts() };
+        spec::phase(&unit, &facts).into_iter().map(|(file, value)| format!("{file}={value}")).collect::<Vec<_>>()
+    };
+    let expected = |all: &str| all.split(';').map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(
+        phase(true),
+        expected(
+            "memory.low=1048576;memory.high=4194304;memory.max=268435456;cpu.idle=0;cpu.weight=7;cpuset.cpus=0;\
+             cpuset.mems=0;io.weight=default 9"
+        )
+    );
+    assert_eq!(
+        phase(false),
+        expected(
+            "memory.low=0;memory.high=2097152;memory.max=268435456;cpu.idle=1;cpuset.cpus=0-1;cpuset.mems=;\
+             io.weight=default 5"
+        )
+    );
 }
 
 #[test]

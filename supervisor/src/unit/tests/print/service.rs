@@ -10,7 +10,7 @@ use super::{
 };
 use crate::unit::{
     Amount, CpuPolicy, CpuQuota, CpuWeight, ExitStatuses, Health, IoLimit, IoLimitKind, IoPriority, MachineAction,
-    MachineEnd, Notify, OomPolicy, Preserve, Resources, Restart, Scheduling, ServiceSpec, ServiceType, Ulimit,
+    MachineEnd, Notify, OomPolicy, Preserve, Resources, Restart, Scheduling, ServiceSpec, ServiceType, Startup, Ulimit,
 };
 
 pub(super) fn checks(t: &mut Lines, health: Option<&Health>, startup: Option<&Health>) {
@@ -134,9 +134,11 @@ pub(super) fn write_resources(t: &mut Lines, resources: &Resources) {
         io_weight,
         io_limits,
         oom_policy,
-        scheduling: Scheduling { nice, cpu, io, reset_on_fork },
+        scheduling: Scheduling { nice, cpu, io, reset_on_fork, affinity },
         limits,
+        startup,
     } = resources;
+    write_startup(t, startup);
     for (key, value) in [
         ("MemoryMin", memory_min),
         ("MemoryLow", memory_low),
@@ -149,11 +151,7 @@ pub(super) fn write_resources(t: &mut Lines, resources: &Resources) {
         t.each(key, value.map(shown));
     }
     t.each("MemoryZSwapWriteback", memory_zswap_writeback);
-    match cpu_weight {
-        Some(CpuWeight::Idle) => t.put("CPUWeight", "idle"),
-        Some(CpuWeight::Weight(weight)) => t.put("CPUWeight", weight),
-        None => {}
-    }
+    t.each("CPUWeight", cpu_weight.map(weight));
     if let Some(CpuQuota { share, period }) = cpu_quota {
         t.put("CPUQuota", shown(Amount::Share(*share)));
         t.put("CPUQuotaPeriodSec", span(*period));
@@ -168,8 +166,10 @@ pub(super) fn write_resources(t: &mut Lines, resources: &Resources) {
             IoLimitKind::WriteBandwidth => "IOWriteBandwidthMax",
             IoLimitKind::ReadOperations => "IOReadIOPSMax",
             IoLimitKind::WriteOperations => "IOWriteIOPSMax",
+            IoLimitKind::Latency => "IODeviceLatencyTargetSec",
         };
-        t.put(key, format!("{} {value}", word(&path.display().to_string())));
+        let unit = if *kind == IoLimitKind::Latency { "us" } else { "" };
+        t.put(key, format!("{} {value}{unit}", word(&path.display().to_string())));
     }
     t.each("OOMPolicy", oom_policy.map(|policy| ["continue", "stop", "kill"][policy as usize]));
     t.each("Nice", nice);
@@ -183,6 +183,7 @@ pub(super) fn write_resources(t: &mut Lines, resources: &Resources) {
     t.put("CPUSchedulingPolicy", policy);
     t.each("CPUSchedulingPriority", priority);
     t.put("CPUSchedulingResetOnFork", reset_on_fork);
+    t.each("CPUAffinity", affinity);
     if let Some(io) = io {
         let (class, level) = match io {
             IoPriority::RealTime(level) => ("realtime", Some(level)),
@@ -252,6 +253,36 @@ pub(super) fn make(dice: &mut Dice, notify: Notify) -> ServiceSpec {
 }
 
 /// As `Ulimit=` and `Limit…=` both have them, in the order of their names.
+fn weight(weight: CpuWeight) -> String {
+    match weight {
+        CpuWeight::Idle => "idle".to_owned(),
+        CpuWeight::Weight(weight) => weight.to_string(),
+    }
+}
+
+fn write_startup(t: &mut Lines, startup: &Startup) {
+    let Startup {
+        memory_low,
+        memory_high,
+        memory_max,
+        memory_swap_max,
+        memory_zswap_max,
+        cpu_weight,
+        allowed_cpus,
+        allowed_memory_nodes,
+        io_weight,
+    } = startup;
+    t.each("StartupMemoryLow", memory_low.map(shown));
+    t.each("StartupMemoryHigh", memory_high.map(shown));
+    t.each("StartupMemoryMax", memory_max.map(shown));
+    t.each("StartupMemorySwapMax", memory_swap_max.map(shown));
+    t.each("StartupMemoryZSwapMax", memory_zswap_max.map(shown));
+    t.each("StartupCPUWeight", cpu_weight.map(weight));
+    t.each("StartupAllowedCPUs", allowed_cpus);
+    t.each("StartupAllowedMemoryNodes", allowed_memory_nodes);
+    t.each("StartupIOWeight", io_weight);
+}
+
 pub(super) fn limits(dice: &mut Dice) -> Vec<Ulimit> {
     let kinds = ["RLIMIT_AS", "RLIMIT_CORE", "RLIMIT_NOFILE"].into_iter().filter(|_| coin(dice)).collect::<Vec<_>>();
     kinds
@@ -270,21 +301,23 @@ pub(super) fn make_resources(dice: &mut Dice) -> Resources {
         memory_zswap_max: maybe(dice, amount),
         memory_zswap_writeback: maybe(dice, coin),
         tasks_max: maybe(dice, amount),
-        cpu_weight: maybe(dice, |dice| match number(dice, 3) {
-            0 => CpuWeight::Idle,
-            n => CpuWeight::Weight(n * 100),
-        }),
+        cpu_weight: maybe(dice, make_weight),
         cpu_quota: maybe(dice, |dice| CpuQuota { share: number(dice, 40_000) + 1, period: Duration::from_millis(20) }),
         allowed_cpus: maybe(dice, |_| "0-3,7".to_owned()),
         allowed_memory_nodes: maybe(dice, |_| "0-1".to_owned()),
         io_weight: maybe(dice, |dice| number(dice, 9999) + 1),
-        io_limits: [IoLimitKind::Weight, IoLimitKind::ReadBandwidth, IoLimitKind::WriteOperations]
-            .into_iter()
-            .filter_map(|kind| {
-                let value = u64::from(small(dice, 99)) + 1;
-                coin(dice).then(|| IoLimit { path: "/a disk".into(), kind, value })
-            })
-            .collect(),
+        io_limits: [
+            IoLimitKind::Weight,
+            IoLimitKind::ReadBandwidth,
+            IoLimitKind::WriteOperations,
+            IoLimitKind::Latency,
+        ]
+        .into_iter()
+        .filter_map(|kind| {
+            let value = u64::from(small(dice, 99)) + 1;
+            coin(dice).then(|| IoLimit { path: "/a disk".into(), kind, value })
+        })
+        .collect(),
         oom_policy: maybe(dice, |dice| one(dice, &[OomPolicy::Continue, OomPolicy::Stop, OomPolicy::Kill])),
         scheduling: Scheduling {
             nice: maybe(dice, |dice| i32::from(small(dice, 40)) - 20),
@@ -301,8 +334,27 @@ pub(super) fn make_resources(dice: &mut Dice) -> Resources {
                 _ => IoPriority::Idle,
             }),
             reset_on_fork: coin(dice),
+            affinity: maybe(dice, |_| "1,4-5".to_owned()),
         },
         limits: limits(dice),
+        startup: Startup {
+            memory_low: maybe(dice, amount),
+            memory_high: maybe(dice, amount),
+            memory_max: maybe(dice, amount),
+            memory_swap_max: maybe(dice, amount),
+            memory_zswap_max: maybe(dice, amount),
+            cpu_weight: maybe(dice, make_weight),
+            allowed_cpus: maybe(dice, |_| "0-1".to_owned()),
+            allowed_memory_nodes: maybe(dice, |_| "0".to_owned()),
+            io_weight: maybe(dice, |dice| number(dice, 9999) + 1),
+        },
+    }
+}
+
+fn make_weight(dice: &mut Dice) -> CpuWeight {
+    match number(dice, 3) {
+        0 => CpuWeight::Idle,
+        n => CpuWeight::Weight(n * 100),
     }
 }
 
