@@ -104,6 +104,19 @@ fn a_read_only_tmpfs_is_sealed_when_it_is_filled() {
 }
 
 #[test]
+fn attributes_as_long_as_the_kernel_lets_them_be() {
+    let c = Container::new(&["xattr", "/var/www/tool", "trusted.long", "xattr", "/var/www/tool", "trusted.short"]);
+    c.file("var/www/tool", b"#!", 0o755);
+    attribute(&c.rootfs("var/www/tool"), "trusted.long", &[b'x'; 60_000]);
+    attribute(&c.rootfs("var/www/tool"), "trusted.short", b"y");
+    let c = c.capabilities(&["CAP_SYS_ADMIN"]).push("/mounts", tmpfs("/var/www", &["tmpcopyup"]));
+    let said = c.run().ok();
+    // It does not fit into what the program has for it.
+    said.has("xattr /var/www/tool trusted.long: Result not representable (os error 34)");
+    said.has("xattr /var/www/tool trusted.short: [79]");
+}
+
+#[test]
 fn what_does_not_fit_ends_in_a_sentence() {
     let c = Container::new(&["pid"]);
     c.file("big/file", &vec![7; 256 << 10], 0o644);

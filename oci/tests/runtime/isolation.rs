@@ -425,3 +425,33 @@ fn a_source_in_the_rootfs_is_what_earlier_mounts_have_made_of_it() {
     c.create().refused("find the source of");
     c.assert_gone();
 }
+
+#[test]
+fn a_source_in_the_rootfs_is_mapped_in_a_user_namespace_too() {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let (a, t) = ("/final/file", "/mapped/new");
+    let c = Container::new(&["mode", "/mnt/file", "mode", a, "create", "/final/new", "create", t, "mode", t]);
+    std::fs::create_dir(c.path("a")).unwrap();
+    std::fs::write(c.path("a/file"), "a").unwrap();
+    for folder in ["mnt", "final", "tmp", "mapped"] {
+        std::fs::create_dir_all(c.rootfs(folder)).unwrap();
+    }
+    std::os::unix::fs::chown(c.rootfs(""), Some(100_000), Some(100_000)).unwrap();
+    let (source, mnt, tmp) = (c.path("a"), c.rootfs("mnt"), c.rootfs("tmp"));
+    let c = c.bind(&source, "/mnt", &["bind"]).bind(&mnt, "/final", &["rbind", "idmap"]);
+    // A file system of the container's own.
+    let c = c.push("/mounts", json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}));
+    let two = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let c = c.push(
+        "/mounts",
+        json!({"destination": "/mapped", "type": "bind", "source": tmp, "options": ["rbind", "ridmap"],
+        "uidMappings": two, "gidMappings": two}),
+    );
+    let c = c.push("/linux/namespaces", json!({"type": "user"}));
+    let c = c.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+    let said = c.run().ok();
+    said.has("/mnt/file: 100644 65534 65534 0").has("/final/file: 100644 0 0 0").has("create /final/new: ok");
+    said.has("create /mapped/new: ok");
+    use std::os::unix::fs::MetadataExt as _;
+    assert_eq!(std::fs::metadata(c.path("a/new")).unwrap().uid(), 0);
+}

@@ -118,6 +118,18 @@ fn kill_all_tells_everybody_and_leaves_who_is_paused_paused() {
 }
 
 #[test]
+fn several_are_deleted_at_once_and_one_that_is_not_there_keeps_no_other() {
+    let c = Container::new(&["pid"]);
+    c.create().ok();
+    let said = c.oci(&["delete", "absent", &c.id, "missing"]);
+    assert_eq!(said.status, 1, "{said:?}");
+    let lines: Vec<&str> = said.err.lines().collect();
+    let absent = |id: &str| format!("orlop-oci: container {id:?} does not exist");
+    assert_eq!(lines, [absent("missing"), absent("absent")]);
+    c.assert_gone();
+}
+
+#[test]
 fn kill_all_reaches_every_process_and_delete_ends_what_is_left() {
     // In the host's pid namespace the children survive the first process.
     let mut c = Container::new(&["child", "child", "say", "up", "ignore", "15", "sleep"]);

@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Errno, fs};
+use crate::runtime::sys::memory::Pages;
 
 /// Nothing an image means nests deeper, and the stack of this process is small: a storey takes less than 2 KiB of it.
 const DEPTH: u32 = 64;
@@ -68,19 +69,32 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Res
     fs::chmod_at(to, name, mode)
 }
 
+/// The most that names and value of extended attributes are (XATTR_LIST_MAX, XATTR_SIZE_MAX).
+const ATTRIBUTE_BYTES: usize = 64 << 10;
+
 /// Extended attributes, a program's capabilities among them; those that a tmpfs does not know (`user.*` before Linux 6.6, labels) stay
 /// behind, as with crun. Apart, so that its buffers are not on the stack of every storey.
 #[inline(never)]
 fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
-    let (mut names, mut value) = ([0_u8; 4096], [0_u8; 4096]);
-    let count = match fs::attribute_names(from, &mut names) {
+    match copy_attributes(from, to, &mut [0; 2048], &mut [0; 2048]) {
+        Err(Errno(libc::ERANGE)) => {
+            let mut room = Pages::new(2 * ATTRIBUTE_BYTES)?;
+            let (names, value) = room.bytes().split_at_mut(ATTRIBUTE_BYTES);
+            copy_attributes(from, to, names, value)
+        }
+        other => other,
+    }
+}
+
+fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, names: &mut [u8], value: &mut [u8]) -> Result<(), Errno> {
+    let count = match fs::attribute_names(from, names) {
         Err(Errno(libc::EOPNOTSUPP)) => return Ok(()),
         other => other?,
     };
     let mut rest = names.get(..count).unwrap_or_default();
     while let Ok(name) = CStr::from_bytes_until_nul(rest) {
         rest = rest.get(name.count_bytes() + 1..).unwrap_or_default();
-        let length = match fs::attribute(from, name, &mut value) {
+        let length = match fs::attribute(from, name, value) {
             // Capabilities of a file that mean nothing in this user namespace: its root is not the one they were given for.
             Err(Errno(libc::EOVERFLOW)) => continue,
             other => other?,

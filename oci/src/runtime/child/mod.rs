@@ -12,6 +12,7 @@
 //!     │ uid_map … GO ──────────► │ (user namespace only)
 //!     │ ◄──────────────── OFFSETS│ (time namespace with offsets only)
 //!     │                          │ namespaces, mounts, devices
+//!     │ ◄────────────────── IDMAP│ (an idmapped mount of what an earlier one has put there)
 //!     │ ◄──────────────── HOOKS  │ (if there are hooks)
 //!     │ run hooks … GO ────────► │ masks, pivot_root, identity
 //!     │ ◄──────────────── READY  │
@@ -43,6 +44,8 @@ pub(crate) const READY: &[u8] = b"R";
 pub(crate) const CLONED: &[u8] = b"C";
 /// The time namespace is there and empty: the runtime writes its offsets.
 pub(crate) const OFFSETS: &[u8] = b"T";
+/// With a mount that is not attached yet, behind which of the plan's it is: the runtime maps its ids.
+pub(crate) const IDMAP: &[u8] = b"I";
 /// With the seccomp listener's descriptor.
 pub(crate) const LISTENER: &[u8] = b"L";
 /// In front of a failure's words.
@@ -283,7 +286,7 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
     for (path, value) in &plan.sysctl {
         write_setting(proc, path, value).doing("set /proc/", path)?;
     }
-    rootfs::build(plan)?;
+    rootfs::build(plan, channel)?;
     if ends.hooks {
         socket::send(channel, &[HOOKS]).doing("report to", c"the runtime")?;
         wait_go(channel)?;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::copy;
 use super::target::{Kind, find, find_or_make};
-use super::{Doing, Done, Errno, Failed, Named as _, fs, mount, socket, tty};
+use super::{Doing, Done, Errno, Failed, IDMAP, Named as _, fs, mount, socket, tty, wait_go};
 use crate::runtime::plan::{Bound, MountStep, Node, Plan, ProcessPlan, Source};
 use mount::Attributes;
 
@@ -13,7 +13,7 @@ use mount::Attributes;
 const SEALED: u64 = mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC;
 
 /// Everything that makes the root what the config says, up to the point where hooks may look at it.
-pub(super) fn build(plan: &Plan) -> Done<'_> {
+pub(super) fn build<'a>(plan: &'a Plan, channel: BorrowedFd<'_>) -> Done<'a> {
     let flags = libc::O_PATH | libc::O_DIRECTORY;
     let old = fs::open_host(c"/", flags, 0).doing("open", c"/")?;
     // Nothing that is mounted or taken away from now on may reach the host.
@@ -35,8 +35,8 @@ pub(super) fn build(plan: &Plan) -> Done<'_> {
     if plan.root.shared {
         mount::set_attributes(root, true, &private).doing("make private rootfs", &plan.root.path)?;
     }
-    for step in &plan.mounts {
-        attach(root, step)?;
+    for (index, step) in (0_u32..).zip(&plan.mounts) {
+        attach(root, step, index, channel)?;
     }
     let mut folder = None;
     for node in &plan.devices.nodes {
@@ -53,7 +53,7 @@ pub(super) fn build(plan: &Plan) -> Done<'_> {
     }
 }
 
-fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep) -> Done<'a> {
+fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep, index: u32, channel: BorrowedFd<'_>) -> Done<'a> {
     let label = &step.label;
     if let Source::Remount(own) = &step.source {
         let target = find(root, &step.target, 0).doing("remount", label)?;
@@ -98,10 +98,17 @@ fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep) -> Done<'a> {
     }
     match &step.source {
         Source::Remount(_) => Ok(()),
-        Source::Inside { steps, .. } => {
+        Source::Inside { steps, idmap, .. } => {
             let Some(tree) = &inside else { return Ok(()) };
             for (attributes, recursive) in steps {
                 mount::set_attributes(tree.as_fd(), *recursive, attributes).doing("mount", label)?;
+            }
+            if idmap.is_some() {
+                // The file system may belong to the host, over which this process has no rights in a user namespace.
+                let [a, b, c, d] = index.to_le_bytes();
+                let message = [IDMAP[0], a, b, c, d];
+                socket::send_fd(channel, &message, tree.as_fd()).doing("hand to the runtime", label)?;
+                wait_go(channel)?;
             }
             mount::attach(tree.as_fd(), target.as_fd()).doing("mount", label)
         }

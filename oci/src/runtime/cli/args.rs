@@ -29,7 +29,7 @@ pub(super) enum Command {
     Start { id: ContainerId },
     Exec { id: ContainerId, options: Box<ExecOptions> },
     Kill { id: ContainerId, signal: i32, all: bool },
-    Delete { id: ContainerId, force: bool },
+    Delete { ids: Vec<ContainerId>, force: bool },
     State { id: ContainerId },
     List { json: bool, quiet: bool },
     Update { id: ContainerId, resources: Box<Resources>, rdt: IntelRdt },
@@ -383,10 +383,11 @@ impl Words {
             return Err(no_command(name));
         }
         let (mut id, mut force, mut json, mut rootless, mut options) = (None, false, false, false, Vec::new());
-        let mut bundle = PathBuf::from(".");
+        let (mut bundle, mut more) = (PathBuf::from("."), Vec::new());
         loop {
             match self.word()? {
                 Word::End => break,
+                Word::Positional(word) if name == "delete" && id.is_some() => more.push(ContainerId::parse(&word)?),
                 Word::Positional(word) => {
                     take_id(&mut id, &word)?;
                     let next = self.parser.try_raw_args();
@@ -417,7 +418,7 @@ impl Words {
         Ok(match name {
             "start" => Command::Start { id },
             "state" => Command::State { id },
-            "delete" => Command::Delete { id, force },
+            "delete" => Command::Delete { ids: std::iter::once(id).chain(more).collect(), force },
             "ps" => Command::Ps { id, json, options },
             _ => Command::Freeze { id, frozen: name == "pause" },
         })

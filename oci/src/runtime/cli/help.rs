@@ -14,7 +14,7 @@ usage: orlop-oci [--root DIR] [--rootless true|false|auto] [--log FILE] [--log-f
           [--env N=V] [--user UID[:GID]] [--additional-gids GID] [--cap CAP] [--apparmor PROFILE] [--process-label LABEL]
           [--no-new-privs] [--ignore-paused] [--cgroup PATH] [--preserve-fds N] ID COMMAND …
   kill    [--all] ID [SIGNAL]
-  delete  [--force] ID
+  delete  [--force] ID …
   state   ID
   list    [--format table|json] [--quiet]
   ps      [--format table|json] ID [OPTIONS OF ps …]

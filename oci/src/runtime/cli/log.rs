@@ -38,12 +38,11 @@ impl Log {
         }
     }
 
-    /// With `--debug`: on stderr too, unless there is a file for it.
+    /// With `--debug`: on stderr, in the form of the file, unless there is one.
     pub(crate) fn debug(&self, message: &str) {
-        if self.debug {
-            if self.file.is_none() {
-                let _ = writeln!(std::io::stderr(), "orlop-oci: debug: {message}");
-            }
+        if self.debug && self.file.is_none() {
+            let _ = std::io::stderr().write_all(self.line("debug", message, &time::now()).as_bytes());
+        } else if self.debug {
             self.to_file("debug", message);
         }
     }

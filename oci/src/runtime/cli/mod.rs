@@ -84,7 +84,14 @@ fn perform(log: Log, Invocation { root, rootless, mut command }: Invocation) -> 
         Command::Start { id } => ops::start(machine, &id).map(|()| 0),
         Command::Exec { id, options } => ops::exec(machine, &id, &options),
         Command::Kill { id, signal, all } => ops::kill(machine, &id, signal, all).map(|()| 0),
-        Command::Delete { id, force } => ops::delete(machine, &id, force).map(|()| 0),
+        Command::Delete { ids, force } => {
+            // One that cannot be deleted keeps no other: the first reason is the last thing said.
+            let failed = |id| ops::delete(machine, id, force).err();
+            let mut failed = ids.iter().filter_map(failed);
+            let first = failed.next();
+            failed.for_each(|error| machine.log.error(&error.to_string()));
+            first.map_or(Ok(0), Err)
+        }
         Command::Freeze { id, frozen } => ops::freeze(machine, &id, frozen).map(|()| 0),
         Command::State { id } => print(&ops::state(machine, &id)?),
         Command::List { json, quiet } => print(&ops::list(machine, json, quiet)?),

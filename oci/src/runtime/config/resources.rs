@@ -210,7 +210,7 @@ fn hugepage(r: &mut Reader<'_>) -> Result<(String, u64)> {
     r.object_with(&["limit"], &mut |r, name| {
         match name {
             // Callers of runc, whose reader takes either case, write it small.
-            "pageSize" | "pagesize" => size = r.text()?,
+            "pageSize" => size = r.text()?,
             "limit" => limit = r.integer()?,
             _ => return Ok(Taken::No),
         }

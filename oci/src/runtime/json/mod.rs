@@ -4,6 +4,7 @@
 //! (`linux.resources.memory.limit: …`); an unknown property is noted by its path instead of being dropped in silence; and the
 //! program stays a third of the size, which every start of a container pays for in page faults.
 
+mod names;
 mod read;
 mod write;
 

@@ -147,8 +147,7 @@ impl<'a> Reader<'a> {
             self.expect(b':', "`:` after a name")?;
             self.path.push(Place::Name(name.clone()));
             if !self.null() && field(self, &name)? == Taken::No {
-                self.skip()?;
-                self.remark("unknown property, ignored");
+                self.unknown(&name, field)?;
             }
             self.path.pop();
             if self.peek() == Some(b',') {
@@ -159,6 +158,19 @@ impl<'a> Reader<'a> {
             self.depth -= 1;
             return Ok(());
         }
+    }
+
+    /// A name nobody took: perhaps in another case than the spec's.
+    #[cold]
+    fn unknown(&mut self, name: &str, field: &mut dyn FnMut(&mut Self, &str) -> Result<Taken>) -> Result<()> {
+        let meant = super::names::meant(name);
+        if meant != name && field(self, &meant)? == Taken::Yes {
+            self.remark(&format!("taken as {meant}"));
+            return Ok(());
+        }
+        self.skip()?;
+        self.remark("unknown property, ignored");
+        Ok(())
     }
 
     /// The same of an object that has to have certain members.

@@ -16,11 +16,11 @@ use super::terminal::Terminal;
 use super::wait::how_it_ended;
 use super::{net_devices, rdt, rootfs};
 use crate::runtime::cgroup::{self, Cgroup};
-use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, OFFSETS, READY};
+use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, IDMAP, OFFSETS, READY};
 use crate::runtime::config::{Config, Hooks, NamespaceKind, Process, Resources};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
-use crate::runtime::plan::{Console, ConsoleTo, Given, Namespaces, Plan, ProcessPlan, rootfs_path};
+use crate::runtime::plan::{Console, ConsoleTo, Given, MountStep, Namespaces, Plan, ProcessPlan, Source, rootfs_path};
 use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, read_file, replace_file};
 use crate::runtime::sys::process::{self, Memory};
@@ -173,7 +173,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     state.namespaces = plan.namespaces.kinds();
     if plan.root.shared {
         // Should we be killed, `delete` knows what to take away.
-        state.root_mount = rootfs::mount_of(machine, plan.root.tree.as_fd())?;
+        state.root_mount = fs::mount_of(plan.root.tree.as_fd()).step("find the mount of", "rootfs")?;
         state.save(folder)?;
     }
     if let Some(filter) = &plan.process.seccomp {
@@ -216,7 +216,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     state.start_ticks = stat.map_or(0, |stat| stat.start_ticks);
     outside_steps(machine, plan, (pid, pidfd.as_fd()), ours.as_fd())?;
     loop {
-        let message = match socket::message(ours.as_fd()) {
+        let (message, mount) = match socket::message_and_fd(ours.as_fd()) {
             // It ended before it read our answer: told once, and behind it comes what it said, if anything.
             Err(Errno(libc::ECONNRESET)) => continue,
             other => other.step("listen to", "the container's process")?,
@@ -229,6 +229,9 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         } else if message == OFFSETS {
             let offsets = plan.namespaces.time_offsets.as_bytes();
             machine.proc.write(&format!("{pid}/timens_offsets"), offsets).step("set", "linux.timeOffsets")?;
+            answer(ours.as_fd(), pidfd.as_fd())?;
+        } else if let (Some(index), Some(tree)) = (message.strip_prefix(IDMAP), mount) {
+            map_ids(plan, index, tree.as_fd())?;
             answer(ours.as_fd(), pidfd.as_fd())?;
         } else if message == HOOKS {
             made.hooks_ran = true;
@@ -255,6 +258,17 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         answer(ours.as_fd(), pidfd.as_fd())?;
     }
     Ok(ours)
+}
+
+/// Of a mount that the container's process has made ready, and may not map.
+fn map_ids(plan: &Plan, index: &[u8], tree: BorrowedFd<'_>) -> Result<()> {
+    let index = index.first_chunk().map(|index| u32::from_le_bytes(*index) as usize);
+    match index.and_then(|index| plan.mounts.get(index)) {
+        Some(MountStep { source: Source::Inside { idmap: Some(idmap), .. }, label, .. }) => {
+            idmap.set(tree).step("map the ids of", label.to_string_lossy())
+        }
+        _ => Err(Error::ChildGone("the container's process asked for a mount that is none of its own".to_owned())),
+    }
 }
 
 /// How many sockets the caller passes on by LISTEN_FDS (spec, section "File descriptors"): none of those that were meant for another
@@ -458,7 +472,7 @@ fn undo(machine: &Machine, folder: &Folder, hooks: &Hooks, state: &State, made: 
         tell(cgroup.remove());
     }
     leave_scope(machine, state);
-    tell(rootfs::take_away(machine, state));
+    tell(rootfs::take_away(state));
     if made.hooks_ran {
         run_every("poststop", &hooks.poststop, &state.document(Status::Stopped), &machine.log);
     }

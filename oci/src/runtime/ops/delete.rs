@@ -60,7 +60,7 @@ pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: O
         }
     }
     leave_scope(machine, state);
-    rootfs::take_away(machine, state)?;
+    rootfs::take_away(state)?;
     rdt::leave(&state.resctrl_made)?;
     // Of namespaces, and of mounts in them, nothing is left: both went with the last process.
     folder.remove()?;

@@ -140,7 +140,7 @@ impl Plan {
         let console = Console::new(process.terminal, given.console)?;
         let steps = config.mounts.iter().enumerate().map(|(index, one)| mounts::step(index, one, &around));
         let mounts = steps.collect::<Result<Vec<_>>>()?;
-        let masked = mounts::paths(&config.linux.masked_paths, "maskedPaths")?;
+        let masked = around.paths(&config.linux.masked_paths, "maskedPaths")?;
         Ok(Plan {
             hostname: config.hostname.as_deref().map(c_string),
             domainname: config.domainname.as_deref().map(c_string),
@@ -148,7 +148,7 @@ impl Plan {
             devices: DevicePlan::new(config, &around, &namespaces, user_namespace || given.rootless)?,
             null: if masked.is_empty() { None } else { Some(devices::host_node(c"/dev/null", libc::makedev(1, 3))?) },
             masked,
-            readonly: mounts::paths(&config.linux.readonly_paths, "readonlyPaths")?,
+            readonly: around.paths(&config.linux.readonly_paths, "readonlyPaths")?,
             sysctl: sysctl::plan(&config.linux.sysctl, &namespaces).map_err(wrong)?,
             mounts,
             console,

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
@@ -20,11 +20,25 @@ pub(crate) enum Source {
     /// A detached clone, ready to attach.
     Tree(OwnedFd),
     /// What an earlier mount of the container has put there, by its path below the root: only the child sees it.
-    Inside { path: CString, recursive: bool, steps: Vec<(Attributes, bool)>, _idmap: Option<Rc<OwnedFd>> },
+    Inside { path: CString, recursive: bool, steps: Vec<(Attributes, bool)>, idmap: Option<Idmap> },
     /// What is mounted there already gets other attributes: its own, and those of everything below.
     Remount(Attributes),
     /// A file system to create in the container's namespaces, with its parameters.
     FileSystem { kind: CString, parameters: Vec<(CString, Option<CString>)>, attributes: u64 },
+}
+
+/// The mapping a mount is to have, whether all below it is to have it too, and the namespace it is taken from.
+pub(crate) struct Idmap {
+    attributes: Attributes,
+    recursive: bool,
+    _namespace: Rc<OwnedFd>,
+}
+
+impl Idmap {
+    /// Of a mount that is not attached yet. Who does this has to administer what the mount's file system belongs to.
+    pub(crate) fn set(&self, tree: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
+        mount::set_attributes(tree, self.recursive, &self.attributes)
+    }
 }
 
 pub(crate) struct MountStep {
@@ -77,12 +91,27 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    /// Where the container sees it. runc takes a destination that begins with the path of the rootfs as meant below it, and there are
-    /// those who write it so.
+    /// Where the container sees it.
     pub(super) fn destination(&self, given: &Mount) -> PathBuf {
-        let path = normal(&given.destination);
+        self.inside(&given.destination)
+    }
+
+    /// runc takes what begins with the path of the rootfs as meant below it, and there are those who write it so.
+    fn inside(&self, path: &str) -> PathBuf {
+        let path = normal(path);
         let below = path.strip_prefix(normal(&self.rootfs.to_string_lossy())).map(|rest| Path::new("/").join(rest));
         below.unwrap_or(path)
+    }
+
+    /// Masked and read-only paths as the child resolves them.
+    pub(super) fn paths(&self, all: &[String], field: &str) -> Result<Vec<CString>> {
+        let plain = |(index, path): (usize, &String)| {
+            if path.starts_with('/') {
+                return Ok(c_string(self.inside(path).as_os_str().as_encoded_bytes()));
+            }
+            Err(invalid(format!("linux.{field}[{index}]"), format!("{path:?} is not an absolute path")))
+        };
+        all.iter().enumerate().map(plain).collect()
     }
 
     /// The path below the root of a bind mount's source that an earlier mount of the container covers, or has something in.
@@ -203,18 +232,13 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
         let path = around.bundle.join(source);
         let idmap = idmap.map(|(recursive, namespace)| {
             let userns_fd = u64::from(namespace.as_raw_fd().unsigned_abs());
-            ((Attributes { set: mount::IDMAP, userns_fd, ..Attributes::default() }, recursive), namespace)
+            let attributes = Attributes { set: mount::IDMAP, userns_fd, ..Attributes::default() };
+            Idmap { attributes, recursive, _namespace: namespace }
         });
         if let Some(inside) = around.mounted_before(index, &path, &options) {
-            let mut steps = attributes_of_bind(&mut step, &options, false);
-            let (attributes, namespace) = idmap.unzip();
-            steps.extend(attributes);
-            step.source = Source::Inside {
-                path: inside,
-                recursive: options.bind == Some(Bind::Recursive),
-                steps,
-                _idmap: namespace,
-            };
+            let steps = attributes_of_bind(&mut step, &options, false);
+            let recursive = options.bind == Some(Bind::Recursive);
+            step.source = Source::Inside { path: inside, recursive, steps, idmap };
             return Ok(step);
         }
         let tree = bind(&mut step, &path, &options, false, around)?;
@@ -224,9 +248,8 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
             }
             step.inside_proc = true;
         }
-        if let Some(((attributes, recursive), _namespace)) = idmap {
-            mount::set_attributes(tree.as_fd(), recursive, &attributes)
-                .step("map the ids of", step.label.to_string_lossy())?;
+        if let Some(idmap) = idmap {
+            idmap.set(tree.as_fd()).step("map the ids of", step.label.to_string_lossy())?;
         }
         step.source = Source::Tree(tree);
     } else if matches!(kind, "cgroup" | "cgroup2") {
@@ -350,19 +373,6 @@ fn file_system(step: &mut MountStep, kind: &str, source: &str, options: &Options
     step.source = Source::FileSystem { kind: c_string(kind), parameters, attributes };
 }
 
-/// Masked and read-only paths as the child resolves them.
-pub(super) fn paths(all: &[String], field: &str) -> Result<Vec<CString>> {
-    all.iter()
-        .enumerate()
-        .map(|(index, path)| {
-            if path.starts_with('/') {
-                return Ok(c_string(normal(path).as_os_str().as_encoded_bytes()));
-            }
-            Err(invalid(format!("linux.{field}[{index}]"), format!("{path:?} is not an absolute path")))
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -427,5 +437,8 @@ mod tests {
         let below =
             |destination: &str| around.destination(&Mount { destination: destination.to_owned(), ..Mount::default() });
         assert_eq!([below("/r/x/../y"), below("/rx"), below("y")], ["/y", "/rx", "/y"].map(PathBuf::from));
+        let paths = around.paths(&["/r/proc/x".to_owned(), "/sys/y".to_owned()], "maskedPaths").unwrap();
+        assert_eq!(paths, [c"/proc/x", c"/sys/y"].map(ToOwned::to_owned));
+        assert!(around.paths(&["x".to_owned()], "maskedPaths").is_err());
     }
 }

@@ -142,6 +142,19 @@ pub(crate) fn stat_at(at: BorrowedFd<'_>, name: &CStr) -> Result<libc::stat> {
     Ok(unsafe { stat.assume_init() })
 }
 
+/// The kernel's number of the mount an open file lies in: since Linux 6.8 one that no other mount ever has, before the one that the
+/// next mount may be given.
+pub(crate) fn mount_of(fd: BorrowedFd<'_>) -> Result<u64> {
+    const MNT_ID_UNIQUE: u32 = 0x4000;
+    let mut stat = MaybeUninit::<libc::statx>::uninit();
+    let wanted = libc::STATX_MNT_ID | MNT_ID_UNIQUE;
+    // SAFETY: the path is the empty string constant, the buffer is a whole statx.
+    check(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, wanted, stat.as_mut_ptr()) })?;
+    // SAFETY: statx succeeded, so it filled the buffer.
+    let stat = unsafe { stat.assume_init() };
+    if stat.stx_mask & wanted == 0 { Err(Errno(libc::ENODATA)) } else { Ok(stat.stx_mnt_id) }
+}
+
 /// What kind of file system a descriptor lies on: its magic number.
 pub(crate) fn file_system(fd: BorrowedFd<'_>) -> Result<i64> {
     let mut stat = MaybeUninit::<libc::statfs>::uninit();

@@ -5,6 +5,7 @@ pub(crate) mod bpf;
 mod bump;
 pub(crate) mod entry;
 pub(crate) mod fs;
+pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod net;
 pub(crate) mod pipe;
