@@ -184,7 +184,7 @@ impl Subject {
         let mut command = Command::new(&self.program);
         if self.is_floor() {
             command.arg(verb);
-            if case.ends_with("_seccomp") {
+            if case.ends_with("_seccomp") && matches!(verb, "run" | "create") {
                 command.arg(FILTER);
             }
         } else {
