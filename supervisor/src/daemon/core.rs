@@ -84,7 +84,8 @@ pub(crate) enum Mail {
     Bundle {
         unit: UnitName,
         attempt: u64,
-        result: Result<(), String>,
+        /// The machine's ids of the container's root.
+        result: Result<Option<(u32, u32)>, String>,
     },
     /// A log pipe is at its end and written; PID 1 keeps it under this name.
     LogEnded {

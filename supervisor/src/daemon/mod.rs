@@ -19,6 +19,7 @@ mod events;
 mod fd_store;
 mod handoff;
 mod health;
+mod id_ranges;
 mod images;
 mod logger;
 mod logs;

@@ -89,6 +89,11 @@ impl Paths {
         self.at("var/lib/orlop/mount-points")
     }
 
+    /// Which ids of the machine are whose.
+    pub(crate) fn id_ranges(&self) -> PathBuf {
+        self.at("var/lib/orlop/id-ranges.json")
+    }
+
     pub(crate) fn volume(&self, name: &str) -> PathBuf {
         self.at("var/lib/orlop/volumes").join(name)
     }

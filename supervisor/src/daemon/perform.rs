@@ -6,7 +6,7 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl, open},
     sys::stat::Mode,
-    unistd::pipe2,
+    unistd::{Gid, Uid, fchown, pipe2},
 };
 
 use super::{
@@ -133,20 +133,20 @@ impl Daemon {
         }
     }
 
-    pub(crate) fn on_bundle(&mut self, unit: &UnitName, attempt: u64, result: Result<(), String>) {
+    pub(crate) fn on_bundle(&mut self, unit: &UnitName, attempt: u64, result: Result<Option<(u32, u32)>, String>) {
         let record = self.engine.get(unit).map(|entry| &entry.record).filter(|record| record.attempt == attempt);
         let (current, wanted) = match record.map(|record| &record.state) {
             Some(State::Creating { abort, .. }) => (true, abort.is_none()),
             _ => (false, false),
         };
-        let made = result.and_then(|()| {
+        let made = result.and_then(|root| {
             if !wanted {
                 return Err("no longer wanted".to_owned());
             }
             if self.engine.get(unit).is_some_and(|entry| entry.plan.policy.notify) {
                 self.make_notify(unit, attempt).map_err(|error| format!("make its notification socket: {error}"))?;
             }
-            self.pipes(unit, attempt).map_err(|errno| format!("make the pipes of its log: {errno}"))
+            self.pipes(unit, attempt, root).map_err(|errno| format!("make the pipes of its log: {errno}"))
         });
         match made {
             Ok((out, err)) => {
@@ -165,8 +165,9 @@ impl Daemon {
         }
     }
 
-    /// The container's stdout and stderr: read ends to PID 1 and the logs, write ends for the runtime.
-    fn pipes(&mut self, unit: &UnitName, attempt: u64) -> nix::Result<(OwnedFd, OwnedFd)> {
+    /// The container's stdout and stderr: read ends to PID 1 and the logs, write ends for the runtime. They belong to the container's
+    /// root, who may open /dev/stdout again and give them to its user.
+    fn pipes(&mut self, unit: &UnitName, attempt: u64, root: Option<(u32, u32)>) -> nix::Result<(OwnedFd, OwnedFd)> {
         if self.files.get(unit).is_some_and(|unit| unit.container.log == LogSpec::Nothing) {
             let null = || open("/dev/null", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
             return Ok((null()?, null()?));
@@ -177,6 +178,10 @@ impl Daemon {
             fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
             self.store_fd(stored_name(unit, Kept::Log(stream), attempt), read.as_fd());
             self.follow_log(unit, stream, attempt, read);
+        }
+        let (uid, gid) = root.map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid))).unzip();
+        for write in [&out.1, &err.1] {
+            fchown(write, uid, gid)?;
         }
         Ok((out.1, err.1))
     }

@@ -1,5 +1,7 @@
 //! The kernel's calls that no safe wrapper has, one a function.
 
+pub(super) mod idmap;
+
 use std::{
     io,
     os::{

@@ -47,6 +47,7 @@ pub use calendar::Calendar;
 #[cfg(test)]
 pub(crate) use keys::condition_checks;
 use kind::Kind;
+pub use model::FIRST_GIVEN_ID;
 pub use model::{
     Addresses, Amount, Attachment, Backing, Capabilities, Condition, ContainerSpec, CpuPolicy, CpuQuota, CpuWeight,
     Declared, Device, Dns, ExitStatuses, Glob, Health, HealthAction, IdMap, IdmapMount, ImageMount, ImageSpec, IoLimit,
@@ -63,5 +64,5 @@ pub use problem::{Place, Problem, Severity};
 pub use reference::reference;
 pub use set::load;
 pub(crate) use source::tree;
-pub use spec::{DeviceNode, Facts, SpecError, runtime_spec};
+pub use spec::{DeviceNode, Facts, IdMaps, SpecError, runtime_spec};
 pub(crate) use values::{is_fd_name, signal, span};

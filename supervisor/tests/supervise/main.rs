@@ -10,6 +10,7 @@ mod ends;
 mod faults;
 mod given;
 mod http;
+mod identities;
 mod inject;
 mod kinds;
 mod life;

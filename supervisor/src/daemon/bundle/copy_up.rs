@@ -19,12 +19,19 @@ use nix::{
 };
 
 use super::{BundleError, at, make_folder, rootfs};
+use crate::unit::IdMaps;
 
 /// Deeper trees are not copied; nobody ships one at a volume's place.
 const MAX_DEPTH: u32 = 64;
 
 /// Makes the volume's folder, filled from the image if it is new.
-pub(super) fn prepare(root: &OwnedFd, destination: &str, dir: &Path, copy: bool) -> Result<(), BundleError> {
+pub(super) fn prepare(
+    root: &OwnedFd,
+    destination: &str,
+    dir: &Path,
+    copy: bool,
+    ids: Option<&IdMaps>,
+) -> Result<(), BundleError> {
     if dir.exists() {
         return Ok(());
     }
@@ -39,7 +46,7 @@ pub(super) fn prepare(root: &OwnedFd, destination: &str, dir: &Path, copy: bool)
     make_folder(&unfinished, 0o755)?;
     if copy {
         match rootfs::open(root, destination, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
-            Ok(source) => fill(&source, &unfinished).map_err(at("copy the image's files to", dir))?,
+            Ok(source) => fill(&source, &unfinished, ids).map_err(at("copy the image's files to", dir))?,
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
             Err(errno) => return Err(at("open the image's", Path::new(destination))(errno.into())),
         }
@@ -49,15 +56,22 @@ pub(super) fn prepare(root: &OwnedFd, destination: &str, dir: &Path, copy: bool)
     sync(parent).map_err(at("sync", parent))
 }
 
-fn fill(source: &OwnedFd, target: &Path) -> io::Result<()> {
+fn fill(source: &OwnedFd, target: &Path, ids: Option<&IdMaps>) -> io::Result<()> {
     let meta = fs::File::from(source.try_clone()?).metadata()?;
     let folder = open(target, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    copy_tree(source, &folder, 0)?;
-    fchown(&folder, Some(Uid::from_raw(meta.uid())), Some(Gid::from_raw(meta.gid())))?;
+    copy_tree(source, &folder, 0, ids)?;
+    let (uid, gid) = on_disk(meta.uid(), meta.gid(), ids);
+    fchown(&folder, Some(uid), Some(gid))?;
     fs::File::from(folder).set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777))
 }
 
-fn copy_tree(source: &OwnedFd, target: &OwnedFd, depth: u32) -> io::Result<()> {
+/// What the container counts, and so does the disk; seen through its root they are the machine's.
+fn on_disk(uid: u32, gid: u32, ids: Option<&IdMaps>) -> (Uid, Gid) {
+    let (uid, gid) = ids.map_or((uid, gid), |ids| ids.in_container(uid, gid));
+    (Uid::from_raw(uid), Gid::from_raw(gid))
+}
+
+fn copy_tree(source: &OwnedFd, target: &OwnedFd, depth: u32, ids: Option<&IdMaps>) -> io::Result<()> {
     if depth > MAX_DEPTH {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the tree is too deep"));
     }
@@ -69,14 +83,14 @@ fn copy_tree(source: &OwnedFd, target: &OwnedFd, depth: u32) -> io::Result<()> {
             continue;
         }
         let stat = fstatat(source, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        let (uid, gid) = on_disk(stat.st_uid, stat.st_gid, ids);
         let follow_not = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         match kind(&stat, entry.file_type()) {
             Type::Directory => {
                 mkdirat(target, name, Mode::from_bits_truncate(0o700))?;
                 let from = openat(source, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY | follow_not, Mode::empty())?;
                 let to = openat(target, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY | follow_not, Mode::empty())?;
-                copy_tree(&from, &to, depth + 1)?;
+                copy_tree(&from, &to, depth + 1, ids)?;
                 own(&to, uid, gid, stat.st_mode)?;
             }
             Type::File => {
@@ -132,17 +146,17 @@ mod tests {
         symlink("/etc/passwd", image.join("data/link")).unwrap();
         let root: OwnedFd = fs::File::open(&image).unwrap().into();
         let volume = folder.path().join("volumes/pg");
-        prepare(&root, "/data", &volume, true).unwrap();
+        prepare(&root, "/data", &volume, true, None).unwrap();
         assert_eq!(fs::read_to_string(volume.join("sub/file")).unwrap(), "content");
         assert_eq!(fs::metadata(volume.join("sub/file")).unwrap().mode() & 0o7777, 0o4640);
         assert_eq!(fs::metadata(&volume).unwrap().mode() & 0o7777, 0o1777);
         assert_eq!(fs::read_link(volume.join("link")).unwrap(), Path::new("/etc/passwd"));
         fs::write(volume.join("sub/file"), "changed").unwrap();
-        prepare(&root, "/data", &volume, true).unwrap();
+        prepare(&root, "/data", &volume, true, None).unwrap();
         assert_eq!(fs::read_to_string(volume.join("sub/file")).unwrap(), "changed");
         for (destination, copy) in [("/data", false), ("/nowhere", true)] {
             let empty = folder.path().join("volumes").join(format!("empty{copy}"));
-            prepare(&root, destination, &empty, copy).unwrap();
+            prepare(&root, destination, &empty, copy, None).unwrap();
             assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
         }
     }

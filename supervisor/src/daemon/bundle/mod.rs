@@ -3,13 +3,14 @@
 
 mod copy_up;
 mod devices;
+mod idmapped;
 mod overlay;
 mod rootfs;
 
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -18,8 +19,8 @@ use oci::image::PreparedImage;
 pub(crate) use devices::memory_bytes;
 pub(crate) use overlay::unmount;
 
-use super::paths::Paths;
-use crate::unit::{Facts, Notify, SpecError, Unit, UnitName, UserNamespace, VolumeSource, runtime_spec, spec};
+use super::{id_ranges, paths::Paths};
+use crate::unit::{Facts, IdMaps, Notify, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec};
 
 /// Longest `EnvironmentFile=`, in bytes.
 const MAX_ENVIRONMENT_BYTES: u64 = 1 << 20;
@@ -34,6 +35,7 @@ pub(crate) enum BundleError {
     /// A host path among the volumes is not there.
     NoSuchHostPath(PathBuf),
     Spec(SpecError),
+    Ids(id_ranges::RangeError),
     /// The container's configuration cannot be written.
     Json(serde_json::Error),
 }
@@ -44,6 +46,7 @@ impl std::error::Error for BundleError {
             Self::File { source, .. } => Some(source),
             Self::NoSuchHostPath(_) => None,
             Self::Spec(source) => Some(source),
+            Self::Ids(source) => Some(source),
             Self::Json(source) => Some(source),
         }
     }
@@ -57,6 +60,7 @@ impl fmt::Display for BundleError {
                 write!(f, "Volume={}: there is no such file or folder on this machine", path.display())
             }
             Self::Spec(error) => error.fmt(f),
+            Self::Ids(error) => error.fmt(f),
             Self::Json(error) => write!(f, "write config.json: {error}"),
         }
     }
@@ -82,7 +86,7 @@ pub(crate) fn container_id(unit: &UnitName) -> String {
 }
 
 /// Makes the bundle: root file system mounted, volumes and generated files there, config.json written.
-/// `listen`: the names of the sockets it will be handed; `startup`: see `Facts`.
+/// `listen`: the names of the sockets it will be handed; `startup`: see `Facts`. Returns the machine's ids of the container's root, if that is somebody there.
 pub(crate) fn build(
     paths: &Paths,
     unit: &Unit,
@@ -90,21 +94,19 @@ pub(crate) fn build(
     hostname: &str,
     listen: Vec<String>,
     startup: bool,
-) -> Result<(), BundleError> {
+) -> Result<Option<(u32, u32)>, BundleError> {
     let folder = paths.unit(&unit.name);
+    let ids = id_ranges::of(paths, unit).map_err(BundleError::Ids)?;
     make_folder(&folder, 0o700)?;
     let mut layers: Vec<&Path> = image.layers.iter().map(PathBuf::as_path).collect();
     let mount_points = paths.mount_points();
-    // In a user namespace they would be nobody's, and what is made there is the container's root's.
-    if unit.container.user_namespace == UserNamespace::Host {
-        overlay::make_mount_points(&mount_points)?;
-        layers.insert(0, &mount_points);
-    }
-    let root = overlay::mount(&paths.container(&unit.name), &paths.rootfs(&unit.name), &layers)?;
+    overlay::make_mount_points(&mount_points)?;
+    layers.insert(0, &mount_points);
+    let root = overlay::mount(&paths.container(&unit.name), &paths.rootfs(&unit.name), &layers, ids.as_ref())?;
     let hostname = &spec::hostname(unit, hostname);
     let etc = folder.join("etc");
     make_folder(&etc, 0o755)?;
-    write_etc(paths, &etc, unit, hostname)?;
+    write_etc(paths, &etc, unit, hostname, ids.as_ref().and_then(IdMaps::root))?;
     if unit.container.notify == Notify::Container {
         make_folder(&etc.join("notify"), 0o755)?;
     }
@@ -118,6 +120,7 @@ pub(crate) fn build(
         environment_files: Vec::new(),
         listen_names: listen,
         devices: devices::nodes(&unit.container.devices)?,
+        ids,
         disks: devices::disks(&unit.container.resources.io_limits)?,
         io_latency: paths.io_latency().exists(),
         memory_bytes: memory_bytes(),
@@ -135,7 +138,7 @@ pub(crate) fn build(
             VolumeSource::Named(name) => paths.volume(name),
             VolumeSource::Anonymous => paths.container(&unit.name).join("anonymous").join(index.to_string()),
         };
-        copy_up::prepare(&root, &volume.destination, &dir, volume.copy_up)?;
+        copy_up::prepare(&root, &volume.destination, &dir, volume.copy_up, facts.ids.as_ref())?;
         facts.volume_dirs.insert(volume.destination.clone(), dir);
     }
     for (path, optional) in &unit.container.environment_files {
@@ -148,11 +151,18 @@ pub(crate) fn build(
     let spec = runtime_spec(unit, &image.config, &facts).map_err(BundleError::Spec)?;
     let config = folder.join("config.json");
     let text = serde_json::to_vec(&spec).map_err(BundleError::Json)?;
-    fs::write(&config, text).map_err(at("write", &config))
+    fs::write(&config, text).map_err(at("write", &config))?;
+    Ok(facts.ids.as_ref().and_then(IdMaps::root))
 }
 
 /// The files every container gets instead of its image's.
-fn write_etc(paths: &Paths, etc: &Path, unit: &Unit, hostname: &str) -> Result<(), BundleError> {
+fn write_etc(
+    paths: &Paths,
+    etc: &Path,
+    unit: &Unit,
+    hostname: &str,
+    root: Option<(u32, u32)>,
+) -> Result<(), BundleError> {
     let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     if hostname != "localhost" {
         hosts.push_str(&format!("127.0.1.1\t{hostname}\n"));
@@ -167,6 +177,9 @@ fn write_etc(paths: &Paths, etc: &Path, unit: &Unit, hostname: &str) -> Result<(
     ] {
         let path = etc.join(name);
         fs::write(&path, text).map_err(at("write", &path))?;
+        // The container's own root may change them, as podman has it.
+        let (uid, gid) = root.unzip();
+        chown(&path, uid, gid).map_err(at("chown", &path))?;
     }
     Ok(())
 }

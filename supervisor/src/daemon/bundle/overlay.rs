@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::{MetadataExt, PermissionsExt, chown},
     },
     path::Path,
@@ -16,7 +16,8 @@ use nix::{
     sys::stat::Mode,
 };
 
-use super::{BundleError, at, make_folder};
+use super::{BundleError, at, idmapped, make_folder};
+use crate::{daemon::sys::idmap, unit::IdMaps};
 
 /// mount(2) takes one page of options.
 const MAX_OPTIONS_BYTES: usize = 4000;
@@ -42,7 +43,12 @@ pub(super) fn make_mount_points(layer: &Path) -> Result<(), BundleError> {
 }
 
 /// Mounts a fresh root at `rootfs` and returns a descriptor of it. The layers come lowest first.
-pub(super) fn mount(container: &Path, rootfs: &Path, layers: &[&Path]) -> Result<OwnedFd, BundleError> {
+pub(super) fn mount(
+    container: &Path,
+    rootfs: &Path,
+    layers: &[&Path],
+    ids: Option<&IdMaps>,
+) -> Result<OwnedFd, BundleError> {
     // An earlier start's may still be there after a crash.
     unmount(rootfs).map_err(at("unmount", rootfs))?;
     let (upper, work) = (container.join("upper"), container.join("work"));
@@ -63,6 +69,11 @@ pub(super) fn mount(container: &Path, rootfs: &Path, layers: &[&Path]) -> Result
         fs::set_permissions(&upper, mode).map_err(at("chmod", &upper))?;
     }
     let mut folders: Vec<&Path> = layers.iter().rev().copied().collect();
+    if let Some(ids) = ids {
+        let root = idmapped::root(container, rootfs, &folders, ids)?;
+        idmap::attach(root.as_fd(), rootfs).map_err(at("mount overlay on", rootfs))?;
+        return open_root(rootfs);
+    }
     folders.extend([upper.as_path(), work.as_path()]);
     // Named by descriptors where a name would be cut or read as syntax; the kernel resolves them while it mounts.
     let plain = folders.iter().all(|path| !path.as_os_str().as_encoded_bytes().iter().any(|b| b",:\\".contains(b)));
@@ -81,6 +92,12 @@ pub(super) fn mount(container: &Path, rootfs: &Path, layers: &[&Path]) -> Result
     }
     let (lower, writable) = names.split_at(names.len() - 2);
     let [upper, work] = writable else { return Err(at("mount overlay on", rootfs)(Errno::EINVAL.into())) };
+    mount_on(rootfs, lower, upper, work)?;
+    open_root(rootfs)
+}
+
+/// All layers by names without `:`, `,` and `\`; the lower ones highest first.
+pub(super) fn mount_on(rootfs: &Path, lower: &[String], upper: &str, work: &str) -> Result<(), BundleError> {
     // volatile: the layer does not outlive the container, so nobody waits for its fsyncs.
     let options = format!("volatile,lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
     if options.len() > MAX_OPTIONS_BYTES {
@@ -88,7 +105,10 @@ pub(super) fn mount(container: &Path, rootfs: &Path, layers: &[&Path]) -> Result
         return Err(at("mount overlay on", rootfs)(error));
     }
     mount_fs(Some("overlay"), rootfs, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))
-        .map_err(|errno| at("mount overlay on", rootfs)(errno.into()))?;
+        .map_err(|errno| at("mount overlay on", rootfs)(errno.into()))
+}
+
+fn open_root(rootfs: &Path) -> Result<OwnedFd, BundleError> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     open(rootfs, flags, Mode::empty()).map_err(|errno| at("open", rootfs)(errno.into()))
 }

@@ -14,11 +14,21 @@ use nix::{
 /// Longest /etc/passwd or /etc/group, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
 
+/// Who renames without end keeps nobody from giving up.
+const MAX_TRIES: u32 = 128;
+
 pub(super) fn open(root: impl AsFd, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
     let relative = path.trim_start_matches('/');
     let relative = if relative.is_empty() { Path::new(".") } else { Path::new(relative) };
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    openat2(root, relative, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve))
+    let mut tries = 0;
+    loop {
+        match openat2(&root, relative, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve)) {
+            // openat2(2): something was renamed or mounted somewhere on the machine meanwhile; "the caller should retry".
+            Err(Errno::EAGAIN) if tries < MAX_TRIES => tries += 1,
+            result => return result,
+        }
+    }
 }
 
 /// A text file of the image; empty where there is none. A pipe or a device in its place is refused, not waited for.

@@ -15,7 +15,7 @@ use super::{
     mounts, namespaces, network, resources, secrets,
 };
 use crate::unit::{
-    ContainerSpec, Device, Network, Pull, Root, Said, Seccomp, UnitName,
+    ContainerSpec, Device, Network, Pull, Root, Said, Seccomp, UnitName, UserNamespace,
     kind::{Kind, of_instance},
     sheet::Sheet,
     text::Text,
@@ -42,6 +42,10 @@ pub(super) fn container(
             Mounted::Image(image) => image_mounts.push(image),
             Mounted::Tmpfs(one) => tmpfs.push(one),
         }
+    }
+    let user_namespace = namespaces::user_namespace("Container", sheet);
+    if user_namespace == UserNamespace::Host {
+        refuse_idmap(sheet);
     }
     let name = super::claimed(sheet, ("Container", "ContainerName"), stem, "container or pod", claims);
     let container_name = sheet.last("Container", "ContainerName").map(|_| name);
@@ -71,7 +75,7 @@ pub(super) fn container(
         addresses: network::addresses("Container", sheet),
         dns: network::dns("Container", sheet),
         pod: pod(sheet, links),
-        user_namespace: namespaces::user_namespace("Container", sheet),
+        user_namespace,
         user: identity::user(sheet),
         extra_groups: identity::extra_groups(sheet),
         umask: sheet.read("Container", "Umask", umask).unwrap_or(0o022),
@@ -103,6 +107,22 @@ pub(super) fn container(
         auto_update: sheet.last("Container", "AutoUpdate").is_some(),
         log: super::log::log(sheet),
         resources: resources::resources(sheet),
+    }
+}
+
+/// The option without mappings of its own, where there are no others.
+fn refuse_idmap(sheet: &mut Sheet<'_>) {
+    for key in ["Volume", "Mount"] {
+        for value in sheet.all("Container", key) {
+            if !value.text.contains("type=image")
+                && value.text.split([':', ',']).any(|option| matches!(option, "idmap" | "idmap=true"))
+            {
+                sheet.error(
+                    &value,
+                    "idmap takes the ids of a user namespace: write UserNS=auto, or idmap=uids=0-1000-1;gids=0-1000-1",
+                );
+            }
+        }
     }
 }
 

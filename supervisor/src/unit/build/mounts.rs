@@ -114,7 +114,6 @@ pub(super) fn later(volume: &Volume) -> Option<&'static str> {
     match volume {
         Volume { chown: true, .. } => Some("U"),
         Volume { overlay: Some(_), .. } => Some("O"),
-        Volume { idmap: Some(_), .. } => Some("idmap"),
         _ => None,
     }
 }
@@ -220,8 +219,8 @@ pub(super) fn apply(volume: &mut Volume, options: &str) -> Result<(), Said> {
 /// podman-run(1): `uids=0-1-10#10-11-10;gids=0-100-10`, the container's first id, the host's, and how many.
 pub(super) fn idmap(text: &str) -> Result<IdmapMount, String> {
     let mut maps = IdmapMount::default();
+    let form = || format!("idmap={text}: expected uids=0-1-10;gids=0-1-10, with # between several");
     for part in text.split(';') {
-        let form = || format!("idmap={text}: expected uids=0-1-10;gids=0-1-10, with # between several");
         let (name, list) = part.split_once('=').ok_or_else(form)?;
         let list = list.split('#').map(|one| map(&one.replace('-', ":"))).collect::<Result<Vec<_>, _>>();
         match name {
@@ -229,6 +228,9 @@ pub(super) fn idmap(text: &str) -> Result<IdmapMount, String> {
             "gids" => maps.gids = list.map_err(|_| form())?,
             _ => return Err(form()),
         }
+    }
+    if maps.uids.is_empty() || maps.gids.is_empty() {
+        return Err(form());
     }
     Ok(maps)
 }
@@ -357,7 +359,7 @@ mod tests {
         assert_eq!(all.overlay, Some(Overlay::Kept { upper: "/u".into(), work: "/w".into() }));
         assert_eq!(
             ["U", "O", "idmap", "ro"].map(|o| later(&read(&format!("v:/b:{o}")).unwrap()).is_some()),
-            [true, true, true, false]
+            [true, true, false, false]
         );
     }
 

@@ -8,7 +8,6 @@ pub(super) const PULL: Value = Value::Choice(&["always", "missing", "never", "ne
 pub(super) const PODMAN: &str = "there is no podman on this machine; write the key that says it";
 pub(super) const MODULE: &str = "there is no containers.conf on this machine";
 const NET: &str = "with Network=host the container listens on the machine's own addresses";
-const NAMESPACE: &str = "containers run in the machine's user namespace until then";
 
 pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("image's full name, or x.image"), "Image"),
@@ -75,7 +74,7 @@ pub(super) const CONTAINER: &[Rows] = &[
     only(NO, Value::Boolean, "RunInit EnvironmentHost"),
     yes(Value::Own("boolean, or healthy"), "Notify"),
     only(&["unconfined"], Value::Own("unconfined, or path of a profile"), "SeccompProfile"),
-    only(&["host"], Value::Own("host, auto[:…], keep-id[:…], nomap, private"), "UserNS"),
+    yes(Value::Own("host, private, auto[:size=number,uidmapping=map,gidmapping=map]"), "UserNS"),
     later("", Value::Own("secret[,option…]"), "Secret"),
     yes(Value::Own("command line"), "ReloadCmd"),
     yes(Value::Own("signal"), "ReloadSignal"),
@@ -99,8 +98,9 @@ pub(super) const CONTAINER: &[Rows] = &[
     later(NET, Value::Own("domain, or ."), "DNSSearch"),
     later("write the container with Network=host instead", Value::Own("x.pod"), "Pod"),
     later("write the container with Network=host instead", Value::Own("boolean"), "StartWithPod"),
-    later(NAMESPACE, Value::Own("container:host:count words"), "UIDMap GIDMap"),
-    later(NAMESPACE, Value::Own("name"), "SubUIDMap SubGIDMap"),
+    yes(Value::Own("[+ug]container:[@]host[:count] words"), "UIDMap GIDMap"),
+    // The machine keeps a range of ids for each name, the same for whoever names it.
+    yes(Value::Own("name"), "SubUIDMap SubGIDMap"),
     later("pack the folder as an image and write Image=", Value::Own("path"), "Rootfs"),
     refused(PODMAN, "PodmanArgs GlobalArgs"),
     refused(MODULE, "ContainersConfModule"),

@@ -21,7 +21,9 @@ pub use life::{
 pub use limits::{
     Amount, CpuPolicy, CpuQuota, CpuWeight, IoLimit, IoLimitKind, IoPriority, OomPolicy, Resources, Scheduling, Startup,
 };
-pub use network::{Addresses, Attachment, Dns, IdMap, Network, Port, Protocol, Secret, SecretTarget, UserNamespace};
+pub use network::{
+    Addresses, Attachment, Dns, FIRST_GIVEN_ID, IdMap, Network, Port, Protocol, Secret, SecretTarget, UserNamespace,
+};
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -81,32 +81,29 @@ pub struct IdMap {
     pub count: u32,
 }
 
+/// From here on the machine itself gives ids to containers; `UIDMap=` and its kin map to lower ones. Half of all, and far above what
+/// any image or host counts.
+pub const FIRST_GIVEN_ID: u32 = 1 << 31;
+
 /// `UserNS=`, `UIDMap=`, `GIDMap=`, `SubUIDMap=`, `SubGIDMap=`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum UserNamespace {
     #[default]
     Host,
-    /// Unused ids of the host, as many as the image needs or `size`.
+    /// Ids of the host that nobody else has, 65536 or `size`; these maps take precedence.
     Auto {
         size: Option<u32>,
         uids: Vec<IdMap>,
         gids: Vec<IdMap>,
     },
-    /// The user who starts it is this one inside.
-    KeepId {
-        uid: Option<u32>,
-        gid: Option<u32>,
-        size: Option<u32>,
-    },
-    Nomap,
     Mapped {
         uids: Vec<IdMap>,
         gids: Vec<IdMap>,
     },
-    /// By name in /etc/subuid and /etc/subgid.
+    /// The ranges that the machine keeps for these names, as other hosts do in /etc/subuid and /etc/subgid.
     Named {
-        uids: Option<String>,
-        gids: Option<String>,
+        uids: String,
+        gids: String,
     },
 }
 

@@ -9,8 +9,7 @@ use oci_spec::runtime::{
 
 use super::{DeviceNode, Facts};
 use crate::unit::{
-    Amount, ContainerSpec, CpuWeight, IdMap, IoLimit, IoLimitKind, Network, OomPolicy, Resources, Unit, Unmask,
-    UserNamespace, glob,
+    Amount, ContainerSpec, CpuWeight, IdMap, IoLimit, IoLimitKind, Network, OomPolicy, Resources, Unit, Unmask, glob,
 };
 
 /// Podman's list (podman-systemd.unit(5), `Unmask=`), and two places it added since for what they tell of the host
@@ -38,17 +37,13 @@ pub(super) fn linux(unit: &Unit, facts: &Facts) -> Linux {
     let masked = MASKED.iter().copied().filter(kept).map(str::to_owned).chain(container.mask.iter().cloned());
     let mut linux = Linux::default();
     linux.set_net_devices(None);
-    let mapped = match &container.user_namespace {
-        UserNamespace::Mapped { uids, gids } => Some((mappings(uids), mappings(gids))),
-        _ => None,
-    };
-    let (uids, gids) = mapped.unzip();
+    let (uids, gids) = facts.ids.as_ref().map(|ids| (mappings(&ids.uids), mappings(&ids.gids))).unzip();
     linux.set_uid_mappings(uids);
     linux.set_gid_mappings(gids);
     linux.set_sysctl(Some(sysctls(container)));
     linux.set_resources(Some(resources(container, facts)));
     linux.set_cgroups_path(Some(PathBuf::from(format!("/containers/{}", unit.name))));
-    linux.set_namespaces(Some(namespaces(container)));
+    linux.set_namespaces(Some(namespaces(container, facts)));
     linux.set_devices((!facts.devices.is_empty()).then(|| facts.devices.iter().map(device).collect()));
     linux.set_seccomp(None);
     linux.set_rootfs_propagation(None);
@@ -62,13 +57,13 @@ pub(super) fn linux(unit: &Unit, facts: &Facts) -> Linux {
     linux
 }
 
-fn namespaces(container: &ContainerSpec) -> Vec<LinuxNamespace> {
+fn namespaces(container: &ContainerSpec, facts: &Facts) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType as Type;
     let mut kinds = vec![Type::Pid, Type::Mount, Type::Ipc, Type::Uts, Type::Cgroup];
     if container.network != Network::Host {
         kinds.push(Type::Network);
     }
-    if container.user_namespace != UserNamespace::Host {
+    if facts.ids.is_some() {
         kinds.push(Type::User);
     }
     let namespace = |kind| {
@@ -91,7 +86,7 @@ fn sysctls(container: &ContainerSpec) -> HashMap<String, String> {
     all
 }
 
-fn mappings(maps: &[IdMap]) -> Vec<LinuxIdMapping> {
+pub(super) fn mappings(maps: &[IdMap]) -> Vec<LinuxIdMapping> {
     let mapping = |map: &IdMap| {
         let whole =
             LinuxIdMappingBuilder::default().container_id(map.container).host_id(map.host).size(map.count).build();

@@ -23,7 +23,7 @@ use oci_spec::{
     runtime::{Root, Spec},
 };
 
-use super::{Health, Network, Propagation, Unit, Volume, VolumeSource, values};
+use super::{Health, IdMap, Network, Propagation, Unit, Volume, VolumeSource, values};
 
 /// What neither the unit nor the image's configuration says.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +45,8 @@ pub struct Facts {
     pub listen_names: Vec<String>,
     /// The nodes behind the unit's `devices`.
     pub devices: Vec<DeviceNode>,
+    /// Of the container's user namespace; `None`: it is in the machine's.
+    pub ids: Option<IdMaps>,
     /// Major and minor number of the disk of each of `resources.io_limits`, in their order.
     pub disks: Vec<(u32, u32)>,
     /// The kernel has io.latency (CONFIG_BLK_CGROUP_IOLATENCY).
@@ -54,6 +56,30 @@ pub struct Facts {
     pub tasks: u64,
     /// The machine starts, or goes down: `Startup…=` holds.
     pub startup: bool,
+}
+
+/// Which ids of the host a container's are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IdMaps {
+    pub uids: Vec<IdMap>,
+    pub gids: Vec<IdMap>,
+}
+
+impl IdMaps {
+    /// The host's numbers of the container's root user and group, where it has one.
+    pub fn root(&self) -> Option<(u32, u32)> {
+        let host = |maps: &[IdMap]| maps.iter().find(|map| map.container == 0).map(|map| map.host);
+        Some((host(&self.uids)?, host(&self.gids)?))
+    }
+
+    /// What the container calls a user and a group of the host. Who is nobody there stays as it is.
+    pub fn in_container(&self, uid: u32, gid: u32) -> (u32, u32) {
+        let find = |maps: &[IdMap], id: u32| {
+            let map = maps.iter().find(|map| (map.host..map.host + map.count).contains(&id));
+            map.map_or(id, |map| map.container + (id - map.host))
+        };
+        (find(&self.uids, uid), find(&self.gids, gid))
+    }
 }
 
 /// A device of the host, at its place in the container.

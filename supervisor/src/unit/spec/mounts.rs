@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
-use super::{Facts, SpecError};
-use crate::unit::{ContainerSpec, Notify, Propagation, Tmpfs, TmpfsKind, Unit, Unmask, Volume, VolumeSource};
+use super::{Facts, SpecError, linux::mappings};
+use crate::unit::{
+    ContainerSpec, IdMap, Network, Notify, Propagation, Tmpfs, TmpfsKind, Unit, Unmask, Volume, VolumeSource,
+};
 
 pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<Vec<Mount>, SpecError> {
     let container = &unit.container;
@@ -51,7 +53,11 @@ fn system(container: &ContainerSpec, facts: &Facts) -> Vec<Mount> {
     let shm_size = format!("size={}", container.shm_size_bytes);
     let shm_access = if sealed { "ro" } else { "rw" };
     let dev = words(&["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]);
-    let pts = words(&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]);
+    let mut pts = words(&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
+    // Of the group tty, where there is one to the kernel.
+    if facts.ids.as_ref().is_none_or(|ids| maps_id(&ids.gids, 5)) {
+        pts.push("gid=5".to_owned());
+    }
     let shm = words(&["nosuid", "noexec", "nodev", "mode=1777", &shm_size, shm_access]);
     let cgroup = words(&["nosuid", "noexec", "nodev", "relatime", cgroup_access]);
     let mut mounts = vec![
@@ -63,6 +69,11 @@ fn system(container: &ContainerSpec, facts: &Facts) -> Vec<Mount> {
         mount("/sys", "sysfs", "sysfs", words(&["nosuid", "noexec", "nodev", "ro"])),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup),
     ];
+    // "mount(2) of sysfs needs CAP_SYS_ADMIN over the network namespace", and that is the machine's: what it has is bound, as Podman does.
+    if facts.ids.is_some() && container.network == Network::Host {
+        let bound = mount("/sys", "bind", "/sys", words(&["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"]));
+        mounts.iter_mut().filter(|mount| mount.destination() == Path::new("/sys")).for_each(|m| *m = bound.clone());
+    }
     // They lie on the host: sealed with the rest where the root is.
     let access = if container.read_only { "ro" } else { "rw" };
     for file in ["hosts", "hostname", "resolv.conf"] {
@@ -94,7 +105,22 @@ fn bind(volume: &Volume, facts: &Facts) -> Result<Mount, SpecError> {
             options.push(word.to_owned());
         }
     }
-    Ok(mount(&volume.destination, "bind", source, options))
+    let mut mount = mount(&volume.destination, "bind", source, options);
+    // What the machine keeps for the container has the container's own ids on disk, a path of the host the host's.
+    let maps = match (&volume.idmap, &volume.source, &facts.ids) {
+        (Some(own), ..) if !own.uids.is_empty() => Some((&own.uids, &own.gids)),
+        (Some(_), _, Some(ids)) => Some((&ids.uids, &ids.gids)),
+        (None, VolumeSource::Named(_) | VolumeSource::Anonymous, Some(ids)) => Some((&ids.uids, &ids.gids)),
+        _ => None,
+    };
+    let (uids, gids) = maps.map(|(uids, gids)| (mappings(uids), mappings(gids))).unzip();
+    mount.set_uid_mappings(uids);
+    mount.set_gid_mappings(gids);
+    Ok(mount)
+}
+
+fn maps_id(maps: &[IdMap], id: u32) -> bool {
+    maps.iter().any(|map| (map.container..map.container + map.count).contains(&id))
 }
 
 fn file_system(tmpfs: &Tmpfs) -> Mount {

@@ -36,7 +36,7 @@ fn networks_and_pods_are_typed() {
         ("web", "[Container]\nImage=localhost/x\nNetwork=app.network:ip=10.0.0.9\nPublishPort=8080:80\nPod=all.pod\n"),
         ("side", "[Container]\nImage=localhost/x\nNetwork=web.container\n"),
         ("app.network", "[Network]\nSubnet=10.0.0.0/24\nGateway=10.0.0.1\nInternal=yes\n"),
-        ("all.pod", "[Pod]\nPublishPort=9000:90\nUserNS=keep-id:uid=5\n"),
+        ("all.pod", "[Pod]\nPublishPort=9000:90\nUserNS=auto:size=5\n"),
     ]);
     assert_eq!(shown(&set), Vec::<String>::new());
     let web = &set.units["web"].container;
@@ -49,7 +49,7 @@ fn networks_and_pods_are_typed() {
     let network = &set.networks["app-network"].spec;
     assert!(network.internal && network.subnets.len() == 1 && network.name == "systemd-app");
     let pod = &set.pods["all-pod"].spec;
-    assert_eq!(pod.user_namespace, UserNamespace::KeepId { uid: Some(5), gid: None, size: None });
+    assert_eq!(pod.user_namespace, UserNamespace::Auto { size: Some(5), uids: vec![], gids: vec![] });
 }
 
 #[test]

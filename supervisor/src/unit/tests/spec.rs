@@ -7,7 +7,10 @@ use oci_spec::image::ImageConfiguration;
 use serde_json::{Value, json};
 
 use super::unit;
-use crate::unit::{DeviceNode, Facts, HealthAction, Network, SpecError, Unit, VolumeSource, runtime_spec, spec};
+use crate::unit::{
+    DeviceNode, Facts, HealthAction, IdMap, IdMaps, Network, SpecError, Unit, UserNamespace, VolumeSource,
+    runtime_spec, spec,
+};
 
 fn image(config: &Value) -> ImageConfiguration {
     let image = json!({
@@ -29,6 +32,7 @@ fn facts() -> Facts {
         etc: "/run/orlop/units/web/etc".into(),
         environment_files: Vec::new(),
         devices: Vec::new(),
+        ids: None,
         disks: Vec::new(),
         memory_bytes: 1 << 30,
         tasks: 10_000,
@@ -63,6 +67,15 @@ pub(super) fn config_of(unit: &Unit) -> Value {
     }
     facts.environment_files = vec![String::new(); unit.container.environment_files.len()];
     facts.startup = true;
+    facts.ids = match &unit.container.user_namespace {
+        UserNamespace::Host => None,
+        UserNamespace::Mapped { uids, gids } => Some(IdMaps { uids: uids.clone(), gids: gids.clone() }),
+        // What the machine keeps for it.
+        UserNamespace::Auto { .. } | UserNamespace::Named { .. } => {
+            let all = vec![IdMap { container: 0, host: 1 << 31, count: 65_536 }];
+            Some(IdMaps { uids: all.clone(), gids: all })
+        }
+    };
     facts.disks = unit.container.resources.io_limits.iter().zip(0..).map(|(_, minor)| (8, minor)).collect();
     facts.devices = unit
         .container

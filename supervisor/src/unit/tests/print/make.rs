@@ -293,10 +293,8 @@ fn volume(dice: &mut Dice, source: VolumeSource, destination: String) -> Volume 
         },
         copy_up: !host && coin(dice),
         chown: coin(dice),
-        idmap: maybe(dice, |dice| IdmapMount {
-            uids: list(dice, |dice, _| map(dice)),
-            gids: list(dice, |dice, _| map(dice)),
-        }),
+        // Without mappings of its own it needs a user namespace.
+        idmap: maybe(dice, |dice| IdmapMount { uids: vec![map(dice), map(dice)], gids: vec![map(dice)] }),
         overlay: match dice.roll(3) {
             0 => Some(Overlay::Temporary),
             1 => Some(Overlay::Kept { upper: "/u".into(), work: "/w".into() }),
@@ -394,15 +392,17 @@ pub(super) fn hosts(dice: &mut Dice) -> Vec<(String, IpAddr)> {
 }
 
 pub(super) fn namespace(dice: &mut Dice) -> UserNamespace {
-    let maps = |dice: &mut Dice| vec![map(dice), map(dice)];
-    let id = |dice: &mut Dice| maybe(dice, |dice| number(dice, 999));
-    match dice.roll(6) {
+    // Of which none overlaps another.
+    let maps = |dice: &mut Dice| {
+        let low = map(dice);
+        vec![low, IdMap { container: low.container + low.count, host: low.host + low.count, count: 1 }]
+    };
+    let size = |dice: &mut Dice| maybe(dice, |dice| number(dice, 999) + 1);
+    match dice.roll(4) {
         0 => UserNamespace::Host,
-        1 => UserNamespace::Auto { size: id(dice), uids: maps(dice), gids: maps(dice) },
-        2 => UserNamespace::KeepId { uid: id(dice), gid: id(dice), size: id(dice) },
-        3 => UserNamespace::Nomap,
-        4 => UserNamespace::Mapped { uids: maps(dice), gids: maps(dice) },
-        _ => UserNamespace::Named { uids: Some("u".to_owned()), gids: maybe(dice, |_| "g".to_owned()) },
+        1 => UserNamespace::Auto { size: size(dice), uids: maps(dice), gids: maps(dice) },
+        2 => UserNamespace::Mapped { uids: maps(dice), gids: maps(dice) },
+        _ => UserNamespace::Named { uids: "u".to_owned(), gids: "g".to_owned() },
     }
 }
 

@@ -464,17 +464,13 @@ pub(super) fn namespace(t: &mut Lines, namespace: &UserNamespace) {
             options.extend(gids.iter().map(|m| format!("gidmapping={}", mapped(&[*m], [":", ""]))));
             t.put("UserNS", format!("auto:{}", options.join(",")));
         }
-        UserNamespace::KeepId { uid, gid, size } => {
-            t.put("UserNS", format!("keep-id:{}", numbers(&[("uid", *uid), ("gid", *gid), ("size", *size)]).join(",")));
-        }
-        UserNamespace::Nomap => t.put("UserNS", "nomap"),
         UserNamespace::Mapped { uids, gids } => {
             t.put("UIDMap", mapped(uids, [":", " "]));
             t.put("GIDMap", mapped(gids, [":", " "]));
         }
         UserNamespace::Named { uids, gids } => {
-            t.each("SubUIDMap", uids);
-            t.each("SubGIDMap", gids);
+            t.put("SubUIDMap", uids);
+            t.put("SubGIDMap", gids);
         }
     }
 }
