@@ -10,11 +10,11 @@ use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::uio::{pread, pwrite};
 
-use crate::sys;
+use crate::sys::{self, aside};
 use crate::text::Text;
 
-/// A few descriptors for each of some hundred containers.
-pub(crate) const MAX_FDS: usize = 2048;
+/// A few descriptors for each of a thousand containers.
+pub(crate) const MAX_FDS: usize = 4096;
 pub(crate) const ENTRY_BYTES: usize = 136;
 
 pub(crate) type Name = Text<MAX_NAME_BYTES>;
@@ -59,21 +59,38 @@ impl FdStore {
 
     /// Keeps `fd` under `name`; one of the same name is closed.
     pub(crate) fn put(&mut self, name: &str, fd: OwnedFd) -> Result<(), Errno> {
+        match self.place(name) {
+            Ok(slot) => {
+                self.set(slot, Some(Entry { name: Name::of(name), fd }));
+                Ok(())
+            }
+            Err(errno) => {
+                aside::close(fd);
+                Err(errno)
+            }
+        }
+    }
+
+    fn place(&mut self, name: &str) -> Result<usize, Errno> {
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(Errno::EINVAL);
         }
-        let place = self.find(name).or_else(|| self.slots.iter().position(Option::is_none));
-        let slot = match place {
-            Some(slot) => slot,
+        match self.find(name).or_else(|| self.slots.iter().position(Option::is_none)) {
+            Some(slot) => Ok(slot),
             None if self.slots.len() < MAX_FDS => {
                 self.slots.push(None);
-                self.slots.len() - 1
+                Ok(self.slots.len() - 1)
             }
-            None => return Err(Errno::ENOSPC),
-        };
-        self.slots[slot] = Some(Entry { name: Name::of(name), fd });
+            None => Err(Errno::ENOSPC),
+        }
+    }
+
+    fn set(&mut self, slot: usize, entry: Option<Entry>) {
+        let former = std::mem::replace(&mut self.slots[slot], entry);
         self.record(slot);
-        Ok(())
+        if let Some(Entry { fd, .. }) = former {
+            aside::close(fd);
+        }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<BorrowedFd<'_>> {
@@ -82,16 +99,14 @@ impl FdStore {
 
     pub(crate) fn remove(&mut self, name: &str) -> Result<(), Errno> {
         let slot = self.find(name).ok_or(Errno::ENOENT)?;
-        self.slots[slot] = None;
-        self.record(slot);
+        self.set(slot, None);
         Ok(())
     }
 
     /// Closes all of them.
     pub(crate) fn clear(&mut self) {
         for slot in 0..self.slots.len() {
-            self.slots[slot] = None;
-            self.record(slot);
+            self.set(slot, None);
         }
     }
 

@@ -18,6 +18,10 @@ use crate::supervise::policy;
 use crate::sys::shared;
 use crate::{story, sys};
 
+/// Seconds in which what was killed with a supervisor may end before the next one starts all the same: a process that hangs in
+/// the kernel (a dead disk) may never end, and a supervisor whose new containers are killed at birth is better than none.
+const MAX_DYING_WAITS: u8 = 10;
+
 /// What the rescue screen says beside the reason.
 const CONTAINERS_RUN_ON: &str = "Containers that run keep running; nothing restarts them until the supervisor is back.";
 
@@ -46,6 +50,7 @@ impl Machine {
                 // It did not fail: a reboot would end the containers and change nothing.
                 let killed = event == policy::Event::Died && self.last_end == Some(LastEnd::FromOutside);
                 self.open_rescue(reason.as_str(), if killed { Choice::Retry } else { Choice::Reboot }, now);
+                self.shut_down(plan::Event::SupervisorGone, now);
             }
         }
     }
@@ -58,10 +63,15 @@ impl Machine {
 
     fn spawn(&mut self, now: Duration) {
         if self.generation > 0 && !crate::setup::renew_supervisors_cgroup() {
-            // What it would start from there would be killed at birth.
-            story::warn("init", "what was killed with the supervisor has not ended yet");
-            return self.supervise(policy::Event::NoRoom, now);
+            if self.dying_waits < MAX_DYING_WAITS {
+                // What it would start from there may be killed at birth.
+                self.dying_waits += 1;
+                story::warn("init", "what was killed with the supervisor has not ended yet");
+                return self.supervise(policy::Event::NoRoom, now);
+            }
+            story::warn("init", "what was killed with the supervisor does not end: going on beside it");
         }
+        self.dying_waits = 0;
         let started = match fault_spawn(self.spawns) {
             Some(errno) => Err(errno),
             None => self.with_spare(|machine| machine.command.start()),
@@ -80,7 +90,11 @@ impl Machine {
                     story::warn("init", format_args!("start the supervisor in {cgroup}: {}", errno.desc()));
                 }
                 self.exits.rewind();
-                self.link = Some(Link::new(socket, self.hello(), self.last_end));
+                let mut link = Link::new(socket, self.hello(), self.last_end);
+                if let Some(kind) = self.plan.asks() {
+                    link.request_shutdown(kind);
+                }
+                self.link = Some(link);
                 self.more_to_send = true;
                 self.child = Some(child);
                 self.supervise(policy::Event::Spawned, now);
@@ -141,10 +155,9 @@ impl Machine {
                     link.request_shutdown(kind);
                     self.more_to_send = true;
                 }
-                None => {
-                    self.supervise(policy::Event::Retire, now);
-                    self.shut_down(plan::Event::SupervisorGone, now);
-                }
+                None if self.policy.is_given_up() => self.shut_down(plan::Event::SupervisorGone, now),
+                // The next one is asked as soon as it is there.
+                None => {}
             },
             plan::Action::Terminate => {
                 self.supervise(policy::Event::Retire, now);

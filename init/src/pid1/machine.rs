@@ -39,6 +39,8 @@ pub(crate) struct Machine {
     pub(super) generation: u32,
     /// Starts tried, failed ones included.
     pub(super) spawns: u32,
+    /// How often the next start waited for what was killed with the last one.
+    pub(super) dying_waits: u8,
     /// Why the supervisor ended or could not be started, the last time.
     pub(super) last_death: Text<120>,
     /// Who ended it.
@@ -75,6 +77,7 @@ impl Machine {
             link: None,
             generation: 0,
             spawns: 0,
+            dying_waits: 0,
             last_death: Text::new(),
             last_end: None,
             plan: Plan::new(),

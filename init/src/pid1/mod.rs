@@ -36,6 +36,7 @@ pub(crate) fn run(former: Option<Former>) -> ! {
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     };
+    sys::fds::allow_many();
     story::attach();
     match std::env::var("ORLOP_BOOT") {
         Ok(stages) => story::adopt_stages(&stages),

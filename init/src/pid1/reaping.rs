@@ -66,17 +66,23 @@ impl Machine {
         let Some(child) = self.child.take() else { return };
         sys::crash::remember_supervisor(0);
         let why = child.obituary(self.command.program(), ended.wait_status);
-        // Its last words may still be in the socket: acknowledged exits, fds to keep.
-        self.hear(now);
+        // Its last words may still be in the socket: acknowledged exits, fds to keep. A socket holds fewer than these.
+        for _ in 0..16 {
+            self.hear(now);
+        }
         self.link = None;
         self.more_to_send = false;
-        if self.plan.is_up() {
+        if self.plan.is_up() || self.plan.asks().is_some() {
             story::warn("init", format_args!("the supervisor ended: {why}"));
         }
         self.last_death = why;
         self.last_end = Some(self.policy.who_ended_it(ended.wait_status));
+        let was_given_up = self.policy.is_given_up();
         self.supervise(policy::Event::Died, now);
-        self.shut_down(plan::Event::SupervisorGone, now);
+        if was_given_up {
+            // It could not be killed, and that is why a person was asked.
+            self.rescue = None;
+        }
     }
 
     /// The way without any of the above, after it panicked: children are reaped, what they were is counted only.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Up ── signal ──► Asking ── Stopping{within} ──► Stopping ─┐
-//!   │                 │ 10 s, or no supervisor               │ Shutdown, deadline, or the supervisor ended
+//!   │                 │ 10 s, or no supervisor               │ Shutdown, deadline, or no supervisor
 //!   │ Shutdown        ▼                                      ▼
 //!   └──────────► Terminating (TERM, 5 s) ──► Killing (cgroup.kill, KILL, 5 s) ──► Cleaning ──► Done: reboot(2)
 //!
@@ -10,6 +10,8 @@
 //! ```
 //! A file system on a device over a file on a file system takes a round for each storey: a round goes on to the next as
 //! long as it got somewhere and something is left.
+//!
+//! A supervisor that ends meanwhile is followed by another, which is asked again; none is when it was given up.
 //!
 //! Every arrow is taken at the latest when the deadline of its state passes, so the sum is bounded.
 
@@ -67,6 +69,7 @@ pub(crate) enum Event {
     },
     /// The supervisor is done.
     Shutdown(ShutdownKind),
+    /// And no other will come.
     SupervisorGone,
     /// No process is left but PID 1.
     Alone,
@@ -79,7 +82,7 @@ pub(crate) enum Event {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Send `ShutdownRequest`; answer at once with [`Event::SupervisorGone`] when there is nobody to ask.
+    /// Send `ShutdownRequest`; answer at once with [`Event::SupervisorGone`] when nobody is there to be asked, nor will be.
     Ask(ShutdownKind),
     /// TERM (and CONT) to all but PID 1.
     Terminate,
@@ -118,6 +121,11 @@ impl Plan {
 
     pub(crate) fn is_up(&self) -> bool {
         self.phase == Phase::Up
+    }
+
+    /// What a supervisor is to be asked for that comes now.
+    pub(crate) fn asks(&self) -> Option<ShutdownKind> {
+        matches!(self.phase, Phase::Asking { .. } | Phase::Stopping { .. }).then_some(self.kind)
     }
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
@@ -300,12 +308,26 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_for_ten_seconds_and_a_dead_supervisor_both_go_on_without_it() {
+    fn no_answer_for_ten_seconds_and_a_supervisor_that_was_given_up_both_go_on_without_it() {
         for event in [Event::Tick, Event::SupervisorGone] {
             let mut plan = Plan::new();
+            assert_eq!(plan.asks(), None);
             plan.step(REBOOT, at(0), &T);
+            assert_eq!(plan.asks(), Some(ShutdownKind::Reboot));
             assert_eq!(first(plan.step(event, at(10), &T)), Some(Action::Terminate));
+            assert_eq!(plan.asks(), None);
         }
+    }
+
+    /// Who comes after a death in the middle of the stopping is asked again, and has what is left of the first one's time.
+    #[test]
+    fn a_second_answer_does_not_lengthen_the_stopping() {
+        let mut plan = Plan::new();
+        plan.step(REBOOT, at(0), &T);
+        plan.step(Event::Stopping { within: at(90) }, at(1), &T);
+        assert_eq!(plan.asks(), Some(ShutdownKind::Reboot));
+        plan.step(Event::Stopping { within: at(90) }, at(50), &T);
+        assert_eq!(plan.deadline(), Some(at(91)));
     }
 
     #[test]

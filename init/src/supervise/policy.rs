@@ -11,6 +11,7 @@
 //!      ▲     5th death in a row, or it cannot be killed
 //!      └────── any death that is the 5th: GiveUp                  retire: any state ──► Retired
 //! ```
+//! One that could not be killed and ends after all is started again.
 //! A run of `stable_run` wipes the count of deaths. A start that fails is a death.
 
 use std::time::Duration;
@@ -104,6 +105,11 @@ impl Policy {
         Self { state: State::Waiting { until: Duration::ZERO }, deaths: 0, no_room: 0, nonce: 0 }
     }
 
+    /// Nobody is there, or nobody who does anything, and the clock does not change that.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.state == State::GivenUp
+    }
+
     /// When [`Event::Tick`] is due next.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match self.state {
@@ -183,7 +189,8 @@ impl Policy {
                 (State::GivenUp, Some(Action::GiveUp("the supervisor hangs in the kernel and cannot be killed")))
             }
 
-            (State::GivenUp, Event::Retry | Event::Renew) => {
+            // Died: it could not be killed, and has ended after all.
+            (State::GivenUp, Event::Retry | Event::Renew | Event::Died) => {
                 (self.deaths, self.no_room) = (0, 0);
                 (State::Waiting { until: now }, None)
             }
@@ -312,7 +319,9 @@ mod tests {
         assert_eq!(policy.step(Event::SocketClosed, at(0.8), &T), None, "it may just be ending");
         assert!(matches!(policy.step(Event::Tick, at(1.0), &T), Some(Action::Kill(_))));
         assert!(matches!(policy.step(Event::Tick, at(31.0), &T), Some(Action::GiveUp(_))));
+        assert!(policy.is_given_up());
         assert_eq!(policy.step(Event::Died, at(32.0), &T), None);
+        assert_eq!(policy.step(Event::Tick, at(32.0), &T), Some(Action::Spawn), "what held it has let go");
     }
 
     #[test]

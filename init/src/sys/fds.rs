@@ -8,6 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
+const NOFILE: libc::rlim_t = 524_288;
 /// linux/bpf_common.h: BPF_RET | BPF_K.
 const BPF_RET: u16 = 6;
 
@@ -53,6 +54,14 @@ pub(crate) fn close_all_but(mut kept: [Option<RawFd>; 2]) {
         }
         first = fd.saturating_add(1);
     }
+}
+
+/// The kernel starts PID 1 with 1024, fewer than the store has places; and the supervisor, which gets as many. Without the right to
+/// raise the limit it stays as it is.
+pub(crate) fn allow_many() {
+    let limit = libc::rlimit { rlim_cur: NOFILE, rlim_max: NOFILE };
+    // SAFETY: reads the struct.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
 }
 
 /// Owns a descriptor that a message brought.

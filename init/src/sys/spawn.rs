@@ -13,8 +13,6 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-/// fds a container host needs; what the kernel gives PID 1 (1024) is too few.
-const NOFILE: libc::rlim_t = 524_288;
 /// Above every fd that the child puts into place.
 const SAFE_FD: RawFd = 10;
 
@@ -85,9 +83,7 @@ fn prepare_and_exec(plan: &Plan<'_>) -> (Step, i32) {
         // SAFETY: SIG_DFL is a valid disposition; KILL, STOP and reserved numbers fail without effect.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-    let limit = libc::rlimit { rlim_cur: NOFILE, rlim_max: NOFILE };
-    // SAFETY: reads the struct. Without the right to raise the limit it stays as it is.
-    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    super::fds::allow_many();
     protect_from_oom();
 
     let from = plan.handoff.as_raw_fd();

@@ -4,6 +4,7 @@
 #[allow(unsafe_code, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 mod sys;
 
+mod endings;
 mod machine;
 mod scripts;
 mod supervisor;
@@ -303,6 +304,16 @@ mod supervision {
     }
 }
 
+mod descriptors {
+    use super::*;
+
+    /// A container may give what takes its peer's time to be closed.
+    #[test]
+    fn one_that_lingers_is_not_waited_for() {
+        machine("lingering").start().expect("healthy");
+    }
+}
+
 mod shutdown {
     use super::*;
 
@@ -406,6 +417,27 @@ mod shutdown {
         machine.expect("ready");
         machine.signal(libc::SIGRTMIN() + 5);
         assert_eq!(machine.expect_end(), libc::SIGHUP);
+    }
+
+    /// Units are stopped in their order whoever kills the supervisor meanwhile.
+    #[test]
+    fn a_supervisor_that_dies_meanwhile_is_followed_by_one_that_is_asked_again() {
+        let mut machine = machine("dies while stopping").start();
+        machine.expect("ready");
+        machine.signal(libc::SIGRTMIN() + 4);
+        machine.expect("stopping");
+        machine.expect("hello 2");
+        assert_eq!(machine.expect("asked"), "PowerOff");
+        assert_eq!(machine.expect_end(), libc::SIGINT);
+    }
+
+    #[test]
+    fn one_that_dies_again_and_again_is_not_waited_for() {
+        let mut machine = machine("dies while stopping").env("ORLOP_TEST_ALWAYS", "1").timing("backoff", 1).start();
+        machine.expect("ready");
+        machine.signal(libc::SIGRTMIN() + 4);
+        assert_eq!(machine.expect_end(), libc::SIGINT);
+        machine.expect_shown("every process is asked to end");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd as _, RawFd};
 
 use handoff::{Exit, LastEnd, ShutdownKind, ToInit, ToSupervisor};
 
+use crate::endings;
 use crate::supervisor::{Supervisor, histogram, init_memory_kib};
 use crate::sys;
 
@@ -35,6 +36,8 @@ pub(crate) fn run(script: &str) -> ! {
         "stubborn" => stubborn(&mut s),
         "stubborn in a cgroup" => stubborn_in_a_cgroup(&mut s),
         "mute" => mute(&mut s),
+        "dies while stopping" => endings::dies_while_stopping(&mut s),
+        "lingering" => endings::lingering(&mut s),
         "reboot" => s.shut_down(ShutdownKind::Reboot),
         other => panic!("no script {other}"),
     }

@@ -239,3 +239,14 @@ pub(crate) fn own(fd: i32) -> OwnedFd {
     // SAFETY: the callers own the number.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
+
+/// The loopback of this network namespace, which the tests' init does not set up.
+pub(crate) fn loopback_up() {
+    // SAFETY: plain data; all zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    (request.ifr_name[0], request.ifr_name[1]) = (b'l' as libc::c_char, b'o' as libc::c_char);
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    // SAFETY: an ifreq, alive over the call.
+    assert_eq!(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }, 0);
+}

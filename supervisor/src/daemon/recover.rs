@@ -105,6 +105,8 @@ impl Daemon {
                     }
                 }
                 ToSupervisor::Failed { name, .. } => awaited_fds.retain(|awaited| *awaited != name),
+                // No unit is known yet that could be stopped: it is taken up behind the adoption, as one that was interrupted.
+                ToSupervisor::ShutdownRequest { kind } => self.keep_shutdown(kind),
                 other => self.on_init(other),
             }
         }
@@ -146,10 +148,11 @@ impl Daemon {
         if taken_over {
             self.adopt_units();
             self.remove_leftovers();
-            match shutdown::interrupted(&self.paths) {
-                Some(kind) => self.begin_shutdown(kind),
-                None => self.limit_all(),
-            }
+        }
+        match shutdown::interrupted(&self.paths) {
+            Some(kind) => self.begin_shutdown(kind),
+            None if taken_over => self.limit_all(),
+            None => {}
         }
         taken_over
     }

@@ -79,7 +79,7 @@ impl Daemon {
     }
 
     /// Before anybody is told that it is accepted.
-    fn keep_shutdown(&self, kind: ShutdownKind) {
+    pub(crate) fn keep_shutdown(&self, kind: ShutdownKind) {
         if let Err(error) = store::replace(&self.paths.shutdown(), word(kind).as_bytes()) {
             log::warn!("{}: {error}", self.paths.shutdown().display());
         }

@@ -28,6 +28,21 @@ fn the_end_of_a_unit_reaches_those_that_say_so_and_the_machine() {
     });
 }
 
+/// The word reaches it before it knows of any unit.
+#[test]
+fn a_shutdown_that_a_new_supervisor_is_greeted_with_stops_what_runs_in_order() {
+    place::inside("life::a_shutdown_that_a_new_supervisor_is_greeted_with_stops_what_runs_in_order", |place| {
+        place.unit("db", COUNT, "", "[Install]\nWantedBy=default.target");
+        let mut machine = Pid1::boot(place);
+        machine.until_active("db");
+        machine.kill_supervisor();
+        machine.request_shutdown(ShutdownKind::Reboot);
+        machine.start_supervisor();
+        machine.wait("the end", |machine| machine.shutdown_asked() == Some(ShutdownKind::Reboot));
+        assert!(fs::read_to_string("/var/log/orlop/db/current").unwrap().contains("exited with status 0"));
+    });
+}
+
 #[test]
 fn a_timer_starts_its_unit_again_and_again_whoever_supervises() {
     place::inside("life::a_timer_starts_its_unit_again_and_again_whoever_supervises", |place| {

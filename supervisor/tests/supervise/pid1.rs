@@ -45,6 +45,8 @@ struct Shared {
     next_seq: u64,
     said: Vec<String>,
     shutdown: Option<ShutdownKind>,
+    /// What each supervisor is asked for when it comes.
+    asked: Option<ShutdownKind>,
     /// Reaped by us and by nobody else: its exit is not told.
     supervisor: Option<Pid>,
     last_end: Option<LastEnd>,
@@ -108,6 +110,9 @@ impl Pid1 {
         }
         for exit in &shared.exits[..told] {
             send(&ours, &ToSupervisor::Exit(*exit), None);
+        }
+        if let Some(kind) = shared.asked {
+            send(&ours, &ToSupervisor::ShutdownRequest { kind }, None);
         }
         shared.socket = Some(Arc::clone(&ours));
         drop(shared);
@@ -176,8 +181,12 @@ impl Pid1 {
     }
 
     pub(crate) fn request_shutdown(&self, kind: ShutdownKind) {
-        let socket = self.shared.lock().unwrap().socket.clone().unwrap();
-        send(&socket, &ToSupervisor::ShutdownRequest { kind }, None);
+        let mut shared = self.shared.lock().unwrap();
+        shared.asked = Some(kind);
+        // Without a supervisor the next one is asked.
+        if let Some(socket) = &shared.socket {
+            send(socket, &ToSupervisor::ShutdownRequest { kind }, None);
+        }
     }
 
     pub(crate) fn shutdown_asked(&self) -> Option<ShutdownKind> {
