@@ -104,6 +104,11 @@ impl Store {
         Ok(ids)
     }
 
+    /// A file that is no container's.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
     pub(crate) fn path(&self, id: &ContainerId, file: &str) -> PathBuf {
         self.root.join(id.as_str()).join(file)
     }

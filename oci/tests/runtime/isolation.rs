@@ -455,3 +455,22 @@ fn a_source_in_the_rootfs_is_mapped_in_a_user_namespace_too() {
     use std::os::unix::fs::MetadataExt as _;
     assert_eq!(std::fs::metadata(c.path("a/new")).unwrap().uid(), 0);
 }
+
+#[test]
+fn where_nothing_is_mounted_on_dev_shm_it_is_a_folder_of_the_containers_dev() {
+    let with = |there: bool, dev: &str| {
+        let mut c = Container::new(&["mode", "/dev/shm", "create", "/dev/shm/x"])
+            .set("/process/user", json!({"uid": 7, "gid": 7}));
+        let mounts = c.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| there || mount["destination"] != "/dev/shm");
+        for mount in mounts.iter_mut().filter(|mount| mount["destination"] == "/dev") {
+            mount["type"] = dev.into();
+        }
+        c.run()
+    };
+    for there in [true, false] {
+        with(there, "tmpfs").ok().has("/dev/shm: 41777 0 0 0").has("create /dev/shm/x: ok");
+    }
+    // What else /dev may be is as the bundle has it.
+    with(false, "ramfs").ok().has("/dev/shm: No such file or directory (os error 2)");
+}

@@ -118,3 +118,40 @@ fn devices_are_guarded() {
     assert!(!said.out.contains("open /dev/fuse: Operation not permitted"), "{said:?}");
     said.has("open /dev/kmsg: Operation not permitted (os error 1)");
 }
+
+#[test]
+fn the_same_rules_are_one_program_of_the_kernels() {
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.create().ok();
+    c.start().ok();
+    let file = c.path("state/last device program");
+    let program = || std::fs::read_to_string(&file).unwrap();
+    let first = program();
+    let (number, rest) = first.split_once(' ').unwrap();
+    let (tag, instructions) = rest.split_once(' ').unwrap();
+    // Another container with these rules, while what is remembered is this.
+    let beside = |remembered: &str| {
+        std::fs::write(&file, remembered).unwrap();
+        let mut config = c.config.clone();
+        let id = format!("{}-beside", c.id);
+        config["linux"]["cgroupsPath"] = format!("/orlop-oci-tests/{id}").into();
+        config["process"]["args"] =
+            json!(["/bin/inspect", "mknod", "/dev/mem", "1", "1", "open", "/dev/mem", "open", "/dev/null"]);
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set] = json!(["CAP_MKNOD", "CAP_DAC_OVERRIDE"]);
+        }
+        std::fs::write(c.path("config.json"), config.to_string()).unwrap();
+        let said = c.oci(&["run", &id]).ok();
+        said.has("open /dev/mem: Operation not permitted (os error 1)").has("open /dev/null: ok");
+        program()
+    };
+    assert_eq!(beside(&first), first);
+    // A number that is nobody's, one that is another program's, and what is no such file.
+    for (id, tag) in [(u32::MAX.to_string(), tag), (number.to_owned(), "1234")] {
+        let loaded = beside(&format!("{id} {tag} {instructions}"));
+        assert!(loaded.ends_with(instructions) && !loaded.starts_with(&format!("{id} {tag} ")), "{loaded}");
+    }
+    assert!(beside("nonsense").ends_with(instructions));
+    // Who is listed is who has a folder.
+    assert_eq!(c.oci(&["list", "--quiet"]).ok().out.trim(), c.id);
+}

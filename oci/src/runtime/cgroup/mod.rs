@@ -5,12 +5,15 @@
 
 mod devices;
 mod limits;
+mod program;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub(crate) use limits::Setting;
 use limits::{in_turn, settings};
+pub(crate) use program::FILE as LAST_PROGRAM;
 
 use super::config::{DeviceRule, Resources};
 use super::error::{Error, Result, Step, c_string};
@@ -253,8 +256,9 @@ impl Cgroup {
     }
 
     /// Lets only the devices through that the rules allow (on top of the default ones); `again` in the place of earlier rules.
-    pub(crate) fn guard_devices(&self, rules: &[DeviceRule], again: bool) -> Result<()> {
-        let program = bpf::load_device_program(&devices::program(rules));
+    /// `last`: the file that remembers the last program.
+    pub(crate) fn guard_devices(&self, rules: &[DeviceRule], again: bool, last: &Path) -> Result<()> {
+        let program = program::get(&devices::program(rules), last);
         let program = program.step("load device rules of cgroup", &self.path)?;
         let before = if again { bpf::device_program_of(self.fd()) } else { Ok(None) };
         let before = before.step("look for device rules of cgroup", &self.path)?;

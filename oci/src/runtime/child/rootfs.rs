@@ -228,6 +228,17 @@ fn links<'a>(root: BorrowedFd<'_>, plan: &'a Plan) -> Done<'a> {
             other => other.doing("create link in /dev:", *name)?,
         }
     }
+    if plan.devices.shm {
+        // shm_open(3) wants a folder for everybody; a file system of its own is not asked for.
+        let what = c"/dev/shm";
+        match fs::mkdir(dev.as_fd(), c"shm", 0o1777) {
+            Err(Errno(libc::EEXIST)) => {}
+            other => {
+                other.doing("create", what)?;
+                fs::chmod_at(dev.as_fd(), c"shm", 0o1777).doing("set the mode of", what)?;
+            }
+        }
+    }
     Ok(())
 }
 

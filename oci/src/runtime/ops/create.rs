@@ -15,7 +15,7 @@ use super::hooks::{Place, joinable, run_all, run_every};
 use super::terminal::Terminal;
 use super::wait::how_it_ended;
 use super::{net_devices, rdt, rootfs};
-use crate::runtime::cgroup::{self, Cgroup};
+use crate::runtime::cgroup::{self, Cgroup, LAST_PROGRAM};
 use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, IDMAP, OFFSETS, READY};
 use crate::runtime::config::{Config, Hooks, NamespaceKind, Process, Resources};
 use crate::runtime::error::{Error, Result, Step, c_string};
@@ -164,7 +164,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     };
     let plan = Plan::build(config, &given, &mut |warning| machine.log.warn(&warning))?;
     if let Some(cgroup) = cgroup {
-        match cgroup.guard_devices(&resources.devices, false) {
+        match cgroup.guard_devices(&resources.devices, false, &machine.store.file(LAST_PROGRAM)) {
             // In a user namespace nobody can make a device node, nor a program that guards them.
             Err(Error::System { errno: Errno(libc::EPERM), .. }) if machine.rootless => {}
             other => other?,

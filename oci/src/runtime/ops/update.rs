@@ -1,7 +1,7 @@
 //! `update`: other limits for a container that exists.
 
 use super::{Machine, rdt};
-use crate::runtime::cgroup::{self, Cgroup};
+use crate::runtime::cgroup::{self, Cgroup, LAST_PROGRAM};
 use crate::runtime::config::{ConfigError, IntelRdt, Memory, Resources};
 use crate::runtime::error::{Error, Result};
 use crate::runtime::id::ContainerId;
@@ -23,7 +23,7 @@ pub(crate) fn update(machine: &Machine, id: &ContainerId, mut resources: Resourc
     }
     cgroup.apply(&resources).map_err(ours)?;
     if !resources.devices.is_empty() {
-        cgroup.guard_devices(&resources.devices, true)?;
+        cgroup.guard_devices(&resources.devices, true, &machine.store.file(LAST_PROGRAM))?;
     }
     match state.resctrl.first() {
         _ if rdt.lines().is_empty() => Ok(()),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::mounts::{Surroundings, normal};
 use super::namespaces::Namespaces;
-use crate::runtime::config::{Config, ConfigError, DeviceKind, IdMapping};
+use crate::runtime::config::{Config, ConfigError, DeviceKind, IdMapping, Mount};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::sys::{self, Errno, fs, mount};
 
@@ -37,6 +37,8 @@ pub(crate) struct DevicePlan {
     pub(crate) made: Option<OwnedFd>,
     /// Text and name of each link in /dev.
     pub(crate) links: &'static [(&'static CStr, &'static CStr)],
+    /// /dev is a tmpfs of the container's and nothing is to be mounted on /dev/shm: it is a folder there.
+    pub(crate) shm: bool,
 }
 
 const LINKS: [(&CStr, &CStr); 5] = [
@@ -73,7 +75,7 @@ impl DevicePlan {
             path.as_os_str() == "/dev" && binds()
         });
         if whole {
-            return Ok(DevicePlan { nodes: Vec::new(), made: None, links: &[] });
+            return Ok(DevicePlan { nodes: Vec::new(), made: None, links: &[], shm: false });
         }
         let (mut nodes, mut made) = (Vec::new(), None);
         for (index, (device, path)) in devices.iter().zip(&given).enumerate() {
@@ -111,7 +113,10 @@ impl DevicePlan {
                 nodes.push(node);
             }
         }
-        Ok(DevicePlan { nodes, made, links: &LINKS })
+        let tmpfs = |m: &Mount| m.kind.as_deref() == Some("tmpfs");
+        let dev = config.mounts.iter().zip(&mounted).any(|(m, path)| path.as_os_str() == "/dev" && tmpfs(m));
+        let shm = dev && mounted.iter().all(|path| path.as_os_str() != "/dev/shm");
+        Ok(DevicePlan { nodes, made, links: &LINKS, shm })
     }
 }
 

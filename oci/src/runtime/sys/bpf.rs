@@ -9,6 +9,7 @@ const BPF_PROG_ATTACH: i32 = 8;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_PROG_GET_FD_BY_ID: i32 = 13;
+const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
 const BPF_PROG_QUERY: i32 = 16;
 const BPF_F_ALLOW_MULTI: u32 = 2;
 const BPF_F_REPLACE: u32 = 4;
@@ -47,6 +48,28 @@ struct Query {
     unused: u32,
 }
 
+#[repr(C)]
+struct Info {
+    program: u32,
+    size: u32,
+    to: u64,
+}
+
+/// The head of `struct bpf_prog_info`.
+#[repr(C)]
+pub(crate) struct Identity {
+    kind: u32,
+    pub(crate) id: u32,
+    /// The kernel's hash of its instructions.
+    pub(crate) tag: u64,
+}
+
+impl Identity {
+    pub(crate) fn is_for_devices(&self) -> bool {
+        self.kind == BPF_PROG_TYPE_CGROUP_DEVICE
+    }
+}
+
 /// Loads a device program: one u64 an instruction.
 pub(crate) fn load_device_program(program: &[u64]) -> Result<OwnedFd> {
     let load = Load {
@@ -81,10 +104,29 @@ pub(crate) fn device_program_of(cgroup: BorrowedFd<'_>) -> Result<Option<OwnedFd
     if id == 0 {
         return Ok(None);
     }
+    program(id).map(Some)
+}
+
+/// The program of this number.
+pub(crate) fn program(id: u32) -> Result<OwnedFd> {
     let attr = [id, 0, 0, 0];
     let size = size_of_val(&attr);
     // SAFETY: the array is the head of bpf_attr with its size given.
-    check_fd(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_FD_BY_ID, attr.as_ptr(), size) }).map(Some)
+    check_fd(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_FD_BY_ID, attr.as_ptr(), size) })
+}
+
+/// What a program is, as far as we ask.
+pub(crate) fn identity(program: BorrowedFd<'_>) -> Result<Identity> {
+    let mut identity = Identity { kind: 0, id: 0, tag: 0 };
+    let info = Info {
+        program: program.as_raw_fd().unsigned_abs(),
+        size: u32::try_from(size_of::<Identity>()).unwrap_or(0),
+        to: (&raw mut identity).addr() as u64,
+    };
+    let size = size_of::<Info>();
+    // SAFETY: the structure is the head of bpf_attr with its size given; it names `identity` with its size, which outlives the call.
+    check_long(unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw const info, size) })?;
+    Ok(identity)
 }
 
 /// Attaches it to a cgroup, beside programs others may have attached (a device must pass them all), or in the place of one.

@@ -157,11 +157,9 @@ fn the_whole_of_a_small_unit() {
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-                "options": ["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]},
+                "options": ["nosuid", "noexec", "strictatime", "mode=755", "size=67108864"]},
             {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
                 "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
-            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
-                "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=67108864", "rw"]},
             {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
             {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
             {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
@@ -333,7 +331,10 @@ fn a_unit_that_notifies_gets_a_socket_that_nothing_hides() {
 
 #[test]
 fn mounts_follow_the_unit() {
-    assert_eq!(mount("ShmSize=1m", "/dev/shm")["options"][4], "size=1048576");
+    // Mostly /dev/shm is a folder of /dev.
+    assert_eq!(mount("ShmSize=1m", "/dev")["options"][4], "size=1048576");
+    assert_eq!(mount("ShmSize=1m", "/dev/shm"), Value::Null);
+    assert_eq!(mount("Tmpfs=/dev/shm:size=1m", "/dev")["options"][4], "size=65536k");
     assert_eq!(mount("Unmask=/sys/fs/cgroup", "/sys/fs/cgroup")["options"][4], "rw");
     let options = |container: &str, to: &str| mount(container, to)["options"].clone();
     assert_eq!(options("Volume=/srv:/s:ro,exec,suid,dev", "/s"), json!(["rbind", "rprivate", "ro"]));
@@ -346,9 +347,7 @@ fn mounts_follow_the_unit() {
     for path in ["/tmp", "/var/tmp"] {
         assert_eq!(options("ReadOnly=yes", path), json!(["rw", "nosuid", "nodev", "tmpcopyup", "noexec"]));
     }
-    for path in ["/dev", "/dev/shm"] {
-        assert!(!options("ReadOnly=yes", path).as_array().unwrap().contains(&json!("tmpcopyup")));
-    }
+    assert!(!options("ReadOnly=yes", "/dev").as_array().unwrap().contains(&json!("tmpcopyup")));
     assert_eq!(mount("ReadOnly=yes\nReadOnlyTmpfs=no", "/tmp"), Value::Null);
     assert_eq!(options("ReadOnly=yes\nReadOnlyTmpfs=no", "/dev/shm")[5], "ro");
     assert_eq!(options("ReadOnly=yes", "/etc/hosts")[5], "ro");
