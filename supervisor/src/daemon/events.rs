@@ -190,7 +190,8 @@ impl Daemon {
                         self.say(format!("{:<9} {event}", "network"));
                     }
                 }
-                bundle::refresh_resolv_conf(&self.paths);
+                let files = self.engine.units().filter_map(|(unit, _)| self.files.get(unit));
+                files.for_each(|unit| bundle::refresh_resolv_conf(&self.paths, unit));
                 if is_online(&event) {
                     self.network.patience = None;
                     self.engine.network_is_online(clock::now());

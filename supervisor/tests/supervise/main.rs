@@ -14,11 +14,11 @@ mod identities;
 mod inject;
 mod kinds;
 mod life;
-mod limits;
 mod pid1;
 mod place;
 mod shim;
 mod sockets;
+mod surroundings;
 mod versions;
 
 use std::{fs, time::Duration};

@@ -20,7 +20,7 @@ pub(crate) use devices::memory_bytes;
 pub(crate) use overlay::unmount;
 
 use super::{id_ranges, paths::Paths};
-use crate::unit::{Facts, IdMaps, Notify, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec};
+use crate::unit::{Dns, Facts, IdMaps, Notify, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec};
 
 /// Longest `EnvironmentFile=`, in bytes.
 const MAX_ENVIRONMENT_BYTES: u64 = 1 << 20;
@@ -170,11 +170,9 @@ fn write_etc(
     for (name, address) in &unit.container.hosts {
         hosts.push_str(&format!("{address}\t{name}\n"));
     }
-    for (name, text) in [
-        ("hosts", hosts),
-        ("hostname", format!("{hostname}\n")),
-        ("resolv.conf", fs::read_to_string(paths.resolv_conf()).unwrap_or_default()),
-    ] {
+    for (name, text) in
+        [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv_conf(paths, unit))]
+    {
         let path = etc.join(name);
         fs::write(&path, text).map_err(at("write", &path))?;
         // The container's own root may change them, as podman has it.
@@ -184,16 +182,21 @@ fn write_etc(
     Ok(())
 }
 
+fn resolv_conf(paths: &Paths, unit: &Unit) -> String {
+    let text = fs::read_to_string(paths.resolv_conf()).unwrap_or_default();
+    match &unit.container.dns {
+        Dns::OfImage => text,
+        Dns::Generated { servers, options, search } => spec::resolv_conf(&text, servers, search, options),
+    }
+}
+
 /// New name servers reach the containers that run: the same file is written, because it is that file which is bound.
-pub(crate) fn refresh_resolv_conf(paths: &Paths) {
-    let text = fs::read(paths.resolv_conf()).unwrap_or_default();
-    for entry in fs::read_dir(paths.units()).into_iter().flatten().flatten() {
-        let path = entry.path().join("etc/resolv.conf");
-        if path.exists()
-            && let Err(error) = fs::write(&path, &text)
-        {
-            log::warn!("{}: {error}", path.display());
-        }
+pub(crate) fn refresh_resolv_conf(paths: &Paths, unit: &Unit) {
+    let path = paths.unit(&unit.name).join("etc/resolv.conf");
+    if path.exists()
+        && let Err(error) = fs::write(&path, resolv_conf(paths, unit))
+    {
+        log::warn!("{}: {error}", path.display());
     }
 }
 

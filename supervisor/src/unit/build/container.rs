@@ -50,6 +50,18 @@ pub(super) fn container(
     let name = super::claimed(sheet, ("Container", "ContainerName"), stem, "container or pod", claims);
     let container_name = sheet.last("Container", "ContainerName").map(|_| name);
     let (health, startup_health) = health::health(sheet);
+    let network = container_network(path, sheet, links);
+    // "conflicting options: dns and the network mode", podman-run(1).
+    if matches!(network, Network::None | Network::Container(_)) {
+        for key in ["DNS", "DNSOption", "DNSSearch"] {
+            if let Some(value) = sheet.last("Container", key) {
+                sheet.error(
+                    &value,
+                    format!("{key}= is for a network of the container's own or the machine's; leave it out"),
+                );
+            }
+        }
+    }
     sheet.last("Container", "HttpProxy");
     // All that it can be, unconfined, holds anyway.
     sheet.last("Container", "AppArmor");
@@ -69,7 +81,7 @@ pub(super) fn container(
         globs,
         devices: devices(sheet),
         secrets: secrets::secrets(sheet),
-        network: container_network(path, sheet, links),
+        network,
         ports: network::ports("Container", sheet, claims),
         exposed_ports: network::exposed(sheet),
         addresses: network::addresses("Container", sheet),

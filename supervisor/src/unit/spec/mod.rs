@@ -7,8 +7,10 @@ mod linux;
 mod mounts;
 mod phase;
 mod process;
+mod resolv;
 
 pub use phase::phase;
+pub use resolv::resolv_conf;
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -6,7 +6,7 @@ use oci_spec::runtime::Mount;
 
 use super::{Facts, SpecError, linux::mappings};
 use crate::unit::{
-    ContainerSpec, IdMap, Network, Notify, Propagation, Tmpfs, TmpfsKind, Unit, Unmask, Volume, VolumeSource,
+    ContainerSpec, Dns, IdMap, Network, Notify, Propagation, Tmpfs, TmpfsKind, Unit, Unmask, Volume, VolumeSource,
 };
 
 pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<Vec<Mount>, SpecError> {
@@ -84,7 +84,9 @@ fn system(container: &ContainerSpec, facts: &Facts, own_shm: bool) -> Vec<Mount>
     }
     // They lie on the host: sealed with the rest where the root is.
     let access = if container.read_only { "ro" } else { "rw" };
-    for file in ["hosts", "hostname", "resolv.conf"] {
+    // `DNS=none`: the image's own stays.
+    let resolv = (container.dns != Dns::OfImage).then_some("resolv.conf");
+    for file in ["hosts", "hostname"].into_iter().chain(resolv) {
         let options = words(&["bind", "rprivate", "nosuid", "noexec", "nodev", access]);
         mounts.push(mount(Path::new("/etc").join(file), "bind", facts.etc.join(file), options));
     }

@@ -148,7 +148,12 @@ pub(super) fn unit(dice: &mut Dice) -> Unit {
 
 fn container(dice: &mut Dice) -> ContainerSpec {
     let network = network(dice, true);
-    let dns = dns(dice);
+    let dns = match network {
+        Network::None | Network::Container(_) => {
+            Dns::Generated { servers: Vec::new(), options: Vec::new(), search: Vec::new() }
+        }
+        _ => dns(dice),
+    };
     let health = maybe(dice, health);
     let sysctls = if network == Network::Host {
         BTreeMap::new()

@@ -1,4 +1,4 @@
-//! Limits that are not the cgroup's.
+//! What a container is given beside its cgroup: CPUs, name servers.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::{pid1::Pid1, place};
 
 #[test]
 fn a_container_and_what_is_executed_in_it_run_on_their_cpus() {
-    place::inside("limits::a_container_and_what_is_executed_in_it_run_on_their_cpus", |place| {
+    place::inside("surroundings::a_container_and_what_is_executed_in_it_run_on_their_cpus", |place| {
         let own = fs::read_to_string("/proc/self/status").unwrap();
         let cpus = own.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t")).unwrap();
         // One of them, and not the first where there are more.
@@ -38,5 +38,30 @@ fn a_container_and_what_is_executed_in_it_run_on_their_cpus() {
             machine.logs("/v1/units/web/logs").iter().filter(|line| line["message"] == *shown).count() == 2
         };
         machine.wait("the CPUs of the next one", twice);
+    });
+}
+
+/// `DNS…=`: the container's own words and the machine's for the rest; `none` leaves the image's file alone, which has none here.
+#[test]
+fn a_container_asks_the_name_servers_of_its_unit() {
+    place::inside("surroundings::a_container_asks_the_name_servers_of_its_unit", |place| {
+        let host = |name: &str, script: &str, container: &str| {
+            place.unit(name, script, container, "[Service]\nType=oneshot");
+            place.edit(name, |text| text.replace("Network=none", "Network=host"));
+        };
+        let show = "echo $$(cat /etc/resolv.conf); echo $$(ls /etc | sort)";
+        host("own", show, "DNS=192.0.2.53\nDNSSearch=a.example\nDNSSearch=b.example\nDNSOption=ndots:1");
+        host("none", show, "DNS=none");
+        let machine = Pid1::boot(place);
+        for unit in ["own", "none"] {
+            machine.post(&format!("/v1/units/{unit}/start"));
+        }
+        let said = |unit: &str, text: &str| {
+            let lines = machine.logs(&format!("/v1/units/{unit}/logs"));
+            assert!(lines.iter().any(|line| line["message"] == text), "{lines:#?}");
+        };
+        said("own", "nameserver 192.0.2.53 search a.example b.example options ndots:1");
+        let bound = |unit: &str| fs::read_to_string(format!("/run/orlop/units/{unit}/config.json")).unwrap();
+        assert!(bound("own").contains("/etc/resolv.conf") && !bound("none").contains("\"/etc/resolv.conf"));
     });
 }
