@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use oci::image::{Layout, PreparedImage, Reference, prepare};
+use oci_spec::image::ImageConfiguration;
 
 use super::{mailbox, paths::Paths};
 use crate::unit::UnitName;
@@ -50,6 +51,11 @@ impl Images {
 }
 
 fn find(paths: &Paths, image: &str) -> Result<PreparedImage, String> {
+    // `Rootfs=`: no reference begins so, and a folder brings no configuration.
+    if image.starts_with('/') {
+        let config = ImageConfiguration::default();
+        return Ok(PreparedImage { digest: String::new(), config, health_check: None, layers: Vec::new() });
+    }
     let reference: Reference = image.parse().map_err(|error| format!("image {image}: {error}"))?;
     let mut layouts = Vec::new();
     for path in paths.layouts() {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     api::types::{ActiveState, Health},
-    unit::{IoLimit, IoLimitKind, LogSpec, UnitName, cpus},
+    unit::{IoLimit, IoLimitKind, LogSpec, Root, UnitName, cpus},
 };
 
 impl Daemon {
@@ -96,7 +96,11 @@ impl Daemon {
     }
 
     pub(crate) fn want_image(&mut self, unit: &UnitName, attempt: u64) {
-        let Some(image) = self.files.get(unit).and_then(|unit| unit.container.image().map(str::to_owned)) else {
+        let image = self.files.get(unit).map(|unit| match &unit.container.root {
+            Root::Image(name) => name.clone(),
+            Root::Folder { path, .. } => path.display().to_string(),
+        });
+        let Some(image) = image else {
             let text = "its unit file is gone or has mistakes".to_owned();
             return self.later(unit, Event::PrepareFailed { attempt, text });
         };

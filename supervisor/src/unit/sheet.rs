@@ -223,7 +223,7 @@ impl<'a> Sheet<'a> {
             Status::Supported(Honoured::No(_)) if kind.unavailable().is_some() && section == kind.section() => {}
             Status::Supported(Honoured::No(hint)) => {
                 let then = if hint.is_empty() { String::new() } else { format!("; {hint}") };
-                let text = format!("{name}=: known, not available in this version{then}");
+                let text = format!("{name}= cannot be honoured here: not available in this version{then}");
                 self.unavailable(key, Said { text, suggestion: form(hint) });
             }
             _ => {}

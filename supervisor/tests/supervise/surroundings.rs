@@ -65,3 +65,34 @@ fn a_container_asks_the_name_servers_of_its_unit() {
         assert!(bound("own").contains("/etc/resolv.conf") && !bound("none").contains("\"/etc/resolv.conf"));
     });
 }
+
+/// `Rootfs=`: what is written stays in the folder, with `:O` it goes with the container; through a link nobody is led elsewhere.
+#[test]
+fn a_folder_is_a_containers_root() {
+    place::inside("surroundings::a_folder_is_a_containers_root", |place| {
+        let folder = "/var/lib/orlop/volumes/tree";
+        fs::create_dir_all(folder).unwrap();
+        std::os::unix::fs::symlink("/", "/var/lib/orlop/volumes/away").unwrap();
+        for (unit, root) in
+            [("own", folder), ("over", &format!("{folder}:O")), ("astray", "/var/lib/orlop/volumes/away")]
+        {
+            place.unit(unit, &format!("echo x >> /{unit}; cat /{unit} /over"), "", "[Service]\nType=oneshot");
+            place.edit(unit, |text| text.replace("Image=localhost/shell:latest", &format!("Rootfs={root}")));
+        }
+        let machine = Pid1::boot(place);
+        fs::write(format!("{folder}/over"), "y\n").unwrap();
+        for unit in ["own", "own", "over", "over"] {
+            machine.post(&format!("/v1/units/{unit}/start"));
+        }
+        let written = |name: &str| fs::read_to_string(format!("{folder}/{name}")).unwrap();
+        assert_eq!([written("own"), written("over")], ["x\nx\n", "y\n"]);
+        let lines = machine.logs("/v1/units/over/logs");
+        let said: Vec<&str> =
+            lines.iter().filter_map(|line| line["message"].as_str()).filter(|m| m.len() == 1).collect();
+        assert_eq!(said, ["y", "x", "y", "x"].repeat(2), "{lines:#?}");
+        machine.try_post("/v1/units/astray/start");
+        let told = machine.unit("astray").to_string();
+        assert!(told.contains("open Rootfs /var/lib/orlop/volumes/away: "), "{told}");
+        assert!(!place.mounts().contains("/run/orlop/units/own/rootfs"), "{}", place.mounts());
+    });
+}

@@ -3,6 +3,7 @@
 
 mod copy_up;
 mod devices;
+mod folder;
 mod idmapped;
 mod overlay;
 mod rootfs;
@@ -20,7 +21,7 @@ pub(crate) use devices::memory_bytes;
 pub(crate) use overlay::unmount;
 
 use super::{id_ranges, paths::Paths};
-use crate::unit::{Dns, Facts, IdMaps, Notify, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec};
+use crate::unit::{Dns, Facts, IdMaps, Notify, Root, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec};
 
 /// Longest `EnvironmentFile=`, in bytes.
 const MAX_ENVIRONMENT_BYTES: u64 = 1 << 20;
@@ -102,7 +103,20 @@ pub(crate) fn build(
     let mount_points = paths.mount_points();
     overlay::make_mount_points(&mount_points)?;
     layers.insert(0, &mount_points);
-    let root = overlay::mount(&paths.container(&unit.name), &paths.rootfs(&unit.name), &layers, ids.as_ref())?;
+    let (container, rootfs) = (paths.container(&unit.name), paths.rootfs(&unit.name));
+    let root = match &unit.container.root {
+        Root::Image(_) => overlay::mount(&container, &rootfs, &layers, ids.as_ref())?,
+        Root::Folder { path, overlay } => {
+            let folder = folder::open_folder(path)?;
+            let name = folder::name(&folder);
+            if *overlay {
+                layers.push(&name);
+                overlay::mount(&container, &rootfs, &layers, None)?
+            } else {
+                folder::mount(&name, &rootfs)?
+            }
+        }
+    };
     let hostname = &spec::hostname(unit, hostname);
     let etc = folder.join("etc");
     make_folder(&etc, 0o755)?;

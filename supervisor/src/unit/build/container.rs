@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     rc::Rc,
     time::Duration,
 };
@@ -44,6 +44,12 @@ pub(super) fn container(
         }
     }
     let user_namespace = namespaces::user_namespace("Container", sheet);
+    if user_namespace != UserNamespace::Host
+        && let Some(value) = sheet.last("Container", "Rootfs")
+    {
+        let text = "Rootfs= with a user namespace is known, not available in this version; write UserNS=host";
+        sheet.unavailable(&value, text);
+    }
     if user_namespace == UserNamespace::Host {
         refuse_idmap(sheet);
     }
@@ -151,16 +157,14 @@ fn flag(sheet: &mut Sheet<'_>, key: &'static str, default: bool) -> bool {
 }
 
 fn root(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Root {
-    let folder = sheet.read("Container", "Rootfs", |text| {
-        text.starts_with('/').then(|| PathBuf::from(text)).ok_or("expected an absolute path of the host")
-    });
+    let folder = sheet.read("Container", "Rootfs", rootfs);
     let said = sheet.last("Container", "Rootfs").is_some();
     let image = image_name("Container", sheet, links);
     if let Some((value, _)) = image.as_ref().filter(|_| said) {
         sheet.error(value, "Image= and Rootfs= exclude each other");
     }
     match (folder, image) {
-        (Some(folder), _) => Root::Folder(folder),
+        (Some(folder), _) => folder,
         (None, Some((_, image))) => Root::Image(image),
         (None, None) => {
             if sheet.has_main() && !said {
@@ -172,6 +176,27 @@ fn root(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Root {
             Root::Image(String::new())
         }
     }
+}
+
+/// `path[:O]`. What the machine itself consists of is no root of a container: Image= makes one of a folder that is somewhere else.
+fn rootfs(text: &str) -> Result<Root, &'static str> {
+    const OWN: [&str; 11] =
+        ["bin", "boot", "dev", "etc", "proc", "run", "sbin", "sys", "tmp", "var/lib/orlop", "var/log/orlop"];
+    let (path, overlay) = match text.split_once(':') {
+        None => (text, false),
+        Some((path, "O")) => (path, true),
+        Some(_) => return Err("of the options O alone is available in this version"),
+    };
+    let path = Path::new(path);
+    let below = path.strip_prefix("/").map_err(|_| "expected an absolute path of the host")?;
+    if below.components().any(|part| !matches!(part, Component::Normal(_))) {
+        return Err("expected a path without . and ..");
+    }
+    let is_volume = below.strip_prefix("var/lib/orlop/volumes").is_ok_and(|volume| volume.file_name().is_some());
+    if !is_volume && OWN.iter().any(|own| below.starts_with(own) || Path::new(own).starts_with(below)) {
+        return Err("it is, or holds, a part of the machine itself; put the folder elsewhere below /var");
+    }
+    Ok(Root::Folder { path: path.to_owned(), overlay })
 }
 
 /// `Image=`: the image's name, or the file that says it, and where.

@@ -71,9 +71,13 @@ pub(super) fn mounts(
             sheet.error_at(&value, &word, text);
             continue;
         }
-        let unbounded = |tmpfs: &Tmpfs| tmpfs.kind == TmpfsKind::Ramfs && word.text.contains("tmpfs-size=");
-        if let Mounted::Tmpfs(tmpfs) = &mounted
-            && unbounded(tmpfs)
+        let options = fields(&word.text).unwrap_or_default();
+        for (key, said) in options.iter().filter(|(key, said)| BARE.contains(&key.as_str()) && !said.is_empty()) {
+            let text = format!("{key}={said} is {key} to podman, whatever it says; write {key} or its opposite alone");
+            sheet.warning_at(&value, &word, text);
+        }
+        if let Mounted::Tmpfs(Tmpfs { kind: TmpfsKind::Ramfs, .. }) = &mounted
+            && options.iter().any(|(key, _)| key == "tmpfs-size")
         {
             sheet.warning_at(
                 &value,
@@ -99,6 +103,9 @@ pub(super) fn mounts(
 /// What any mount has. `consistency` is for other systems: Podman and Docker take it and do nothing.
 const PLACES: [&str; 8] = ["type", "source", "src", "destination", "dst", "dest", "target", "consistency"];
 
+/// What podman takes without looking at what they are set to.
+const BARE: [&str; 6] = ["suid", "nosuid", "dev", "nodev", "exec", "noexec"];
+
 /// The options of podman-run(1), `--mount`, and those that its code takes besides.
 fn options_of(kind: &str) -> &'static [&'static str] {
     match kind {
@@ -113,6 +120,14 @@ fn options_of(kind: &str) -> &'static [&'static str] {
             "exec",
             "noexec",
             "bind-propagation",
+            "shared",
+            "rshared",
+            "private",
+            "rprivate",
+            "slave",
+            "rslave",
+            "unbindable",
+            "runbindable",
             "bind-nonrecursive",
             "relabel",
             "z",
@@ -207,7 +222,8 @@ fn mount(folder: &Path, word: &Word) -> Result<Mounted, Said> {
             "relabel" if matches!(value.as_str(), "shared" | "private") => {}
             "relabel" => return Err(format!("relabel={value}: expected shared or private").into()),
             "z" | "Z" => {}
-            "suid" | "nosuid" | "dev" | "nodev" | "exec" | "noexec" => mounts::apply(&mut volume, bare(key, value)?)?,
+            "suid" | "nosuid" | "dev" | "nodev" | "exec" | "noexec" => mounts::apply(&mut volume, key)?,
+            key if propagation(key) => mounts::apply(&mut volume, key)?,
             "U" | "chown" => volume.chown = flag(key, value)?,
             "idmap" if matches!(value.as_str(), "" | "true") => volume.idmap = Some(IdmapMount::default()),
             "idmap" if value == "false" => volume.idmap = None,
@@ -278,6 +294,7 @@ fn own(kind: &str, to: &str, options: &[(String, String)]) -> Result<Tmpfs, Said
                 text.push(format!("{key}={value}"));
             }
             "ptmxmode" => text.push(format!("ptmxmode={value}")),
+            key if BARE.contains(&key) => text.push(key.to_owned()),
             _ => text.push(bare(key, value)?.to_owned()),
         }
     }

@@ -12,6 +12,7 @@ const NET: &str = "with Network=host the container listens on the machine's own 
 pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("image's full name, or x.image"), "Image"),
     yes(Value::Own("name"), "ContainerName ServiceName"),
+    yes(Value::Own("path[:O]"), "Rootfs"),
     yes(Value::Own("command line"), "Exec"),
     yes(Value::Own("program, or JSON list of words"), "Entrypoint"),
     yes(Value::Own("NAME=value words"), "Environment Label Annotation"),
@@ -101,7 +102,6 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("[+ug]container:[@]host[:count] words"), "UIDMap GIDMap"),
     // The machine keeps a range of ids for each name, the same for whoever names it.
     yes(Value::Own("name"), "SubUIDMap SubGIDMap"),
-    later("pack the folder as an image and write Image=", Value::Own("path"), "Rootfs"),
     refused(PODMAN, "PodmanArgs GlobalArgs"),
     refused(MODULE, "ContainersConfModule"),
     refused(

@@ -29,7 +29,7 @@ pub(super) enum Honoured {
     Yes,
     /// These values, which say what holds anyway or is all that is built; others are known and not available.
     Only(&'static [&'static str]),
-    /// Comes with a later version. What to write until then, or nothing.
+    /// Refused in this version, with what to write until then, or nothing; the value is read and checked all the same.
     No(&'static str),
 }
 

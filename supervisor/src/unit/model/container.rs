@@ -96,7 +96,7 @@ impl ContainerSpec {
     pub fn image(&self) -> Option<&str> {
         match &self.root {
             Root::Image(name) => Some(name),
-            Root::Folder(_) => None,
+            Root::Folder { .. } => None,
         }
     }
 }
@@ -106,8 +106,8 @@ impl ContainerSpec {
 pub enum Root {
     /// As written, or what the `.image` file says: a reference, to be normalised by `oci::image::Reference`.
     Image(String),
-    /// `Rootfs=`
-    Folder(PathBuf),
+    /// `Rootfs=`. With an `overlay`, `:O`, what the container writes is gone with it; without, it is written into the folder.
+    Folder { path: PathBuf, overlay: bool },
 }
 
 /// `LogDriver=`: what becomes of the container's output.

@@ -164,7 +164,7 @@ fn container(dice: &mut Dice) -> ContainerSpec {
     };
     ContainerSpec {
         root: match dice.roll(3) {
-            0 => Root::Folder("/srv/root".into()),
+            0 => Root::Folder { path: "/srv/root".into(), overlay: coin(dice) },
             _ => Root::Image(format!("registry.example/x:{}", dice.roll(9))),
         },
         pull: one(dice, &[Pull::Always, Pull::Missing, Pull::Never, Pull::Newer]),

@@ -188,7 +188,9 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
     t.section("Container");
     match root {
         Root::Image(name) => t.put("Image", name),
-        Root::Folder(folder) => t.put("Rootfs", path(folder)),
+        Root::Folder { path: folder, overlay } => {
+            t.put("Rootfs", format!("{}{}", path(folder), if *overlay { ":O" } else { "" }));
+        }
     }
     t.put("Pull", pull_word(*pull));
     t.put("Retry", retry);
