@@ -258,12 +258,20 @@ impl Cgroup {
     /// Lets only the devices through that the rules allow (on top of the default ones); `again` in the place of earlier rules.
     /// `last`: the file that remembers the last program.
     pub(crate) fn guard_devices(&self, rules: &[DeviceRule], again: bool, last: &Path) -> Result<()> {
-        let program = program::get(&devices::program(rules), last);
-        let program = program.step("load device rules of cgroup", &self.path)?;
+        let rules = devices::program(rules);
+        let load = |program: sys::Result<OwnedFd>| program.step("load device rules of cgroup", &self.path);
+        let program = load(program::get(&rules, last))?;
         let before = if again { bpf::device_program_of(self.fd()) } else { Ok(None) };
         let before = before.step("look for device rules of cgroup", &self.path)?;
-        bpf::attach_device_program(self.fd(), program.as_fd(), before.as_ref().map(AsFd::as_fd))
-            .step("attach device rules to cgroup", &self.path)
+        let attach = |program: &OwnedFd| {
+            bpf::attach_device_program(self.fd(), program.as_fd(), before.as_ref().map(AsFd::as_fd))
+        };
+        let attached = match attach(&program) {
+            // No program is attached twice: a container that has ended had this cgroup, with the same rules.
+            Err(Errno(libc::EINVAL)) => attach(&load(bpf::load_device_program(&rules))?),
+            other => other,
+        };
+        attached.step("attach device rules to cgroup", &self.path)
     }
 
     /// Gives the cgroup to a user, as far as the kernel says that it may be delegated (spec, section "Cgroup ownership").
