@@ -286,12 +286,12 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
     for (path, value) in &plan.sysctl {
         write_setting(proc, path, value).doing("set /proc/", path)?;
     }
-    rootfs::build(plan, channel)?;
+    let empty = rootfs::build(plan, channel)?;
     if ends.hooks {
         socket::send(channel, &[HOOKS]).doing("report to", c"the runtime")?;
         wait_go(channel)?;
     }
-    rootfs::seal(plan)?;
+    rootfs::seal(plan, empty)?;
     rootfs::enter(plan)?;
     identity::assume(&plan.process, proc, plan.preserve_fds)?;
     if let Some(listener) = &ends.listener {

@@ -13,7 +13,8 @@ use mount::Attributes;
 const SEALED: u64 = mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC;
 
 /// Everything that makes the root what the config says, up to the point where hooks may look at it.
-pub(super) fn build<'a>(plan: &'a Plan, channel: BorrowedFd<'_>) -> Done<'a> {
+/// Gives what may cover masked folders, where there is such a thing.
+pub(super) fn build<'a>(plan: &'a Plan, channel: BorrowedFd<'_>) -> Done<'a, Option<OwnedFd>> {
     let flags = libc::O_PATH | libc::O_DIRECTORY;
     let old = fs::open_host(c"/", flags, 0).doing("open", c"/")?;
     // Nothing that is mounted or taken away from now on may reach the host.
@@ -35,8 +36,9 @@ pub(super) fn build<'a>(plan: &'a Plan, channel: BorrowedFd<'_>) -> Done<'a> {
     if plan.root.shared {
         mount::set_attributes(root, true, &private).doing("make private rootfs", &plan.root.path)?;
     }
+    let mut work = Work { root, channel, masks: !plan.masked.is_empty(), empty: None, own_dev: false };
     for (index, step) in (0_u32..).zip(&plan.mounts) {
-        attach(root, step, index, channel)?;
+        attach(&mut work, step, index)?;
     }
     let mut folder = None;
     for node in &plan.devices.nodes {
@@ -48,12 +50,25 @@ pub(super) fn build<'a>(plan: &'a Plan, channel: BorrowedFd<'_>) -> Done<'a> {
     }
     // As engines expect: a working directory that the image lacks is made, not an error. Where that cannot be, entering it will say so.
     match find_or_make(root, &plan.process.cwd, Kind::Folder) {
-        Ok(_) | Err(Errno(libc::EROFS | libc::ENOTDIR | libc::EACCES)) => Ok(()),
+        Ok(_) | Err(Errno(libc::EROFS | libc::ENOTDIR | libc::EACCES)) => Ok(work.empty),
         Err(errno) => Err(errno).doing("create working directory", &plan.process.cwd),
     }
 }
 
-fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep, index: u32, channel: BorrowedFd<'_>) -> Done<'a> {
+/// While mounts are attached.
+struct Work<'a> {
+    root: BorrowedFd<'a>,
+    channel: BorrowedFd<'a>,
+    /// Something will be masked.
+    masks: bool,
+    /// An empty folder nobody else comes to: that of /dev which the container's devpts covers, as a mount that is not attached.
+    empty: Option<OwnedFd>,
+    /// /dev is a file system made for this container.
+    own_dev: bool,
+}
+
+fn attach<'a>(work: &mut Work<'_>, step: &'a MountStep, index: u32) -> Done<'a> {
+    let (root, channel) = (work.root, work.channel);
     let label = &step.label;
     if let Source::Remount(own) = &step.source {
         let target = find(root, &step.target, 0).doing("remount", label)?;
@@ -114,6 +129,10 @@ fn attach<'a>(root: BorrowedFd<'_>, step: &'a MountStep, index: u32, channel: Bo
         }
         Source::Tree(tree) => mount::attach(tree.as_fd(), target.as_fd()).doing("mount", label),
         Source::FileSystem { kind, parameters, attributes } => {
+            work.own_dev |= *kind == *c"tmpfs" && *step.target == *c"/dev";
+            if work.masks && work.own_dev && *step.target == *c"/dev/pts" {
+                work.empty = covered_folder(target.as_fd());
+            }
             let context = mount::fs_open(kind).doing("mount", label)?;
             let new = match create(context.as_fd(), parameters, mode, *attributes) {
                 Err(errno) => {
@@ -277,7 +296,7 @@ pub(super) fn terminal<'a>(
 }
 
 /// Read-only and masked paths, sealed mounts, and last the root itself.
-pub(super) fn seal(plan: &Plan) -> Done<'_> {
+pub(super) fn seal(plan: &Plan, empty: Option<OwnedFd>) -> Done<'_> {
     let root = plan.root.tree.as_fd();
     let readonly = Attributes { set: mount::RDONLY, ..Attributes::default() };
     for path in &plan.readonly {
@@ -286,7 +305,7 @@ pub(super) fn seal(plan: &Plan) -> Done<'_> {
         mount::set_attributes(clone.as_fd(), true, &readonly).doing("make read-only", path)?;
         mount::attach(clone.as_fd(), place.as_fd()).doing("make read-only", path)?;
     }
-    mask(plan, root)?;
+    mask(plan, root, empty)?;
     for step in plan.mounts.iter().filter(|step| step.seal) {
         let place = find(root, &step.target, 0).doing("make read-only", &step.target)?;
         mount::set_attributes(place.as_fd(), false, &readonly).doing("make read-only", &step.target)?;
@@ -300,19 +319,18 @@ pub(super) fn seal(plan: &Plan) -> Done<'_> {
 /// One empty folder for all folders, one /dev/null for all files. The null device is the host's, checked before the
 /// container existed: nobody in it could swap it (CVE-2025-31133). Before Linux 6.15 only what is attached can be cloned:
 /// so the first use attaches the mount itself, and the others are clones of it.
-fn mask<'a>(plan: &'a Plan, root: BorrowedFd<'_>) -> Done<'a> {
-    let (mut empty, mut null_attached) = (None::<OwnedFd>, false);
+fn mask<'a>(plan: &'a Plan, root: BorrowedFd<'_>, mut empty: Option<OwnedFd>) -> Done<'a> {
+    let (mut empty_attached, mut null_attached) = (false, false);
     for path in &plan.masked {
         let Some(place) = existing(root, path, "mask")? else { continue };
         let kind = fs::stat(place.as_fd()).doing("mask", path)?.st_mode & libc::S_IFMT;
         if kind == libc::S_IFDIR {
-            if let Some(first) = &empty {
-                cover(first.as_fd(), place.as_fd(), true).doing("mask", path)?;
-            } else {
-                let first = kernels_empty_folder(root).map_or_else(empty_folder, Ok).doing("mask", path)?;
-                cover(first.as_fd(), place.as_fd(), false).doing("mask", path)?;
-                empty = Some(first);
-            }
+            let folder = match empty.take() {
+                Some(folder) => folder,
+                None => empty_folder().doing("mask", path)?,
+            };
+            cover(empty.insert(folder).as_fd(), place.as_fd(), empty_attached).doing("mask", path)?;
+            empty_attached = true;
         } else if let Some(null) = &plan.null {
             cover(null.as_fd(), place.as_fd(), null_attached).doing("mask", path)?;
             null_attached = true;
@@ -321,20 +339,17 @@ fn mask<'a>(plan: &'a Plan, root: BorrowedFd<'_>) -> Done<'a> {
     Ok(())
 }
 
-/// A folder of the container's own sysfs that the kernel keeps for others to mount on: nobody, root neither, can make anything in
-/// it. A file system for the masks alone costs every container 6 KiB of the kernel's memory, and its time to make and to end.
-fn kernels_empty_folder(root: BorrowedFd<'_>) -> Option<OwnedFd> {
+/// A folder that is about to be covered for as long as the container lives. A file system for the masks alone costs every container
+/// 6 KiB of the kernel's memory, and its time to make and to end.
+fn covered_folder(folder: BorrowedFd<'_>) -> Option<OwnedFd> {
     /// Records of `.` and `..` (getdents64(2)).
     const NOBODY: usize = 2 * 24;
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-    let folder = fs::open(root, c"/sys/kernel/security", flags, 0, fs::Walk::InRootNoLinks).ok()?;
-    // With something mounted there, it is something else.
-    let sysfs = fs::file_system(folder.as_fd()) == Ok(fs::SYSFS_MAGIC);
-    if !sysfs || fs::entries(folder.as_fd(), &mut [0; 128]) != Ok(NOBODY) {
+    let list = fs::open_at(folder, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0).ok()?;
+    if fs::file_system(list.as_fd()) != Ok(fs::TMPFS_MAGIC) || fs::entries(list.as_fd(), &mut [0; 128]) != Ok(NOBODY) {
         return None;
     }
-    let clone = mount::clone_fd(folder.as_fd(), false).ok()?;
-    // Where /sys is bound, its clone has the same peers: what is mounted at that place later must not come up over the masks.
+    let clone = mount::clone_fd(list.as_fd(), false).ok()?;
+    // Whatever peers the mount has: nothing that comes to be mounted at that place must come up over the masks.
     let attributes = Attributes { set: SEALED, propagation: libc::MS_PRIVATE, ..Attributes::default() };
     mount::set_attributes(clone.as_fd(), false, &attributes).ok().map(|()| clone)
 }

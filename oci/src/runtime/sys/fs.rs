@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use super::{Errno, Result, check, check_fd, check_long, check_size};
 
 pub(crate) const PROC_MAGIC: i64 = 0x9fa0;
-pub(crate) const SYSFS_MAGIC: i64 = 0x6265_6572;
+pub(crate) const TMPFS_MAGIC: i64 = 0x0102_1994;
 pub(crate) const DEVPTS_MAGIC: i64 = 0x1cd1;
 pub(crate) const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
