@@ -217,12 +217,10 @@ impl Logs {
         self.command(Command::Options(options.clone()));
     }
 
-    /// Before the machine ends: gives the writer this long to write what is there.
-    pub(crate) fn flush(&self, patience: Duration) {
+    /// Before the machine ends: gives the writer this long to write what is there. Whether it did.
+    pub(crate) fn flush(&self, patience: Duration) -> bool {
         let (done, answer) = mpsc::channel();
-        if self.command(Command::Flush(done)) {
-            let _ = answer.recv_timeout(patience);
-        }
+        self.command(Command::Flush(done)) && answer.recv_timeout(patience).is_ok()
     }
 
     /// Somebody wrote here once.

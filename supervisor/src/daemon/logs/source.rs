@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
+    fmt, mem,
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -72,6 +72,8 @@ pub(super) struct Source {
     pub(super) spool: Spool,
     /// Lies in the queue.
     queued: AtomicBool,
+    /// Its last work does, or did.
+    last: AtomicBool,
     /// Whoever fills it waits for room.
     pub(super) waits: AtomicBool,
     done: Mutex<Option<Done>>,
@@ -85,8 +87,12 @@ impl fmt::Debug for Source {
 
 impl Source {
     pub(super) fn new(owner: Owner, stream: Option<Stream>, caps: Caps, spool: Spool, done: Option<Done>) -> Self {
-        let (queued, waits) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { owner, stream, caps, spool, queued, waits, done: Mutex::new(done) }
+        let no = || AtomicBool::new(false);
+        Self { owner, stream, caps, spool, queued: no(), last: no(), waits: no(), done: Mutex::new(done) }
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.last.load(Ordering::Acquire)
     }
 
     /// Remarks about a unit: what bounds its log is told by its pipes.
@@ -156,6 +162,14 @@ pub(super) enum Work {
     Options(Options),
 }
 
+impl Work {
+    fn popped(&self) {
+        if let Self::Some(source) = self {
+            source.queued.store(false, Ordering::Release);
+        }
+    }
+}
+
 /// Work for the thread that writes. A source lies here once at most.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -170,10 +184,10 @@ impl Queue {
     }
 
     pub(super) fn push(&self, work: Work) {
-        if let Work::Some(source) = &work
-            && source.queued.swap(true, Ordering::AcqRel)
-        {
-            return;
+        match &work {
+            Work::Some(source) if source.queued.swap(true, Ordering::AcqRel) => return,
+            Work::Last(source) => source.last.store(true, Ordering::Release),
+            _ => {}
         }
         self.work().push_back(work);
         self.bell.notify_one();
@@ -182,11 +196,14 @@ impl Queue {
     /// `None`: there was none for so long.
     pub(super) fn pop(&self, patience: Duration) -> Option<Work> {
         let wait = self.bell.wait_timeout_while(self.work(), patience, |queue| queue.is_empty());
-        let work = wait.unwrap_or_else(PoisonError::into_inner).0.pop_front()?;
-        if let Work::Some(source) = &work {
-            source.queued.store(false, Ordering::Release);
-        }
-        Some(work)
+        wait.unwrap_or_else(PoisonError::into_inner).0.pop_front().inspect(Work::popped)
+    }
+
+    /// All there is now.
+    pub(super) fn pop_all(&self) -> VecDeque<Work> {
+        let all = mem::take(&mut *self.work());
+        all.iter().for_each(Work::popped);
+        all
     }
 }
 

@@ -104,7 +104,7 @@ impl Spool {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tail().end == self.start()
+        self.length() == 0
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -161,9 +161,20 @@ impl Spool {
 
     /// Everything that is in no log yet.
     pub(super) fn read(&self, into: &mut Vec<u8>) -> io::Result<()> {
-        let length = self.tail().end - self.start();
-        into.resize(usize::try_from(length).unwrap_or(0), 0);
-        self.file.read_exact_at(into, self.start())
+        self.read_some(into, u64::MAX).map(drop)
+    }
+
+    /// The first so many bytes of it. Whether that is all.
+    pub(super) fn read_some(&self, into: &mut Vec<u8>, most: u64) -> io::Result<bool> {
+        let length = self.length();
+        into.resize(usize::try_from(length.min(most)).unwrap_or(0), 0);
+        self.file.read_exact_at(into, self.start())?;
+        Ok(length <= most)
+    }
+
+    /// Of what is in no log yet, in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.tail().end - self.start()
     }
 
     /// When the byte so far behind the start came, in µs since 1970.

@@ -5,7 +5,10 @@ use std::{
     io::{Read, Write},
     os::fd::OwnedFd,
     path::Path,
-    sync::mpsc::channel,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::channel,
+    },
     time::Instant,
 };
 
@@ -430,4 +433,32 @@ fn lines_that_were_too_many_are_counted_by_the_next_supervisor() {
     let (_next_folder, next) = next_supervisor(&folder.path().join("spools"));
     let lines = messages(&next, of(&["web"]));
     assert!(lines.len() == 1 && lines[0].starts_with("990 lines suppressed"), "{lines:?}");
+}
+
+#[test]
+fn one_that_writes_without_end_keeps_nobody_out_of_his_log() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let logs = logs(folder.path());
+    let caps = Caps { max_bytes: 1 << 20, max_files: 2, rate: None };
+    let (mut noisy, _ended) = follow(&logs, "noisy", Stream::Out, caps);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let noise = std::thread::spawn(move || {
+        // The shortest lines: a batch of records is a small part of what a spool has room for.
+        let block = b"y\n".repeat(16 << 10);
+        while !stopped.load(Ordering::Relaxed) {
+            noisy.write_all(&block).unwrap();
+        }
+    });
+    let reading = read(&logs, LogQuery { follow: true, ..of(&["noisy"]) }, || {}).unwrap().unwrap();
+    until(&reading, 1);
+    let (mut quiet, quiet_ended) = follow(&logs, "quiet", Stream::Out, Caps::default());
+    quiet.write_all(b"hello\n").unwrap();
+    drop(quiet);
+    let written = quiet_ended.recv_timeout(PATIENCE).is_ok();
+    let flushed = logs.flush(PATIENCE);
+    stop.store(true, Ordering::Relaxed);
+    noise.join().unwrap();
+    assert!(written && flushed);
+    assert_eq!(messages(&logs, of(&["quiet"])), ["hello"]);
 }

@@ -92,27 +92,8 @@ impl Writer {
             if !desk.owing.is_empty() && desk.retry_at <= clock::monotonic() {
                 desk.try_again();
             }
-            let Some(work) = work else { continue };
-            match work {
-                Work::Some(source) => {
-                    desk.write(&source, false);
-                    if source.is_remarks() {
-                        desk.close(&source.owner);
-                    }
-                }
-                Work::Last(source) => {
-                    desk.write(&source, true);
-                    desk.close(&source.owner);
-                }
-                Work::Flush(done) => {
-                    desk.try_again();
-                    desk.forward.iter().for_each(|forward| forward.drain(DRAIN));
-                    let _ = done.send(());
-                }
-                Work::Options(options) => {
-                    desk.disk.set_cap(options.max_log_bytes);
-                    desk.forward_to(options.forward, false);
-                }
+            if let Some(work) = work {
+                desk.turn(work, false);
             }
         }
     }
@@ -198,9 +179,48 @@ impl Desk {
         }
     }
 
-    /// Appends what makes records; the rest stays in the spool.
-    fn write(&mut self, source: &Arc<Source>, last: bool) {
-        while !self.write_batch(source, last) {}
+    /// `whole`: all that lies in its spool now, not the first of it.
+    fn turn(&mut self, work: Work, whole: bool) {
+        match work {
+            // Its last turn is for all of it.
+            Work::Some(source) if source.is_last() => {}
+            Work::Some(source) => {
+                if self.write(&source, false, whole) && source.is_remarks() {
+                    self.close(&source.owner);
+                }
+            }
+            Work::Last(source) => {
+                if self.write(&source, true, whole) {
+                    self.close(&source.owner);
+                }
+            }
+            Work::Flush(done) => {
+                self.try_again();
+                // What came before has had its turn, but not always its end.
+                self.writer.queue.pop_all().into_iter().for_each(|work| self.turn(work, true));
+                self.forward.iter().for_each(|forward| forward.drain(DRAIN));
+                let _ = done.send(());
+            }
+            Work::Options(options) => {
+                self.disk.set_cap(options.max_log_bytes);
+                self.forward_to(options.forward, false);
+            }
+        }
+    }
+
+    /// Appends what makes records, one batch of it: who writes without pause comes behind the others with the next, and keeps nobody
+    /// out of his log. Whether that was all; what makes no record yet stays in the spool.
+    fn write(&mut self, source: &Arc<Source>, last: bool, whole: bool) -> bool {
+        // With what is to be said of lost lines behind it.
+        let mut due = if whole { source.spool.length() + 1 } else { 0 };
+        while let Some(length) = self.write_batch(source, last) {
+            due = due.saturating_sub(length as u64);
+            if due == 0 {
+                let source = Arc::clone(source);
+                self.writer.queue.push(if last { Work::Last(source) } else { Work::Some(source) });
+                return false;
+            }
+        }
         self.owing.retain(|(owing, _)| !Arc::ptr_eq(owing, source));
         let lost = source.spool.lost();
         if lost > 0 && !last {
@@ -218,24 +238,28 @@ impl Desk {
         } else if last {
             source.end();
         }
+        true
     }
 
     /// What could not be told of lost lines.
     fn try_again(&mut self) {
         self.retry_at = clock::monotonic() + RETRY;
         for (source, last) in std::mem::take(&mut self.owing) {
-            self.write(&source, last);
+            self.write(&source, last, true);
             self.close(&source.owner);
         }
     }
 
-    /// Whether that was all of it, or all that can be done now.
-    fn write_batch(&mut self, source: &Source, last: bool) -> bool {
+    /// How much of the spool that was, where there is more. `None`: it was all of it, or all that can be done now.
+    fn write_batch(&mut self, source: &Source, last: bool) -> Option<usize> {
         let mut bytes = std::mem::take(&mut self.buffer);
-        if let Err(error) = source.spool.read(&mut bytes) {
+        // No record is as long as this: there is always one in it.
+        let read = source.spool.read_some(&mut bytes, MAX_BATCH_BYTES);
+        let whole = read.unwrap_or_else(|error| {
             bytes.clear();
             log::error!("{}: {error}", source.spool.path().display());
-        }
+            true
+        });
         let error = self.file(&source.owner).error.clone();
         let mut batch = Batch::new(&source.owner, !self.forward.is_empty(), self.last_us(&source.owner));
         let lost = source.spool.lost_here();
@@ -245,10 +269,10 @@ impl Desk {
         // Of a pipe's spool it is how many lines were too many; of another the number behind the last line.
         batch.number = source.spool.number();
         let mut limiter = self.limiters.remove(&source.owner).unwrap_or_default();
-        let (mut at, mut all) = (0, true);
-        let rest = cut(&bytes, last, |text, partial| {
-            all = batch.has_room(text, source.caps);
-            if !all {
+        let (mut at, mut fits) = (0, true);
+        let rest = cut(&bytes, last && whole, |text, partial| {
+            fits = batch.has_room(text, source.caps);
+            if !fits {
                 return false;
             }
             let Some(stream) = source.stream else {
@@ -268,6 +292,7 @@ impl Desk {
             }
             true
         });
+        let all = fits && whole;
         if last && all && source.stream.is_some() {
             batch.tell_suppressed(clock::wall_us());
         } else if source.caps.rate.is_some() || source.is_remarks() {
@@ -283,7 +308,8 @@ impl Desk {
             let _ = self.writer.bell.write(1);
         }
         // What is lost and came behind the last of these is told now.
-        !taken || all && (source.spool.lost_here() == 0 || self.file(&source.owner).error.is_some())
+        let done = !taken || all && (source.spool.lost_here() == 0 || self.file(&source.owner).error.is_some());
+        (!done).then_some(length)
     }
 
     /// Whether the spool knows it.
