@@ -1,6 +1,7 @@
 //! The bound of all logs together: when they exceed it, the files that were written to longest ago go first.
 
 use std::{
+    cmp::Reverse,
     fs,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -11,6 +12,9 @@ const SHARE: u64 = 10;
 const MOST_BYTES: u64 = 1 << 30;
 /// However small the disk is: a few units' worth.
 const LEAST_BYTES: u64 = 16 << 20;
+
+/// So many files find room at least.
+const FILES: u64 = 4;
 
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -37,6 +41,11 @@ impl Disk {
         self.cap_bytes = cap_bytes.unwrap_or_else(|| share().clamp(LEAST_BYTES, MOST_BYTES));
     }
 
+    /// Of one file, whatever its unit says: the one that is written never goes.
+    pub(super) fn most_bytes(&self) -> u64 {
+        self.cap_bytes / FILES
+    }
+
     /// So much was written, to this file. Returns the files that had to go for it.
     pub(super) fn wrote(&mut self, bytes: u64, file: &Path) -> Vec<PathBuf> {
         self.used_bytes += bytes;
@@ -46,9 +55,15 @@ impl Disk {
         // Rotation has removed files in between: count anew. An eighth of air, so that this is rare.
         let mut all = files(&self.folder);
         self.used_bytes = all.iter().map(|file| file.bytes).sum();
-        all.sort_by_key(|file| file.written);
+        all.sort_by_key(|file| Reverse(file.written));
+        // What the machine itself said in ten boots is always the oldest, and bounded in each: half of the room is for it.
+        let (boots, mut boots_bytes) = (self.folder.join("@boots"), 0);
+        all.retain(|file| {
+            boots_bytes += if file.path.starts_with(&boots) { file.bytes } else { 0 };
+            !file.path.starts_with(&boots) || boots_bytes > self.cap_bytes / 2
+        });
         let mut gone = Vec::new();
-        for old in all {
+        for old in all.into_iter().rev() {
             if self.used_bytes <= self.cap_bytes / 8 * 7 {
                 break;
             }
@@ -102,8 +117,11 @@ mod tests {
         let mut disk = Disk::new(folder.path().into());
         disk.set_cap(Some(400));
         assert!(disk.wrote(0, &path("db/current")).is_empty());
-        assert_eq!(disk.wrote(1, &path("db/current")), [path("@boots/1-x/@kernel/current")]);
+        assert_eq!(disk.wrote(1, &path("db/current")), [path("web/current.1")]);
         assert_eq!(disk.used_bytes, 300);
-        assert!(path("db/current").exists() && path("web/current.1").exists());
+        assert!(path("db/current").exists() && path("web/current").exists());
+        // The machine's own has more than half.
+        fs::write(path("@boots/1-x/@kernel/current"), [0; 300]).unwrap();
+        assert_eq!(disk.wrote(300, &path("db/current")), [path("web/current"), path("@boots/1-x/@kernel/current")]);
     }
 }

@@ -16,7 +16,11 @@ use super::{
     super::{Caps, Own, Remarks, Stream, file::LogFile, record, spool},
     *,
 };
-use crate::{api::types::LogLine, daemon::clock, unit::UnitName};
+use crate::{
+    api::types::LogLine,
+    daemon::clock,
+    unit::{Options, UnitName},
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -461,4 +465,19 @@ fn one_that_writes_without_end_keeps_nobody_out_of_his_log() {
     noise.join().unwrap();
     assert!(written && flushed);
     assert_eq!(messages(&logs, of(&["quiet"])), ["hello"]);
+}
+
+#[test]
+fn no_file_is_larger_than_the_machines_logs_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = logs(folder.path());
+    logs.set_options(&Options { max_log_bytes: Some(200_000), ..Options::default() });
+    let caps = Caps { max_bytes: 20 << 30, max_files: 5, rate: None };
+    let (mut writer, ended) = follow(&logs, "web", Stream::Out, caps);
+    (0..20_000).for_each(|i| writeln!(writer, "{i:060}").unwrap());
+    drop(writer);
+    ended.recv_timeout(PATIENCE).unwrap();
+    let files = fs::read_dir(folder.path().join("web")).unwrap();
+    let sizes: Vec<u64> = files.map(|file| file.unwrap().metadata().unwrap().len()).collect();
+    assert!(sizes.iter().sum::<u64>() <= 200_000 && sizes.len() > 1, "{sizes:?}");
 }

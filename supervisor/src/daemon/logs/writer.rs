@@ -260,7 +260,7 @@ impl Desk {
             log::error!("{}: {error}", source.spool.path().display());
             true
         });
-        let error = self.file(&source.owner).error.clone();
+        let (caps, error) = (self.caps(source), self.file(&source.owner).error.clone());
         let mut batch = Batch::new(&source.owner, !self.forward.is_empty(), self.last_us(&source.owner));
         let lost = source.spool.lost_here();
         if lost > 0 {
@@ -271,7 +271,7 @@ impl Desk {
         let mut limiter = self.limiters.remove(&source.owner).unwrap_or_default();
         let (mut at, mut fits) = (0, true);
         let rest = cut(&bytes, last && whole, |text, partial| {
-            fits = batch.has_room(text, source.caps);
+            fits = batch.has_room(text, caps);
             if !fits {
                 return false;
             }
@@ -321,9 +321,10 @@ impl Desk {
         length: usize,
     ) -> bool {
         let owner = &source.owner;
+        let caps = self.caps(source);
         let file = self.file(owner);
         if !source.is_remarks() {
-            file.set_caps(source.caps);
+            file.set_caps(caps);
         }
         let report = |error| log::error!("{owner}: keep what is not in its log yet: {error}");
         if let Some(mark) = file.prepare(records.len()) {
@@ -369,6 +370,10 @@ impl Desk {
         if let Some(file) = self.files.get_mut(owner) {
             file.close();
         }
+    }
+
+    fn caps(&self, source: &Source) -> Caps {
+        Caps { max_bytes: source.caps.max_bytes.min(self.disk.most_bytes()), ..source.caps }
     }
 
     fn last_us(&self, owner: &Owner) -> i64 {
