@@ -307,19 +307,83 @@ impl Pipe {
         scratch.resize(TURN_BYTES, 0);
         let n = nix::unistd::read(&self.fd, scratch)?;
         let bytes = &scratch[..n];
+        let lines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         let end = if within { bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1) } else { Some(0) };
         // Room for all that was read, or none of it is kept: half of a line is no line.
-        if let Some(end) = end
+        let kept = end.map(|end| &bytes[end..]).filter(|kept| self.source.spool.has_room_for(kept.len()));
+        if let Some(kept) = kept
             && self.source.spool.is_empty()
         {
             self.source.spool.lose(u64::from(within));
-            self.source.spool.append(&bytes[end..]);
             self.flow = Flow::Flowing;
+            if self.source.spool.append(kept) {
+                return Ok(n);
+            }
+            self.source.spool.lose(lines(kept));
         } else {
             // At once, and not at the end of it: the next supervisor knows nothing else of them.
-            self.source.spool.lose(bytes.iter().filter(|byte| **byte == b'\n').count() as u64);
-            self.flow = Flow::Dropping { within: bytes.last().map_or(within, |last| *last != b'\n') };
+            self.source.spool.lose(lines(bytes));
         }
+        self.flow = Flow::Dropping { within: bytes.last().map_or(within, |last| *last != b'\n') };
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::{self, Write},
+    };
+
+    use nix::{
+        mount::{MsFlags, mount},
+        sched::{CloneFlags, unshare},
+    };
+
+    use super::*;
+
+    #[test]
+    fn spools_leave_half_of_the_memory_and_what_finds_none_is_counted() {
+        assert!(nix::unistd::geteuid().is_root(), "this test mounts a file system: run it as root");
+        let test = || {
+            let folder = tempfile::tempdir().unwrap();
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let alone = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(None::<&str>, "/", None::<&str>, alone, None::<&str>).unwrap();
+            mount(Some("run"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some("size=512k")).unwrap();
+            let spool = |name: &str| Spool::open(folder.path().join(name)).unwrap();
+            let spools = [spool("a:stdout.1"), spool("b:stdout.1"), spool("c:stdout.1")];
+            for spool in &spools {
+                while spool.append(&[b'x'; 1000]) {}
+                assert!(!spool.has_room_for(1000) && spool.length() > 15_000, "each has some");
+            }
+            let used: u64 = spools.iter().map(Spool::length).sum();
+            assert!(used < 300_000, "{used}");
+            // Something else takes the rest.
+            let mut filler = fs::File::create(folder.path().join("filler")).unwrap();
+            while filler.write_all(&[1; 4096]).is_ok() {}
+            let (fd, mut writer) = io::pipe().unwrap();
+            writer.write_all(b"one\ntwo\n").unwrap();
+            let source = Source::new(
+                Owner::parse("web").unwrap(),
+                Some(Stream::Out),
+                Caps::default(),
+                spool("web:stdout.1"),
+                None,
+            );
+            let mut pipe = Pipe { fd: fd.into(), source: Arc::new(source), flow: Flow::Flowing };
+            assert_eq!(pipe.source.spool.take(&pipe.fd, TURN_BYTES), Err(Errno::ENOSPC));
+            assert!(!pipe.source.spool.has_room(), "or it would be asked again and again");
+            assert_eq!((pipe.drop_some(false, &mut Vec::new()), pipe.source.spool.lost()), (Ok(8), 2));
+            assert_eq!(pipe.flow, Flow::Dropping { within: false });
+            fs::remove_file(folder.path().join("filler")).unwrap();
+            drop(filler);
+            writer.write_all(b"three\n").unwrap();
+            assert_eq!(pipe.drop_some(false, &mut Vec::new()), Ok(6));
+            assert_eq!((pipe.flow, pipe.source.spool.length()), (Flow::Flowing, 6));
+        };
+        // The namespace is this thread's alone.
+        std::thread::spawn(test).join().unwrap();
     }
 }

@@ -20,6 +20,8 @@ use crate::daemon::clock;
 const INIT_TAG: &str = "orlop: ";
 /// The kernel's own bound for one record (PRINTK_MESSAGE_MAX) is 2 KiB.
 const MAX_RECORD_BYTES: usize = 8 << 10;
+/// For its tag, and for the word about those that were overwritten before it.
+const EXTRA_BYTES: usize = 256;
 
 pub(super) struct Kernel {
     device: File,
@@ -45,7 +47,7 @@ impl Kernel {
         let device = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(device)?;
         let source = |name: &'static str| {
             let owner = Owner::pseudo(name);
-            let spool = Spool::open(spool_path(spools, &owner, "log", 0))?;
+            let spool = Spool::open_lines(spool_path(spools, &owner, "log", 0))?;
             io::Result::Ok(Arc::new(Source::new(owner, None, Caps::of_the_machine(), spool, None)))
         };
         let (kernel, init) = (source(KERNEL)?, source(INIT)?);
@@ -62,7 +64,7 @@ impl Kernel {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.sources().iter().all(|source| source.spool.has_room())
+        self.sources().iter().all(|source| source.spool.has_room_for(MAX_RECORD_BYTES + EXTRA_BYTES))
     }
 
     /// Moves what there is into the spools. What finds no room is read again later, as long as the kernel keeps it.
@@ -98,15 +100,22 @@ impl Kernel {
         let time = clock::wall_us().saturating_sub(up).saturating_add(since_boot_us).max(0);
         if number > self.next && self.next > 0 {
             let lost = format!("{} messages of the kernel were overwritten before they were kept", number - self.next);
-            self.kernel.spool.append(tagged(4, time, number, &lost).as_bytes());
+            append(&self.kernel, &tagged(4, time, number, &lost));
         }
         self.next = number + 1;
         let (source, text) = match text.strip_prefix(INIT_TAG) {
             Some(text) => (&self.init, text),
             None => (&self.kernel, text),
         };
-        source.spool.append(tagged(level, time, self.next, text).as_bytes());
+        append(source, &tagged(level, time, self.next, text));
         queue.push(Work::Some(Arc::clone(source)));
+    }
+}
+
+/// There was room before it was read, but it is not ours alone.
+fn append(source: &Source, line: &str) {
+    if !source.spool.append(line.as_bytes()) {
+        source.spool.lose(1);
     }
 }
 
@@ -173,5 +182,18 @@ mod tests {
         let length = text(&kernel.kernel).len();
         kernel.kernel.spool.commit(length, 8, 0).unwrap();
         assert_eq!(open().next, 8);
+    }
+
+    #[test]
+    fn what_may_find_too_little_room_is_not_read_and_what_does_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut kernel = Kernel::open(Path::new("/dev/null"), folder.path()).unwrap();
+        while kernel.has_room() {
+            assert!(kernel.kernel.spool.append(&[b'x'; 1000]));
+        }
+        while kernel.kernel.spool.append(&[b'x'; 1000]) {}
+        let record = format!("3,0,5,-;{}", "y".repeat(1500));
+        kernel.keep(record.as_bytes(), &Queue::default());
+        assert_eq!((kernel.next, kernel.kernel.spool.lost()), (1, 1));
     }
 }

@@ -113,7 +113,7 @@ impl Own {
     pub(crate) fn open(spools: &Path) -> std::io::Result<Self> {
         fs::create_dir_all(spools)?;
         let owner = Owner::pseudo(SUPERVISOR);
-        let spool = spool::Spool::open(spool_path(spools, &owner, "log", 0))?;
+        let spool = spool::Spool::open_lines(spool_path(spools, &owner, "log", 0))?;
         let source = Arc::new(Source::new(owner, None, Caps::of_the_machine(), spool, None));
         Ok(Self { source, queue: Arc::default() })
     }

@@ -70,7 +70,7 @@ impl Told {
 
     fn source(&mut self, owner: &Owner) -> io::Result<&mut (Arc<Source>, u64)> {
         if !self.sources.contains_key(owner) {
-            let spool = Spool::open(spool_path(&self.spools, owner, WORD, 0))?;
+            let spool = Spool::open_lines(spool_path(&self.spools, owner, WORD, 0))?;
             let last = seen(&spool);
             let source = Source::new(owner.clone(), None, Caps::default(), spool, None);
             self.sources.insert(owner.clone(), (Arc::new(source), last));

@@ -9,8 +9,8 @@
 //! commit  head = where the rest begins one write, or one truncation
 //! lose    head = how many lines found no room, until a commit says that the log tells of them
 //! ```
-//! splice(2) looks at SIGKILL between the pieces it moves, never within one (`generic_perform_write` in the kernel's mm/filemap.c),
-//! and a write of a few bytes is one such piece: neither is ever half done.
+//! splice(2) and write(2) look at SIGKILL between the pages they move, never within one (`generic_perform_write` in the kernel's
+//! mm/filemap.c): a head is never half written, a line may be, see `open_lines`.
 //!
 //! One thread appends at the end while another reads from the start: they share no more than where the end is.
 
@@ -28,7 +28,10 @@ use std::{
 
 use nix::{
     fcntl::{FallocateFlags, SpliceFFlags, fallocate, splice},
-    sys::memfd::{MFdFlags, memfd_create},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        statfs::{TMPFS_MAGIC, fstatfs},
+    },
 };
 
 use crate::daemon::clock;
@@ -37,6 +40,8 @@ const HEAD_BYTES: u64 = 32;
 const PAGE_BYTES: u64 = 4096;
 /// What one spool holds at most, in bytes.
 pub(super) const MAX_BYTES: u64 = 256 << 10;
+/// What each one may hold when all together, and what else lies in that memory, fill half of it: the units' records need the rest.
+const SURE_BYTES: u64 = 16 << 10;
 /// Of the last word of the head; the others are how many lines are lost.
 const NUMBER_BITS: u32 = 36;
 /// Times of arrival that are told apart while the disk stands still.
@@ -90,6 +95,19 @@ impl Spool {
         Ok(Self { path, file, max_bytes, start: AtomicU64::new(start), tail: Mutex::new(tail) })
     }
 
+    /// For lines that are written by us, one in one go. Half a line is one that the writer's death cut, of which nobody knows that it
+    /// was told.
+    pub(super) fn open_lines(path: PathBuf) -> io::Result<Self> {
+        let spool = Self::open(path)?;
+        let mut bytes = Vec::new();
+        spool.read(&mut bytes)?;
+        let half = bytes.iter().rev().take_while(|byte| **byte != b'\n').count();
+        if half > 0 {
+            spool.cut(spool.end() - half as u64)?;
+        }
+        Ok(spool)
+    }
+
     fn tail(&self) -> MutexGuard<'_, Tail> {
         // All fields are right at any moment, whoever panicked.
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
@@ -100,7 +118,17 @@ impl Spool {
     }
 
     fn room(&self, tail: &Tail) -> u64 {
-        self.max_bytes.saturating_sub(tail.end - self.start())
+        let length = tail.end - self.start();
+        let room = self.max_bytes.saturating_sub(length);
+        match fstatfs(&self.file) {
+            // Without a size it has no bound either.
+            Ok(memory) if memory.filesystem_type() == TMPFS_MAGIC && memory.blocks() > 0 => {
+                let (free, all) = (memory.blocks_free(), memory.blocks());
+                let sure = if free < all / 2 { SURE_BYTES.saturating_sub(length) } else { u64::MAX };
+                room.min(sure).min(free.saturating_mul(memory.block_size().unsigned_abs()))
+            }
+            _ => room,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -119,7 +147,11 @@ impl Spool {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.room(&self.tail()) > 0
+        self.has_room_for(1)
+    }
+
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        self.room(&self.tail()) >= bytes as u64
     }
 
     /// Moves bytes out of the pipe: how many; 0 at its end, ENOSPC without room.
@@ -369,6 +401,23 @@ mod tests {
         assert_eq!((spool.lost(), spool.lost_here(), spool.number()), (9, 9, 3000));
         spool.commit(0, 0, -9).unwrap();
         assert_eq!(spool.file.metadata().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn half_a_line_is_told_again_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web:orlop.0");
+        let spool = Spool::open_lines(path.clone()).unwrap();
+        assert!(spool.append(b"8 1 1 one\n8 1 2 two\n"));
+        spool.commit(10, 1, 0).unwrap();
+        // Killed within the next line.
+        assert!(spool.append(b"8 1 3 thr"));
+        let spool = Spool::open_lines(path.clone()).unwrap();
+        assert!(spool.append(b"8 1 3 three\n"));
+        assert_eq!(bytes(&spool), b"8 1 2 two\n8 1 3 three\n");
+        spool.commit(22, 3, 0).unwrap();
+        assert!(spool.append(b"8 1"));
+        assert_eq!(bytes(&Spool::open_lines(path).unwrap()), b"");
     }
 
     #[test]
