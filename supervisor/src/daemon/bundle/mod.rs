@@ -23,6 +23,9 @@ pub(crate) use overlay::unmount;
 use super::{id_ranges, paths::Paths};
 use crate::unit::{Dns, Facts, IdMaps, Notify, Root, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec};
 
+/// In a unit's folder, until its container is started.
+pub(crate) const CONFIG: &str = "config.json";
+
 /// Longest `EnvironmentFile=`, in bytes.
 const MAX_ENVIRONMENT_BYTES: u64 = 1 << 20;
 
@@ -163,7 +166,7 @@ pub(crate) fn build(
         facts.environment_files.push(text);
     }
     let spec = runtime_spec(unit, &image.config, &facts).map_err(BundleError::Spec)?;
-    let config = folder.join("config.json");
+    let config = folder.join(CONFIG);
     let text = serde_json::to_vec(&spec).map_err(BundleError::Json)?;
     fs::write(&config, text).map_err(at("write", &config))?;
     Ok(facts.ids.as_ref().and_then(IdMaps::root))

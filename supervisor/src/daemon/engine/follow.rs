@@ -39,6 +39,14 @@ impl Engine {
                 }
             }
         }
+        // Also of an end by itself (UNIT_ATOM_RETROACTIVE_STOP_ON_STOP in systemd's src/core/unit-dependency-atom.c).
+        if !asked && rests && !waited {
+            for other in self.graph.propagates_stop(name).clone() {
+                if self.units.get(&other).is_some_and(is_up) {
+                    self.stop_with_all(&other);
+                }
+            }
+        }
         let Some(entry) = self.units.get(name) else { return };
         // It never began, so nothing of it has ended.
         let skipped = matches!(entry.record.last, Some(Outcome::Skipped { .. } | Outcome::Asserted { .. }));

@@ -20,6 +20,7 @@ pub(crate) struct Graph {
     /// Who goes down with it: the reverse of `requires` and of `PartOf=`, and `PropagatesStopTo=`.
     stops: Edges,
     bound_by: Edges,
+    propagates_stop: Edges,
     upheld_by: Edges,
     /// In both directions.
     conflicts: Edges,
@@ -58,6 +59,7 @@ impl Graph {
             }
             for other in links.propagates_stop_to.iter().filter(known) {
                 link(&mut graph.stops, name, other);
+                link(&mut graph.propagates_stop, name, other);
             }
             for other in links.binds_to.iter().filter(known) {
                 link(&mut graph.bound_by, other, name);
@@ -95,6 +97,10 @@ impl Graph {
 
     pub(crate) fn bound_by(&self, name: &UnitName) -> &BTreeSet<UnitName> {
         self.bound_by.get(name).unwrap_or(&NONE)
+    }
+
+    pub(crate) fn propagates_stop(&self, name: &UnitName) -> &BTreeSet<UnitName> {
+        self.propagates_stop.get(name).unwrap_or(&NONE)
     }
 
     pub(crate) fn upheld_by(&self, name: &UnitName) -> &BTreeSet<UnitName> {

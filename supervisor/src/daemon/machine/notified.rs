@@ -28,7 +28,8 @@ impl Machine<'_> {
         let alive = notice.alive || notice.watchdog.is_some();
         self.note(notice);
         if self.policy.oneshot {
-            return;
+            run.deadline = later(run.deadline, now, extend);
+            return self.goto(run.into());
         }
         if reloading && before != Phase::Starting {
             run.phase = Phase::Reloading;
@@ -46,17 +47,14 @@ impl Machine<'_> {
             (_, _) if alive => run.deadline = self.next_sign_of_life(),
             _ => {}
         }
-        if let Some(extend) = extend
-            && matches!(run.phase, Phase::Starting | Phase::Stopping)
-        {
-            run.deadline = run.deadline.map(|at| at.max(now + extend));
-        }
+        // Of the start, of the stop, or until the next sign of life, as systemd's service_extend_timeout() has it.
+        run.deadline = later(run.deadline, now, extend);
         if before == Phase::Starting && run.phase == Phase::Ready {
             self.remark("ready");
             self.begin_active();
         }
-        if let (Some(extend), Phase::Ready | Phase::Reloading) = (extend, run.phase) {
-            self.record.run_until = self.record.run_until.map(|at| at.max(now + extend));
+        if let Phase::Ready | Phase::Reloading = run.phase {
+            self.record.run_until = later(self.record.run_until, now, extend);
         }
         self.goto(run.into());
         if hangs && matches!(run.phase, Phase::Ready | Phase::Reloading) {
@@ -85,4 +83,9 @@ impl Machine<'_> {
         self.goto(State::Stopping { process, kill_at, timeout: Some(outcome) });
         self.ask(process, libc::SIGABRT);
     }
+}
+
+/// A deadline is never sooner for it, and none stays none.
+fn later(deadline: Option<Duration>, now: Duration, extend: Option<Duration>) -> Option<Duration> {
+    deadline.map(|at| extend.map_or(at, |extend| at.max(now + extend)))
 }

@@ -173,6 +173,10 @@ fn a_stop_is_propagated_to_whom_the_unit_names() {
     world.all_up(&["cache"]);
     world.stop("db");
     assert_eq!(world.state("cache"), "dead");
+    // An end by itself is a stop as well.
+    world.all_up(&["db", "cache"]);
+    world.ends("db", 1 << 8);
+    assert_eq!((world.state("db"), world.state("cache")), ("failed", "dead"));
 }
 
 #[test]

@@ -403,6 +403,24 @@ fn a_stop_takes_longer_when_the_container_asks_for_it() {
     assert_eq!(unit.record.state.deadline().unwrap(), before + Duration::from_secs(50));
 }
 
+#[test]
+fn a_sign_of_life_and_a_oneshot_take_longer_when_the_container_asks_for_it() {
+    let says = |unit: &mut Bench, seconds| {
+        unit.says(Notice { extend: Some(Duration::from_secs(seconds)), ..Notice::default() });
+        unit.record.deadline().map(|at| at - unit.now.mono)
+    };
+    let mut unit = notifies();
+    unit.run();
+    unit.says(Notice { ready: true, watchdog: Some(Duration::from_secs(10)), ..Notice::default() });
+    for (seconds, then) in [(60, 60), (5, 60)] {
+        assert_eq!(says(&mut unit, seconds), Some(Duration::from_secs(then)));
+    }
+    let mut unit = Bench::new(Policy { oneshot: true, start_timeout: Some(Duration::from_secs(5)), ..Policy::plain() });
+    unit.run();
+    assert_eq!(says(&mut unit, 60), Some(Duration::from_secs(60)));
+    assert_eq!(unit.active(), ActiveState::Activating);
+}
+
 /// Any events in any order: no panic, and from wherever that leads, a stop ends at rest once the machine answers.
 #[test]
 fn every_stop_ends_from_every_state() {
