@@ -5,12 +5,12 @@
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
-use handoff::MAX_NAME_BYTES;
+use handoff::{MAX_NAME_BYTES, close_aside};
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::uio::{pread, pwrite};
 
-use crate::sys::{self, aside};
+use crate::sys;
 use crate::text::Text;
 
 /// A few descriptors for each of a thousand containers.
@@ -65,7 +65,7 @@ impl FdStore {
                 Ok(())
             }
             Err(errno) => {
-                aside::close(fd);
+                close_aside(fd);
                 Err(errno)
             }
         }
@@ -89,7 +89,7 @@ impl FdStore {
         let former = std::mem::replace(&mut self.slots[slot], entry);
         self.record(slot);
         if let Some(Entry { fd, .. }) = former {
-            aside::close(fd);
+            close_aside(fd);
         }
     }
 

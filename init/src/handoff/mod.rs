@@ -5,11 +5,16 @@
 //! length and UTF-8 bytes. File descriptors travel beside a packet (`SCM_RIGHTS`), one at most. A packet of
 //! another version, of unknown kind, too short, too long or with a broken text is an error to the reader and
 //! nothing else: PID 1 counts it, logs it and goes on.
+//!
+//! And how both let go of what containers gave them: [`close_aside`].
 
+#[allow(unsafe_code)] // the library's room for it
+mod aside;
 mod codec;
 mod idle;
 mod message;
 
+pub use aside::close_aside;
 pub use codec::WireError;
 pub use idle::idle_ns;
 pub use message::{Exit, Hello, LastEnd, ShutdownKind, StateStore, ToInit, ToSupervisor};

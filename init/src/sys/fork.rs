@@ -3,8 +3,6 @@
 //! It holds nothing of PID 1's but stdio and what the story is told to: the watchdog has one opener, a stored descriptor that is
 //! given up must be gone, a client waits for the end of its answer.
 
-use std::os::fd::RawFd;
-
 use nix::errno::Errno;
 
 /// Runs `work` in a child and returns the child's pid; what `work` returns becomes its exit status. A panic in it
@@ -21,19 +19,4 @@ pub(crate) fn run(work: impl FnOnce() -> u8) -> Result<u32, Errno> {
         }
         pid => u32::try_from(pid).map_err(|_| Errno::ESRCH),
     }
-}
-
-/// Makes a child that holds a descriptor until the other one, of a pipe, has nobody left to write to it.
-pub(crate) fn hold(fd: RawFd, ended: RawFd) -> Result<(), Errno> {
-    // SAFETY: as above.
-    let pid = unsafe { libc::fork() };
-    if Errno::result(pid)? == 0 {
-        super::fds::close_all_but([Some(fd), Some(ended)]);
-        let mut byte = 0_u8;
-        // SAFETY: one writable byte; nothing is ever written, so it returns at the end.
-        unsafe { libc::read(ended, (&raw mut byte).cast(), 1) };
-        // SAFETY: as above.
-        unsafe { libc::_exit(0) }
-    }
-    Ok(())
 }

@@ -1,7 +1,6 @@
 //! The kernel's calls that no safe wrapper covers: one call per block, each with the reason it holds.
 
 pub(crate) mod alloc;
-pub(crate) mod aside;
 pub(crate) mod block;
 pub(crate) mod blockdev;
 pub(crate) mod crash;

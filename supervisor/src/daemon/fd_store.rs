@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use ::handoff::ToInit;
+use ::handoff::{ToInit, close_aside};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use serde::{Deserialize, Serialize};
 
@@ -85,10 +85,12 @@ impl Daemon {
             let all = self.fd_store.of(unit);
             // A word that a supervisor died over is read again by the next one.
             if all.iter().any(|kept| sys::is_same_file(kept.fd.as_fd(), fd.as_fd())) {
+                close_aside(fd);
                 continue;
             }
             if all.len() >= most {
                 log::warn!("{unit}: no room for a descriptor {name}, FileDescriptorStoreMax= is {most}");
+                close_aside(fd);
                 continue;
             }
             let number = |kept: &Kept| kept.listed.key.rsplit_once(':').and_then(|(_, number)| number.parse().ok());
@@ -122,14 +124,16 @@ impl Daemon {
         let Some(all) = self.fd_store.units.get_mut(unit) else { return };
         let (gone, kept): (Vec<Kept>, Vec<Kept>) = mem::take(all).into_iter().partition(goes);
         *all = kept;
-        for Kept { listed, fd, .. } in &gone {
+        if gone.is_empty() {
+            return;
+        }
+        for Kept { listed, fd, .. } in gone {
             // Others hold the same file, so that closing ours would not end the watch.
-            let _ = self.epoll.delete(fd);
-            self.tell(&ToInit::DropFd { name: listed.key.clone() });
+            let _ = self.epoll.delete(&fd);
+            self.tell(&ToInit::DropFd { name: listed.key });
+            close_aside(fd);
         }
-        if !gone.is_empty() {
-            self.list_fds(unit);
-        }
+        self.list_fds(unit);
     }
 
     fn list_fds(&self, unit: &UnitName) {

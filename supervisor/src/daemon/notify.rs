@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use ::handoff::{ToInit, close_aside};
 use nix::{
     errno::Errno,
     fcntl::{OFlag, open},
@@ -125,6 +126,12 @@ struct Received {
     fds: Vec<OwnedFd>,
 }
 
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.fds.drain(..).for_each(close_aside);
+    }
+}
+
 /// The next message, with its sender and the descriptors beside it. `peek`: it stays where it is.
 fn receive(fd: &OwnedFd, peek: bool) -> nix::Result<Received> {
     let mut bytes = [0u8; MAX_BYTES];
@@ -137,7 +144,8 @@ fn receive(fd: &OwnedFd, peek: bool) -> nix::Result<Received> {
         log::warn!("descriptors of a notification are lost: there is no room for them");
     }
     let (mut pid, mut fds) = (0, Vec::new());
-    for control in message.cmsgs()? {
+    // Truncated where no number was free: what came is lost then, and the words count.
+    for control in message.cmsgs().into_iter().flatten() {
         match control {
             ControlMessageOwned::ScmCredentials(sender) => pid = u32::try_from(sender.pid()).unwrap_or(0),
             ControlMessageOwned::ScmRights(numbers) => {
@@ -208,7 +216,8 @@ impl Daemon {
         for socket in gone {
             let _ = self.epoll.delete(&socket.fd);
             let name = stored_name(unit, Kept::Notify, socket.attempt);
-            self.tell(&::handoff::ToInit::DropFd { name });
+            self.tell(&ToInit::DropFd { name });
+            close_aside(socket.fd);
         }
     }
 
@@ -244,7 +253,7 @@ impl Daemon {
         }
     }
 
-    fn on_message(&mut self, unit: &UnitName, attempt: u64, received: Received) {
+    fn on_message(&mut self, unit: &UnitName, attempt: u64, mut received: Received) {
         let Message { mut notice, main_pid, keep, forget, fd_name, stays } = parse(&received.bytes);
         if let Some(pid) = main_pid {
             notice.main = main_process(&self.paths.cgroup(unit), received.pid, pid);
@@ -257,7 +266,7 @@ impl Daemon {
         if forget && current && fd_name.is_some() {
             self.forget_fds(unit, name);
         } else if keep && current {
-            self.keep_fds(unit, name, !stays, received.fds);
+            self.keep_fds(unit, name, !stays, std::mem::take(&mut received.fds));
         }
         self.engine.event(unit, Event::Notified { attempt, notice }, clock::now());
     }
@@ -314,8 +323,9 @@ mod tests {
         nix::sys::socket::sendmsg::<()>(client.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None).unwrap();
         drop(theirs);
         for peek in [true, false] {
-            let Received { bytes, pid, fds } = receive(&socket, peek).unwrap();
-            assert_eq!((bytes.as_slice(), pid, fds.len()), (&b"BARRIER=1"[..], std::process::id(), 1));
+            let received = receive(&socket, peek).unwrap();
+            let Received { bytes, pid, fds } = &received;
+            assert_eq!((bytes.as_slice(), *pid, fds.len()), (&b"BARRIER=1"[..], std::process::id(), 1));
         }
         assert_eq!(receive(&socket, true).err(), Some(Errno::EAGAIN));
         assert_eq!(std::io::Read::read(&mut barrier, &mut [0]).unwrap(), 0, "the other end is closed");

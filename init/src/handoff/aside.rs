@@ -1,0 +1,88 @@
+//! close(2) may wait for as long as somebody else likes: a TCP socket with SO_LINGER whose peer does not read, a queue that holds
+//! such a socket, a file of a FUSE server. Containers choose what they send to be kept, and neither PID 1 nor the supervisor's loop
+//! may stand still.
+
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, readlink};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Linger;
+use nix::unistd::{getpid, pipe2};
+
+/// Closes a descriptor without waiting: what is no pipe is closed last by the end of a process of its own, which does not linger
+/// (net/ipv4/af_inet.c, inet_release: PF_EXITING) and for which nobody waits. PID 1 reaps it.
+pub fn close_aside(fd: OwnedFd) {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    // Not fstat(2): that asks a FUSE server, too.
+    if readlink(path.as_str()).is_ok_and(|target| target.as_encoded_bytes().starts_with(b"pipe:")) {
+        return;
+    }
+    if let Ok(held) = held_aside(&fd) {
+        drop(fd);
+        drop(held);
+    } else {
+        // For want of processes or descriptors. What is no socket refuses.
+        let _ = setsockopt(&fd, Linger, &libc::linger { l_onoff: 0, l_linger: 0 });
+    }
+}
+
+/// Somebody else has it, too, until what is returned is closed.
+fn held_aside(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let (ended, held) = pipe2(OFlag::O_CLOEXEC)?;
+    // PID 1 cannot have siblings (clone(2), CLONE_PARENT).
+    let parent = if getpid().as_raw() == 1 { 0 } else { libc::CLONE_PARENT };
+    // SAFETY: no memory is shared and no stack given, so this is fork(2); the copy makes system calls only, whatever other threads
+    // held when it was made.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, parent | libc::SIGCHLD, 0, 0, 0, 0) };
+    if Errno::result(pid)? == 0 {
+        wait_and_end(fd.as_raw_fd(), ended.as_raw_fd());
+    }
+    Ok(held)
+}
+
+/// Keeps one descriptor until the other, of a pipe, has nobody left to write to it.
+fn wait_and_end(fd: RawFd, ended: RawFd) -> ! {
+    let mut first: libc::c_uint = 0;
+    for kept in [fd.min(ended), fd.max(ended)] {
+        let kept = kept.cast_unsigned();
+        if first < kept {
+            // SAFETY: numbers only.
+            unsafe { libc::syscall(libc::SYS_close_range, first, kept - 1, 0) };
+        }
+        first = kept + 1;
+    }
+    // SAFETY: numbers only.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+    let mut byte = 0_u8;
+    // SAFETY: one writable byte; nothing is ever written, so it returns at the end.
+    unsafe { libc::read(ended, (&raw mut byte).cast(), 1) };
+    // SAFETY: ends the copy; nothing of the original's is run or flushed.
+    unsafe { libc::_exit(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{ErrorKind, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[test]
+    fn a_socket_that_lingers_for_ever_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (_deaf, _) = listener.accept().unwrap();
+        client.set_nonblocking(true).unwrap();
+        let full = std::iter::repeat_with(|| client.write(&[0; 65536])).find_map(Result::err).unwrap();
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+        setsockopt(&client, Linger, &libc::linger { l_onoff: 1, l_linger: 1 << 20 }).unwrap();
+        let (sender, closed) = mpsc::channel();
+        std::thread::spawn(move || {
+            close_aside(client.into());
+            sender.send(())
+        });
+        closed.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+}
