@@ -65,7 +65,8 @@ impl Handoff {
             match sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(packet)], rights, flags, None) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN | Errno::ENOBUFS) => return,
+                // What is short passes.
+                Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS) => return,
                 Err(errno) => {
                     if !self.closed {
                         log::error!("handoff: send: {errno}");

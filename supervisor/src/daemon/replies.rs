@@ -16,6 +16,8 @@ use nix::{
 use super::{
     clock,
     core::{Daemon, Waiter},
+    engine::Entry,
+    machine::State,
 };
 use crate::{
     api::{http::Answer, route::Verb, server::ConnectionId, types::ActiveState},
@@ -36,6 +38,12 @@ fn parse(name: &str) -> Option<(Verb, UnitName)> {
     let verb = words.next()?;
     let verb = [Verb::Start, Verb::Stop, Verb::Restart].into_iter().find(|known| known.word() == verb)?;
     Some((verb, UnitName::parse(words.nth(1)?).ok()?))
+}
+
+/// A job ends with its first attempt, whatever `Restart=` does about that.
+fn has_failed(entry: &Entry) -> bool {
+    let state = &entry.record.state;
+    state.active(&entry.plan.policy) == ActiveState::Failed || matches!(state, State::AutoRestart { .. })
 }
 
 impl Daemon {
@@ -67,7 +75,7 @@ impl Daemon {
                     let job = job.id;
                     return self.waiters.push(Waiter { connection, job, unit, stored });
                 }
-                None if verb != Verb::Stop && entry.record.state.active(&entry.plan.policy) == ActiveState::Failed => {
+                None if verb != Verb::Stop && has_failed(entry) => {
                     let reason = entry.record.last.as_ref().map(ToString::to_string).unwrap_or_default();
                     Answer::problem(409, format!("{unit}: {reason}"))
                 }

@@ -138,8 +138,13 @@ impl Engine {
     }
 }
 
-/// Made, or about to be.
+/// Made, or about to be, or what remains after it.
 fn is_up(entry: &Entry) -> bool {
+    is_active(entry) && !matches!(entry.record.state, State::Waiting | State::AutoRestart { .. })
+}
+
+/// Anything but inactive or failed. One that has ended can be active (`RemainAfterExit=`).
+pub(super) fn is_active(entry: &Entry) -> bool {
     let state = &entry.record.state;
-    !state.at_rest() && !matches!(state, State::Waiting | State::AutoRestart { .. })
+    !state.at_rest() || state.active(&entry.plan.policy) == ActiveState::Active
 }

@@ -1,6 +1,8 @@
 //! Who may go now. Stops before starts where both touch; starts in the order, stops in its reverse.
 
-use super::{Effect, Engine, Entry, Job, JobId, JobKind};
+use std::collections::BTreeSet;
+
+use super::{Effect, Engine, Entry, Job, JobId, JobKind, follow::is_active};
 use crate::{
     api::types::ActiveState,
     daemon::machine::{Event, Now, Outcome, State},
@@ -28,14 +30,7 @@ impl Engine {
     pub(super) fn start_with_all(&mut self, name: &UnitName) -> Option<JobId> {
         let mut id = None;
         let all = self.graph.pulled_in(name);
-        for each in &all {
-            for other in self.graph.conflicts(each).clone() {
-                let idle = |entry: &Entry| entry.record.state.at_rest() && entry.job.is_none();
-                if !all.contains(&other) && !self.units.get(&other).is_none_or(idle) {
-                    self.stop_with_all(&other);
-                }
-            }
-        }
+        self.stop_conflicts(&all);
         for each in &all {
             let given = self.start_job(each);
             if each == name {
@@ -43,6 +38,18 @@ impl Engine {
             }
         }
         id
+    }
+
+    /// Stops what may not run beside these.
+    fn stop_conflicts(&mut self, all: &BTreeSet<UnitName>) {
+        for each in all {
+            for other in self.graph.conflicts(each).clone() {
+                let idle = |entry: &Entry| !is_active(entry) && entry.job.is_none();
+                if !all.contains(&other) && !self.units.get(&other).is_none_or(idle) {
+                    self.stop_with_all(&other);
+                }
+            }
+        }
     }
 
     pub(super) fn stop_with_all(&mut self, name: &UnitName) -> Option<JobId> {
@@ -62,15 +69,14 @@ impl Engine {
             return None;
         }
         for each in self.graph.depending(name) {
-            let up = self.units.get(&each).is_some_and(|entry| !entry.record.state.at_rest());
-            if each != *name && up {
+            if each != *name && self.units.get(&each).is_some_and(is_active) {
                 self.put_job(&each, JobKind::Restart);
             }
         }
-        for each in self.graph.pulled_in(name) {
-            if each != *name {
-                self.start_job(&each);
-            }
+        let all = self.graph.pulled_in(name);
+        self.stop_conflicts(&all);
+        for each in all.iter().filter(|each| *each != name) {
+            self.start_job(each);
         }
         let id = self.put_job(name, JobKind::Restart);
         self.schedule(now);

@@ -51,6 +51,9 @@ pub(crate) struct Record {
     triggered: Option<Duration>,
     /// Kept over reboots with `Persistent=`.
     pub(crate) triggered_us: Option<i64>,
+    /// When it triggered in an earlier boot, by a clock that is ahead of this one's.
+    #[serde(default)]
+    ahead_us: Option<i64>,
     /// When its unit left its rest last, and came to it.
     unit_began: Option<Duration>,
     unit_ended: Option<Duration>,
@@ -63,6 +66,15 @@ pub(crate) struct Timer {
     pub(crate) record: Record,
 }
 
+/// A month. A clock that is set forward by more was wrong before, as that of a machine without a battery is until it learns the time; what was
+/// written by it is as long ago as it is. By less, it has passed over times at which something was due.
+const WRONG_US: i64 = 30 * 86_400_000_000;
+
+fn corrected(at_us: i64, at: Duration, now: Now) -> i64 {
+    let by_this_clock = now.wall_us - micros(now.mono.saturating_sub(at));
+    if by_this_clock - at_us > WRONG_US { by_this_clock } else { at_us.min(now.wall_us) }
+}
+
 impl Timer {
     pub(crate) fn new(spec: TimerSpec, fixed: u64, now: Now) -> Self {
         let record = Record {
@@ -72,6 +84,7 @@ impl Timer {
             began_us: now.wall_us,
             triggered: None,
             triggered_us: None,
+            ahead_us: None,
             unit_began: None,
             unit_ended: None,
         };
@@ -85,8 +98,9 @@ impl Timer {
         }
         (self.record.began, self.record.began_us) = (now.mono, now.wall_us);
         self.record.triggered = None;
-        // A time to come is that of a clock that was wrong.
+        // A time to come is that of a clock that was wrong, or this one is.
         self.record.triggered_us = stamp.filter(|at| *at <= now.wall_us);
+        self.record.ahead_us = stamp.filter(|at| *at > now.wall_us);
         self.wait(now);
     }
 
@@ -94,10 +108,15 @@ impl Timer {
         self.goto(State::Inactive, now);
     }
 
-    /// The clock of the wall was set: what was triggered in its future may be triggered again.
-    pub(crate) fn clock_was_set(&mut self, now: Now) {
-        self.record.triggered_us = self.record.triggered_us.map(|at| at.min(now.wall_us));
-        self.record.began_us = self.record.began_us.min(now.wall_us);
+    /// The clock of the wall may have been set: what was triggered in its future may be triggered again. Or its file was changed.
+    pub(crate) fn look_again(&mut self, now: Now) {
+        let record = &mut self.record;
+        record.began_us = corrected(record.began_us, record.began, now);
+        record.triggered_us = match (record.triggered_us, record.triggered) {
+            (Some(at), Some(mono)) => Some(corrected(at, mono, now)),
+            // In an earlier boot.
+            (at, _) => record.ahead_us.take_if(|at| *at <= now.wall_us).or(at).map(|at| at.min(now.wall_us)),
+        };
         if matches!(self.record.state, State::Waiting(_)) {
             self.wait(now);
         }

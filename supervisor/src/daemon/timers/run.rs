@@ -59,6 +59,7 @@ impl Daemon {
     pub(crate) fn load_timers(&mut self) {
         let (now, machine) = (clock::now(), fs::read_to_string(self.paths.machine_id()).unwrap_or_default());
         let files = self.files.timers().clone();
+        let mut changed = Vec::new();
         let Timers { all, without_file, .. } = &mut self.timers;
         without_file.extend(all.extract_if(.., |name, _| !files.contains_key(name)));
         for (name, file) in files {
@@ -66,7 +67,8 @@ impl Daemon {
             let timer = match known {
                 Some(mut timer) if timer.spec != file.spec => {
                     timer.spec.clone_from(&file.spec);
-                    timer.clock_was_set(now);
+                    timer.look_again(now);
+                    changed.push(name.clone());
                     timer
                 }
                 Some(timer) => timer,
@@ -82,6 +84,7 @@ impl Daemon {
             };
             all.insert(name, timer);
         }
+        changed.iter().for_each(|name| self.save_timer(name));
     }
 
     /// At the boot; what an earlier supervisor left was read with the files.
@@ -94,9 +97,11 @@ impl Daemon {
                 }
                 continue;
             }
+            let Some(timer) = self.timers.all.get_mut(&name) else { continue };
+            // The clock was set or the file written anew while nobody was there.
+            timer.look_again(clock::now());
             // Killed between the timer's record and the unit's: it never came to the start.
-            if let Some(timer) = self.timers.all.get_mut(&name)
-                && let Some(entry) = self.engine.get(&timer.spec.unit)
+            if let Some(entry) = self.engine.get(&timer.spec.unit)
                 && entry.job.is_none()
                 && entry.record.state.at_rest()
             {
@@ -204,7 +209,10 @@ impl Daemon {
         }
         log::info!("the clock was set");
         let now = clock::now();
-        self.timers.all.values_mut().for_each(|timer| timer.clock_was_set(now));
+        self.timers.all.values_mut().for_each(|timer| timer.look_again(now));
+        let active = self.timers.all.iter().filter(|(_, timer)| timer.record.state != State::Inactive);
+        let active: Vec<UnitName> = active.map(|(name, _)| name.clone()).collect();
+        active.iter().for_each(|name| self.save_timer(name));
     }
 
     pub(crate) fn timer_statuses(&self) -> impl Iterator<Item = UnitStatus> {

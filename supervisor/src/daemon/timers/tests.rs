@@ -150,13 +150,13 @@ fn a_clock_that_is_set_moves_the_calendar_and_nothing_else() {
     assert_eq!(bench.left(), Some(7200 * SECOND));
     // Forward, over midnight.
     bench.now.wall_us += 30 * HOUR;
-    bench.timer.clock_was_set(bench.now);
+    bench.timer.look_again(bench.now);
     assert_eq!(bench.left(), Some(Duration::ZERO), "the day has begun");
     assert!(bench.pass(Duration::ZERO));
     bench.runs(SECOND);
     // And back: the same day comes once more.
     bench.now.wall_us -= 30 * HOUR;
-    bench.timer.clock_was_set(bench.now);
+    bench.timer.look_again(bench.now);
     assert_eq!(bench.left(), Some(7199 * SECOND));
     assert!(bench.pass(7199 * SECOND));
     bench.runs(SECOND);
@@ -184,4 +184,39 @@ fn a_record_reads_back() {
     let bench = Bench::new(spec(vec![calendar("hourly"), Trigger::Active(SECOND)]));
     let text = serde_json::to_vec(&bench.timer.record).unwrap();
     assert_eq!(serde_json::from_slice::<Record>(&text).unwrap(), bench.timer.record);
+}
+
+/// What is on the disk is what an earlier supervisor thought before the clock was right.
+#[test]
+fn a_clock_that_was_set_while_nobody_looked_counts_for_the_next_supervisor() {
+    let mut bench = Bench::new(spec(vec![calendar("daily")]));
+    bench.now.wall_us += 3 * 365 * 24 * HOUR;
+    bench.timer.stop(bench.now);
+    bench.timer.start(None, bench.now);
+    bench.now.wall_us -= 3 * 365 * 24 * HOUR;
+    bench.timer.look_again(bench.now);
+    assert!(bench.left().unwrap() <= 24 * 3600 * SECOND);
+}
+
+#[test]
+fn a_machine_that_learns_the_time_triggers_only_what_is_due() {
+    let boot = Now { mono: Duration::from_secs(5), wall_us: HOUR };
+    let now = Now { mono: Duration::from_secs(10), wall_us: NEW_YEAR + HOUR };
+    // On time yesterday; or not persistent at all; or triggered by the wrong clock.
+    for (stamp, triggered) in [(Some(NEW_YEAR - 23 * HOUR), false), (None, false), (None, true)] {
+        let spec = TimerSpec { persistent: stamp.is_some(), ..spec(vec![calendar("weekly")]) };
+        let mut timer = Timer::new(spec, 7, boot);
+        timer.start(stamp, boot);
+        if triggered {
+            (timer.record.triggered, timer.record.triggered_us) = (Some(boot.mono), Some(boot.wall_us));
+        }
+        timer.look_again(now);
+        assert!(!timer.tick(now), "{stamp:?} {triggered}");
+        assert!(timer.deadline(now).is_some());
+    }
+    // Missed while the machine was off.
+    let mut timer = Timer::new(TimerSpec { persistent: true, ..spec(vec![calendar("weekly")]) }, 7, boot);
+    timer.start(Some(NEW_YEAR - 20 * 24 * HOUR), boot);
+    timer.look_again(now);
+    assert!(timer.tick(now));
 }

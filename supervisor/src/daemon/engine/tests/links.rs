@@ -347,3 +347,38 @@ fn an_assertion_fails_the_job_and_what_requires_it() {
     assert!(world.done[&app].is_err());
     assert_eq!(["db", "app", "alarm"].map(|unit| world.state(unit)), ["dead", "failed", "dead"]);
 }
+
+#[test]
+fn a_restart_of_what_rests_stops_what_may_not_run_beside_it() {
+    let b = linked(|links| links.conflicts = names(&["a"]));
+    let mut world = World::new(&[("a", plan()), ("b", b)]);
+    world.all_up(&["a"]);
+    world.engine.restart(&name("b"), world.now);
+    world.run();
+    assert_eq!((world.state("a"), world.state("b")), ("dead", "running"));
+}
+
+/// What has ended and remains is as active as what runs.
+#[test]
+fn what_remains_after_its_exit_goes_the_way_of_what_it_requires() {
+    let remains = |mut plan: Plan| {
+        (plan.policy.oneshot, plan.policy.remain_after_exit) = (true, true);
+        plan
+    };
+    let bound = linked(|links| (links.binds_to, links.after) = (names(&["db"]), names(&["db"])));
+    for (setup, end) in [(requires(&["db"]), "restart"), (bound, "failure")] {
+        let mut world = World::new(&[("setup", remains(setup)), ("db", plan())]);
+        world.all_up(&["setup"]);
+        world.ends("setup", 0);
+        assert_eq!((world.state("setup"), world.state("db")), ("exited", "running"));
+        world.diary.clear();
+        if end == "failure" {
+            world.ends("db", FAILED);
+            assert_eq!(world.state("setup"), "dead");
+        } else {
+            world.engine.restart(&name("db"), world.now);
+            world.run();
+            assert!(world.diary.iter().any(|line| line == "setup down"), "{:?}", world.diary);
+        }
+    }
+}
