@@ -200,8 +200,14 @@ impl Connection {
         match self {
             // A datagram has its own length.
             Self::Udp(socket) => {
-                match socket.send(message.splitn(2, |byte| *byte == b' ').last().unwrap_or_default()) {
-                    // What an earlier one came to (ICMP), or longer than a datagram can be: it is UDP, this one is lost.
+                let datagram = message.splitn(2, |byte| *byte == b' ').last().unwrap_or_default();
+                let mut result = socket.send(datagram);
+                // What an earlier one came to (ICMP): this one was not sent for it.
+                if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ECONNREFUSED)) {
+                    result = socket.send(datagram);
+                }
+                match result {
+                    // Nobody there again, or longer than a datagram can be: it is UDP, this one is lost.
                     Err(error) if matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::EMSGSIZE)) => Ok(()),
                     result => result.map(drop),
                 }
@@ -353,6 +359,20 @@ mod tests {
         let mut buffer = [0; 200];
         let n = receiver.recv(&mut buffer).unwrap();
         assert!(buffer[..n].starts_with(b"<30>1 ") && buffer[..n].ends_with(b" web - stdout - one"));
+    }
+
+    #[test]
+    fn what_an_earlier_datagram_came_to_costs_no_later_one() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = receiver.local_addr().unwrap();
+        drop(receiver);
+        let mut connection = Connection::open(&endpoint(false, address)).unwrap();
+        connection.send(b"3 one").unwrap();
+        let receiver = UdpSocket::bind(address).unwrap();
+        receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+        connection.send(b"3 two").unwrap();
+        let mut buffer = [0; 10];
+        assert_eq!((receiver.recv(&mut buffer).unwrap(), &buffer[..3]), (3, &b"two"[..]));
     }
 
     #[test]
