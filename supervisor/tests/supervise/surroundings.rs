@@ -49,7 +49,7 @@ fn a_container_asks_the_name_servers_of_its_unit() {
             place.unit(name, script, container, "[Service]\nType=oneshot");
             place.edit(name, |text| text.replace("Network=none", "Network=host"));
         };
-        let show = "echo $$(cat /etc/resolv.conf); echo $$(ls /etc | sort)";
+        let show = "echo it says $$(cat /etc/resolv.conf).";
         host("own", show, "DNS=192.0.2.53\nDNSSearch=a.example\nDNSSearch=b.example\nDNSOption=ndots:1");
         host("none", show, "DNS=none");
         let machine = Pid1::boot(place);
@@ -60,9 +60,9 @@ fn a_container_asks_the_name_servers_of_its_unit() {
             let lines = machine.logs(&format!("/v1/units/{unit}/logs"));
             assert!(lines.iter().any(|line| line["message"] == text), "{lines:#?}");
         };
-        said("own", "nameserver 192.0.2.53 search a.example b.example options ndots:1");
-        let bound = |unit: &str| fs::read_to_string(format!("/run/orlop/units/{unit}/config.json")).unwrap();
-        assert!(bound("own").contains("/etc/resolv.conf") && !bound("none").contains("\"/etc/resolv.conf"));
+        said("own", "it says nameserver 192.0.2.53 search a.example b.example options ndots:1.");
+        // The machine's own has a line at the least.
+        said("none", "it says .");
     });
 }
 
