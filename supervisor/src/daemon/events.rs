@@ -11,6 +11,7 @@ use super::{
     images::Prepared,
     logs::{Caps, Stream},
     machine::{Event, Found, Process, State},
+    mailbox,
     network::{Weight, is_online, weight},
     process,
     recover::{Kept, stored_name},
@@ -192,8 +193,10 @@ impl Daemon {
                         self.say(format!("{:<9} {event}", "network"));
                     }
                 }
-                let files = self.engine.units().filter_map(|(unit, _)| self.files.get(unit));
-                files.for_each(|unit| bundle::refresh_resolv_conf(&self.paths, unit));
+                let units =
+                    self.engine.units().filter_map(|(unit, _)| self.files.get(unit).cloned()).collect::<Vec<_>>();
+                let paths = self.paths.clone();
+                mailbox::spawn("resolv.conf", move || bundle::refresh_resolv_conf(&paths, &units));
                 if is_online(&event) {
                     self.network.patience = None;
                     self.engine.network_is_online(clock::now());

@@ -203,7 +203,7 @@ impl Daemon {
     }
 
     pub(crate) fn make_notify(&mut self, unit: &UnitName, attempt: u64) -> std::io::Result<()> {
-        let fd = bind(&self.paths.unit(unit).join("etc/notify"))?;
+        let fd = bind(&self.paths.notify(unit))?;
         self.store_fd(stored_name(unit, Kept::Notify, attempt), fd.as_fd());
         self.follow_notify(unit, attempt, fd);
         Ok(())

@@ -84,6 +84,17 @@ impl Paths {
         self.at("var/lib/orlop/containers").join(unit.as_str())
     }
 
+    /// The files it gets instead of its image's. It may write them as it may write its layer: below /run one container could
+    /// fill what all units' records need.
+    pub(crate) fn etc(&self, unit: &UnitName) -> PathBuf {
+        self.container(unit).join("etc")
+    }
+
+    /// The folder of its notification socket.
+    pub(crate) fn notify(&self, unit: &UnitName) -> PathBuf {
+        self.unit(unit).join("notify")
+    }
+
     /// The lowest layer of every container.
     pub(crate) fn mount_points(&self) -> PathBuf {
         self.at("var/lib/orlop/mount-points")

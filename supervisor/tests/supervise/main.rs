@@ -275,7 +275,7 @@ fn a_container_is_ready_when_it_says_so_and_nobody_says_it_for_another() {
         place.unit("app", COUNT, "", after);
         // Another container that got hold of the socket.
         let stolen =
-            "Volume=/run/orlop/units/web/etc/notify:/run/notify\nEnvironment=NOTIFY_SOCKET=/run/notify/notify.sock";
+            "Volume=/run/orlop/units/web/notify:/run/notify\nEnvironment=NOTIFY_SOCKET=/run/notify/notify.sock";
         let forge = "STAY=1000 SAID=/ask/forged perl /ask/say READY=1 STATUS=forged";
         place.unit("forger", forge, &format!("{stolen}\n{ask}"), "");
         let mut machine = Pid1::boot(place);

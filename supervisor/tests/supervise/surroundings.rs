@@ -96,3 +96,27 @@ fn a_folder_is_a_containers_root() {
         assert!(!place.mounts().contains("/run/orlop/units/own/rootfs"), "{}", place.mounts());
     });
 }
+
+#[test]
+fn what_a_container_writes_into_its_hosts_is_not_in_the_memory_of_all() {
+    place::inside("surroundings::what_a_container_writes_into_its_hosts_is_not_in_the_memory_of_all", |place| {
+        let script = "grep -c localhost /etc/hosts; head -c 8388608 /dev/zero > /etc/hosts && echo written; sleep 1000";
+        place.unit("web", script, "", "[Install]\nWantedBy=default.target");
+        let used = || {
+            let run = nix::sys::statvfs::statvfs("/run").unwrap();
+            (run.blocks() - run.blocks_free()) * run.fragment_size()
+        };
+        let before = used();
+        let machine = Pid1::boot(place);
+        machine.until_active("web");
+        let says = |machine: &Pid1, text: &str| {
+            machine.logs("/v1/units/web/logs").iter().filter(|line| line["message"] == text).count()
+        };
+        machine.wait("its word", |machine| says(machine, "written") == 1);
+        assert!(used() - before < 4 << 20, "{} bytes", used() - before);
+        // The next one has what it should have.
+        machine.post("/v1/units/web/restart");
+        machine.wait("the next one's word", |machine| says(machine, "written") == 2);
+        assert_eq!(says(&machine, "2"), 2, "{:?}", machine.logs("/v1/units/web/logs"));
+    });
+}

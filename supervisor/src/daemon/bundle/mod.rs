@@ -13,6 +13,7 @@ use std::{
     fmt, fs, io,
     os::unix::fs::{DirBuilderExt, chown},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
 };
 
 use oci::image::PreparedImage;
@@ -121,11 +122,11 @@ pub(crate) fn build(
         }
     };
     let hostname = &spec::hostname(unit, hostname);
-    let etc = folder.join("etc");
+    let (etc, notify) = (paths.etc(&unit.name), paths.notify(&unit.name));
     make_folder(&etc, 0o755)?;
     write_etc(paths, &etc, unit, hostname, ids.as_ref().and_then(IdMaps::root))?;
     if unit.container.notify == Notify::Container {
-        make_folder(&etc.join("notify"), 0o755)?;
+        make_folder(&notify, 0o755)?;
     }
     let mut facts = Facts {
         rootfs: paths.rootfs(&unit.name),
@@ -134,6 +135,7 @@ pub(crate) fn build(
         group: rootfs::read(&root, "etc/group").map_err(at("read the image's", Path::new("/etc/group")))?,
         volume_dirs: BTreeMap::new(),
         etc,
+        notify,
         environment_files: Vec::new(),
         listen_names: listen,
         devices: devices::nodes(&unit.container.devices)?,
@@ -191,6 +193,11 @@ fn write_etc(
         [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv_conf(paths, unit))]
     {
         let path = etc.join(name);
+        // A fresh one, whatever the last container did to it.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("remove", &path)(error)),
+            _ => {}
+        }
         fs::write(&path, text).map_err(at("write", &path))?;
         // The container's own root may change them, as podman has it.
         let (uid, gid) = root.unzip();
@@ -208,12 +215,18 @@ fn resolv_conf(paths: &Paths, unit: &Unit) -> String {
 }
 
 /// New name servers reach the containers that run: the same file is written, because it is that file which is bound.
-pub(crate) fn refresh_resolv_conf(paths: &Paths, unit: &Unit) {
-    let path = paths.unit(&unit.name).join("etc/resolv.conf");
-    if path.exists()
-        && let Err(error) = fs::write(&path, resolv_conf(paths, unit))
-    {
-        log::warn!("{}: {error}", path.display());
+/// They lie on a disk: not for the loop.
+pub(crate) fn refresh_resolv_conf(paths: &Paths, units: &[Arc<Unit>]) {
+    // Who comes later reads later.
+    static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+    let _turn = ONE_BY_ONE.lock();
+    for unit in units {
+        let path = paths.etc(&unit.name).join("resolv.conf");
+        if path.exists()
+            && let Err(error) = fs::write(&path, resolv_conf(paths, unit))
+        {
+            log::warn!("{}: {error}", path.display());
+        }
     }
 }
 

@@ -39,8 +39,10 @@ pub struct Facts {
     pub group: String,
     /// For each volume of `volumes()` that is not a host path: destination in the container → folder on the host.
     pub volume_dirs: BTreeMap<String, PathBuf>,
-    /// Folder that holds the generated `hosts`, `hostname` and `resolv.conf`, and the folder `notify` of the notification socket.
+    /// Folder that holds the generated `hosts`, `hostname` and `resolv.conf`.
     pub etc: PathBuf,
+    /// Folder of the notification socket.
+    pub notify: PathBuf,
     /// Contents of the unit's `environment_files`, in their order.
     pub environment_files: Vec<String>,
     /// The names of the sockets it is handed, `FileDescriptorName=`, in their order.

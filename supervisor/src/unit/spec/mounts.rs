@@ -36,7 +36,7 @@ pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<V
     }
     if container.notify == Notify::Container {
         let options = words(&["bind", "rprivate", "nosuid", "noexec", "nodev", "ro"]);
-        own.push(mount("/run/notify", "bind", facts.etc.join("notify"), options));
+        own.push(mount("/run/notify", "bind", &facts.notify, options));
     }
     // A place inside another comes after it.
     own.sort_by_key(|mount| mount.destination().components().count());

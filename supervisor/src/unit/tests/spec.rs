@@ -29,7 +29,8 @@ fn facts() -> Facts {
                 .into(),
         group: "root:x:0:\nvideo:x:44:app,other\nstaff:x:50:app\nwheel:x:10:root\n".into(),
         volume_dirs: BTreeMap::from([("/data".to_owned(), "/var/lib/orlop/volumes/data".into())]),
-        etc: "/run/orlop/units/web/etc".into(),
+        etc: "/var/lib/orlop/containers/web/etc".into(),
+        notify: "/run/orlop/units/web/notify".into(),
         environment_files: Vec::new(),
         devices: Vec::new(),
         ids: None,
@@ -127,7 +128,7 @@ fn the_whole_of_a_small_unit() {
     ]);
     let file = |name: &str| {
         json!({
-            "destination": format!("/etc/{name}"), "type": "bind", "source": format!("/run/orlop/units/web/etc/{name}"),
+            "destination": format!("/etc/{name}"), "type": "bind", "source": format!("/var/lib/orlop/containers/web/etc/{name}"),
             "options": ["bind", "rprivate", "nosuid", "noexec", "nodev", "rw"]
         })
     };
@@ -319,7 +320,7 @@ fn each_key_has_its_place() {
 #[test]
 fn a_unit_that_notifies_gets_a_socket_that_nothing_hides() {
     let text = "Notify=true\nReadOnly=true\nEnvironment=NOTIFY_SOCKET=/elsewhere";
-    assert_eq!(mount(text, "/run/notify")["source"], "/run/orlop/units/web/etc/notify");
+    assert_eq!(mount(text, "/run/notify")["source"], "/run/orlop/units/web/notify");
     let all = at(text, "/mounts");
     let place = |path: &str| all.as_array().unwrap().iter().position(|m| m["destination"] == path).unwrap();
     assert!(place("/run") < place("/run/notify"));
