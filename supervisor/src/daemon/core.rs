@@ -35,6 +35,7 @@ use super::{
     network::Network,
     notify::{Gone, Notify},
     paths::Paths,
+    pods::Pods,
     runtime::Runtime,
     shutdown::Shutdown,
     sockets::Sockets,
@@ -86,6 +87,16 @@ pub(crate) enum Mail {
         attempt: u64,
         /// The machine's ids of the container's root.
         result: Result<Option<(u32, u32)>, String>,
+    },
+    /// Its namespaces are made; or gone, as far as that can be done.
+    PodMade {
+        unit: UnitName,
+        attempt: u64,
+        result: Result<(), String>,
+    },
+    PodGone {
+        unit: UnitName,
+        attempt: u64,
     },
     /// A log pipe is at its end and written; PID 1 keeps it under this name.
     LogEnded {
@@ -153,6 +164,7 @@ pub(crate) struct Daemon {
     pub(crate) sockets: Sockets,
     pub(crate) fd_store: FdStore,
     pub(crate) checkers: Checkers,
+    pub(crate) pods: Pods,
     pub(crate) timers: Timers,
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) ports: BTreeSet<PathBuf>,
@@ -226,6 +238,7 @@ impl Daemon {
             sockets: Sockets::default(),
             fd_store: FdStore::default(),
             checkers: Checkers::default(),
+            pods: Pods::default(),
             timers: Timers::default(),
             shutdown: None,
             ports: BTreeSet::new(),

@@ -178,6 +178,14 @@ impl Daemon {
             Mail::Image { image, prepared } => self.on_image(&image, &prepared),
             Mail::Judged { unit, attempt, unmet } => self.on_judged(&unit, attempt, unmet),
             Mail::Bundle { unit, attempt, result } => self.on_bundle(&unit, attempt, result),
+            Mail::PodMade { unit, attempt, result } => {
+                let event = match result {
+                    Ok(()) => Event::Prepared { attempt },
+                    Err(text) => Event::PrepareFailed { attempt, text },
+                };
+                self.engine.event(&unit, event, clock::now());
+            }
+            Mail::PodGone { unit, attempt } => self.engine.event(&unit, Event::Cleaned { attempt }, clock::now()),
             Mail::LogEnded { stored } => self.tell(&ToInit::DropFd { name: stored }),
             Mail::LogChunk => {}
             Mail::DiskTakesNoLogs { full, text } => {

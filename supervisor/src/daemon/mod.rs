@@ -30,6 +30,7 @@ mod notify;
 mod paths;
 mod perform;
 mod phase;
+mod pods;
 mod process;
 mod recover;
 mod reload;

@@ -57,6 +57,20 @@ impl Paths {
         self.at("run/orlop/units")
     }
 
+    pub(crate) fn pods(&self) -> PathBuf {
+        self.at("run/orlop/pods")
+    }
+
+    /// Its namespaces, each a file of its name, and its /dev/shm.
+    pub(crate) fn pod(&self, pod: &UnitName) -> PathBuf {
+        self.pods().join(pod.as_str())
+    }
+
+    /// The other container's network, where it has that one's.
+    pub(crate) fn joined_network(&self, unit: &UnitName) -> PathBuf {
+        self.unit(unit).join("net")
+    }
+
     /// The records that one turn of the loop changed, while they are written.
     pub(crate) fn turn(&self) -> PathBuf {
         self.at("run/orlop/turn")

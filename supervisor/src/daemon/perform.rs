@@ -56,7 +56,9 @@ impl Daemon {
                 self.watch_cgroup(unit);
             }
             Action::Clean { attempt } => {
-                if self.runtime.knows(unit) {
+                if self.is_pod(unit) {
+                    self.take_down_pod(unit, attempt);
+                } else if self.runtime.knows(unit) {
                     self.runtime.run(unit, attempt, Operation::Delete);
                 } else {
                     self.cleaned(unit, attempt);
@@ -86,7 +88,7 @@ impl Daemon {
     }
 
     fn prepare(&mut self, unit: &UnitName, attempt: u64) {
-        let conditions = self.files.get(unit).map(|unit| unit.conditions.clone()).unwrap_or_default();
+        let conditions = self.files.conditions(unit);
         if conditions.is_empty() {
             self.want_image(unit, attempt);
         } else if !self.ask_conditions(unit, attempt, conditions) {
@@ -96,6 +98,9 @@ impl Daemon {
     }
 
     pub(crate) fn want_image(&mut self, unit: &UnitName, attempt: u64) {
+        if self.is_pod(unit) {
+            return self.make_pod(unit, attempt);
+        }
         let image = self.files.get(unit).map(|unit| match &unit.container.root {
             Root::Image(name) => name.clone(),
             Root::Folder { path, .. } => path.display().to_string(),
@@ -117,6 +122,10 @@ impl Daemon {
             let text = "its unit file is gone".to_owned();
             return self.later(unit, Event::CreateFailed { attempt, text });
         };
+        let (described, borrowed) = match self.joined(&described) {
+            Ok(both) => both,
+            Err(text) => return self.later(unit, Event::CreateFailed { attempt, text }),
+        };
         let (paths, hostname, sender) = (self.paths.clone(), hostname(), self.mail.sender());
         let name = unit.clone();
         let has_target = |limit: &IoLimit| limit.kind == IoLimitKind::Latency;
@@ -127,8 +136,10 @@ impl Daemon {
         listen.extend(self.fd_store.names_for(unit));
         let startup = self.is_startup();
         let started = mailbox::spawn(&format!("bundle of {name}"), move || {
-            let result = bundle::build(&paths, &described, &image, &hostname, listen, startup)
-                .map_err(|error| error.to_string());
+            let result = borrowed.take().and_then(|joins| {
+                bundle::build(&paths, &described, &image, &hostname, listen, startup, joins)
+                    .map_err(|error| error.to_string())
+            });
             sender.send(Mail::Bundle { unit: name, attempt, result });
         });
         if !started {
@@ -162,8 +173,8 @@ impl Daemon {
             Err(_) => {
                 // Given up on while it was built: what it mounted goes, unless a newer start works there.
                 let idle = self.engine.get(unit).is_none_or(|entry| entry.record.state.at_rest());
-                if idle && let Err(error) = bundle::unmount(&self.paths.rootfs(unit)) {
-                    log::warn!("{unit}: unmount its root: {error}");
+                if idle {
+                    self.unmount(unit);
                 }
             }
         }
@@ -214,11 +225,17 @@ impl Daemon {
         }
     }
 
+    fn unmount(&self, unit: &UnitName) {
+        for path in [self.paths.rootfs(unit), self.paths.joined_network(unit)] {
+            if let Err(error) = bundle::unmount(&path) {
+                log::warn!("{unit}: unmount {}: {error}", path.display());
+            }
+        }
+    }
+
     /// The runtime has forgotten the container: take down what we made.
     pub(crate) fn cleaned(&mut self, unit: &UnitName, attempt: u64) {
-        if let Err(error) = bundle::unmount(&self.paths.rootfs(unit)) {
-            log::warn!("{unit}: unmount its root: {error}");
-        }
+        self.unmount(unit);
         if let Err(error) = cgroup::remove(&self.paths.cgroup(unit)) {
             log::warn!("{unit}: remove its cgroup: {error}");
         }

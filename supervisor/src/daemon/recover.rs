@@ -21,7 +21,7 @@ use super::{
     logs::Stream,
     machine::{Event, Process, Record, State},
     notify::Gone,
-    process, replies, shutdown, sockets, store,
+    pods, process, replies, shutdown, sockets, store,
 };
 use crate::{api::server::Server, unit::UnitName};
 
@@ -245,10 +245,20 @@ impl Daemon {
             }
         }
         for entry in fs::read_dir(self.paths.units()).into_iter().flatten().flatten() {
+            if !rests(self, &entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            for mounted in ["rootfs", "net"] {
+                if let Err(error) = bundle::unmount(&entry.path().join(mounted)) {
+                    log::warn!("{}: unmount what is left over: {error}", entry.path().display());
+                }
+            }
+        }
+        for entry in fs::read_dir(self.paths.pods()).into_iter().flatten().flatten() {
             if rests(self, &entry.file_name().to_string_lossy())
-                && let Err(error) = bundle::unmount(&entry.path().join("rootfs"))
+                && let Err(error) = pods::remove(&entry.path())
             {
-                log::warn!("{}: unmount what is left over: {error}", entry.path().display());
+                log::warn!("{}: {error}", entry.path().display());
             }
         }
     }

@@ -23,11 +23,11 @@ pub(crate) const CONTRACT: u32 = 1;
 impl Daemon {
     pub(crate) fn unit_status(&self, name: &UnitName, entry: &Entry) -> UnitStatus {
         let record = &entry.record;
-        let unit = self.files.get(name);
+        let (unit, about) = (self.files.get(name), self.files.about(name));
         let process = record.state.process();
         UnitStatus {
             name: name.to_string(),
-            description: unit.map_or_else(|| name.to_string(), |unit| unit.description.clone()),
+            description: about.map_or_else(|| name.to_string(), |(description, _)| description.to_owned()),
             state: record.state.active(&entry.plan.policy),
             sub_state: record.state.sub_state().to_owned(),
             health: record.health(),
@@ -37,7 +37,7 @@ impl Daemon {
             restarts: record.restarts,
             since: clock::rfc3339(record.since_us),
             enabled: entry.plan.enabled,
-            path: unit.map(|unit| unit.path.display().to_string()).unwrap_or_default(),
+            path: about.map(|(_, path)| path.display().to_string()).unwrap_or_default(),
             reason: record.last.as_ref().map(ToString::to_string),
             status_text: record.status.clone(),
             status_errno: record.errno,

@@ -12,12 +12,16 @@ use ::handoff::StateStore;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::{engine::Plan, machine::Policy, paths::Paths};
-use crate::unit::{Declared, Options, Problem, SocketSpec, TimerSpec, Unit, UnitName, VolumeSource, load, tree};
+use crate::unit::{
+    Condition, Declared, Links, Options, PodSpec, Problem, SocketSpec, TimerSpec, Unit, UnitName, VolumeSource, load,
+    tree,
+};
 
 pub(crate) struct UnitFiles {
     units: BTreeMap<UnitName, Arc<Unit>>,
     /// Instances of templates that somebody wanted started and that no file names.
     asked: BTreeSet<UnitName>,
+    pods: BTreeMap<UnitName, Arc<Declared<PodSpec>>>,
     sockets: BTreeMap<UnitName, Declared<SocketSpec>>,
     timers: BTreeMap<UnitName, Arc<Declared<TimerSpec>>>,
     problems: Vec<Problem>,
@@ -30,10 +34,10 @@ pub(crate) struct UnitFiles {
 impl UnitFiles {
     pub(crate) fn new() -> nix::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        let (units, asked) = (BTreeMap::new(), BTreeSet::new());
+        let (units, asked, pods) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         let (sockets, timers, options) = (BTreeMap::new(), BTreeMap::new(), Options::default());
         let (problems, circles) = (Vec::new(), Vec::new());
-        Ok(Self { units, asked, sockets, timers, problems, circles, options, inotify, stale: true })
+        Ok(Self { units, asked, pods, sockets, timers, problems, circles, options, inotify, stale: true })
     }
 
     pub(crate) fn watch(&self) -> BorrowedFd<'_> {
@@ -54,10 +58,35 @@ impl UnitFiles {
         self.units.get(name)
     }
 
-    /// Who is meant: the unit of this name, or the one that has it by `Alias=`.
+    pub(crate) fn pod(&self, name: &UnitName) -> Option<&Arc<Declared<PodSpec>>> {
+        self.pods.get(name)
+    }
+
+    /// Containers and pods alike.
+    fn is_there(&self, name: &UnitName) -> bool {
+        self.units.contains_key(name) || self.pods.contains_key(name)
+    }
+
+    pub(crate) fn conditions(&self, name: &UnitName) -> Vec<Condition> {
+        let of_pod = || self.pod(name).map(|pod| &pod.spec.conditions);
+        self.get(name).map(|unit| &unit.conditions).or_else(of_pod).cloned().unwrap_or_default()
+    }
+
+    /// Description and file.
+    pub(crate) fn about(&self, name: &UnitName) -> Option<(&str, &Path)> {
+        let of_pod = || self.pod(name).map(|pod| (pod.description.as_str(), pod.path.as_path()));
+        self.get(name).map(|unit| (unit.description.as_str(), unit.path.as_path())).or_else(of_pod)
+    }
+
+    /// Who is meant: the unit of this name, or the one that has it by `Alias=`; a pod by its file's name, too.
     pub(crate) fn real(&self, name: &UnitName) -> UnitName {
-        let other = |unit: &&Arc<Unit>| !self.units.contains_key(name) && unit.aliases.contains(name);
-        self.units.values().find(other).map_or(name.clone(), |unit| unit.name.clone())
+        if self.is_there(name) {
+            return name.clone();
+        }
+        let file = |path: &Path| path.file_name().is_some_and(|file| file == name.as_str());
+        let pods = self.pods.iter().filter(|(_, pod)| pod.spec.aliases.contains(name) || file(&pod.path));
+        let units = self.units.iter().filter(|(_, unit)| unit.aliases.contains(name));
+        units.map(|(name, _)| name).chain(pods.map(|(name, _)| name)).next().unwrap_or(name).clone()
     }
 
     pub(crate) fn sockets(&self) -> impl Iterator<Item = (&UnitName, &Declared<SocketSpec>)> {
@@ -86,7 +115,7 @@ impl UnitFiles {
 
     /// Mistakes in the file of this unit, which therefore is not there.
     pub(crate) fn problems_of(&self, name: &UnitName) -> Vec<String> {
-        let its = self.problems.iter().filter(|problem| container_of(&problem.path).as_ref() == Some(name));
+        let its = self.problems.iter().filter(|problem| unit_of(&problem.path).as_ref() == Some(name));
         let its: Vec<String> = its.map(ToString::to_string).collect();
         if !its.is_empty() {
             return its;
@@ -94,11 +123,11 @@ impl UnitFiles {
         self.circles.iter().filter(|(members, _)| members.contains(name)).map(|(_, p)| p.to_string()).collect()
     }
 
-    /// Containers that are not there because of a mistake, each with the first one.
+    /// Containers and pods that are not there because of a mistake, each with the first one.
     pub(crate) fn refused(&self) -> BTreeMap<UnitName, &Problem> {
         let mut refused = BTreeMap::new();
         for problem in self.problems.iter().filter(|problem| problem.is_error()) {
-            if let Some(name) = container_of(&problem.path).filter(|name| !self.units.contains_key(name)) {
+            if let Some(name) = unit_of(&problem.path).filter(|name| !self.is_there(name)) {
                 refused.entry(name).or_insert(problem);
             }
         }
@@ -121,6 +150,7 @@ impl UnitFiles {
         let fresh = set.problems.iter().filter(|problem| !self.problems.contains(problem)).map(ToString::to_string);
         let fresh = fresh.collect();
         self.units = set.units.into_iter().map(|(name, unit)| (name, Arc::new(unit))).collect();
+        self.pods = set.pods.into_iter().map(|(name, pod)| (name, Arc::new(pod))).collect();
         self.timers = set.timers.into_iter().map(|(name, timer)| (name, Arc::new(timer))).collect();
         self.problems = set.problems;
         self.sockets = set.sockets;
@@ -144,36 +174,62 @@ impl UnitFiles {
 
     /// For the engine.
     pub(crate) fn plans(&self, state: StateStore) -> BTreeMap<UnitName, Plan> {
-        self.units.iter().map(|(name, unit)| (name.clone(), plan(unit, state, &self.units))).collect()
+        let units = self.units.iter().map(|(name, unit)| (name.clone(), self.plan(unit, state)));
+        units.chain(self.pods.iter().map(|(name, pod)| (name.clone(), self.plan_of_pod(pod)))).collect()
+    }
+
+    fn plan(&self, unit: &Unit, state: StateStore) -> Plan {
+        let pod = unit.container.pod.as_ref().and_then(|(name, _)| Some((name, self.pod(name)?)));
+        let volumes = pod.iter().flat_map(|(_, pod)| &pod.spec.volumes).chain(&unit.container.volumes);
+        let mut stored = volumes.filter_map(|volume| match &volume.source {
+            VolumeSource::Named(name) => Some(name),
+            _ => None,
+        });
+        // What it would write to memory now would be gone, and what it stored is still on the disk that could not be mounted.
+        let forbidden = stored.next().filter(|_| state == StateStore::Degraded).map(|volume| {
+            format!("keeps data in the volume {volume}, and the machine's state partition could not be mounted")
+        });
+        Plan {
+            policy: Policy::of(unit),
+            links: unit.links.clone(),
+            enabled: unit.enabled,
+            after_network: unit.after_network_online,
+            forbidden: forbidden.or_else(|| self.incomplete(&unit.links)),
+            ends_pod: pod.filter(|(_, pod)| pod.spec.stop_when_empty).map(|(name, _)| name.clone()),
+        }
+    }
+
+    fn plan_of_pod(&self, pod: &Declared<PodSpec>) -> Plan {
+        Plan {
+            policy: Policy::of_pod(&pod.spec),
+            links: pod.spec.links.clone(),
+            enabled: pod.enabled,
+            after_network: pod.spec.after_network_online,
+            forbidden: self.incomplete(&pod.spec.links),
+            ends_pod: None,
+        }
+    }
+
+    /// A name nobody has is the unit's own mistake and never gets here: what is missing has mistakes itself, or is masked.
+    fn incomplete(&self, links: &Links) -> Option<String> {
+        let mut needed = links.requires.iter().chain(&links.binds_to).chain(&links.requisite);
+        let missing = needed.find(|other| !self.is_there(other))?;
+        Some(format!("requires {missing}, whose unit file has mistakes or is masked"))
     }
 }
 
-/// Whose file `…/web.container` or drop-in `…/web.container.d/10.conf` is.
-fn container_of(path: &Path) -> Option<UnitName> {
-    let name = |path: &Path| UnitName::parse(path.file_name()?.to_str()?.strip_suffix(".container")?).ok();
+/// Whose file `…/web.container` or drop-in `…/web.container.d/10.conf` is; of `…/app.pod` the service's usual name.
+fn unit_of(path: &Path) -> Option<UnitName> {
+    let name = |path: &Path| {
+        let file = path.file_name()?.to_str()?;
+        let of_pod = || {
+            let (prefix, instance) =
+                file.strip_suffix(".pod").map(|stem| stem.split_at(stem.find('@').unwrap_or(stem.len())))?;
+            Some(format!("{prefix}-pod{instance}"))
+        };
+        UnitName::parse(&file.strip_suffix(".container").map(str::to_owned).or_else(of_pod)?).ok()
+    };
     name(path).or_else(|| name(&path.parent()?.with_extension("")))
-}
-
-fn plan(unit: &Unit, state: StateStore, all: &BTreeMap<UnitName, Arc<Unit>>) -> Plan {
-    // A name nobody has is the unit's own mistake and never gets here: what is missing has mistakes itself, or is masked.
-    let needed = unit.links.requires.iter().chain(&unit.links.binds_to).chain(&unit.links.requisite);
-    let missing = needed.into_iter().find(|other| !all.contains_key(*other));
-    let incomplete = missing.map(|other| format!("requires {other}, whose unit file has mistakes or is masked"));
-    let stored = unit.container.volumes.iter().find_map(|volume| match &volume.source {
-        VolumeSource::Named(name) => Some(name),
-        _ => None,
-    });
-    // What it would write to memory now would be gone, and what it stored is still on the disk that could not be mounted.
-    let forbidden = stored.filter(|_| state == StateStore::Degraded).map(|volume| {
-        format!("keeps data in the volume {volume}, and the machine's state partition could not be mounted")
-    });
-    Plan {
-        policy: Policy::of(unit),
-        links: unit.links.clone(),
-        enabled: unit.enabled,
-        after_network: unit.after_network_online,
-        forbidden: forbidden.or(incomplete),
-    }
 }
 
 #[cfg(test)]
@@ -189,9 +245,10 @@ mod tests {
         write("db.container", &format!("{good}Memroy=1G\n"));
         write("cache.container", "[Container]\n");
         let set = load(&[folder.path()], &BTreeSet::new());
-        let units: BTreeMap<UnitName, Arc<Unit>> = set.units.into_iter().map(|(n, u)| (n, Arc::new(u))).collect();
-        assert_eq!(units.len(), 1);
-        let plan = plan(&units["web"], StateStore::Persistent, &units);
+        let mut files = UnitFiles::new().unwrap();
+        files.units = set.units.into_iter().map(|(n, u)| (n, Arc::new(u))).collect();
+        assert_eq!(files.units.len(), 1);
+        let plan = files.plan(&files.units["web"], StateStore::Persistent);
         assert_eq!(plan.forbidden.as_deref(), Some("requires db, whose unit file has mistakes or is masked"));
     }
 

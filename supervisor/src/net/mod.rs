@@ -72,6 +72,13 @@ impl Config {
     }
 }
 
+/// In the network namespace of the calling thread, where nobody has made another interface yet.
+pub(crate) fn loopback_up() -> io::Result<()> {
+    /// Of every network namespace the first (`loopback_net_init` in the kernel's drivers/net/loopback.c wants it so).
+    const LOOPBACK: u32 = 1;
+    card::Control::new()?.up(LOOPBACK)
+}
+
 /// What the machine is called already, if that says anything.
 fn own_name() -> Option<String> {
     let name = nix::unistd::gethostname().ok()?.into_string().ok()?;

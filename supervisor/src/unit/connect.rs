@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Network, Root, Unit, UnitName, UnitSet, Volume, VolumeSource,
+    Links, Network, Root, Unit, UnitName, UnitSet, Volume, VolumeSource,
     build::{Draft, Link, LinkKind, What},
-    kind::of_instance,
+    kind::{Kind, of_instance},
     set::Drafts,
 };
 
@@ -23,21 +23,46 @@ pub(super) fn connect(drafts: Drafts, set: &mut UnitSet) {
             What::Volume(unit) => drop(set.volumes.insert(name, unit)),
             What::Network(unit) => drop(set.networks.insert(name, unit)),
             What::Image(unit) => drop(set.images.insert(name, unit)),
-            What::Pod(unit) => drop(set.pods.insert(name, unit)),
+            What::Pod(unit) => drop(set.pods.insert(name, *unit)),
             What::Timer(unit) => drop(set.timers.insert(name, unit)),
             What::Socket(unit) => drop(set.sockets.insert(name, unit)),
             What::Checked(_) => {}
         }
     }
     turn_around(&mut links);
-    let names: BTreeSet<UnitName> = containers.iter().map(|unit| unit.name.clone()).collect();
+    let mut names: BTreeSet<UnitName> = containers.iter().map(|unit| unit.name.clone()).collect();
+    names.extend(set.pods.keys().cloned());
+    let mut pods = std::mem::take(&mut set.pods);
+    for (name, pod) in &mut pods {
+        for (kind, to) in links.get(name).into_iter().flatten() {
+            insert((name, &mut pod.spec.links), *kind, to, &names, &links, set);
+        }
+        let resources = Resources { files: &drafts.files, instance: name.instance(), set };
+        resources.name_volumes(&mut pod.spec.volumes);
+        resources.name_networks(&mut pod.spec.network);
+    }
     for mut unit in containers {
         for (kind, to) in links.get(&unit.name).into_iter().flatten() {
-            insert(&mut unit, *kind, to, &names, &links, set);
+            insert((&unit.name, &mut unit.links), *kind, to, &names, &links, set);
         }
         name_resources(&mut unit, &drafts.files, set);
+        if let Network::Container(other) = &mut unit.container.network {
+            // The one container that it uses.
+            let is_its = |(kind, to): &&(LinkKind, UnitName)| *kind == LinkKind::Uses && names.contains(to);
+            if let Some((_, to)) = links.get(&unit.name).into_iter().flatten().find(is_its) {
+                other.clone_from(to);
+            }
+        }
+        // As Quadlet has it, the pod wants those that start with it and comes before them.
+        if let Some((pod, true)) = &unit.container.pod
+            && let Some(pod) = pods.get_mut(pod)
+        {
+            pod.spec.links.wants.insert(unit.name.clone());
+            pod.spec.links.before.insert(unit.name.clone());
+        }
         set.units.insert(unit.name.clone(), *unit);
     }
+    set.pods = pods;
 }
 
 /// What one unit says of another is kept with the unit that it changes.
@@ -64,7 +89,14 @@ fn turn_around(links: &mut Every) {
     }
 }
 
-fn insert(unit: &mut Unit, kind: LinkKind, to: &UnitName, names: &BTreeSet<UnitName>, links: &Every, set: &UnitSet) {
+fn insert(
+    (name, own): (&UnitName, &mut Links),
+    kind: LinkKind,
+    to: &UnitName,
+    names: &BTreeSet<UnitName>,
+    links: &Every,
+    set: &UnitSet,
+) {
     #[cfg(test)]
     super::text::steps::add(1);
     let masked = set.masked.contains(to);
@@ -75,77 +107,89 @@ fn insert(unit: &mut Unit, kind: LinkKind, to: &UnitName, names: &BTreeSet<UnitN
         LinkKind::Uses | LinkKind::Requires | LinkKind::After | LinkKind::Wants if links.contains_key(to) && !there => {
             // A volume or image is there as soon as what it waits for is.
             for (behind, other) in links.get(to).into_iter().flatten() {
-                if matches!(behind, LinkKind::After | LinkKind::Requires) && *other != unit.name {
-                    insert(unit, *behind, other, names, links, set);
+                if matches!(behind, LinkKind::After | LinkKind::Requires) && other != name {
+                    insert((name, own), *behind, other, names, links, set);
                 }
             }
         }
         LinkKind::Uses => {
-            unit.links.requires.insert(to.clone());
+            // Without who has the namespaces it has none: Quadlet binds the containers of a pod to it. For Network=x.container it
+            // writes Requires=, and podman's container then goes on in a network that lost its interfaces.
+            own.binds_to.insert(to.clone());
             if there {
-                unit.links.after.insert(to.clone());
+                own.after.insert(to.clone());
             }
         }
-        LinkKind::Requires if there || gone => drop(unit.links.requires.insert(to.clone())),
-        LinkKind::BindsTo if there || gone => drop(unit.links.binds_to.insert(to.clone())),
-        LinkKind::Requisite if there || gone => drop(unit.links.requisite.insert(to.clone())),
+        LinkKind::Requires if there || gone => drop(own.requires.insert(to.clone())),
+        LinkKind::BindsTo if there || gone => drop(own.binds_to.insert(to.clone())),
+        LinkKind::Requisite if there || gone => drop(own.requisite.insert(to.clone())),
         _ if !there => {}
-        LinkKind::After => drop(unit.links.after.insert(to.clone())),
-        LinkKind::Before => drop(unit.links.before.insert(to.clone())),
-        LinkKind::Wants => drop(unit.links.wants.insert(to.clone())),
-        LinkKind::PartOf => drop(unit.links.part_of.insert(to.clone())),
-        LinkKind::Conflicts => drop(unit.links.conflicts.insert(to.clone())),
-        LinkKind::Upholds => drop(unit.links.upholds.insert(to.clone())),
-        LinkKind::OnFailure => drop(unit.links.on_failure.insert(to.clone())),
-        LinkKind::OnSuccess => drop(unit.links.on_success.insert(to.clone())),
-        LinkKind::PropagatesStopTo => drop(unit.links.propagates_stop_to.insert(to.clone())),
-        LinkKind::PropagatesReloadTo => drop(unit.links.propagates_reload_to.insert(to.clone())),
+        LinkKind::After => drop(own.after.insert(to.clone())),
+        LinkKind::Before => drop(own.before.insert(to.clone())),
+        LinkKind::Wants => drop(own.wants.insert(to.clone())),
+        LinkKind::PartOf => drop(own.part_of.insert(to.clone())),
+        LinkKind::Conflicts => drop(own.conflicts.insert(to.clone())),
+        LinkKind::Upholds => drop(own.upholds.insert(to.clone())),
+        LinkKind::OnFailure => drop(own.on_failure.insert(to.clone())),
+        LinkKind::OnSuccess => drop(own.on_success.insert(to.clone())),
+        LinkKind::PropagatesStopTo => drop(own.propagates_stop_to.insert(to.clone())),
+        LinkKind::PropagatesReloadTo => drop(own.propagates_reload_to.insert(to.clone())),
         _ => {}
     }
 }
 
-/// The names of volumes, images, networks and pods in place of their files'.
-fn name_resources(
-    unit: &mut Unit,
-    files: &std::collections::HashMap<(super::kind::Kind, String), UnitName>,
-    set: &UnitSet,
-) {
-    use super::kind::Kind;
-    let Unit { name, container, .. } = unit;
-    let node = |kind: Kind, file: &str| {
+type Files = std::collections::HashMap<(Kind, String), UnitName>;
+
+/// What stands behind the files that a unit names.
+struct Resources<'a> {
+    files: &'a Files,
+    instance: Option<&'a str>,
+    set: &'a UnitSet,
+}
+
+impl Resources<'_> {
+    fn node(&self, kind: Kind, file: &str) -> Option<&UnitName> {
         let stem = file.strip_suffix(kind.suffix())?.strip_suffix('.')?;
-        files.get(&(kind, of_instance(stem, name.instance())))
-    };
-    let image = |name: &mut String| {
-        if let Some(image) = node(Kind::Image, name).and_then(|name| set.images.get(name)) {
+        self.files.get(&(kind, of_instance(stem, self.instance)))
+    }
+
+    fn name_image(&self, name: &mut String) {
+        if let Some(image) = self.node(Kind::Image, name).and_then(|name| self.set.images.get(name)) {
             *name = image.spec.tag.clone().unwrap_or_else(|| image.spec.image.clone());
         }
-    };
-    if let Root::Image(name) = &mut container.root {
-        image(name);
     }
-    container.image_mounts.iter_mut().for_each(|mount| image(&mut mount.image));
-    for volume in &mut container.volumes {
-        let Volume { source: VolumeSource::Named(name), .. } = volume else { continue };
-        if let Some(found) = node(Kind::Volume, name).and_then(|name| set.volumes.get(name)) {
-            volume.copy_up &= found.spec.copy;
-            volume.source = VolumeSource::Named(found.spec.name.clone());
+
+    fn name_volumes(&self, volumes: &mut [Volume]) {
+        for volume in volumes {
+            let Volume { source: VolumeSource::Named(name), .. } = volume else { continue };
+            if let Some(found) = self.node(Kind::Volume, name).and_then(|name| self.set.volumes.get(name)) {
+                volume.copy_up &= found.spec.copy;
+                volume.source = VolumeSource::Named(found.spec.name.clone());
+            }
         }
     }
-    if let Network::Bridge(all) = &mut container.network {
+
+    fn name_networks(&self, network: &mut Network) {
+        let Network::Bridge(all) = network else { return };
         for attachment in all {
-            let file = attachment.network.as_deref();
-            if let Some(found) = file.and_then(|file| node(Kind::Network, file)).and_then(|name| set.networks.get(name))
-            {
+            let node = attachment.network.as_deref().and_then(|file| self.node(Kind::Network, file));
+            if let Some(found) = node.and_then(|name| self.set.networks.get(name)) {
                 attachment.network = Some(found.spec.name.clone());
             }
         }
     }
-    if let Network::Container(name) = &mut container.network
-        && let Some(found) = files.get(&(Kind::Container, name.to_string()))
-    {
-        *name = found.clone();
+}
+
+/// The names of volumes, images, networks and pods in place of their files'.
+fn name_resources(unit: &mut Unit, files: &Files, set: &UnitSet) {
+    let Unit { name, container, .. } = unit;
+    let resources = Resources { files, instance: name.instance(), set };
+    if let Root::Image(name) = &mut container.root {
+        resources.name_image(name);
     }
+    container.image_mounts.iter_mut().for_each(|mount| resources.name_image(&mut mount.image));
+    resources.name_volumes(&mut container.volumes);
+    resources.name_networks(&mut container.network);
     if let Some((name, _)) = &mut container.pod
         && let Some(found) = files.get(&(Kind::Pod, Kind::Pod.stem(name)))
     {

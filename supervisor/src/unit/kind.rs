@@ -72,9 +72,8 @@ impl Kind {
     /// What is read and typed, and not built as a whole yet.
     pub(super) fn unavailable(self) -> Option<&'static str> {
         match self {
-            Container | Volume | Image | Timer | Socket => None,
+            Container | Volume | Image | Pod | Timer | Socket => None,
             Network => Some("write Network=host or Network=none in the container"),
-            Pod => Some("write the containers with Network=host"),
         }
     }
 

@@ -64,5 +64,5 @@ pub use problem::{Place, Problem, Severity};
 pub use reference::reference;
 pub use set::load;
 pub(crate) use source::tree;
-pub use spec::{DeviceNode, Facts, IdMaps, SpecError, runtime_spec};
+pub use spec::{DeviceNode, Facts, IdMaps, Joins, SpecError, runtime_spec};
 pub(crate) use values::{is_fd_name, signal, span};

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Origin, Problem, Severity, UnitName, UnitSet,
-    build::{self, Draft, Target, What},
+    build::{self, CONTAINER, Claim, Draft, Target, What},
     claims,
     connect::connect,
     cycle::{self, Cycle},
@@ -321,6 +321,21 @@ impl Drafts {
         self.read.push(Read::of(source, Some(name.clone())));
         self.files.insert(file, name.clone());
         self.names.insert(name.clone());
+    }
+
+    /// Containers by the names that podman would know them by.
+    pub(super) fn containers(&self) -> HashMap<String, UnitName> {
+        let mut found = HashMap::new();
+        for (unit, draft) in self.all.iter().filter(|(_, draft)| draft.kind == Kind::Container) {
+            for claim in &draft.claims {
+                if let Claim::Name { what, name, .. } = claim
+                    && *what == CONTAINER
+                {
+                    found.insert(name.clone(), unit.clone());
+                }
+            }
+        }
+        found
     }
 
     pub(super) fn aliases(&self) -> HashMap<UnitName, UnitName> {

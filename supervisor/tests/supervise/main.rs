@@ -16,6 +16,7 @@ mod kinds;
 mod life;
 mod pid1;
 mod place;
+mod pods;
 mod shim;
 mod sockets;
 mod surroundings;

@@ -22,7 +22,9 @@ pub(crate) use devices::memory_bytes;
 pub(crate) use overlay::unmount;
 
 use super::{id_ranges, paths::Paths};
-use crate::unit::{Dns, Facts, IdMaps, Notify, Root, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec};
+use crate::unit::{
+    Dns, Facts, IdMaps, Joins, Notify, Root, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec,
+};
 
 /// In a unit's folder, until its container is started.
 pub(crate) const CONFIG: &str = "config.json";
@@ -99,6 +101,7 @@ pub(crate) fn build(
     hostname: &str,
     listen: Vec<String>,
     startup: bool,
+    joins: Joins,
 ) -> Result<Option<(u32, u32)>, BundleError> {
     let folder = paths.unit(&unit.name);
     let ids = id_ranges::of(paths, unit).map_err(BundleError::Ids)?;
@@ -138,6 +141,7 @@ pub(crate) fn build(
         notify,
         environment_files: Vec::new(),
         listen_names: listen,
+        joins,
         devices: devices::nodes(&unit.container.devices)?,
         ids,
         disks: devices::disks(&unit.container.resources.io_limits)?,

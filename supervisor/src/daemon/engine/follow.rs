@@ -53,6 +53,10 @@ impl Engine {
         if (skipped || waited) && to == Inactive {
             return;
         }
+        if !waited && entry.record.state.at_rest() {
+            self.end_pod_of(name);
+        }
+        let Some(entry) = self.units.get(name) else { return };
         let (links, mut actions) = (&entry.plan.links, entry.plan.policy.actions);
         // systemd starts OnFailure= for a job that failed for a dependency, and ends no machine for it.
         if matches!(entry.record.last, Some(Outcome::Refused { .. })) {
@@ -75,6 +79,18 @@ impl Engine {
         }
         if to == Active {
             self.uphold(name, now);
+        }
+    }
+
+    /// `ExitPolicy=stop` of podman-systemd.unit(5): this container has ended, and no other of its pod runs or is about to.
+    fn end_pod_of(&mut self, name: &UnitName) {
+        let Some(pod) = self.units.get(name).and_then(|entry| entry.plan.ends_pod.clone()) else { return };
+        let up = self.units.get(&pod).is_some_and(|entry| is_up(entry) && entry.job.is_none());
+        let ended = |entry: &Entry| {
+            entry.record.state.at_rest() && entry.job.as_ref().is_none_or(|job| job.kind == JobKind::Stop)
+        };
+        if up && self.units.values().filter(|entry| entry.plan.ends_pod.as_ref() == Some(&pod)).all(ended) {
+            self.stop_with_all(&pod);
         }
     }
 

@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) after_network: bool,
     /// A rule of the machine forbids the start: the sentence says which.
     pub(crate) forbidden: Option<String>,
+    /// The pod that it is in, if that ends with its last container.
+    pub(crate) ends_pod: Option<UnitName>,
 }
 
 #[derive(Debug)]
@@ -148,8 +150,14 @@ impl Engine {
                 }
             }
             None => {
-                let plan =
-                    Plan { policy, links: Links::default(), enabled: false, after_network: false, forbidden: None };
+                let plan = Plan {
+                    policy,
+                    links: Links::default(),
+                    enabled: false,
+                    after_network: false,
+                    forbidden: None,
+                    ends_pod: None,
+                };
                 self.units.insert(name.clone(), Entry { plan, record, job: None, loaded: false, changed: false });
                 self.regraph();
             }

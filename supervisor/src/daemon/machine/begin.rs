@@ -139,7 +139,7 @@ impl Machine<'_> {
     }
 
     /// No start was made, so none is counted. After an assertion systemd's job fails and the unit is as it was, systemd.unit(5).
-    fn unmet(&mut self, text: String, assert: bool) {
+    pub(super) fn unmet(&mut self, text: String, assert: bool) {
         self.record.starts.pop_back();
         self.record.in_a_row = 0;
         let outcome = if assert { Outcome::Asserted { text } } else { Outcome::Skipped { text } };

@@ -14,7 +14,7 @@ const KILL_AGAIN: Duration = Duration::from_secs(5);
 /// After so many the processes count as unkillable, and the unit's stop ends all the same.
 const KILL_TRIES: u8 = 12;
 /// For the runtime to forget a container.
-const CLEAN_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const CLEAN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// `State::Killing`.
 pub(super) struct Kill {

@@ -7,6 +7,7 @@ mod event;
 mod health;
 mod notified;
 mod outcome;
+mod pod;
 mod policy;
 mod step;
 #[cfg(test)]
@@ -73,7 +74,8 @@ pub(crate) struct Ending {
 ///   └── Stop ── Exited ◀── oneshot,       unclean ──▶ Failed ── Start ──▶ Waiting
 ///                          RemainAfterExit
 /// ```
-/// A condition of the unit that does not hold leads from Preparing to Inactive.
+/// A condition of the unit that does not hold leads from Preparing to Inactive. A pod goes from there to Held, and from Held over
+/// Cleaning to Inactive.
 ///
 /// A supervisor that takes over sends Interrupted: Preparing and Cleaning begin anew, Creating goes over Killing back to Waiting,
 /// Starting asks the runtime, the others only repeat their signal.
@@ -133,6 +135,8 @@ pub(crate) enum State {
     },
     /// A oneshot that ended well and remains active.
     Exited,
+    /// A pod: its namespaces are there, nothing of its own runs in them.
+    Held,
     Failed,
 }
 
@@ -294,7 +298,7 @@ impl State {
             Self::Killing { again_at: at, .. } | Self::Cleaning { give_up_at: at, .. } | Self::AutoRestart { at } => {
                 Some(*at)
             }
-            Self::Inactive | Self::Waiting | Self::Exited | Self::Failed => None,
+            Self::Inactive | Self::Waiting | Self::Exited | Self::Held | Self::Failed => None,
         }
     }
 
@@ -304,7 +308,7 @@ impl State {
             Self::Running { .. } if policy.oneshot => ActiveState::Activating,
             Self::Running { phase: Phase::Starting, .. } => ActiveState::Activating,
             Self::Running { phase: Phase::Stopping, .. } => ActiveState::Deactivating,
-            Self::Running { .. } | Self::Exited => ActiveState::Active,
+            Self::Running { .. } | Self::Exited | Self::Held => ActiveState::Active,
             Self::Waiting
             | Self::Preparing { .. }
             | Self::Creating { .. }
@@ -342,6 +346,7 @@ impl State {
             Self::Cleaning { .. } => "cleaning",
             Self::AutoRestart { .. } => "auto-restart",
             Self::Exited => "exited",
+            Self::Held => "running",
             Self::Failed => "failed",
         }
     }

@@ -74,6 +74,8 @@ pub(crate) enum Outcome {
     Unkillable,
     /// Killed before it ran, because it was asked to stop.
     Cancelled,
+    /// A pod that was asked to.
+    TakenDown,
     /// The supervisor died while the container was made: it is made once more.
     Interrupted,
 }
@@ -103,7 +105,9 @@ impl Outcome {
 
     pub(crate) fn class(&self) -> Class {
         match self {
-            Self::Exit { code: 0 } | Self::Cancelled | Self::Interrupted | Self::Skipped { .. } => Class::Clean,
+            Self::Exit { code: 0 } | Self::Cancelled | Self::TakenDown | Self::Interrupted | Self::Skipped { .. } => {
+                Class::Clean
+            }
             Self::Signal { number: libc::SIGHUP | libc::SIGINT | libc::SIGTERM | libc::SIGPIPE, core: false } => {
                 Class::Clean
             }
@@ -135,7 +139,7 @@ impl Outcome {
     /// systemd's words for the result of a service (systemd.exec(5), `$SERVICE_RESULT`), and some for what it does not have.
     pub(crate) fn result(&self) -> &'static str {
         match self {
-            Self::Exit { code: 0 } | Self::Cancelled | Self::Interrupted => "success",
+            Self::Exit { code: 0 } | Self::Cancelled | Self::TakenDown | Self::Interrupted => "success",
             Self::Exit { .. } => "exit-code",
             Self::Signal { core: false, .. } | Self::Unkillable | Self::Lost => "signal",
             Self::Signal { core: true, .. } => "core-dump",
@@ -208,6 +212,7 @@ impl fmt::Display for Outcome {
             Self::Lost => f.write_str("ended while its exit status could not be kept"),
             Self::Unkillable => f.write_str("has processes that do not end even by SIGKILL"),
             Self::Cancelled => f.write_str("stopped before it ran"),
+            Self::TakenDown => f.write_str("taken down"),
             Self::Interrupted => f.write_str("interrupted while it was made, is made once more"),
         }
     }

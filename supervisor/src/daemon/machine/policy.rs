@@ -9,10 +9,13 @@ use super::{
     Checks, Ending,
     outcome::{Class, Outcome},
 };
-use crate::unit::{ExitStatuses, Health, MachineActions, Notify, Restart, ServiceType, Unit};
+use crate::unit::{ExitStatuses, Health, MachineActions, Notify, PodSpec, Restart, ServiceType, Unit};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Policy {
+    /// Namespaces, and no container.
+    #[serde(default)]
+    pub(crate) pod: bool,
     /// Active, or finished, only when its process ended well.
     pub(crate) oneshot: bool,
     pub(crate) remain_after_exit: bool,
@@ -92,9 +95,49 @@ const FREE_RESTARTS: u32 = 5;
 pub(crate) const STABLE_RUN: Duration = Duration::from_secs(60);
 
 impl Policy {
+    pub(crate) fn of_pod(pod: &PodSpec) -> Self {
+        Self {
+            pod: true,
+            start_limit_burst: pod.start_limit_burst,
+            start_limit_interval: pod.start_limit_interval,
+            actions: pod.actions,
+            ..Self::plain()
+        }
+    }
+
+    /// What holds where no file says otherwise.
+    pub(crate) fn plain() -> Self {
+        Self {
+            pod: false,
+            oneshot: false,
+            remain_after_exit: false,
+            notify: false,
+            health: None,
+            startup_health: None,
+            ready_when_healthy: false,
+            watchdog: None,
+            runtime_max: None,
+            runtime_extra: Duration::ZERO,
+            restart: RestartOn::No,
+            restart_delay: Duration::from_millis(100),
+            restart_growth: None,
+            restart_spread: Duration::ZERO,
+            success: ExitStatuses::default(),
+            restart_prevent: ExitStatuses::default(),
+            restart_force: ExitStatuses::default(),
+            start_timeout: Some(Duration::from_secs(90)),
+            stop_timeout: Some(Duration::from_secs(10)),
+            stop_signal: libc::SIGTERM,
+            start_limit_burst: 5,
+            start_limit_interval: Duration::from_secs(10),
+            actions: MachineActions::default(),
+        }
+    }
+
     pub(crate) fn of(unit: &Unit) -> Self {
         let service = &unit.service;
         Self {
+            pod: false,
             oneshot: service.kind == ServiceType::Oneshot,
             remain_after_exit: service.remain_after_exit,
             notify: unit.container.notify == Notify::Container,
@@ -130,6 +173,7 @@ impl Policy {
 
     /// What lives is checked and stopped as it was started: the image's own words were learnt then.
     pub(crate) fn keep_learnt(&mut self, old: &Self) {
+        self.pod = old.pod;
         self.stop_signal = old.stop_signal;
         self.health.clone_from(&old.health);
         self.startup_health.clone_from(&old.startup_health);
@@ -243,36 +287,6 @@ fn lists(statuses: &ExitStatuses, outcome: &Outcome) -> bool {
         Outcome::Signal { number, .. } => statuses.signals.contains(number),
         Outcome::OutOfMemory => statuses.signals.contains(&libc::SIGKILL),
         _ => false,
-    }
-}
-
-#[cfg(test)]
-impl Policy {
-    pub(crate) fn plain() -> Self {
-        Self {
-            oneshot: false,
-            remain_after_exit: false,
-            notify: false,
-            health: None,
-            startup_health: None,
-            ready_when_healthy: false,
-            watchdog: None,
-            runtime_max: None,
-            runtime_extra: Duration::ZERO,
-            restart: RestartOn::No,
-            restart_delay: Duration::from_millis(100),
-            restart_growth: None,
-            restart_spread: Duration::ZERO,
-            success: ExitStatuses::default(),
-            restart_prevent: ExitStatuses::default(),
-            restart_force: ExitStatuses::default(),
-            start_timeout: Some(Duration::from_secs(90)),
-            stop_timeout: Some(Duration::from_secs(10)),
-            stop_signal: libc::SIGTERM,
-            start_limit_burst: 5,
-            start_limit_interval: Duration::from_secs(10),
-            actions: MachineActions::default(),
-        }
     }
 }
 

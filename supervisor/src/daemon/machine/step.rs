@@ -54,6 +54,8 @@ impl Machine<'_> {
                 State::Exited => self.exited(&event),
                 State::Waiting => self.waiting(event),
                 State::AutoRestart { .. } => self.auto_restart(&event),
+                State::Preparing { .. } if self.policy.pod => self.preparing_pod(event),
+                State::Held => self.held(&event),
                 State::Preparing { deadline } => self.preparing(event, deadline),
                 State::Creating { deadline, abort } => self.creating(event, deadline, abort),
                 State::Starting { process, deadline, stop, ready } => {

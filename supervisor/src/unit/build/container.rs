@@ -12,15 +12,11 @@ use oci::image::{Reference, ReferenceError};
 use super::{
     Claim, Link, command, health, identity, limits, links,
     mount_key::{self, Mounted},
-    mounts, namespaces, network, resources, secrets,
+    mounts, namespaces, network, pod, resources, secrets,
 };
 use crate::unit::{
-    ContainerSpec, Device, Network, Pull, Root, Said, Seccomp, UnitName, UserNamespace,
-    kind::{Kind, of_instance},
-    sheet::Sheet,
-    text::Text,
-    values,
-    words::Word,
+    ContainerSpec, Device, Network, Pull, Root, Said, Seccomp, UserNamespace, kind::Kind, sheet::Sheet, text::Text,
+    values, words::Word,
 };
 
 pub(super) fn container(
@@ -51,12 +47,21 @@ pub(super) fn container(
         sheet.unavailable(&value, text);
     }
     if user_namespace == UserNamespace::Host {
-        refuse_idmap(sheet);
+        refuse_idmap("Container", &["Volume", "Mount"], sheet);
     }
-    let name = super::claimed(sheet, ("Container", "ContainerName"), stem, "container or pod", claims);
+    let network = container_network(path, sheet, links);
+    if user_namespace != UserNamespace::Host && matches!(network, Network::Container(_)) {
+        // That network, and its /sys, belong to another user namespace.
+        for key in ["UserNS", "UIDMap", "GIDMap", "SubUIDMap", "SubGIDMap"] {
+            for value in sheet.all("Container", key) {
+                let text = "a container in another's network has the machine's user namespace; leave this out";
+                sheet.error(&value, text);
+            }
+        }
+    }
+    let name = super::claimed(sheet, ("Container", "ContainerName"), stem, super::CONTAINER, claims);
     let container_name = sheet.last("Container", "ContainerName").map(|_| name);
     let (health, startup_health) = health::health(sheet);
-    let network = container_network(path, sheet, links);
     // "conflicting options: dns and the network mode", podman-run(1).
     if matches!(network, Network::None | Network::Container(_)) {
         for key in ["DNS", "DNSOption", "DNSSearch"] {
@@ -92,7 +97,7 @@ pub(super) fn container(
         exposed_ports: network::exposed(sheet),
         addresses: network::addresses("Container", sheet),
         dns: network::dns("Container", sheet),
-        pod: pod(sheet, links),
+        pod: pod::member(sheet, links),
         user_namespace,
         user: identity::user(sheet),
         extra_groups: identity::extra_groups(sheet),
@@ -129,9 +134,9 @@ pub(super) fn container(
 }
 
 /// The option without mappings of its own, where there are no others.
-fn refuse_idmap(sheet: &mut Sheet<'_>) {
-    for key in ["Volume", "Mount"] {
-        for value in sheet.all("Container", key) {
+pub(super) fn refuse_idmap(section: &'static str, keys: &[&'static str], sheet: &mut Sheet<'_>) {
+    for key in keys {
+        for value in sheet.all(section, key) {
             if !value.text.contains("type=image")
                 && value.text.split([':', ',']).any(|option| matches!(option, "idmap" | "idmap=true"))
             {
@@ -245,10 +250,8 @@ pub(super) fn reference(text: &str) -> Result<(), Said> {
 fn container_network(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Network {
     let in_pod = sheet.last("Container", "Pod").is_some();
     network::network("Container", sheet, links).unwrap_or_else(|| {
-        if sheet.has_main() && sheet.is_strict() && !in_pod {
-            let text =
-                "no Network=: bridge networks are not available in this version; write Network=host or Network=none";
-            sheet.missing(path, text);
+        if !in_pod {
+            network::refuse_default(path, sheet);
         }
         Network::Bridge(Vec::new())
     })
@@ -263,20 +266,6 @@ pub(super) fn pull(text: &str) -> Result<Pull, &'static str> {
         // Reported by the table of keys.
         _ => Pull::Missing,
     })
-}
-
-fn pod(sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Option<(UnitName, bool)> {
-    let with = sheet.read("Container", "StartWithPod", values::boolean).unwrap_or(true);
-    let instance = sheet.scope.instance().map(str::to_owned);
-    let instance = instance.as_deref();
-    let name = sheet.read("Container", "Pod", |text| {
-        let stem = text.strip_suffix(".pod");
-        let name = stem.and_then(|stem| UnitName::parse(&Kind::Pod.node(&of_instance(stem, instance))).ok());
-        name.ok_or("expected the name of a .pod file, such as Pod=app.pod")
-    })?;
-    let value = sheet.last("Container", "Pod")?;
-    links.push(links::uses(&value, Word::of(&value, value.whole()), Kind::Pod, "Pod", instance));
-    Some((name, with))
 }
 
 fn seccomp(sheet: &mut Sheet<'_>) -> Seccomp {

@@ -1,19 +1,17 @@
-//! `[Volume]`, `[Network]`, `[Image]`, `[Pod]`.
+//! `[Volume]`, `[Network]`, `[Image]`.
 
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use super::{
     Claim, Link, claimed,
     container::{Bare, assignments, image_name, pull, reference},
-    health, mounts, name, namespaces, network,
+    health, name,
 };
 use crate::unit::{
-    Backing, ImageSpec, IpRange, Ipam, Network, NetworkDriver, NetworkSpec, PodSpec, Subnet, User, VolumeSpec,
-    sheet::Sheet, values,
+    Backing, ImageSpec, IpRange, Ipam, NetworkDriver, NetworkSpec, Subnet, User, VolumeSpec, sheet::Sheet, values,
 };
 
 pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, claims: &mut Vec<Claim>) -> VolumeSpec {
@@ -200,48 +198,6 @@ pub(super) fn image(path: &Path, sheet: &mut Sheet<'_>) -> ImageSpec {
         decryption_key: sheet.text("Image", "DecryptionKey"),
         retry: sheet.read("Image", "Retry", health::number).unwrap_or(3),
         retry_delay: sheet.read("Image", "RetryDelay", health::go_duration),
-    }
-}
-
-pub(super) fn pod(
-    path: &Path,
-    stem: &str,
-    sheet: &mut Sheet<'_>,
-    links: &mut Vec<Link>,
-    claims: &mut Vec<Claim>,
-) -> PodSpec {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let network = network::network("Pod", sheet, links).unwrap_or(Network::Bridge(Vec::new()));
-    let ports = network::ports("Pod", sheet, claims);
-    if network == Network::Host
-        && let Some(value) = sheet.all("Pod", "PublishPort").first()
-    {
-        sheet.error(value, "with Network=host every port is the host's already; leave PublishPort= out");
-    }
-    PodSpec {
-        name: claimed(sheet, ("Pod", "PodName"), stem, "container or pod", claims),
-        network,
-        ports,
-        addresses: network::addresses("Pod", sheet),
-        dns: network::dns("Pod", sheet),
-        hosts: network::hosts("Pod", sheet),
-        hostname: sheet.read("Pod", "HostName", network::hostname),
-        volumes: mounts::volumes("Pod", folder, sheet, links, &mut mounts::Taken::new()),
-        shm_size_bytes: sheet.read("Pod", "ShmSize", values::size),
-        stop_timeout: sheet
-            .read("Pod", "StopTimeout", |text| {
-                text.parse().map(Duration::from_secs).map_err(|_| "expected a number of seconds, without a unit")
-            })
-            .unwrap_or(Duration::from_secs(10)),
-        user_namespace: namespaces::user_namespace("Pod", sheet),
-        labels: assignments(sheet, ("Pod", "Label"), Bare::Empty),
-        stop_when_empty: sheet
-            .read("Pod", "ExitPolicy", |text| match text {
-                "stop" => Ok(true),
-                "continue" => Ok(false),
-                _ => Err("expected stop or continue"),
-            })
-            .unwrap_or(true),
     }
 }
 

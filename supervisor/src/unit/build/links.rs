@@ -42,6 +42,8 @@ pub(in crate::unit) enum LinkKind {
 pub(in crate::unit) enum Target {
     /// By the name of its file, which has to exist.
     File(Kind, String),
+    /// A container by the name that podman would know it by.
+    Named(String),
     /// By the name of its service.
     Service(UnitName),
     /// A target, with its suffix: one of systemd's, or of somebody's own.
@@ -204,6 +206,13 @@ pub(super) fn uses(value: &Rc<Text>, word: Word, kind: Kind, key: &'static str, 
     let stem = word.text.strip_suffix(kind.suffix()).and_then(|stem| stem.strip_suffix('.')).unwrap_or(&word.text);
     let stem = of_instance(stem, instance);
     Link { kind: LinkKind::Uses, key, target: Target::File(kind, stem), to: None, value: Rc::clone(value), word }
+}
+
+/// `Network=container:name`
+pub(super) fn uses_container(value: &Rc<Text>, name: String) -> Link {
+    let word = Word::of(value, value.whole());
+    let target = Target::Named(name);
+    Link { kind: LinkKind::Uses, key: "Network", target, to: None, value: Rc::clone(value), word }
 }
 
 /// What a timer or a socket starts.

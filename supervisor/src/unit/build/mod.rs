@@ -16,6 +16,7 @@ mod mount_key;
 mod mounts;
 mod namespaces;
 mod network;
+mod pod;
 mod resources;
 mod secrets;
 mod service;
@@ -29,7 +30,7 @@ use std::{
 };
 
 use super::{
-    Declared, ImageSpec, NetworkSpec, PodSpec, Protocol, SocketSpec, TimerSpec, Unit, UnitName, VolumeSpec,
+    Declared, ImageSpec, Network, NetworkSpec, PodSpec, Protocol, SocketSpec, TimerSpec, Unit, UnitName, VolumeSpec,
     kind::{Kind, is_template},
     sheet::Sheet,
     text::Text,
@@ -56,7 +57,7 @@ pub(super) enum What {
     Volume(Declared<VolumeSpec>),
     Network(Declared<NetworkSpec>),
     Image(Declared<ImageSpec>),
-    Pod(Declared<PodSpec>),
+    Pod(Box<Declared<PodSpec>>),
     Timer(Declared<TimerSpec>),
     Socket(Declared<SocketSpec>),
     /// Read for its mistakes only.
@@ -84,6 +85,9 @@ pub(super) enum Hosts {
 /// What `Alias=` claims; the units' own names are claimed by themselves.
 pub(super) const ALIAS: &str = "unit";
 
+/// Of `ContainerName=` and `PodName=`, which podman keeps in one list.
+pub(super) const CONTAINER: &str = "container or pod";
+
 /// Always makes a draft, so that all mistakes of all parts are found; it is of use only when the sheet has no errors.
 pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
     let kind = sheet.scope.kind;
@@ -100,37 +104,52 @@ pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
     let what = match kind {
         Kind::Container => What::Container(Box::new(unit(path, stem, sheet, &mut links, &mut claims, &aliases))),
         Kind::Volume => {
-            What::Volume(declare(path, sheet, &mut links, |s, l| declared::volume(stem, s, l, &mut claims)))
+            What::Volume(declare(path, sheet, &mut links, |s, l, _| declared::volume(stem, s, l, &mut claims)))
         }
         Kind::Network => {
-            What::Network(declare(path, sheet, &mut links, |s, _| declared::network(stem, s, &mut claims)))
+            What::Network(declare(path, sheet, &mut links, |s, _, _| declared::network(stem, s, &mut claims)))
         }
-        Kind::Image => What::Image(declare(path, sheet, &mut links, |s, _| declared::image(path, s))),
-        Kind::Pod => What::Pod(declare(path, sheet, &mut links, |s, l| declared::pod(path, stem, s, l, &mut claims))),
-        Kind::Timer => What::Timer(declare(path, sheet, &mut links, |s, l| timer::timer(path, stem, s, l))),
+        Kind::Image => What::Image(declare(path, sheet, &mut links, |s, _, _| declared::image(path, s))),
+        Kind::Pod => What::Pod(Box::new(declare(path, sheet, &mut links, |s, l, shared| {
+            pod::pod(path, stem, s, l, &mut claims, Shared { aliases: aliases.clone(), ..shared })
+        }))),
+        Kind::Timer => What::Timer(declare(path, sheet, &mut links, |s, l, _| timer::timer(path, stem, s, l))),
         Kind::Socket => {
-            What::Socket(declare(path, sheet, &mut links, |s, l| timer::socket(path, stem, s, l, &mut claims)))
+            What::Socket(declare(path, sheet, &mut links, |s, l, _| timer::socket(path, stem, s, l, &mut claims)))
         }
     };
     Draft { kind, what, links, claims, aliases, default_instance, broken: false }
+}
+
+/// What every file may say, and a pod alone of those that are no containers acts upon.
+struct Shared {
+    default_dependencies: bool,
+    limit: service::StartLimit,
+    conditions: Vec<super::Condition>,
+    aliases: BTreeSet<UnitName>,
 }
 
 fn declare<T>(
     path: &Path,
     sheet: &mut Sheet<'_>,
     links: &mut Vec<Link>,
-    spec: impl FnOnce(&mut Sheet<'_>, &mut Vec<Link>) -> T,
+    spec: impl FnOnce(&mut Sheet<'_>, &mut Vec<Link>, Shared) -> T,
 ) -> Declared<T> {
+    let mut default_dependencies = false;
     if sheet.scope.kind != Kind::Timer && sheet.scope.kind != Kind::Socket {
-        sheet.last("Quadlet", "DefaultDependencies");
+        default_dependencies = sheet.read("Quadlet", "DefaultDependencies", values::boolean).unwrap_or(true);
         service::service(sheet);
         resources::resources(sheet);
     }
-    service::start_limit(sheet);
-    conditions::conditions(sheet);
+    let shared = Shared {
+        default_dependencies,
+        limit: service::start_limit(sheet),
+        conditions: conditions::conditions(sheet),
+        aliases: BTreeSet::new(),
+    };
     documentation(sheet);
     warn_of_no_effect(sheet);
-    let spec = spec(sheet, links);
+    let spec = spec(sheet, links, shared);
     Declared {
         description: description(sheet),
         path: path.to_path_buf(),
@@ -147,12 +166,15 @@ fn warn_of_no_effect(sheet: &mut Sheet<'_>) {
         // One sentence at the section's header says it of the whole file.
         _ if kind.unavailable().is_some() => return,
         Kind::Timer | Kind::Socket => (&[], "that it starts"),
+        Kind::Pod => (&[], "that runs in it"),
         // Those are followed to what stands behind them.
         _ => (&["After", "Requires"], "that uses it"),
     };
     // What Quadlet writes itself, and what holds anyway.
     let known = ["Description", "Documentation", "DefaultDependencies", "Type", "RemainAfterExit"];
-    for section in ["Unit", "Service"] {
+    // A pod starts and stops, and nothing of its own runs.
+    let sections: &[&'static str] = if kind == Kind::Pod { &["Service"] } else { &["Unit", "Service"] };
+    for section in sections {
         for key in sheet.keys_of(section) {
             if !known.contains(&key)
                 && !links.contains(&key)
@@ -198,7 +220,9 @@ fn unit(
     let service = service::service(sheet);
     let limit = service::start_limit(sheet);
     // Quadlet waits for the network so that images can be pulled and addresses bound; a unit without a network needs neither.
-    let by_default = default_dependencies && container.network != super::Network::None;
+    // One that shares another's network starts after that one, which waits.
+    let own_network = container.pod.is_none() && matches!(container.network, Network::Host | Network::Bridge(_));
+    let by_default = default_dependencies && own_network;
     Unit {
         name: sheet.scope.node.clone(),
         description: description(sheet),

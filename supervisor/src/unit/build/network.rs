@@ -1,6 +1,6 @@
 //! `Network=`, `PublishPort=`, `ExposeHostPort=`, `IP=`, `NetworkAlias=`, `DNS…=`, `AddHost=`, of containers and of pods.
 
-use std::{net::IpAddr, rc::Rc};
+use std::{net::IpAddr, path::Path, rc::Rc};
 
 use super::{Claim, Hosts, Link, links, name};
 use crate::unit::{
@@ -35,10 +35,9 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
             }
             Network::Bridge(list) if list.iter().any(|a| a.network.is_some()) => "networks by name are",
             Network::Bridge(_) => "bridge networks are",
-            Network::Container(_) => "another container's network is",
-            Network::Host | Network::None => "",
+            Network::Host | Network::None | Network::Container(_) => "",
         };
-        if !what.is_empty() && section == "Container" {
+        if !what.is_empty() {
             let text = format!("Network={}: {what} known, not available in this version; {CHOICES}", value.text);
             sheet.unavailable(&value, Said { text, suggestion: form(CHOICES) });
         }
@@ -59,13 +58,29 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
     chosen.or(wrong.then_some(Network::None))
 }
 
+/// What is not said is a bridge.
+pub(super) fn refuse_default(path: &Path, sheet: &mut Sheet<'_>) {
+    if sheet.has_main() && sheet.is_strict() {
+        let text = "no Network=: bridge networks are not available in this version; write Network=host or Network=none";
+        sheet.missing(path, text);
+    }
+}
+
 fn one(section: &str, instance: Option<&str>, value: &Rc<Text>, links: &mut Vec<Link>) -> Result<Network, Said> {
     let (mode, options) = value.text.split_once(':').map_or((value.text.as_str(), None), |(m, o)| (m, Some(o)));
     match mode {
         "host" | "none" if options.is_some() => Err(format!("Network={mode} takes no options").into()),
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
-        "container" => Err(Said::from("write the other container's file, such as Network=web.container")),
+        "container" if section == "Container" => {
+            let name = options.and_then(|text| name(text).ok()).and_then(|name| UnitName::parse(&name).ok());
+            let form =
+                "write the other container's name, such as Network=container:web, or its file, Network=web.container";
+            let other = name.ok_or_else(|| Said::from(form))?;
+            links.push(links::uses_container(value, other.to_string()));
+            Ok(Network::Container(other))
+        }
+        "container" => Err(Said::from("a pod has a network of its own, or the machine's")),
         "pasta" | "slirp4netns" => {
             let text = format!("{mode} is for users' own podman, which this system does not have; {CHOICES}");
             Err(Said { text, suggestion: form(CHOICES) })

@@ -312,9 +312,10 @@ fn timeouts(sheet: &mut Sheet<'_>) -> (Option<Option<Duration>>, Option<Option<D
 
 /// Quadlet's own services for the other kinds are of one type each.
 fn other_kind(sheet: &mut Sheet<'_>) -> ServiceType {
-    let own = if sheet.scope.kind == Kind::Pod { "forking" } else { "oneshot" };
+    let is_pod = sheet.scope.kind == Kind::Pod;
+    let own = if is_pod { "forking" } else { "oneshot" };
     sheet.read("Service", "Type", |text| {
         if text == own { Ok(()) } else { Err(format!("the service of such a file is of type {own}; leave it out")) }
     });
-    ServiceType::Oneshot
+    if is_pod { ServiceType::Exec } else { ServiceType::Oneshot }
 }

@@ -22,7 +22,7 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("destination[:options]"), "Tmpfs"),
     yes(Value::Own("host-device[:device][:rwm]"), "AddDevice"),
     // Bridges, named networks and other containers' are typed and come with the networks: `build` says which are honoured.
-    yes(Value::Own("host, none, bridge, x.network, x.container, a name"), "Network"),
+    yes(Value::Own("host, none, bridge, x.network, x.container, container:name, a name"), "Network"),
     yes(Value::Own("name or number"), "User Group GroupAdd"),
     yes(Value::Own("absolute path"), "WorkingDir"),
     // Podman 6, as ImageVolume=.
@@ -97,8 +97,8 @@ pub(super) const CONTAINER: &[Rows] = &[
     later(NET, Value::Own("[[ip:][host port]:]port[/protocol]"), "PublishPort"),
     later(NET, Value::Own("address"), "IP IP6"),
     later(NET, Value::Own("name"), "NetworkAlias"),
-    later("write the container with Network=host instead", Value::Own("x.pod"), "Pod"),
-    later("write the container with Network=host instead", Value::Own("boolean"), "StartWithPod"),
+    yes(Value::Own("x.pod"), "Pod"),
+    yes(Value::Own("boolean"), "StartWithPod"),
     yes(Value::Own("[+ug]container:[@]host[:count] words"), "UIDMap GIDMap"),
     // The machine keeps a range of ids for each name, the same for whoever names it.
     yes(Value::Own("name"), "SubUIDMap SubGIDMap"),

@@ -3,34 +3,40 @@
 use super::{
     Rows, Value,
     container::{MODULE, PODMAN, PULL},
-    later, only, refused, yes,
+    inert, later, only, refused, yes,
 };
 
 /// Of kinds that are not available as a whole each row says so too: one place to change when they are.
 const NET: &str = "containers have the machine's network or none until then";
+const HOST_IDS: &str = "the containers of a pod run in the machine's user namespace until then";
 const FOLDER: &str =
     "a volume is a folder of the state partition until then, with the owner that the container gives it";
 const STORE: &str = "images come from the machine's own store, nothing is pulled";
 
 pub(super) const POD: &[Rows] = &[
-    later(NET, Value::Own("name"), "PodName ServiceName"),
-    later(NET, Value::Own("name[;name…]:address"), "AddHost"),
-    later(NET, Value::Own("host, none, bridge, x.network, a name"), "Network"),
+    yes(Value::Own("name"), "PodName ServiceName"),
+    yes(Value::Own("name[;name…]:address"), "AddHost"),
+    // As in a container, `build` says which are honoured.
+    yes(Value::Own("host, none, bridge, x.network, a name"), "Network"),
+    yes(Value::Own("host name"), "HostName"),
+    yes(Value::Own("continue, stop"), "ExitPolicy"),
+    yes(Value::Own("NAME=value words"), "Label"),
+    yes(Value::Own("[source:]destination[:options]"), "Volume"),
+    yes(Value::Own("size"), "ShmSize"),
+    inert(
+        "a pod has no process of its own; each of its containers has its own StopTimeout=",
+        Value::Number,
+        "StopTimeout",
+    ),
+    only(&["host"], Value::Own("host, auto[:…], keep-id[:…], nomap, private"), "UserNS"),
     later(NET, Value::Own("name"), "NetworkAlias"),
     later(NET, Value::Own("[[ip:][host port]:]port[/protocol]"), "PublishPort"),
     later(NET, Value::Own("address"), "IP IP6"),
     later(NET, Value::Own("address, or none"), "DNS"),
     later(NET, Value::Own("resolv.conf option"), "DNSOption"),
     later(NET, Value::Own("domain, or ."), "DNSSearch"),
-    later(NET, Value::Own("host name"), "HostName"),
-    later(NET, Value::Own("continue, stop"), "ExitPolicy"),
-    later(NET, Value::Own("NAME=value words"), "Label"),
-    later(NET, Value::Own("[source:]destination[:options]"), "Volume"),
-    later(NET, Value::Own("size"), "ShmSize"),
-    later(NET, Value::Own("seconds"), "StopTimeout"),
-    later(NET, Value::Own("host, auto[:…], keep-id[:…], nomap, private"), "UserNS"),
-    later(NET, Value::Own("container:host:count words"), "UIDMap GIDMap"),
-    later(NET, Value::Own("name"), "SubUIDMap SubGIDMap"),
+    later(HOST_IDS, Value::Own("container:host:count words"), "UIDMap GIDMap"),
+    later(HOST_IDS, Value::Own("name"), "SubUIDMap SubGIDMap"),
     refused(PODMAN, "PodmanArgs GlobalArgs"),
     refused(MODULE, "ContainersConfModule"),
     refused(

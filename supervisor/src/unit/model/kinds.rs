@@ -1,8 +1,16 @@
 //! The other kinds of unit files.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
-use super::{Addresses, Dns, Network, Origin, Port, Pull, UnitName, User, UserNamespace, Volume};
+use super::{
+    Addresses, Condition, Dns, Links, MachineActions, Network, Origin, Port, Pull, UnitName, User, UserNamespace,
+    Volume,
+};
 use crate::unit::calendar::Calendar;
 
 /// A unit that is no container, and what its kind says.
@@ -123,12 +131,20 @@ pub struct PodSpec {
     pub hosts: Vec<(String, IpAddr)>,
     pub hostname: Option<String>,
     pub volumes: Vec<Volume>,
-    pub shm_size_bytes: Option<u64>,
-    pub stop_timeout: Duration,
+    /// `ShmSize=`, or Podman's 64 MiB.
+    pub shm_size_bytes: u64,
     pub user_namespace: UserNamespace,
     pub labels: BTreeMap<String, String>,
     /// `ExitPolicy=stop`: ends with its last container.
     pub stop_when_empty: bool,
+    /// Of `[Unit]`: it starts and stops as containers do. With its containers that start with it among those it wants.
+    pub links: Links,
+    pub conditions: Vec<Condition>,
+    pub aliases: BTreeSet<UnitName>,
+    pub after_network_online: bool,
+    pub start_limit_burst: u32,
+    pub start_limit_interval: Duration,
+    pub actions: MachineActions,
 }
 
 /// `[Timer]`

@@ -69,7 +69,12 @@ fn namespaces(container: &ContainerSpec, facts: &Facts) -> Vec<LinuxNamespace> {
     let namespace = |kind| {
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(kind);
-        namespace.set_path(None);
+        namespace.set_path(match kind {
+            Type::Network => facts.joins.net.clone(),
+            Type::Ipc => facts.joins.ipc.clone(),
+            Type::Uts => facts.joins.uts.clone(),
+            _ => None,
+        });
         namespace
     };
     kinds.into_iter().map(namespace).collect()

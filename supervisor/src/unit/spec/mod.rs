@@ -47,6 +47,7 @@ pub struct Facts {
     pub environment_files: Vec<String>,
     /// The names of the sockets it is handed, `FileDescriptorName=`, in their order.
     pub listen_names: Vec<String>,
+    pub joins: Joins,
     /// The nodes behind the unit's `devices`.
     pub devices: Vec<DeviceNode>,
     /// Of the container's user namespace; `None`: it is in the machine's.
@@ -84,6 +85,17 @@ impl IdMaps {
         };
         (find(&self.uids, uid), find(&self.gids, gid))
     }
+}
+
+/// What the container shares with others: files that namespaces are bound to, and a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Joins {
+    pub net: Option<PathBuf>,
+    pub ipc: Option<PathBuf>,
+    /// Its name is set already.
+    pub uts: Option<PathBuf>,
+    /// Mounted as /dev/shm.
+    pub shm: Option<PathBuf>,
 }
 
 /// A device of the host, at its place in the container.
@@ -178,8 +190,12 @@ pub fn hostname(unit: &Unit, machine: &str) -> String {
     if unit.container.network == Network::Host && !machine.is_empty() {
         return machine.to_owned();
     }
+    as_hostname(unit.name.as_str())
+}
+
+pub fn as_hostname(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-    unit.name.as_str().chars().map(plain).take(63).collect()
+    name.chars().map(plain).take(63).collect()
 }
 
 /// What asks the container to end: `StopSignal=`, `KillSignal=`, the image's, or SIGTERM.
@@ -229,7 +245,7 @@ pub fn runtime_spec(unit: &Unit, image: &ImageConfiguration, facts: &Facts) -> R
     spec.set_root(Some(root));
     spec.set_mounts(Some(mounts::mounts(unit, &volumes(unit, image), facts)?));
     spec.set_process(Some(process::process(unit, config(image), facts, &hostname)?));
-    spec.set_hostname(Some(hostname));
+    spec.set_hostname(facts.joins.uts.is_none().then_some(hostname));
     spec.set_domainname(None);
     spec.set_hooks(None);
     spec.set_annotations((!annotations.is_empty()).then_some(annotations));

@@ -56,7 +56,7 @@ fn system(container: &ContainerSpec, facts: &Facts, own_shm: bool) -> Vec<Mount>
     let shm_access = if sealed { "ro" } else { "rw" };
     // The runtime makes /dev/shm a folder of /dev where nothing is mounted there: a file system of its own costs the kernel some
     // 8 KiB, and with hundreds of containers twice that (each memory cgroup has a place for each file system's shrinker).
-    let apart = sealed || own_shm;
+    let apart = sealed || own_shm || facts.joins.shm.is_some();
     let dev_size = if apart { "size=65536k" } else { &shm_size };
     let dev = words(&["nosuid", "noexec", "strictatime", "mode=755", dev_size]);
     let mut pts = words(&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
@@ -66,6 +66,12 @@ fn system(container: &ContainerSpec, facts: &Facts, own_shm: bool) -> Vec<Mount>
     }
     let shm = words(&["nosuid", "noexec", "nodev", "mode=1777", &shm_size, shm_access]);
     let cgroup = words(&["nosuid", "noexec", "nodev", "relatime", cgroup_access]);
+    let shm = match &facts.joins.shm {
+        None => mount("/dev/shm", "tmpfs", "shm", shm),
+        Some(folder) => {
+            mount("/dev/shm", "bind", folder, words(&["bind", "rprivate", "nosuid", "noexec", "nodev", shm_access]))
+        }
+    };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", words(&["nosuid", "noexec", "nodev"])),
         mount("/dev", "tmpfs", "tmpfs", dev),
@@ -75,7 +81,7 @@ fn system(container: &ContainerSpec, facts: &Facts, own_shm: bool) -> Vec<Mount>
         mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup),
     ];
     if apart {
-        mounts.push(mount("/dev/shm", "tmpfs", "shm", shm));
+        mounts.push(shm);
     }
     // "mount(2) of sysfs needs CAP_SYS_ADMIN over the network namespace", and that is the machine's: what it has is bound, as Podman does.
     if facts.ids.is_some() && container.network == Network::Host {

@@ -28,7 +28,7 @@ const NEIGHBOURS: [(&str, &str); 5] = [
     ("data.volume", "[Volume]\n"),
     ("base.image", "[Image]\nImage=docker.io/library/base:1\n"),
     ("net.network", "[Network]\n"),
-    ("app.pod", "[Pod]\n"),
+    ("app.pod", "[Pod]\nNetwork=none\n"),
 ];
 
 /// Section and key of each line that sets one, and the line's index.

@@ -33,7 +33,10 @@ fn a_container_gets_what_its_files_say() {
 #[test]
 fn networks_and_pods_are_typed() {
     let set = language(&[
-        ("web", "[Container]\nImage=localhost/x\nNetwork=app.network:ip=10.0.0.9\nPublishPort=8080:80\nPod=all.pod\n"),
+        ("web", "[Container]\nImage=localhost/x\nNetwork=app.network:ip=10.0.0.9\nPublishPort=8080:80\n"),
+        ("one", "[Container]\nImage=localhost/x\nPod=all.pod\n"),
+        ("two", "[Container]\nImage=localhost/x\nPod=all.pod\nStartWithPod=no\n"),
+        ("far", "[Container]\nImage=localhost/x\nNetwork=container:systemd-web\n"),
         ("side", "[Container]\nImage=localhost/x\nNetwork=web.container\n"),
         ("app.network", "[Network]\nSubnet=10.0.0.0/24\nGateway=10.0.0.1\nInternal=yes\n"),
         ("all.pod", "[Pod]\nPublishPort=9000:90\nUserNS=auto:size=5\n"),
@@ -43,13 +46,21 @@ fn networks_and_pods_are_typed() {
     let Network::Bridge(list) = &web.network else { panic!("{:?}", web.network) };
     assert_eq!((list[0].network.as_deref(), list[0].ip), (Some("systemd-app"), "10.0.0.9".parse().ok()));
     assert_eq!((web.ports[0].host, web.ports[0].container), (Some(8080), 80));
-    assert_eq!(web.pod, Some((UnitName::parse("all-pod").unwrap(), true)));
-    assert_eq!(set.units["side"].container.network, Network::Container(UnitName::parse("web").unwrap()));
-    assert!(set.units["side"].links.requires.contains("web") && set.units["side"].links.after.contains("web"));
+    for (unit, other) in [("side", "web"), ("far", "web"), ("one", "all-pod"), ("two", "all-pod")] {
+        let links = &set.units[unit].links;
+        assert!(links.binds_to.contains(other) && links.after.contains(other), "{unit}");
+    }
+    for unit in ["side", "far"] {
+        assert_eq!(set.units[unit].container.network, Network::Container(UnitName::parse("web").unwrap()), "{unit}");
+    }
+    assert_eq!(set.units["two"].container.pod, Some((UnitName::parse("all-pod").unwrap(), false)));
     let network = &set.networks["app-network"].spec;
     assert!(network.internal && network.subnets.len() == 1 && network.name == "systemd-app");
     let pod = &set.pods["all-pod"].spec;
     assert_eq!(pod.user_namespace, UserNamespace::Auto { size: Some(5), uids: vec![], gids: vec![] });
+    // As Quadlet has it: those that start with it come after it.
+    assert_eq!(pod.links.wants, [UnitName::parse("one").unwrap()].into());
+    assert_eq!(pod.links.before, pod.links.wants);
 }
 
 #[test]

@@ -49,14 +49,21 @@ Wants=x@a\x2db.service x@a\x20b.service x@a\x22b.service";
 /// podman-systemd.unit(5): `foo-data@.volume` in a template is the one of the same instance.
 #[test]
 fn a_templates_file_is_that_of_the_same_instance() {
-    let container = "Volume=data@.volume:/a\nMount=type=volume,source=data@.volume,destination=/b\nPod=all@.pod";
+    let container = "Volume=data@.volume:/a\nMount=type=volume,source=data@.volume,destination=/b";
     let set = language(&[
         ("foo@", &format!("[Container]\nImage=base@.image\nNetwork=net@.network\n{container}\n")),
+        ("bar@", "[Container]\nImage=localhost/x\nPod=all@.pod\n"),
         ("data@.volume", "[Volume]\nLabel=a=%i\n"),
         ("net@.network", "[Network]\n"),
         ("base@.image", "[Image]\nImage=localhost/base:%i\n"),
         ("all@.pod", "[Pod]\n"),
-        ("asks", &minimal("", "[Unit]\nWants=foo@one.service foo@two.service\nAfter=data-volume@one.service")),
+        (
+            "asks",
+            &minimal(
+                "",
+                "[Unit]\nWants=foo@one.service foo@two.service bar@one.service bar@two.service\nAfter=data-volume@one.service",
+            ),
+        ),
     ]);
     assert_eq!(shown(&set), Vec::<String>::new());
     for instance in ["one", "two"] {
@@ -64,7 +71,8 @@ fn a_templates_file_is_that_of_the_same_instance() {
         let data = VolumeSource::Named(format!("systemd-data-{instance}"));
         assert!(unit.container.volumes.iter().all(|volume| volume.source == data), "{:?}", unit.container.volumes);
         assert_eq!(set.volumes[format!("data-volume@{instance}").as_str()].spec.labels["a"], instance);
-        assert_eq!(unit.container.pod.as_ref().unwrap().0.as_str(), format!("all-pod@{instance}"));
+        let member = &set.units[format!("bar@{instance}").as_str()];
+        assert_eq!(member.container.pod.as_ref().unwrap().0.as_str(), format!("all-pod@{instance}"));
         let shown = format!("{:?} {:?}", unit.container.root, unit.container.network);
         assert!(shown.contains(&format!("localhost/base:{instance}")), "{shown}");
         assert!(shown.contains(&format!("systemd-net-{instance}")), "{shown}");

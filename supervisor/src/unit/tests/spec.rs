@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::unit;
 use crate::unit::{
-    DeviceNode, Facts, HealthAction, IdMap, IdMaps, Network, SpecError, Unit, UserNamespace, VolumeSource,
+    DeviceNode, Facts, HealthAction, IdMap, IdMaps, Joins, Network, SpecError, Unit, UserNamespace, VolumeSource,
     runtime_spec, spec,
 };
 
@@ -22,6 +22,7 @@ fn image(config: &Value) -> ImageConfiguration {
 fn facts() -> Facts {
     Facts {
         listen_names: Vec::new(),
+        joins: Joins::default(),
         rootfs: "/run/orlop/units/web/rootfs".into(),
         hostname: "machine".into(),
         passwd:
@@ -107,6 +108,27 @@ fn mount(container: &str, destination: &str) -> Value {
     let found: Vec<&Value> = mounts.as_array().unwrap().iter().filter(|m| m["destination"] == destination).collect();
     assert!(found.len() <= 1, "{found:#?}");
     found.first().map_or(Value::Null, |m| (*m).clone())
+}
+
+/// Namespaces of others are joined by their paths, the name of one that is joined is not set again, and its /dev/shm is mounted.
+#[test]
+fn what_a_pod_holds_is_joined() {
+    let unit = unit("Network=none", "");
+    let alone = make(&unit, &demo(), &facts()).unwrap();
+    let at = |name: &str| Some(format!("/run/orlop/pods/app-pod/{name}").into());
+    let joins = Joins { net: at("net"), ipc: at("ipc"), uts: at("uts"), shm: at("shm") };
+    let made = make(&unit, &demo(), &Facts { joins, ..facts() }).unwrap();
+    let mut namespaces = alone["linux"]["namespaces"].clone();
+    for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
+        let all = namespaces.as_array_mut().unwrap();
+        let one = all.iter_mut().find(|namespace| namespace["type"] == kind).unwrap();
+        one["path"] = format!("/run/orlop/pods/app-pod/{file}").into();
+    }
+    assert_eq!(made["linux"]["namespaces"], namespaces);
+    assert_eq!((&alone["hostname"], &made["hostname"]), (&json!("web"), &Value::Null));
+    let shm = made["mounts"].as_array().unwrap().iter().find(|mount| mount["destination"] == "/dev/shm").unwrap();
+    assert_eq!((&shm["type"], &shm["source"]), (&json!("bind"), &json!("/run/orlop/pods/app-pod/shm")));
+    assert_eq!(shm["options"], json!(["bind", "rprivate", "nosuid", "noexec", "nodev", "rw"]));
 }
 
 #[test]

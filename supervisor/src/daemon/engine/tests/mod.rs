@@ -13,7 +13,14 @@ fn name(text: &str) -> UnitName {
 }
 
 fn plan() -> Plan {
-    Plan { policy: Policy::plain(), links: Links::default(), enabled: true, after_network: false, forbidden: None }
+    Plan {
+        policy: Policy::plain(),
+        links: Links::default(),
+        enabled: true,
+        after_network: false,
+        forbidden: None,
+        ends_pod: None,
+    }
 }
 
 fn names(list: &[&str]) -> BTreeSet<UnitName> {

@@ -1,10 +1,10 @@
 //! The other kinds of files: made and written.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use super::{
     Dice, Lines, make, word,
-    write::{addresses, namespace, networks, pairs, ports, pull_word, span, volume as one_volume},
+    write::{self, addresses, namespace, networks, pairs, ports, pull_word, span, volume as one_volume},
 };
 use crate::unit::{
     Backing, Calendar, Declared, ImageSpec, IpRange, Ipam, Listen, ListenAddress, ListenKind, Network, NetworkDriver,
@@ -151,10 +151,16 @@ pub(super) fn pod(declared: &Declared<PodSpec>) -> String {
         hostname,
         volumes,
         shm_size_bytes,
-        stop_timeout,
         user_namespace,
         labels,
         stop_when_empty,
+        links,
+        conditions,
+        aliases,
+        after_network_online,
+        start_limit_burst,
+        start_limit_interval,
+        actions,
     } = &declared.spec;
     let mut t = head(declared, "Pod");
     t.put("PodName", name);
@@ -163,11 +169,20 @@ pub(super) fn pod(declared: &Declared<PodSpec>) -> String {
     addresses(&mut t, own, dns, hosts);
     t.each("HostName", hostname);
     volumes.iter().for_each(|volume| one_volume(&mut t, volume));
-    t.each("ShmSize", shm_size_bytes);
-    t.put("StopTimeout", stop_timeout.as_secs());
+    t.put("ShmSize", shm_size_bytes);
     namespace(&mut t, user_namespace);
     pairs(&mut t, "Label", labels);
     t.put("ExitPolicy", if *stop_when_empty { "stop" } else { "continue" });
+    t.section("Quadlet");
+    t.put("DefaultDependencies", "no");
+    t.section("Unit");
+    write::links(&mut t, links);
+    if *after_network_online {
+        t.put("After", "network-online.target");
+    }
+    write::starts(&mut t, conditions, (*start_limit_burst, *start_limit_interval), *actions);
+    t.section("Install");
+    t.each("Alias", aliases.iter().map(|name| format!("{name}.service")));
     t.0
 }
 
@@ -330,11 +345,17 @@ pub(super) fn make_pod(dice: &mut Dice) -> Declared<PodSpec> {
         hosts: make::hosts(dice),
         hostname: make::maybe(dice, |_| "pod.example".to_owned()),
         volumes: make::volumes(dice, false),
-        shm_size_bytes: make::maybe(dice, make::bytes),
-        stop_timeout: Duration::from_secs(make::number(dice, 999).into()),
+        shm_size_bytes: make::bytes(dice),
         user_namespace: make::namespace(dice),
         labels: make::pairs(dice),
         stop_when_empty: make::coin(dice),
+        links: make::links(dice),
+        conditions: make::conditions(dice),
+        aliases: make::list(dice, |_, i| make::name(&format!("alias{i}"))).into_iter().collect(),
+        after_network_online: make::coin(dice),
+        start_limit_burst: make::number(dice, 99),
+        start_limit_interval: make::span(dice),
+        actions: make::actions(dice),
     };
     declared(dice, "x.pod", spec)
 }

@@ -84,7 +84,7 @@ pub(super) fn user(dice: &mut Dice) -> Option<User> {
 }
 
 pub(super) fn links(dice: &mut Dice) -> Links {
-    Links {
+    let mut links = Links {
         after: names(dice),
         before: BTreeSet::new(),
         requires: names(dice),
@@ -98,56 +98,83 @@ pub(super) fn links(dice: &mut Dice) -> Links {
         on_success: names(dice),
         propagates_stop_to: names(dice),
         propagates_reload_to: names(dice),
+    };
+    // Not in a circle.
+    links.before = names(dice).difference(&links.after).cloned().collect();
+    links
+}
+
+pub(super) fn conditions(dice: &mut Dice) -> Vec<Condition> {
+    list(dice, |dice, _| {
+        let (check, argument) = one(
+            dice,
+            &[("PathExists", "/a b"), ("FirstBoot", "yes"), ("Memory", ">=1G"), ("Host", "x"), ("CPUs", "4")],
+        );
+        Condition { check, assert: coin(dice), trigger: coin(dice), negated: coin(dice), argument: argument.to_owned() }
+    })
+}
+
+pub(super) fn actions(dice: &mut Dice) -> MachineActions {
+    MachineActions {
+        start_limit: service::action(dice),
+        failure: service::action(dice),
+        success: service::action(dice),
     }
 }
 
 pub(super) fn unit(dice: &mut Dice) -> Unit {
-    let container = container(dice);
+    let mut container = container(dice);
+    if coin(dice) {
+        member(&mut container, coin(dice));
+    }
     let mut unit = Unit {
         name: name("web"),
         description: line(dice),
         documentation: list(dice, |dice, i| format!("man:x{i}({})", dice.roll(9))),
         links: links(dice),
-        conditions: list(dice, |dice, _| {
-            let (check, argument) = one(
-                dice,
-                &[("PathExists", "/a b"), ("FirstBoot", "yes"), ("Memory", ">=1G"), ("Host", "x"), ("CPUs", "4")],
-            );
-            Condition {
-                check,
-                assert: coin(dice),
-                trigger: coin(dice),
-                negated: coin(dice),
-                argument: argument.to_owned(),
-            }
-        }),
+        conditions: conditions(dice),
         aliases: list(dice, |_, i| name(&format!("alias{i}"))).into_iter().collect(),
         origins: Vec::new(),
         after_network_online: coin(dice),
         start_limit_burst: number(dice, 99),
         start_limit_interval: span(dice),
-        actions: MachineActions {
-            start_limit: service::action(dice),
-            failure: service::action(dice),
-            success: service::action(dice),
-        },
+        actions: actions(dice),
         service: service::make(dice, container.notify),
         enabled: coin(dice),
         path: "web.container".into(),
         container,
     };
-    // Not in a circle.
-    unit.links.before = names(dice).difference(&unit.links.after).cloned().collect();
-    if let Network::Container(other) = &unit.container.network {
+    let other = match &unit.container {
+        ContainerSpec { network: Network::Container(other), .. } => Some(other),
+        ContainerSpec { pod, .. } => pod.as_ref().map(|(pod, _)| pod),
+    };
+    if let Some(other) = other {
         unit.links.before.remove(other);
         unit.links.after.insert(other.clone());
-        unit.links.requires.insert(other.clone());
+        unit.links.binds_to.insert(other.clone());
     }
     unit
 }
 
+/// In a pod, with nothing that is said there.
+fn member(container: &mut ContainerSpec, with: bool) {
+    container.pod = Some((name("app-pod"), with));
+    container.network = Network::Bridge(Vec::new());
+    container.ports.clear();
+    container.addresses = Addresses::default();
+    container.dns = Dns::Generated { servers: Vec::new(), options: Vec::new(), search: Vec::new() };
+    container.hosts.clear();
+    container.hostname = None;
+    container.user_namespace = UserNamespace::Host;
+    container.shm_size_bytes = 64 << 20;
+}
+
 fn container(dice: &mut Dice) -> ContainerSpec {
     let network = network(dice, true);
+    let user_namespace = match namespace(dice) {
+        _ if matches!(network, Network::Container(_)) => UserNamespace::Host,
+        namespace => namespace,
+    };
     let dns = match network {
         Network::None | Network::Container(_) => {
             Dns::Generated { servers: Vec::new(), options: Vec::new(), search: Vec::new() }
@@ -216,8 +243,8 @@ fn container(dice: &mut Dice) -> ContainerSpec {
         }),
         addresses: addresses(dice),
         dns,
-        pod: maybe(dice, |dice| (name("app-pod"), coin(dice))),
-        user_namespace: namespace(dice),
+        pod: None,
+        user_namespace,
         user: user(dice),
         extra_groups: list(dice, |_, i| format!("g{i}")),
         umask: number(dice, 0o1000),

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
 use super::{Lines, service, word};
 use crate::unit::{
-    Addresses, Attachment, Capabilities, ContainerSpec, Device, Dns, IdMap, IdmapMount, ImageMount, Links, LogLimits,
-    LogSpec, MachineAction, MachineActions, MachineEnd, Network, Overlay, Port, Propagation, Protocol, Pull, Reload,
-    Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Ulimit, Unit, UnitName, Unmask, User, UserNamespace, Volume,
-    VolumeSource,
+    Addresses, Attachment, Capabilities, Condition, ContainerSpec, Device, Dns, IdMap, IdmapMount, ImageMount, Links,
+    LogLimits, LogSpec, MachineAction, MachineActions, MachineEnd, Network, Overlay, Port, Propagation, Protocol, Pull,
+    Reload, Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Ulimit, Unit, UnitName, Unmask, User, UserNamespace,
+    Volume, VolumeSource,
 };
 
 /// As a word of a command line, where a dollar is doubled too.
@@ -41,29 +41,14 @@ pub(super) fn unit(unit: &Unit) -> String {
         name: _,
         description,
         documentation,
-        links:
-            Links {
-                after,
-                before,
-                requires,
-                wants,
-                binds_to,
-                requisite,
-                part_of,
-                upholds,
-                conflicts,
-                on_failure,
-                on_success,
-                propagates_stop_to,
-                propagates_reload_to,
-            },
+        links,
         conditions,
         aliases,
         origins: _,
         after_network_online,
         start_limit_burst,
         start_limit_interval,
-        actions: MachineActions { start_limit, failure, success },
+        actions,
         service: how,
         enabled,
         path: _,
@@ -73,43 +58,11 @@ pub(super) fn unit(unit: &Unit) -> String {
     t.section("Unit");
     t.put("Description", description.replace('%', "%%"));
     t.each("Documentation", documentation.iter().map(|text| word(text)));
-    for (key, names) in [
-        ("After", after),
-        ("Before", before),
-        ("Requires", requires),
-        ("Wants", wants),
-        ("BindsTo", binds_to),
-        ("Requisite", requisite),
-        ("PartOf", part_of),
-        ("Upholds", upholds),
-        ("Conflicts", conflicts),
-        ("OnFailure", on_failure),
-        ("OnSuccess", on_success),
-        ("PropagatesStopTo", propagates_stop_to),
-        ("PropagatesReloadTo", propagates_reload_to),
-    ] {
-        t.each(key, names.iter().map(|name: &UnitName| format!("{name}.service")));
-    }
+    self::links(&mut t, links);
     if *after_network_online {
         t.put("After", "network-online.target");
     }
-    for condition in conditions {
-        let key = if condition.assert { "Assert" } else { "Condition" };
-        let (trigger, not) = (if condition.trigger { "|" } else { "" }, if condition.negated { "!" } else { "" });
-        t.put(&format!("{key}{}", condition.check), format!("{trigger}{not}{}", condition.argument));
-    }
-    t.put("StartLimitBurst", start_limit_burst);
-    t.put("StartLimitIntervalSec", span(*start_limit_interval));
-    for (key, action) in [("StartLimitAction", start_limit), ("FailureAction", failure), ("SuccessAction", success)] {
-        if let Some(MachineAction { end, force }) = action {
-            let end = match end {
-                MachineEnd::Reboot => "reboot",
-                MachineEnd::PowerOff => "poweroff",
-                MachineEnd::Halt => "halt",
-            };
-            t.put(key, format!("{end}{}", if *force { "-force" } else { "" }));
-        }
-    }
+    starts(&mut t, conditions, (*start_limit_burst, *start_limit_interval), *actions);
     t.section("Install");
     if *enabled {
         t.put("WantedBy", "default.target");
@@ -127,6 +80,68 @@ pub(super) fn unit(unit: &Unit) -> String {
         t.put("LogRateLimitIntervalSec", span(*interval));
     }
     t.0
+}
+
+pub(super) fn links(t: &mut Lines, links: &Links) {
+    let Links {
+        after,
+        before,
+        requires,
+        wants,
+        binds_to,
+        requisite,
+        part_of,
+        upholds,
+        conflicts,
+        on_failure,
+        on_success,
+        propagates_stop_to,
+        propagates_reload_to,
+    } = links;
+    for (key, names) in [
+        ("After", after),
+        ("Before", before),
+        ("Requires", requires),
+        ("Wants", wants),
+        ("BindsTo", binds_to),
+        ("Requisite", requisite),
+        ("PartOf", part_of),
+        ("Upholds", upholds),
+        ("Conflicts", conflicts),
+        ("OnFailure", on_failure),
+        ("OnSuccess", on_success),
+        ("PropagatesStopTo", propagates_stop_to),
+        ("PropagatesReloadTo", propagates_reload_to),
+    ] {
+        t.each(key, names.iter().map(|name: &UnitName| format!("{name}.service")));
+    }
+}
+
+/// Conditions, the start limit, and what the machine does at its end.
+pub(super) fn starts(
+    t: &mut Lines,
+    conditions: &[Condition],
+    (burst, interval): (u32, Duration),
+    actions: MachineActions,
+) {
+    let MachineActions { start_limit, failure, success } = actions;
+    for condition in conditions {
+        let key = if condition.assert { "Assert" } else { "Condition" };
+        let (trigger, not) = (if condition.trigger { "|" } else { "" }, if condition.negated { "!" } else { "" });
+        t.put(&format!("{key}{}", condition.check), format!("{trigger}{not}{}", condition.argument));
+    }
+    t.put("StartLimitBurst", burst);
+    t.put("StartLimitIntervalSec", span(interval));
+    for (key, action) in [("StartLimitAction", start_limit), ("FailureAction", failure), ("SuccessAction", success)] {
+        if let Some(MachineAction { end, force }) = action {
+            let end = match end {
+                MachineEnd::Reboot => "reboot",
+                MachineEnd::PowerOff => "poweroff",
+                MachineEnd::Halt => "halt",
+            };
+            t.put(key, format!("{end}{}", if force { "-force" } else { "" }));
+        }
+    }
 }
 
 fn container(t: &mut Lines, container: &ContainerSpec) {
@@ -275,7 +290,9 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
         let number = |n: u64| if n == u64::MAX { "-1".to_owned() } else { n.to_string() };
         t.put("Ulimit", format!("{kind}={}:{}", number(*soft), number(*hard)));
     }
-    t.put("ShmSize", shm_size_bytes);
+    if pod.is_none() {
+        t.put("ShmSize", shm_size_bytes);
+    }
     let setting =
         |(name, value): (&String, &String)| format!("\"{name}={}\"", value.replace('$', "$$").replace('%', "%%"));
     t.each("Sysctl", sysctls.iter().map(setting));

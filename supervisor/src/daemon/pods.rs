@@ -1,0 +1,232 @@
+//! Pods: the namespaces that several containers share, network, ipc and uts as podman has it, and a /dev/shm. No process holds them:
+//! each is bound to a file below /run/orlop/pods/<pod>, so that they outlive every supervisor and every container, and go when they are
+//! unmounted. A container that takes another's network holds that one's in the same way.
+//!
+//! Made by a thread that moves into new namespaces, leaves them at their places and ends. What is there half-way, of a supervisor that
+//! died, is taken away first.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::{
+        fd::AsRawFd,
+        unix::fs::{DirBuilderExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    thread::{self, JoinHandle},
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    unistd::sethostname,
+};
+
+use super::{
+    bundle,
+    core::{Daemon, Mail},
+    machine::{Event, Process},
+    process,
+};
+use crate::{
+    net,
+    unit::{Declared, Joins, Network, PodSpec, Unit, UnitName, spec},
+};
+
+const NAMESPACES: [&str; 3] = ["net", "ipc", "uts"];
+const SHM: &str = "shm";
+
+/// The threads that make and take down, each after the one before it of the same pod.
+#[derive(Debug, Default)]
+pub(crate) struct Pods(BTreeMap<UnitName, JoinHandle<()>>);
+
+impl Pods {
+    fn spawn(&mut self, pod: &UnitName, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.0.retain(|_, thread| !thread.is_finished());
+        let before = self.0.remove(pod);
+        let in_turn = move || {
+            if let Some(before) = before {
+                let _ = before.join();
+            }
+            work();
+        };
+        self.0.insert(pod.clone(), thread::Builder::new().name(format!("pod {pod}")).spawn(in_turn)?);
+        Ok(())
+    }
+}
+
+impl Daemon {
+    pub(crate) fn is_pod(&self, unit: &UnitName) -> bool {
+        self.engine.get(unit).is_some_and(|entry| entry.plan.policy.pod)
+    }
+
+    pub(crate) fn make_pod(&mut self, pod: &UnitName, attempt: u64) {
+        let text = match self.files.pod(pod) {
+            None => "its unit file is gone or has mistakes".to_owned(),
+            Some(file) => {
+                let (own, folder, sender) = (Own::of(&file.spec), self.paths.pod(pod), self.mail.sender());
+                let unit = pod.clone();
+                let made = self.pods.spawn(pod, move || {
+                    let result = make(&folder, &own).map_err(|error| error.to_string());
+                    sender.send(Mail::PodMade { unit, attempt, result });
+                });
+                match made {
+                    Ok(()) => return,
+                    Err(error) => format!("no thread to make it: {error}"),
+                }
+            }
+        };
+        self.follow_ups.push_back((pod.clone(), Event::PrepareFailed { attempt, text }));
+    }
+
+    pub(crate) fn take_down_pod(&mut self, pod: &UnitName, attempt: u64) {
+        let (folder, unit, sender) = (self.paths.pod(pod), pod.clone(), self.mail.sender());
+        let begun = self.pods.spawn(pod, move || {
+            if let Err(error) = remove(&folder) {
+                log::warn!("{unit}: {error}");
+            }
+            sender.send(Mail::PodGone { unit, attempt });
+        });
+        if let Err(error) = begun {
+            log::warn!("{pod}: no thread to take it down: {error}; the next start does");
+            self.follow_ups.push_back((pod.clone(), Event::Cleaned { attempt }));
+        }
+    }
+
+    /// The unit with what its pod says for it, and the namespaces it is to join.
+    pub(crate) fn joined(&self, unit: &Unit) -> Result<(Unit, Borrowed), String> {
+        let (mut unit, mut borrowed) = (unit.clone(), Borrowed::default());
+        if let Some((pod, _)) = &unit.container.pod {
+            let Some(file) = self.files.pod(pod) else { return Err(format!("the unit file of {pod} is gone")) };
+            let folder = self.paths.pod(pod);
+            let at = |name: &str| Some(folder.join(name));
+            let net = (file.spec.network != Network::Host).then(|| folder.join("net"));
+            borrowed.joins = Joins { net, ipc: at("ipc"), uts: at("uts"), shm: at(SHM) };
+            be_member(&mut unit, file);
+        }
+        if let Network::Container(other) = &unit.container.network {
+            let theirs = self.files.get(other).map(|other| &other.container.network);
+            if theirs == Some(&Network::Host) {
+                unit.container.network = Network::Host;
+                return Ok((unit, borrowed));
+            }
+            let process = self.engine.get(other).and_then(|entry| entry.record.state.process());
+            let place = self.paths.joined_network(&unit.name);
+            borrowed.network =
+                Some((process.ok_or_else(|| format!("{other} does not run, so it has no network"))?, place));
+        }
+        Ok((unit, borrowed))
+    }
+}
+
+/// Of whom a container takes namespaces.
+#[derive(Debug, Default)]
+pub(crate) struct Borrowed {
+    joins: Joins,
+    /// The other's first process, and where its network is held.
+    network: Option<(Process, PathBuf)>,
+}
+
+impl Borrowed {
+    /// In the thread that makes the bundle.
+    pub(crate) fn take(self) -> Result<Joins, String> {
+        let Self { mut joins, network } = self;
+        if let Some((process, place)) = network {
+            hold_network(process, &place).map_err(|error| format!("take the other container's network: {error}"))?;
+            joins.net = Some(place);
+        }
+        Ok(joins)
+    }
+}
+
+/// Opened first, then it is made sure that it was this process's.
+fn hold_network(process: Process, place: &Path) -> io::Result<()> {
+    let namespace = fs::File::open(format!("/proc/{}/ns/net", process.pid))?;
+    if !process::is_alive(process) {
+        return Err(io::Error::other("it has ended"));
+    }
+    bundle::unmount(place)?;
+    place.parent().map_or(Ok(()), fs::create_dir_all)?;
+    fs::File::create(place)?;
+    let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+    Ok(mount(Some(source.as_str()), place, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// What podman's infra container has, its other containers have.
+fn be_member(unit: &mut Unit, pod: &Declared<PodSpec>) {
+    let (container, pod) = (&mut unit.container, &pod.spec);
+    container.network = pod.network.clone();
+    container.hostname = Some(hostname(pod));
+    container.hosts.clone_from(&pod.hosts);
+    container.dns = pod.dns.clone();
+    // What a container mounts itself is in place of what the pod mounts there.
+    let own = |to: &String| {
+        let tmpfs = container.tmpfs.iter().map(|tmpfs| &tmpfs.destination);
+        let images = container.image_mounts.iter().map(|image| &image.destination);
+        container.volumes.iter().map(|volume| &volume.destination).chain(tmpfs).chain(images).any(|own| own == to)
+    };
+    let of_pod: Vec<_> = pod.volumes.iter().filter(|volume| !own(&volume.destination)).cloned().collect();
+    container.volumes.extend(of_pod);
+}
+
+fn hostname(pod: &PodSpec) -> String {
+    pod.hostname.clone().unwrap_or_else(|| spec::as_hostname(&pod.name))
+}
+
+/// What is made for a pod.
+struct Own {
+    hostname: String,
+    network: bool,
+    shm_bytes: u64,
+}
+
+impl Own {
+    fn of(pod: &PodSpec) -> Self {
+        Self { hostname: hostname(pod), network: pod.network != Network::Host, shm_bytes: pod.shm_size_bytes }
+    }
+}
+
+/// On a thread that ends after it: it stays in the namespaces.
+fn make(folder: &Path, own: &Own) -> io::Result<()> {
+    let doing = |what: &'static str| move |error: io::Error| io::Error::other(format!("{what}: {error}"));
+    remove(folder)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(doing("make the pod's folder"))?;
+    let shm = folder.join(SHM);
+    fs::create_dir(&shm).map_err(doing("make the pod's /dev/shm"))?;
+    let options = format!("mode=1777,size={}", own.shm_bytes);
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("shm"), &shm, Some("tmpfs"), flags, Some(options.as_str()))
+        .map_err(|errno| doing("mount the pod's /dev/shm")(errno.into()))?;
+    let mut kinds = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    kinds.set(CloneFlags::CLONE_NEWNET, own.network);
+    unshare(kinds).map_err(|errno| doing("make the pod's namespaces")(errno.into()))?;
+    sethostname(&own.hostname).map_err(|errno| doing("set the pod's host name")(errno.into()))?;
+    if own.network {
+        net::loopback_up().map_err(doing("bring up the pod's loopback"))?;
+    }
+    for name in NAMESPACES.into_iter().filter(|name| own.network || *name != "net") {
+        let place = folder.join(name);
+        fs::File::create(&place).map_err(doing("make a place for a namespace"))?;
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o600)).map_err(doing("seal a namespace's place"))?;
+        let source = format!("/proc/thread-self/ns/{name}");
+        mount(Some(source.as_str()), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(|errno| doing("keep a namespace of the pod")(errno.into()))?;
+    }
+    Ok(())
+}
+
+/// Nothing there is a success.
+pub(crate) fn remove(folder: &Path) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    let named = |error: io::Error| io::Error::other(format!("take down {}: {error}", folder.display()));
+    for name in NAMESPACES {
+        let place = folder.join(name);
+        bundle::unmount(&place).and_then(|()| gone(fs::remove_file(&place))).map_err(named)?;
+    }
+    let shm = folder.join(SHM);
+    bundle::unmount(&shm).and_then(|()| gone(fs::remove_dir(&shm))).map_err(named)?;
+    gone(fs::remove_dir(folder)).map_err(named)
+}
