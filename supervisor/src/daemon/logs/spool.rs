@@ -125,7 +125,7 @@ impl Spool {
             Ok(memory) if memory.filesystem_type() == TMPFS_MAGIC && memory.blocks() > 0 => {
                 let (free, all) = (memory.blocks_free(), memory.blocks());
                 let sure = if free < all / 2 { SURE_BYTES.saturating_sub(length) } else { u64::MAX };
-                room.min(sure).min(free.saturating_mul(memory.block_size().unsigned_abs()))
+                room.min(sure).min(free.saturating_mul(u64::try_from(memory.block_size()).unwrap_or(0)))
             }
             _ => room,
         }
