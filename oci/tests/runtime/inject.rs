@@ -87,14 +87,19 @@ fn follow_calls(runtime: i32, target: &mut Option<i32>, number: usize, fate: Fat
             continue;
         }
         if status >> 16 != 0 {
-            // A fork: what it made is traced from birth, the runtime itself no more.
+            // A fork: what it made is traced from birth, who made it no more.
             *target = Some(event_message(pid));
+            entering = true;
             ptrace(libc::PTRACE_DETACH, pid, 0, 0).unwrap();
             continue;
         }
-        if target.is_none() && pid != runtime {
-            // The child's first stop, seen before the runtime's word of it.
-            *target = Some(pid);
+        if Some(pid) != *target && pid != runtime {
+            // A child's first stop, seen before its maker's word of it.
+            let maker = target.replace(pid).unwrap_or(runtime);
+            if wait(maker).is_ok_and(|status| libc::WIFSTOPPED(status)) {
+                let _ = ptrace(libc::PTRACE_DETACH, maker, 0, 0);
+            }
+            entering = true;
         }
         if Some(pid) != *target {
             let _ = ptrace(libc::PTRACE_CONT, pid, 0, 0);
@@ -122,13 +127,14 @@ fn follow_calls(runtime: i32, target: &mut Option<i32>, number: usize, fate: Fat
                     while pid != runtime && wait(pid).is_ok_and(|status| !libc::WIFSIGNALED(status)) {}
                     return Some(call);
                 }
-                // No such call: the kernel does nothing, and at its end the answer is ours. A close that fails has closed all the
-                // same (close(2)).
+                // Another one instead, which does nothing, and at its end the answer is ours. Not a number that is none: for that a
+                // filter ends the process. A close that fails has closed all the same (close(2)).
                 const NEVER_FAIL: [i64; 4] =
                     [libc::SYS_umask, libc::SYS_exit_group, libc::SYS_geteuid, libc::SYS_getegid];
                 let carried_out = call.number == libc::SYS_close || NEVER_FAIL.contains(&call.number);
                 if !carried_out {
-                    ptrace(libc::PTRACE_POKEUSER, pid, ORIG_RAX, usize::MAX).unwrap();
+                    let nothing = usize::try_from(libc::SYS_sched_yield).unwrap();
+                    ptrace(libc::PTRACE_POKEUSER, pid, ORIG_RAX, nothing).unwrap();
                 }
                 failing = Some(call).filter(|call| !NEVER_FAIL.contains(&call.number));
             }

@@ -14,6 +14,7 @@ mod habits;
 mod inject;
 mod isolation;
 mod lifecycle;
+mod newcomers;
 mod races;
 mod resources;
 #[cfg(target_arch = "x86_64")] // its registers

@@ -22,6 +22,8 @@ struct Operation {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,
+    /// The container is to join a pid namespace that exists.
+    Beside,
     Created,
     Running,
 }
@@ -43,13 +45,21 @@ fn container(before: Before) -> Container {
     let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
         {"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]});
     let verbs: Vec<&str> = if before == Before::Running { vec!["say", "up", "sleep"] } else { SAYS.to_vec() };
-    let c = Container::new(&verbs).set("/linux/seccomp", filter);
+    let mut c = Container::new(&verbs).set("/linux/seccomp", filter);
+    if before == Before::Beside {
+        c.config["process"]["noNewPrivileges"] = json!(false);
+        for one in c.config["linux"]["namespaces"].as_array_mut().unwrap() {
+            if one["type"] == "pid" {
+                one["path"] = json!("/proc/self/ns/pid");
+            }
+        }
+    }
     c.write_config();
     c
 }
 
 fn prepare(c: &Container, before: Before) {
-    if before == Before::Nothing {
+    if matches!(before, Before::Nothing | Before::Beside) {
         return;
     }
     c.create().ok();
@@ -149,6 +159,7 @@ fn fails(operation: Operation, who: Who) {
 const CREATE: Operation = Operation { verb: &["create"], before: Before::Nothing };
 const START: Operation = Operation { verb: &["start"], before: Before::Created };
 const RUN: Operation = Operation { verb: &["run"], before: Before::Nothing };
+const BESIDE: Operation = Operation { verb: &["run"], before: Before::Beside };
 const EXEC: Operation = Operation {
     verb: &["exec", "/bin/inspect", "status", "CapEff,CapBnd,NoNewPrivs,Seccomp"],
     before: Before::Running,
@@ -177,6 +188,12 @@ fn any_call_of_run_fails() {
 }
 
 #[test]
+fn any_call_of_a_run_in_a_pid_namespace_that_exists_fails() {
+    fails(BESIDE, Who::Runtime);
+    fails(BESIDE, Who::Child);
+}
+
+#[test]
 fn any_call_of_exec_fails() {
     fails(EXEC, Who::Runtime);
     fails(EXEC, Who::Child);
@@ -190,7 +207,7 @@ fn create_and_its_child_are_killed_at_any_call() {
 
 #[test]
 fn run_start_exec_and_delete_are_killed_at_any_call() {
-    for operation in [RUN, START, EXEC, DELETE] {
+    for operation in [RUN, BESIDE, START, EXEC, DELETE] {
         every_call(operation, Who::Runtime, &|_| Fate::Killed);
     }
 }

@@ -70,7 +70,9 @@ fn placement<'a>(plan: &ProcessPlan) -> Done<'a> {
         schedule::set_io_priority(priority).doing("set", "process.ioPriority")?;
     }
     match &plan.scheduler {
-        Some(scheduler) => schedule::set_scheduler(scheduler).doing("set", "process.scheduler"),
+        // A copy need not inherit it (SCHED_FLAG_RESET_ON_FORK), or cannot be made (SCHED_DEADLINE).
+        Some(_) if plan.made_outside => Ok(()),
+        Some(scheduler) => schedule::set_scheduler(0, scheduler).doing("set", "process.scheduler"),
         None => Ok(()),
     }
 }
@@ -183,9 +185,30 @@ fn late_limits(plan: &ProcessPlan) -> Done<'_> {
     plan.late_limits().try_for_each(set)
 }
 
-/// Becomes the program. The filter comes as late as it can: it need not allow anything of ours but capset, where capabilities are
-/// still to be given up, and execve.
-pub(super) fn run<'a>(plan: &'a ProcessPlan, to: BorrowedFd<'_>) -> Done<'a, Infallible> {
+/// Loads the filter before the program's process is seen in a pid namespace that exists, where that takes a right the container has not
+/// (see `keeps_admin`): says whether it has. What is left to be done then has to pass the filter; where it would not, that process
+/// loads it as its last step, and until then it may be seen with CAP_SYS_ADMIN beside the container's own capabilities, and no more.
+pub(super) fn load_outside<'a>(plan: &'a ProcessPlan, channel: BorrowedFd<'_>) -> Done<'a, bool> {
+    let Some(filter) = plan.seccomp.as_ref().filter(|filter| keeps_admin(plan) && !filter.notifies()) else {
+        return Ok(false);
+    };
+    let last = CapabilityWords::new(plan.sets);
+    if plan.name.is_empty() {
+        // There will be no program that it could be for.
+        return last.set().doing("set", c"process.capabilities").map(|()| true);
+    }
+    let path = program(plan)?;
+    let calls = [last.call(), Call::exec(path, &plan.args, &plan.env)];
+    if calls.iter().chain(&process::calls_of_a_copy(channel)).any(|call| filter.refusal(call).is_some()) {
+        return Ok(false);
+    }
+    process::load_filter(&filter.program, filter.flags).doing("load", c"linux.seccomp")?;
+    last.set().doing("set", c"process.capabilities").map(|()| true)
+}
+
+/// Becomes the program. The filter, if it is not `loaded` yet, comes as late as it can: it need not allow anything of ours but capset,
+/// where capabilities are still to be given up, and execve.
+pub(super) fn run<'a>(plan: &'a ProcessPlan, to: BorrowedFd<'_>, loaded: bool) -> Done<'a, Infallible> {
     if plan.name.is_empty() {
         return Err(Errno(libc::EINVAL)).doing("start:", "process is required and missing in config.json");
     }
@@ -197,7 +220,7 @@ pub(super) fn run<'a>(plan: &'a ProcessPlan, to: BorrowedFd<'_>) -> Done<'a, Inf
         late_limits(plan)?;
     }
     let last = CapabilityWords::new(plan.sets);
-    if let Some(filter) = &plan.seccomp {
+    if let Some(filter) = plan.seccomp.as_ref().filter(|_| !loaded) {
         // What refuses this most often refuses to say so, too: it would look like a program that has ended at once.
         if keeps_admin(plan) {
             allowed(filter, &last.call(), "linux.seccomp forbids capset:", c"set process.capabilities")?;

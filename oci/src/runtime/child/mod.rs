@@ -11,10 +11,13 @@
 //!     │ ◄───────────────── CLONED│ (only where somebody has to go between, to join namespaces before the clone)
 //!     │ uid_map … GO ──────────► │ (user namespace only)
 //!     │ ◄──────────────── OFFSETS│ (time namespace with offsets only)
+//!     │ ◄───────────────── JOINED│ (where a pid namespace is joined, and all is made ready outside of it)
 //!     │                          │ namespaces, mounts, devices
 //!     │ ◄────────────────── IDMAP│ (an idmapped mount of what an earlier one has put there)
 //!     │ ◄──────────────── HOOKS  │ (if there are hooks)
 //!     │ run hooks … GO ────────► │ masks, pivot_root, identity
+//!     │ ◄──────────────── CLONED │ (its last step there; from then on it is the one in the pid namespace that speaks)
+//!     │ GO ────────────────────► │
 //!     │ ◄──────────────── READY  │
 //!     │ state.json … GO ───────► │ waits for `start` on the socket
 //!   start ──── connects ───────► │ exec; the connection closes by itself, or carries the failure
@@ -42,6 +45,8 @@ pub(crate) const HOOKS: &[u8] = b"H";
 pub(crate) const READY: &[u8] = b"R";
 /// From the one that goes between: the number of the container's process.
 pub(crate) const CLONED: &[u8] = b"C";
+/// It is in all its namespaces but the pid namespace.
+pub(crate) const JOINED: &[u8] = b"J";
 /// The time namespace is there and empty: the runtime writes its offsets.
 pub(crate) const OFFSETS: &[u8] = b"T";
 /// With a mount that is not attached yet, behind which of the plan's it is: the runtime maps its ids.
@@ -112,9 +117,10 @@ pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends, cgroup: Optio
         Ok(()) => prepare(plan, proc, ends),
         Err(failed) => Err(failed),
     };
-    if let Err(failed) = prepared {
-        fail(ends.channel.as_fd(), &failed);
-    }
+    let loaded = match prepared {
+        Ok(loaded) => loaded,
+        Err(failed) => fail(ends.channel.as_fd(), &failed),
+    };
     // From here on the failure goes to whoever starts the container.
     let starter = match ends.listener.as_ref().map(|listener| socket::accept(listener.as_fd())) {
         None => None,
@@ -122,14 +128,15 @@ pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends, cgroup: Optio
         Some(Err(_)) => process::exit_now(1),
     };
     let starter = starter.as_ref().map_or(ends.channel.as_fd(), AsFd::as_fd);
-    match identity::run(&plan.process, starter) {
+    match identity::run(&plan.process, starter, loaded) {
         Ok(never) => match never {},
         Err(failed) => fail(starter, &failed),
     }
 }
 
 /// Joins what has to be joined before the clone, and clones the container's process, which alone comes back from here. It is a child
-/// of the runtime; this one says its number and ends.
+/// of the runtime; this one says its number and ends. Where all is made ready outside the pid namespace that clone comes last (see
+/// `go_inside`), and this process makes the new namespaces for itself.
 fn go_between<'a>(plan: &'a Plan, ends: &Ends, cgroup: Option<BorrowedFd<'_>>) -> Done<'a> {
     let all = &plan.namespaces;
     if !all.go_between() {
@@ -158,6 +165,10 @@ fn go_between<'a>(plan: &'a Plan, ends: &Ends, cgroup: Option<BorrowedFd<'_>>) -
     }
     if let Some(pid) = all.pid.as_ref().filter(|_| pid_later) {
         process::join_namespace(pid.as_fd(), libc::CLONE_NEWPID).doing("join namespace", "pid")?;
+    }
+    if plan.process.made_outside {
+        process::unshare(i32::try_from(all.create).unwrap_or(-1)).doing("create", c"the container's namespaces")?;
+        return socket::send(ends.channel.as_fd(), &[JOINED]).doing("report to", c"the runtime");
     }
     match process::clone(all.create | process::BESIDE, cgroup).doing("clone", "the container's process")? {
         Side::Child => Ok(()),
@@ -215,9 +226,31 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
         rootfs::terminal(root.as_fd(), plan, console, false)?;
     }
     identity::assume(plan, given.proc, given.preserve_fds)?;
+    if plan.made_outside {
+        fs::close_all_but([given.channel, given.channel], given.preserve_fds.saturating_add(3));
+    }
     socket::send(given.channel, &[READY]).doing("report to", c"the runtime")?;
     wait_go(given.channel)?;
-    identity::run(plan, given.channel)
+    let loaded = plan.made_outside && go_inside(plan, given.channel)?;
+    identity::run(plan, given.channel, loaded)
+}
+
+/// Only the program's process comes back from here, and it alone is in the pid namespace that has been joined for children: what is
+/// seen there may be traced by who has CAP_SYS_PTRACE, so it never had more than the container's rights, root and descriptors.
+/// Says whether the filter is loaded.
+fn go_inside<'a>(plan: &'a ProcessPlan, channel: BorrowedFd<'_>) -> Done<'a, bool> {
+    let loaded = identity::load_outside(plan, channel)?;
+    if let Some(pid) = process::copy_beside().doing("clone", "the container's process")? {
+        // Should the runtime be gone, that one will find out by itself.
+        let _ = socket::send(channel, &[CLONED, &pid.to_le_bytes()]);
+        process::exit_now(0);
+    }
+    // The session of the one outside ends with it.
+    process::new_session().doing("start", c"a session")?;
+    if plan.terminal {
+        tty::set_controlling(fs::stdio(0)).doing("take control of", c"terminal")?;
+    }
+    wait_go(channel).map(|()| loaded)
 }
 
 fn fail(to: BorrowedFd<'_>, failed: &Failed<'_>) -> ! {
@@ -265,7 +298,8 @@ pub(crate) fn root_or(set: fn(u32) -> Result<(), Errno>, id: u32) -> Result<(), 
     }
 }
 
-fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
+/// Says whether the filter is loaded already.
+fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a, bool> {
     let channel = ends.channel.as_fd();
     common()?;
     let all = &plan.namespaces;
@@ -294,14 +328,18 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a> {
     rootfs::seal(plan, empty)?;
     rootfs::enter(plan)?;
     identity::assume(&plan.process, proc, plan.preserve_fds)?;
-    if let Some(listener) = &ends.listener {
+    if ends.listener.is_some() || plan.process.made_outside {
         // It will wait for as long as nobody starts it: with nothing of the host in its hands, and not longer than it is let.
-        fs::close_all_but([channel, listener.as_fd()], plan.preserve_fds.saturating_add(3));
+        let listener = ends.listener.as_ref().map_or(channel, AsFd::as_fd);
+        fs::close_all_but([channel, listener], plan.preserve_fds.saturating_add(3));
+    }
+    if ends.listener.is_some() {
         signal::end_when_asked().doing("handle", c"signals")?;
     }
+    let loaded = plan.process.made_outside && go_inside(&plan.process, channel)?;
     socket::send(channel, &[READY]).doing("report to", c"the runtime")?;
     wait_go(channel)?;
-    Ok(())
+    Ok(loaded)
 }
 
 fn enter_namespaces<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Done<'a> {

@@ -36,7 +36,8 @@ pub(super) fn build<'a>(plan: &'a Plan, channel: BorrowedFd<'_>) -> Done<'a, Opt
     if plan.root.shared {
         mount::set_attributes(root, true, &private).doing("make private rootfs", &plan.root.path)?;
     }
-    let mut work = Work { root, channel, masks: !plan.masked.is_empty(), empty: None, own_dev: false };
+    let pid = plan.namespaces.pid.as_ref().filter(|_| plan.process.made_outside);
+    let mut work = Work { root, pid, channel, masks: !plan.masked.is_empty(), empty: None, own_dev: false };
     for (index, step) in (0_u32..).zip(&plan.mounts) {
         attach(&mut work, step, index)?;
     }
@@ -58,6 +59,8 @@ pub(super) fn build<'a>(plan: &'a Plan, channel: BorrowedFd<'_>) -> Done<'a, Opt
 /// While mounts are attached.
 struct Work<'a> {
     root: BorrowedFd<'a>,
+    /// Whose procfs it is to be, where that is not the one this process is in.
+    pid: Option<&'a OwnedFd>,
     channel: BorrowedFd<'a>,
     /// Something will be masked.
     masks: bool,
@@ -133,7 +136,11 @@ fn attach<'a>(work: &mut Work<'_>, step: &'a MountStep, index: u32) -> Done<'a> 
             if work.masks && work.own_dev && *step.target == *c"/dev/pts" {
                 work.empty = covered_folder(target.as_fd());
             }
-            let context = mount::fs_open(kind).doing("mount", label)?;
+            let context = match work.pid.filter(|_| **kind == *c"proc") {
+                Some(pid) => mount::open_procfs_of(pid.as_fd()),
+                None => mount::fs_open(kind),
+            };
+            let context = context.doing("mount", label)?;
             let new = match create(context.as_fd(), parameters, mode, *attributes) {
                 Err(errno) => {
                     return Err(Failed { verb: "mount", object: label.words(), errno, context: Some(context) });
@@ -292,7 +299,8 @@ pub(super) fn terminal<'a>(
     for stream in 0..3 {
         fs::replace_stdio(slave.as_fd(), stream).doing("set up stdio on", what)?;
     }
-    tty::set_controlling(slave.as_fd()).doing("take control of", what)
+    // It is the session of the program's that has it.
+    if plan.made_outside { Ok(()) } else { tty::set_controlling(slave.as_fd()).doing("take control of", what) }
 }
 
 /// Read-only and masked paths, sealed mounts, and last the root itself.

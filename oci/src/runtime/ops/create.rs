@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use super::Machine;
 use super::delete::leave_scope;
 use super::hooks::{Place, joinable, run_all, run_every};
+use super::newcomer::{beside, cloned, set_from_outside};
 use super::terminal::Terminal;
 use super::wait::how_it_ended;
 use super::{net_devices, rdt, rootfs};
 use crate::runtime::cgroup::{self, Cgroup, LAST_PROGRAM};
-use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, IDMAP, OFFSETS, READY};
+use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, IDMAP, JOINED, OFFSETS, READY};
 use crate::runtime::config::{Config, Hooks, NamespaceKind, Process, Resources};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
@@ -188,10 +189,17 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     let hooks = has_create_hooks(&config.hooks);
     let ends = Ends { channel: ManuallyDrop::new(theirs), listener, hooks };
     let Held { plan, ends } = &**made.held.insert(Box::new(Held { plan, ends }));
-    let between = plan.namespaces.go_between();
-    let (flags, into) = if between { (0, None) } else { (plan.namespaces.create, cgroup.map(Cgroup::fd)) };
+    let outside = plan.process.made_outside;
+    let between = plan.namespaces.go_between() && !outside;
+    let (flags, into) = if outside {
+        (0, cgroup.map(Cgroup::fd))
+    } else if between {
+        (0, None)
+    } else {
+        (plan.namespaces.create, cgroup.map(Cgroup::fd))
+    };
     // Who enters a time namespace has to have its memory for itself (setns(2)).
-    let shares = !between && !plan.namespaces.has(NamespaceKind::Time);
+    let shares = !between && !outside && !plan.namespaces.has(NamespaceKind::Time);
     let memory = if shares { Memory::Shared } else { Memory::Copied };
     let started = process::start(flags, into, memory, || {
         // With our copy of the runtime's end closed, its death is seen as the end of the channel.
@@ -204,6 +212,11 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     fs::close_copy(ends.channel.as_fd());
     if between {
         (pid, pidfd) = beside(ours.as_fd(), pidfd.as_fd())?;
+    } else if outside {
+        let message = socket::message(ours.as_fd()).step("listen to", "the container's process")?;
+        if message != JOINED {
+            return Err(failure(&message, pidfd.as_fd()));
+        }
     }
     drop(helper);
     let pidfd = made.pidfd.insert(pidfd);
@@ -211,9 +224,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     if let (Some(cgroup), Some(uid)) = (cgroup, owner_of_cgroup(config, &plan.namespaces)) {
         cgroup.give_to(uid)?;
     }
-    state.pid = pid;
-    let stat = machine.proc.stat(pid).step("look for", "the container's process")?;
-    state.start_ticks = stat.map_or(0, |stat| stat.start_ticks);
+    note(machine, state, pid)?;
     outside_steps(machine, plan, (pid, pidfd.as_fd()), ours.as_fd())?;
     loop {
         let (message, mount) = match socket::message_and_fd(ours.as_fd()) {
@@ -242,6 +253,11 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
             state.save(folder)?;
             state.creator = None;
             create_hooks(machine, config, state, pidfd.as_fd())?;
+            answer(ours.as_fd(), pidfd.as_fd())?;
+        } else if message.starts_with(CLONED) {
+            (pid, *pidfd) = cloned(message, pidfd.as_fd())?;
+            note(machine, state, pid)?;
+            set_from_outside(pid, &plan.process)?;
             answer(ours.as_fd(), pidfd.as_fd())?;
         } else {
             return Err(failure(message, pidfd.as_fd()));
@@ -352,16 +368,11 @@ fn owner_of_cgroup(config: &Config, namespaces: &Namespaces) -> Option<u32> {
     map.host.checked_add(uid - map.container)
 }
 
-/// The container's process, which another one cloned for us.
-fn beside(channel: BorrowedFd<'_>, between: BorrowedFd<'_>) -> Result<(i32, OwnedFd)> {
-    let message = &*socket::message(channel).step("listen to", "the process in between")?;
-    let Some(pid) = message.strip_prefix(CLONED).and_then(|rest| rest.first_chunk()) else {
-        return Err(failure(message, between));
-    };
-    process::wait(between).step("wait for", "the process in between")?;
-    let pid = i32::from_le_bytes(*pid);
-    // A child of ours: the number is its own until we have waited for it.
-    Ok((pid, process::pidfd_open(pid).step("open", "the container's process")?))
+fn note(machine: &Machine, state: &mut State, pid: i32) -> Result<()> {
+    state.pid = pid;
+    let stat = machine.proc.stat(pid).step("look for", "the container's process")?;
+    state.start_ticks = stat.map_or(0, |stat| stat.start_ticks);
+    Ok(())
 }
 
 /// The start socket, bound by its name alone: the path of the folder may be longer than a socket's address.

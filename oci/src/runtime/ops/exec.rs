@@ -4,15 +4,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::Machine;
-use super::create::{answer, failure, hand_over, set_limits, set_oom_score};
+use super::create::hand_over;
 use super::hooks::joinable;
 use super::kill::open_process;
-use super::listener::last_words;
-use super::rdt;
+use super::newcomer::Newcomer;
 use super::terminal::Terminal;
 use super::wait::foreground;
 use crate::runtime::cgroup::Cgroup;
-use crate::runtime::child::{self, Guest, READY};
+use crate::runtime::child::{self, Guest};
 use crate::runtime::config::{ConfigError, NamespaceKind, Process, parse_process};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
@@ -63,14 +62,9 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     let to = ConsoleTo { socket: options.console_socket.as_deref(), caller: !options.detach };
     let console = Console::new(plan.terminal, to)?;
     let (ours, theirs) = socket::pair().step("create", "channel")?;
-    let pid_kind = state.namespaces & NamespaceKind::Pid.flag();
-    if pid_kind != 0 {
-        // Only children enter it, so it is joined before the clone.
-        process::join_namespace(container.as_fd(), pid_kind).step("join namespace", "pid")?;
-    }
     let root = root_of(machine, &state)?;
     let given = Guest {
-        kinds: joinable(machine, state.namespaces & !pid_kind),
+        kinds: joinable(machine, state.namespaces),
         container: container.as_fd(),
         root: root.as_ref().map(AsFd::as_fd),
         proc: machine.proc.fd(),
@@ -78,9 +72,8 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
         channel: theirs.as_fd(),
         preserve_fds: options.preserve_fds,
     };
-    // Who enters a time namespace has to have its memory for itself (setns(2)). And where the container sees the process, one with
-    // CAP_SYS_PTRACE may write to its memory before it has given up anything: that must not be this program's.
-    let shares = state.namespaces & (NamespaceKind::Time.flag() | NamespaceKind::Pid.flag()) == 0;
+    // Who enters a time namespace has to have its memory for itself (setns(2)).
+    let shares = state.namespaces & NamespaceKind::Time.flag() == 0;
     let memory = if shares { Memory::Shared } else { Memory::Copied };
     let start = |cgroup: Option<BorrowedFd<'_>>| {
         process::start(0, cgroup, memory, || {
@@ -102,66 +95,31 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     // From here on the container may keep the process from going on: it is paused until somebody resumes it, or stops what it sees of
     // this. Whoever resumes or deletes it wants the lock.
     folder.unlock()?;
-    state.resctrl.iter().try_for_each(|group| rdt::enter(group.as_ref(), pid))?;
-    let caller = console.as_ref().and_then(Console::caller);
-    let ends = Ends { pid, pidfd: pidfd.as_fd(), channel: ours.as_fd(), caller, signals: signals.as_ref() };
-    let driven = drive(machine, &state, &plan, options, &ends);
-    let terminal = driven.inspect_err(|_| {
-        let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
-        let _ = process::wait(pidfd.as_fd());
-    })?;
+    let ends = signals.as_ref().map(Signals::that_end).transpose().step("take", "signals")?;
+    let mut guest = Newcomer { pid, pidfd, channel: ours, plan: &plan, state: &state, status: Status::Running, ends };
+    let terminal = drive(machine, &mut guest, options, console.as_ref()).inspect_err(|_| guest.end())?;
     drop(folder);
     let Some(signals) = signals else { return Ok(0) };
-    foreground(pidfd.as_fd(), &signals, terminal)
+    foreground(guest.pidfd.as_fd(), &signals, terminal)
 }
 
-/// The new process, and who waits for it.
-struct Ends<'a> {
-    pid: i32,
-    pidfd: BorrowedFd<'a>,
-    channel: BorrowedFd<'a>,
-    caller: Option<BorrowedFd<'a>>,
-    signals: Option<&'a Signals>,
-}
-
-/// Signals are for the program, and stay where they are until there is one; those that ask for an end are for us before.
-fn until_it_speaks(channel: BorrowedFd<'_>, ends: &Signals) -> Result<()> {
-    if process::wait_readable_either(channel, ends.fd()).step("listen to", "the container's process")? {
-        return Ok(());
-    }
-    let signal = ends.next().step("wait for", "a signal")?;
-    Err(Error::ChildGone(format!("signal {signal} came before the process was ready")))
-}
-
-/// From the clone to the program: first READY, then silence, which is the channel closing by the exec.
+/// From the clone to the program.
 fn drive(
     machine: &Machine,
-    state: &State,
-    plan: &ProcessPlan,
+    guest: &mut Newcomer<'_>,
     options: &ExecOptions,
-    &Ends { pid, pidfd, channel, caller, signals }: &Ends<'_>,
+    console: Option<&Console>,
 ) -> Result<Option<Terminal>> {
-    let mut terminal = None;
-    set_oom_score(machine, pid, plan.oom_score_adj)?;
-    let ends = signals.map(Signals::that_end).transpose().step("take", "signals")?;
-    for expected in [READY, &[]] {
-        answer(channel, pidfd)?;
-        ends.as_ref().map_or(Ok(()), |ends| until_it_speaks(channel, ends))?;
-        let message = last_words(channel, state, Status::Running, pid)?;
-        if message != expected {
-            return Err(failure(&message, pidfd));
-        }
-        if expected == READY {
-            set_limits(pid, plan)?;
-            terminal = caller.map(Terminal::receive).transpose()?;
-            if let Some(file) = &options.pid_file {
-                replace_file(file, &pid.to_string())?;
-            }
-            if let Some(path) = &options.pidfd_socket {
-                hand_over(path, b"setns", pidfd)?;
-            }
-        }
+    guest.made_ready(machine)?;
+    let terminal = console.and_then(Console::caller).map(Terminal::receive).transpose()?;
+    guest.goes_inside()?;
+    if let Some(file) = &options.pid_file {
+        replace_file(file, &guest.pid.to_string())?;
     }
+    if let Some(path) = &options.pidfd_socket {
+        hand_over(path, b"setns", guest.pidfd.as_fd())?;
+    }
+    guest.runs()?;
     Ok(terminal)
 }
 
@@ -240,6 +198,7 @@ pub(super) fn plan_of(machine: &Machine, state: &State, process: &Process, file:
     let plan = ProcessPlan::new(process, &linux, &home, grantable, &mut warn);
     let mut plan = plan.map_err(|error| Error::Config { file, error })?;
     plan.limits_from_outside = maps_users;
+    plan.made_outside = state.namespaces & NamespaceKind::Pid.flag() != 0;
     Ok(plan)
 }
 

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::Machine;
-use super::create::{failure, set_limits, set_oom_score};
 use super::exec::{self, filter, plan_of};
-use super::listener::last_words;
+use super::newcomer::Newcomer;
 use super::wait::Ended;
 use crate::runtime::cgroup::Cgroup;
-use crate::runtime::child::{self, GO, Guest, READY};
+use crate::runtime::child::{self, Guest};
 use crate::runtime::cli::Log;
 use crate::runtime::config::{Hook, NamespaceKind, Process, User};
 use crate::runtime::error::{Error, Result, Step, c_string};
@@ -217,7 +216,7 @@ fn inside(
     let (ours, theirs) = socket::pair().step("create", "channel")?;
     let root = exec::root_of(machine, state)?;
     let given = Guest {
-        kinds: joinable(machine, state.namespaces & !NamespaceKind::Pid.flag()),
+        kinds: joinable(machine, state.namespaces),
         container,
         root: root.as_ref().map(AsFd::as_fd),
         proc: machine.proc.fd(),
@@ -225,12 +224,6 @@ fn inside(
         channel: theirs.as_fd(),
         preserve_fds: 0,
     };
-    // Only children enter it. An ordinary user's runtime has no right to come back: its hook stays outside.
-    let pid_kind = if machine.entered { 0 } else { state.namespaces & NamespaceKind::Pid.flag() };
-    let own = process::pidfd_open(i32::try_from(std::process::id()).unwrap_or(0)).step("open", "own process")?;
-    if pid_kind != 0 {
-        process::join_namespace(container, pid_kind).step("join namespace", "pid")?;
-    }
     let (pid, pidfd) = match process::clone(0, cgroup.as_ref().map(Cgroup::fd)).step("clone", "hook")? {
         Side::Parent { pid, pidfd } => (pid, pidfd),
         Side::Child => {
@@ -242,30 +235,10 @@ fn inside(
         }
     };
     drop(theirs);
-    // For the hooks that come later and run beside us.
-    let back = if pid_kind == 0 { Ok(()) } else { process::join_namespace(own.as_fd(), pid_kind) };
-    let driven = back.step("return to namespace", "pid").and_then(|()| {
-        set_oom_score(machine, pid, plan.oom_score_adj)?;
-        for expected in [READY, &[]] {
-            socket::send(ours.as_fd(), &[GO]).step("answer", "the hook")?;
-            let message = last_words(ours.as_fd(), state, Status::Created, pid)?;
-            if message != expected {
-                return Err(failure(&message, pidfd.as_fd()));
-            }
-            if expected == READY {
-                set_limits(pid, &plan)?;
-            }
-        }
-        Ok(())
-    });
-    match driven {
-        Ok(()) => Ok(pidfd),
-        Err(error) => {
-            let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
-            let _ = process::wait(pidfd.as_fd());
-            Err(error)
-        }
-    }
+    let mut guest = Newcomer { pid, pidfd, channel: ours, plan: &plan, state, status: Status::Created, ends: None };
+    let driven = guest.made_ready(machine).and_then(|()| guest.goes_inside()).and_then(|()| guest.runs());
+    driven.inspect_err(|_| guest.end())?;
+    Ok(guest.pidfd)
 }
 
 fn strings(all: &[String]) -> StringList {

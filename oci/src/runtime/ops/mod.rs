@@ -8,6 +8,7 @@ mod hooks;
 mod kill;
 mod listener;
 mod net_devices;
+mod newcomer;
 mod protect;
 mod query;
 mod rdt;

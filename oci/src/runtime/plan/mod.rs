@@ -29,6 +29,7 @@ use super::config::{Config, ConfigError, NamespaceKind, Process};
 use super::error::{Error, Result, c_string};
 use super::procfs::Procfs;
 use super::seccomp::Filter;
+use super::sys;
 
 /// Podman's `--group-add keep-groups`: the caller's supplementary groups stay, which an ordinary user could not ask for by number.
 pub(crate) const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
@@ -105,6 +106,10 @@ impl Plan {
             process.name = CString::default();
         }
         process.limits_from_outside = user_namespace;
+        // An older kernel makes a procfs for its mounter's own pid namespace alone: there all has to be done inside.
+        let wants_procfs = config.mounts.iter().any(|one| one.kind.as_deref() == Some("proc"));
+        let outside = |pid: &OwnedFd| !wants_procfs || sys::mount::open_procfs_of(pid.as_fd()).is_ok();
+        process.made_outside = namespaces.pid.as_ref().is_some_and(outside);
         process.keep_groups = config.annotations.iter().any(|(key, value)| key == KEEP_GROUPS && value != "0");
         process.new_keyring = !given.no_new_keyring;
         process.seccomp = config.linux.seccomp.as_ref().map(Filter::compile).transpose().map_err(wrong)?;

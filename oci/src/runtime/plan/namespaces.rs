@@ -6,7 +6,7 @@ use super::idmap;
 use crate::runtime::config::{ConfigError, IdMapping, Linux, NamespaceKind};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::procfs::Procfs;
-use crate::runtime::sys::{fs, process};
+use crate::runtime::sys::{Errno, fs, process};
 
 pub(crate) struct Namespaces {
     /// Made by clone3.
@@ -85,7 +85,11 @@ impl Namespaces {
     fn join(&mut self, kind: NamespaceKind, path: &str, proc: &Procfs, field: &str) -> Result<()> {
         let fd = fs::open_host(&c_string(path), libc::O_RDONLY, 0).step("open namespace", path)?;
         // Here, where the path is known; the kernel would tell who joins it no more than that it is invalid.
-        if process::namespace_kind(fd.as_fd()) != Ok(kind.flag()) {
+        let found = match process::namespace_kind(fd.as_fd()) {
+            Err(Errno(libc::ENOTTY | libc::EINVAL | libc::EOPNOTSUPP)) => 0,
+            other => other.step("check namespace", path)?,
+        };
+        if found != kind.flag() {
             let error = ConfigError::invalid(field, format!("{path} is not a {} namespace", kind.name()));
             return Err(Error::Config { file: "config.json".to_owned(), error });
         }

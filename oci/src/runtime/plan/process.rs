@@ -31,6 +31,9 @@ pub(crate) struct ProcessPlan {
     limits: Vec<(u32, libc::rlimit)>,
     /// The runtime sets them: in a user namespace the process itself may not raise one.
     pub(crate) limits_from_outside: bool,
+    /// It is for a pid namespace that exists: another process makes everything ready outside of it, and clones this one into it last.
+    /// What that one cannot hand on, or must not have itself, the runtime sets.
+    pub(crate) made_outside: bool,
     pub(crate) terminal: bool,
     pub(crate) console_size: Option<(u16, u16)>,
     pub(crate) oom_score_adj: Option<i32>,
@@ -107,6 +110,7 @@ impl ProcessPlan {
             no_new_privileges: process.no_new_privileges,
             limits: process.rlimits.iter().enumerate().map(|(i, l)| rlimit(i, l)).collect::<Result<_>>()?,
             limits_from_outside: false,
+            made_outside: false,
             terminal: process.terminal,
             console_size: process.console_size.filter(|_| process.terminal),
             oom_score_adj: process.oom_score_adj,
@@ -128,12 +132,17 @@ const OWN_DESCRIPTORS: libc::rlim_t = 64;
 impl ProcessPlan {
     /// The limits while there are still rights to raise one: few descriptors are not yet a limit for us.
     pub(crate) fn early_limits(&self) -> impl Iterator<Item = (u32, libc::rlimit)> {
-        let all = self.limits.iter().copied();
+        let all = self.limits.iter().copied().filter(|(resource, _)| !self.made_outside || *resource != NPROC);
         let all = all.filter(|(resource, limit)| !is_late(*resource, *limit) || limit.rlim_max >= OWN_DESCRIPTORS);
         all.map(|(resource, limit)| match is_late(resource, limit) {
             true => (resource, libc::rlimit { rlim_cur: OWN_DESCRIPTORS, ..limit }),
             false => (resource, limit),
         })
+    }
+
+    /// That of the processes, where the one outside would be a process too many.
+    pub(crate) fn limit_of_processes(&self) -> impl Iterator<Item = (u32, libc::rlimit)> {
+        self.limits.iter().copied().filter(|(resource, _)| self.made_outside && *resource == NPROC)
     }
 
     /// Those that are left for the end: they only lower.
@@ -142,9 +151,11 @@ impl ProcessPlan {
     }
 }
 
+/// setrlimit(2); libc's constants have another type for each C library.
+const NPROC: u32 = 6;
+const NOFILE: u32 = 7;
+
 fn is_late(resource: u32, limit: libc::rlimit) -> bool {
-    /// setrlimit(2); libc's constant has another type for each C library.
-    const NOFILE: u32 = 7;
     resource == NOFILE && limit.rlim_cur < OWN_DESCRIPTORS
 }
 

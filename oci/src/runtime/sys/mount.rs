@@ -1,7 +1,7 @@
 //! The new mount interface: file systems and clones are built detached, given their attributes, then moved onto a descriptor.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use super::{Result, check, check_fd, check_long};
@@ -97,6 +97,21 @@ pub(crate) fn fs_flag(context: BorrowedFd<'_>, key: &CStr) -> Result<()> {
 
 pub(crate) fn fs_string(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Result<()> {
     fs_config(context, 1, key.as_ptr(), value.as_ptr())
+}
+
+pub(crate) fn fs_fd(context: BorrowedFd<'_>, key: &CStr, value: BorrowedFd<'_>) -> Result<()> {
+    const FSCONFIG_SET_FD: u32 = 5;
+    let (context, none) = (context.as_raw_fd(), ptr::null::<libc::c_char>());
+    // SAFETY: the key ends in NUL; this command takes a descriptor and no value.
+    let done =
+        unsafe { libc::syscall(libc::SYS_fsconfig, context, FSCONFIG_SET_FD, key.as_ptr(), none, value.as_raw_fd()) };
+    check_long(done).map(drop)
+}
+
+/// A context for the procfs of a pid namespace that the caller need not be in (Linux 6.17).
+pub(crate) fn open_procfs_of(pid_namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let context = fs_open(c"proc")?;
+    fs_fd(context.as_fd(), c"pidns", pid_namespace).map(|()| context)
 }
 
 /// Creates the super block and returns its detached mount.

@@ -42,6 +42,15 @@ pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> 
     Ok(Side::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
 }
 
+/// clone(2): a copy of this process, also of its memory, and beside it: a child of its parent's. None is this copy. The older call,
+/// and no descriptor: filters forbid clone3, whose arguments they cannot see.
+pub(crate) fn copy_beside() -> Result<Option<i32>> {
+    let none = ptr::null_mut::<libc::c_int>();
+    // SAFETY: no stack is given and memory is not shared, so the copy goes on as after fork; there is one thread.
+    let pid = check_long(unsafe { libc::syscall(libc::SYS_clone, BESIDE, none, none, none, none) })?;
+    i32::try_from(pid).map(|pid| (pid != 0).then_some(pid)).map_err(|_| Errno(libc::EOVERFLOW))
+}
+
 /// Whether a new process works on this one's memory or on a copy of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Memory {
@@ -424,6 +433,26 @@ impl Call {
     pub(crate) fn exec(path: &CStr, args: &StringList, env: &StringList) -> Call {
         Call::new(libc::SYS_execve, [path.as_ptr().addr(), args.pointers.as_ptr().addr(), env.pointers.as_ptr().addr()])
     }
+}
+
+/// What is left to one that makes `copy_beside` and to that copy, until it executes a program: word by the channel, and for a process
+/// that is to be started a connection; a session with a terminal; limits; a last look at the program.
+pub(crate) fn calls_of_a_copy(channel: BorrowedFd<'_>) -> [Call; 9] {
+    /// ioctl_tty(2); libc's constant has another type for each C library.
+    const TIOCSCTTY: usize = 0x540e;
+    let fd = usize::try_from(channel.as_raw_fd()).unwrap_or_default();
+    let number = |number: i32| usize::try_from(number).unwrap_or_default();
+    [
+        Call::new(libc::SYS_clone, [usize::try_from(BESIDE).unwrap_or_default(), 0, 0]),
+        Call::new(libc::SYS_sendmsg, [fd, 0, number(libc::MSG_NOSIGNAL)]),
+        Call::new(libc::SYS_exit_group, [0; 3]),
+        Call::new(libc::SYS_setsid, [0; 3]),
+        Call::new(libc::SYS_ioctl, [0, TIOCSCTTY, 0]),
+        Call::new(libc::SYS_recvfrom, [fd, 0, 0]),
+        Call::new(libc::SYS_accept4, [fd, 0, 0]),
+        Call::new(libc::SYS_prlimit64, [0; 3]),
+        Call::new(libc::SYS_faccessat2, [0; 3]),
+    ]
 }
 
 /// execve(2): comes back only with an error.

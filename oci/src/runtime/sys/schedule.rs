@@ -21,12 +21,13 @@ pub(crate) struct SchedulerAttributes {
     pub(crate) clamp_max: u32,
 }
 
-pub(crate) fn set_scheduler(attributes: &SchedulerAttributes) -> Result<()> {
+/// Of a process; 0 is this one.
+pub(crate) fn set_scheduler(pid: i32, attributes: &SchedulerAttributes) -> Result<()> {
     // The kernel refuses a structure whose size does not fit what it says of itself.
     let size = u32::try_from(size_of::<SchedulerAttributes>()).unwrap_or_default();
     let attributes = SchedulerAttributes { size, ..*attributes };
-    // SAFETY: the structure is the kernel's and its size is in it; 0 is this process.
-    check_long(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) }).map(drop)
+    // SAFETY: the structure is the kernel's and its size is in it.
+    check_long(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attributes, 0) }).map(drop)
 }
 
 pub(crate) fn set_io_priority(priority: u32) -> Result<()> {

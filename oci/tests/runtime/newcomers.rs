@@ -1,0 +1,91 @@
+//! What a container that may trace sees of those who enter its pid namespace (CVE-2016-9962).
+
+use serde_json::{Value, json};
+
+use crate::support::Container;
+
+/// CAP_SYS_PTRACE alone.
+const TRACE: u64 = 1 << 19;
+
+/// None, and one that lets our own last steps pass.
+fn profiles() -> [Option<Value>; 2] {
+    let kill = json!([{"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]);
+    [None, Some(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": kill}))]
+}
+
+fn tracer(seccomp: Option<&Value>, no_new_privileges: bool) -> Container {
+    let mut c = Container::new(&["trace"])
+        .capabilities(&["CAP_SYS_PTRACE"])
+        .set("/process/noNewPrivileges", json!(no_new_privileges));
+    if let Some(seccomp) = seccomp {
+        c = c.set("/linux/seccomp", seccomp.clone());
+    }
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("trace");
+    c
+}
+
+/// It has caught some, and none of them had more than the container's own.
+#[track_caller]
+fn judge(c: &Container, what: &str, own: u64) {
+    let said = c.output();
+    for line in said.lines() {
+        let held = match line.split_once(' ') {
+            Some(("capabilities", bits)) => u64::from_str_radix(bits, 16).unwrap() & !own == 0,
+            Some(("descriptor", of)) => of == "socket:",
+            Some(("root:", whose)) => whose == "a container's",
+            _ => true,
+        };
+        assert!(held, "{what}: {line}: in\n{said}");
+    }
+    assert!(said.contains("root: a container's"), "{what}: nobody was caught:\n{said}");
+}
+
+#[test]
+fn who_enters_by_exec_shows_nothing_of_the_host() {
+    for (seccomp, bound) in profiles().iter().flat_map(|one| [(one.as_ref(), true), (one.as_ref(), false)]) {
+        let c = tracer(seccomp, bound);
+        for round in 0..500 {
+            let user = if round % 2 == 0 { "0" } else { "1000" };
+            c.oci(&["exec", "--user", user, &c.id, "/bin/inspect", "exit", "0"]).ok();
+        }
+        judge(&c, &format!("exec, no_new_privs {bound}, {seccomp:?}"), TRACE);
+    }
+}
+
+/// The filter forbids what is left to be done, so the process itself has to load it as the last thing, which takes CAP_SYS_ADMIN: that
+/// and no more may be seen.
+#[test]
+fn where_the_filter_leaves_no_other_way_there_is_one_right_more() {
+    let forbids =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["setsid"], "action": "SCMP_ACT_ERRNO"}]});
+    let c = tracer(Some(&forbids), false);
+    for _ in 0..50 {
+        c.oci(&["exec", &c.id, "/bin/inspect", "exit", "0"]).ok();
+    }
+    judge(&c, "setsid is forbidden", TRACE | 1 << 21);
+}
+
+#[test]
+fn a_container_in_its_pid_namespace_shows_nothing_of_the_host() {
+    for (seccomp, bound) in profiles().iter().flat_map(|one| [(one.as_ref(), true), (one.as_ref(), false)]) {
+        let c = tracer(seccomp, bound);
+        let mut beside = Container::new(&["exit", "0"])
+            .capabilities(&["CAP_SYS_PTRACE"])
+            .set("/process/noNewPrivileges", json!(bound));
+        if let Some(seccomp) = seccomp {
+            beside = beside.set("/linux/seccomp", seccomp.clone());
+        }
+        beside.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");
+        let pid = json!({"type": "pid", "path": format!("/proc/{}/ns/pid", c.pid())});
+        let beside = beside.push("/linux/namespaces", pid);
+        for _ in 0..125 {
+            beside.run().ok();
+        }
+        // One that waits for its start.
+        beside.create().ok();
+        beside.oci(&["delete", "--force", &beside.id]).ok();
+        judge(&c, &format!("run, no_new_privs {bound}, {seccomp:?}"), TRACE);
+    }
+}
