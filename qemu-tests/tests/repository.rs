@@ -85,10 +85,20 @@ fn no_source_file_is_too_long() {
 fn the_supervisor_reaches_containers_by_the_runtime_alone() {
     let runtime = initramfs::workspace().join("supervisor/src/daemon/runtime.rs");
     let own = ["setns", "unshare(", "CLONE_NEW", "clone3", "pivot_root", "cgroup.freeze", "/orlop-oci\""];
+    // Where nothing of a container runs: mounts with mapped ids are put together aside, a pod's namespaces hold no process, a card is
+    // set up from within its namespace, a test fills a file system of its own.
+    let places = [
+        "daemon/bundle/idmapped.rs",
+        "daemon/sys/idmap.rs",
+        "daemon/pods.rs",
+        "net/bridge/namespace.rs",
+        "daemon/logs/intake.rs",
+    ];
     let second: Vec<String> = files()
         .into_iter()
         .filter(|file| file.starts_with(initramfs::workspace().join("supervisor/src")) && *file != runtime)
         .filter(|file| !file.components().any(|part| part.as_os_str() == "tests"))
+        .filter(|file| !places.iter().any(|place| file.ends_with(place)))
         .filter_map(|file| {
             let text = fs::read_to_string(&file).ok()?;
             own.iter().find(|word| text.contains(**word)).map(|word| format!("{}: {word}", file.display()))

@@ -171,7 +171,8 @@ fn main() {
                 println!("stdin {text}");
             }
             "seize" => seize(),
-            "trace" => trace(),
+            "trace" => trace(None),
+            "pretend" => trace(next().parse().ok()),
             "sleep" => loop {
                 unsafe { pause() };
             },
@@ -248,8 +249,8 @@ fn seize() -> ! {
 }
 
 /// Takes hold of every process that shows itself in /proc as soon as it does, and tells, each thing once, what it has got: capabilities,
-/// descriptors beyond the standard streams, whose root.
-fn trace() -> ! {
+/// descriptors beyond the standard streams, whose root. And says on its sockets that the container's process is this one of the host.
+fn trace(pretended: Option<i32>) -> ! {
     const SEIZE: i64 = 0x4206;
     const INTERRUPT: i64 = 0x4207;
     const DETACH: i64 = 17;
@@ -289,6 +290,10 @@ fn trace() -> ! {
                     say(format!("descriptor {}", target.split('[').next().unwrap()));
                 }
             }
+            if let Some(pretended) = pretended {
+                pretend(pid, pretended);
+                say("pretended".to_owned());
+            }
             // What is known of a container's root in these tests.
             if let Ok(mut entries) = fs::read_dir(format!("/proc/{pid}/root")) {
                 let own = !entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() == "etc"));
@@ -298,6 +303,28 @@ fn trace() -> ! {
         }
         while reap(-1) > 0 {}
     }
+}
+
+/// Takes the sockets of a process that is held, and speaks on them in its place.
+fn pretend(pid: i64, pretended: i32) {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    const PIDFD_OPEN: i64 = 434;
+    const PIDFD_GETFD: i64 = 438;
+    let sendto = if cfg!(target_arch = "x86_64") { 44 } else { 206 };
+    let number = pretended.to_le_bytes();
+    let words = [&[b'C', number[0], number[1], number[2], number[3]][..], b"R", b"H"];
+    let pidfd = unsafe { syscall(PIDFD_OPEN, pid, 0_i64) };
+    for fd in 3..20_i64 {
+        let taken = unsafe { syscall(PIDFD_GETFD, pidfd, fd, 0_i64) };
+        for word in words.iter().filter(|_| taken >= 0) {
+            // MSG_DONTWAIT, MSG_NOSIGNAL
+            unsafe { syscall(sendto, taken, word.as_ptr(), word.len(), 0x4040_i64, 0_i64, 0_i64) };
+        }
+        if taken >= 0 {
+            drop(unsafe { OwnedFd::from_raw_fd(taken as i32) });
+        }
+    }
+    drop(unsafe { OwnedFd::from_raw_fd(pidfd as i32) });
 }
 
 fn show(path: &str) {

@@ -89,3 +89,31 @@ fn a_container_in_its_pid_namespace_shows_nothing_of_the_host() {
         judge(&c, &format!("run, no_new_privs {bound}, {seccomp:?}"), TRACE);
     }
 }
+
+/// Who holds a newcomer has its channel to the runtime, too, and may say on it what he likes: no process of the host becomes a container's.
+#[test]
+fn nobody_makes_a_process_of_the_host_the_containers() {
+    let mut canary = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let limits = || std::fs::read_to_string(format!("/proc/{}/limits", canary.id())).unwrap();
+    let before = limits();
+    let c = Container::new(&["pretend", &canary.id().to_string()]).capabilities(&["CAP_SYS_PTRACE"]);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("trace");
+    for _ in 0..100 {
+        let _ = c.oci(&["exec", &c.id, "/bin/inspect", "exit", "0"]);
+    }
+    let mut beside =
+        Container::new(&["exit", "0"]).set("/process/rlimits", json!([{"type": "RLIMIT_NPROC", "soft": 7, "hard": 7}]));
+    beside.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");
+    let beside = beside.push("/linux/namespaces", json!({"type": "pid", "path": format!("/proc/{}/ns/pid", c.pid())}));
+    for _ in 0..100 {
+        let _ = beside.create();
+        let _ = beside.oci(&["delete", "--force", &beside.id]);
+    }
+    assert!(c.output().contains("pretended"), "{}", c.output());
+    assert_eq!(limits(), before);
+    assert_eq!(canary.try_wait().unwrap(), None, "it was killed");
+    canary.kill().unwrap();
+    canary.wait().unwrap();
+}

@@ -23,6 +23,11 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
+    /// Hooks that are run while the container is made.
+    pub(crate) fn any_at_create(&self) -> bool {
+        !(self.prestart.is_empty() && self.create_runtime.is_empty() && self.create_container.is_empty())
+    }
+
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Hooks> {
         let mut hooks = Hooks::default();
         r.object(&mut |r, name| {

@@ -12,12 +12,11 @@ use std::path::{Path, PathBuf};
 use super::Machine;
 use super::delete::leave_scope;
 use super::hooks::{Place, joinable, run_all, run_every};
-use super::newcomer::{beside, cloned, set_from_outside};
+use super::newcomer::{beside, cloned, failure, hand_over, heard, set_from_outside};
 use super::terminal::Terminal;
-use super::wait::how_it_ended;
 use super::{net_devices, rdt, rootfs};
 use crate::runtime::cgroup::{self, Cgroup, LAST_PROGRAM};
-use crate::runtime::child::{self, CLONED, Ends, FAILED, GO, HOOKS, IDMAP, JOINED, OFFSETS, READY};
+use crate::runtime::child::{self, CLONED, Ends, GO, HOOKS, IDMAP, JOINED, OFFSETS, READY};
 use crate::runtime::config::{Config, Hooks, NamespaceKind, Process, Resources};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
@@ -28,6 +27,9 @@ use crate::runtime::sys::process::{self, Memory};
 use crate::runtime::sys::{Errno, fs, socket};
 use crate::runtime::systemd::{Helper, Scope};
 use crate::runtime::time;
+
+/// What is left to be done by a process that is seen in somebody else's pid namespace takes no time; who stops it there must not hold us.
+const SEEN_PATIENCE_MS: i32 = 30_000;
 
 #[derive(Default)]
 pub(crate) struct CreateOptions {
@@ -186,7 +188,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     }
     let listener = if at_once { None } else { Some(listen(folder, bundle)?) };
     let (ours, theirs) = socket::pair().step("create", "channel")?;
-    let hooks = has_create_hooks(&config.hooks);
+    let hooks = config.hooks.any_at_create();
     let ends = Ends { channel: ManuallyDrop::new(theirs), listener, hooks };
     let Held { plan, ends } = &**made.held.insert(Box::new(Held { plan, ends }));
     let outside = plan.process.made_outside;
@@ -208,10 +210,11 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         fs::close_copy(folder.fd());
         child::init(plan, machine.proc.fd(), ends, cgroup.map(Cgroup::fd))
     });
-    let (mut pid, mut pidfd) = started.step("clone", "the container's process")?;
+    let (mut pid, pidfd) = started.step("clone", "the container's process")?;
+    let pidfd = made.pidfd.insert(pidfd);
     fs::close_copy(ends.channel.as_fd());
     if between {
-        (pid, pidfd) = beside(ours.as_fd(), pidfd.as_fd())?;
+        (pid, *pidfd) = beside(ours.as_fd(), pidfd.as_fd())?;
     } else if outside {
         let message = socket::message(ours.as_fd()).step("listen to", "the container's process")?;
         if message != JOINED {
@@ -219,24 +222,36 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         }
     }
     drop(helper);
-    let pidfd = made.pidfd.insert(pidfd);
     // Not before somebody is in it: who joined a user namespace first could not clone into what is another one's.
     if let (Some(cgroup), Some(uid)) = (cgroup, owner_of_cgroup(config, &plan.namespaces)) {
         cgroup.give_to(uid)?;
     }
     note(machine, state, pid)?;
     outside_steps(machine, plan, (pid, pidfd.as_fd()), ours.as_fd())?;
+    // The one outside is nobody's but ours. Behind it speaks one that others see, and may have taken hold of: it is ready, or it failed.
+    let mut is_seen = false;
     loop {
-        let (message, mount) = match socket::message_and_fd(ours.as_fd()) {
+        if is_seen
+            && !process::wait_readable(ours.as_fd(), SEEN_PATIENCE_MS).step("wait for", "the container's process")?
+        {
+            return Err(Error::ChildGone(
+                "the container's process is held by somebody in its pid namespace".to_owned(),
+            ));
+        }
+        let message =
+            if outside && !is_seen { heard(ours.as_fd(), pidfd.as_fd()) } else { socket::message_and_fd(ours.as_fd()) };
+        let (message, mount) = match message {
             // It ended before it read our answer: told once, and behind it comes what it said, if anything.
             Err(Errno(libc::ECONNRESET)) => continue,
             other => other.step("listen to", "the container's process")?,
         };
         let message = &*message;
-        if message == READY {
+        if message == READY && is_seen == outside {
             place(machine, config, state, &mut made.devices)?;
             set_limits(pid, &plan.process)?;
             break;
+        } else if is_seen {
+            return Err(failure(message, pidfd.as_fd()));
         } else if message == OFFSETS {
             let offsets = plan.namespaces.time_offsets.as_bytes();
             machine.proc.write(&format!("{pid}/timens_offsets"), offsets).step("set", "linux.timeOffsets")?;
@@ -254,9 +269,12 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
             state.creator = None;
             create_hooks(machine, config, state, pidfd.as_fd())?;
             answer(ours.as_fd(), pidfd.as_fd())?;
-        } else if message.starts_with(CLONED) {
+        } else if message.starts_with(CLONED) && outside {
             (pid, *pidfd) = cloned(message, pidfd.as_fd())?;
+            is_seen = true;
             note(machine, state, pid)?;
+            // Whoever wants to end it while we wait finds it.
+            state.save(folder)?;
             set_from_outside(pid, &plan.process)?;
             answer(ours.as_fd(), pidfd.as_fd())?;
         } else {
@@ -293,13 +311,6 @@ pub(crate) fn listen_fds() -> u32 {
     let number = |name| Some(std::env::var(name).ok()?.parse().unwrap_or(0));
     let ours = number("LISTEN_PID").is_none_or(|pid: u32| pid == std::process::id());
     if ours { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
-}
-
-/// The process as a descriptor, for an engine that listens for it; the word beside it is runc's.
-pub(super) fn hand_over(path: &Path, word: &[u8], pidfd: BorrowedFd<'_>) -> Result<()> {
-    let socket = socket::connect_stream(path.as_os_str().as_encoded_bytes());
-    let sent = socket.and_then(|socket| socket::send_fd(socket.as_fd(), word, pidfd));
-    sent.step("send the process's descriptor to", path.display()).map(drop)
 }
 
 /// What is done with the process from outside, when it is ready: its resctrl group, and the network devices that are to be its own.
@@ -432,10 +443,6 @@ pub(super) fn set_oom_score(machine: &Machine, pid: i32, score: Option<i32>) -> 
     }
 }
 
-fn has_create_hooks(hooks: &Hooks) -> bool {
-    !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty() && hooks.create_container.is_empty())
-}
-
 fn create_hooks(machine: &Machine, config: &Config, state: &State, pidfd: BorrowedFd<'_>) -> Result<()> {
     let hooks = &config.hooks;
     let (document, absent) = (state.document(Status::Creating), Process::default());
@@ -451,17 +458,6 @@ fn create_hooks(machine: &Machine, config: &Config, state: &State, pidfd: Borrow
             process: config.process.as_ref().unwrap_or(&absent),
         },
     )
-}
-
-/// The child's own words, or how it ended if it had none.
-pub(super) fn failure(message: &[u8], pidfd: BorrowedFd<'_>) -> Error {
-    match message.strip_prefix(FAILED).and_then(|rest| rest.split_first_chunk::<4>()) {
-        Some((errno, words)) => {
-            let errno = Errno(i32::from_le_bytes(*errno));
-            Error::Child(format!("{}: {errno}", String::from_utf8_lossy(words)))
-        }
-        None => Error::ChildGone(format!("the container's process {} before it was ready", how_it_ended(pidfd))),
-    }
 }
 
 /// Takes everything back, in the opposite order; what cannot be taken back is told and does not stop the rest.

@@ -4,10 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::Machine;
-use super::create::hand_over;
 use super::hooks::joinable;
 use super::kill::open_process;
-use super::newcomer::Newcomer;
+use super::newcomer::{Newcomer, hand_over};
 use super::terminal::Terminal;
 use super::wait::foreground;
 use crate::runtime::cgroup::Cgroup;

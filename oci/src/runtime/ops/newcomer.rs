@@ -1,17 +1,19 @@
 //! A further process on its way into a container: from its clone to its program.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use super::Machine;
-use super::create::{answer, failure, set_limits, set_oom_score};
+use super::create::{answer, set_limits, set_oom_score};
 use super::listener::last_words;
 use super::rdt;
-use crate::runtime::child::{CLONED, READY};
+use super::wait::how_it_ended;
+use crate::runtime::child::{CLONED, FAILED, READY};
 use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::plan::ProcessPlan;
 use crate::runtime::state::{State, Status};
 use crate::runtime::sys::signal::Signals;
-use crate::runtime::sys::{process, schedule, socket};
+use crate::runtime::sys::{self, Errno, process, schedule, socket};
 
 pub(super) struct Newcomer<'a> {
     pub(super) pid: i32,
@@ -39,7 +41,6 @@ impl Newcomer<'_> {
             return Ok(());
         }
         answer(self.channel.as_fd(), self.pidfd.as_fd())?;
-        self.until_ready(self.channel.as_fd())?;
         self.until_ready(self.pidfd.as_fd())?;
         (self.pid, self.pidfd) = beside(self.channel.as_fd(), self.pidfd.as_fd())?;
         set_from_outside(self.pid, self.plan)
@@ -88,17 +89,57 @@ pub(super) fn set_from_outside(pid: i32, plan: &ProcessPlan) -> Result<()> {
 /// Whose process it is that another one has cloned for us, as it says now.
 pub(super) fn beside(channel: BorrowedFd<'_>, between: BorrowedFd<'_>) -> Result<(i32, OwnedFd)> {
     // That it ended before it read our word is told first, and once.
-    let message = socket::message(channel).or_else(|_| socket::message(channel));
-    cloned(&message.step("listen to", "the process in between")?, between)
+    let message = heard(channel, between).or_else(|_| heard(channel, between));
+    cloned(&message.step("listen to", "the process in between")?.0, between)
 }
 
-/// The same, of a message that has come.
+/// The next message; none when the one in between has ended without another: whom it has cloned keeps the channel open.
+pub(super) fn heard(channel: BorrowedFd<'_>, between: BorrowedFd<'_>) -> sys::Result<(Vec<u8>, Option<OwnedFd>)> {
+    if process::wait_readable_either(channel, between)? {
+        socket::message_and_fd(channel)
+    } else {
+        Ok((Vec::new(), None))
+    }
+}
+
+/// The same, of a message that has come. Not only the one in between can have sent it: whoever traces in the pid namespace may take
+/// the channel from the one that is seen there, and would name any process of the host. None of those is a child of ours.
 pub(super) fn cloned(message: &[u8], between: BorrowedFd<'_>) -> Result<(i32, OwnedFd)> {
     let Some(pid) = message.strip_prefix(CLONED).and_then(|rest| rest.first_chunk()) else {
         return Err(failure(message, between));
     };
-    process::wait(between).step("wait for", "the process in between")?;
     let pid = i32::from_le_bytes(*pid);
-    // A child of ours: the number is its own until we have waited for it.
-    Ok((pid, process::pidfd_open(pid).step("open", "the container's process")?))
+    // Of a child of ours the number is its own until we have waited for it.
+    let pidfd = process::pidfd_open(pid).step("open", "the container's process")?;
+    if !process::is_child(pidfd.as_fd()).step("look for", "the container's process")? {
+        return Err(Error::ChildGone(format!(
+            "process {pid} was named as the container's, and is none of this runtime's"
+        )));
+    }
+    process::wait(between).step("wait for", "the process in between")?;
+    Ok((pid, pidfd))
+}
+
+/// The process as a descriptor, for an engine that listens for it; the word beside it is runc's.
+pub(super) fn hand_over(path: &Path, word: &[u8], pidfd: BorrowedFd<'_>) -> Result<()> {
+    let socket = socket::connect_stream(path.as_os_str().as_encoded_bytes());
+    let sent = socket.and_then(|socket| socket::send_fd(socket.as_fd(), word, pidfd));
+    sent.step("send the process's descriptor to", path.display()).map(drop)
+}
+
+/// The child's own words, or how it ended if it had none.
+pub(super) fn failure(message: &[u8], pidfd: BorrowedFd<'_>) -> Error {
+    match message.strip_prefix(FAILED).and_then(|rest| rest.split_first_chunk::<4>()) {
+        Some((errno, words)) => {
+            let errno = Errno(i32::from_le_bytes(*errno));
+            Error::Child(format!("{}: {errno}", String::from_utf8_lossy(words)))
+        }
+        None => {
+            // Words out of their order are somebody else's, and the process has not ended.
+            if !message.is_empty() {
+                let _ = process::send_signal(pidfd, libc::SIGKILL);
+            }
+            Error::ChildGone(format!("the container's process {} before it was ready", how_it_ended(pidfd)))
+        }
+    }
 }

@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::Machine;
-use super::create::failure;
 use super::hooks::{Place, run_all};
 use super::listener::last_words;
+use super::newcomer::failure;
 use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::id::ContainerId;
 use crate::runtime::state::{START_SOCKET, State, Status};
@@ -42,6 +42,9 @@ pub(super) fn let_run(
         }
     }
     let Some(connection) = go()? else { return Ok(()) };
+    // Nothing is written any more. Who keeps the program from going on (in a pid namespace that is somebody else's, too) must not keep
+    // the lock from those who end it; and a hook may call the runtime about its container.
+    folder.unlock()?;
     // The connection closes when the program runs; before that it carries what went wrong.
     let words = last_words(connection.as_fd(), state, Status::Created, state.pid).inspect_err(|_| {
         // Without its listener the container would wait for answers for ever.
@@ -50,8 +53,6 @@ pub(super) fn let_run(
     if !words.is_empty() {
         return Err(failure(&words, pidfd));
     }
-    // A hook may call the runtime about its container, and nothing is written any more.
-    folder.unlock()?;
     run_all("poststart", &hooks.poststart, &state.document(Status::Running), Place::Runtime).inspect_err(|_| {
         // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
         let _ = process::send_signal(pidfd, libc::SIGKILL);

@@ -109,7 +109,8 @@ impl Plan {
         // An older kernel makes a procfs for its mounter's own pid namespace alone: there all has to be done inside.
         let wants_procfs = config.mounts.iter().any(|one| one.kind.as_deref() == Some("proc"));
         let outside = |pid: &OwnedFd| !wants_procfs || sys::mount::open_procfs_of(pid.as_fd()).is_ok();
-        process.made_outside = namespaces.pid.as_ref().is_some_and(outside);
+        // Hooks are given the number of the container's process, which has to be there then.
+        process.made_outside = !config.hooks.any_at_create() && namespaces.pid.as_ref().is_some_and(outside);
         process.keep_groups = config.annotations.iter().any(|(key, value)| key == KEEP_GROUPS && value != "0");
         process.new_keyring = !given.no_new_keyring;
         process.seccomp = config.linux.seccomp.as_ref().map(Filter::compile).transpose().map_err(wrong)?;

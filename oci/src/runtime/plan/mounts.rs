@@ -91,14 +91,10 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    /// Where the container sees it.
+    /// Where the container sees it. runc takes what begins with the path of the rootfs as meant below it, and there are those who
+    /// write it so; it takes masked and read-only paths as they stand.
     pub(super) fn destination(&self, given: &Mount) -> PathBuf {
-        self.inside(&given.destination)
-    }
-
-    /// runc takes what begins with the path of the rootfs as meant below it, and there are those who write it so.
-    fn inside(&self, path: &str) -> PathBuf {
-        let path = normal(path);
+        let path = normal(&given.destination);
         let below = path.strip_prefix(normal(&self.rootfs.to_string_lossy())).map(|rest| Path::new("/").join(rest));
         below.unwrap_or(path)
     }
@@ -107,7 +103,7 @@ impl Surroundings<'_> {
     pub(super) fn paths(&self, all: &[String], field: &str) -> Result<Vec<CString>> {
         let plain = |(index, path): (usize, &String)| {
             if path.starts_with('/') {
-                return Ok(c_string(self.inside(path).as_os_str().as_encoded_bytes()));
+                return Ok(c_string(normal(path).as_os_str().as_encoded_bytes()));
             }
             Err(invalid(format!("linux.{field}[{index}]"), format!("{path:?} is not an absolute path")))
         };
@@ -438,7 +434,7 @@ mod tests {
             |destination: &str| around.destination(&Mount { destination: destination.to_owned(), ..Mount::default() });
         assert_eq!([below("/r/x/../y"), below("/rx"), below("y")], ["/y", "/rx", "/y"].map(PathBuf::from));
         let paths = around.paths(&["/r/proc/x".to_owned(), "/sys/y".to_owned()], "maskedPaths").unwrap();
-        assert_eq!(paths, [c"/proc/x", c"/sys/y"].map(ToOwned::to_owned));
+        assert_eq!(paths, [c"/r/proc/x", c"/sys/y"].map(ToOwned::to_owned));
         assert!(around.paths(&["x".to_owned()], "maskedPaths").is_err());
     }
 }

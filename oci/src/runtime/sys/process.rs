@@ -187,6 +187,17 @@ pub(crate) enum Ended {
     Killed(i32),
 }
 
+/// Whether it is a child of ours, ended or not, that nobody has waited for.
+pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> Result<bool> {
+    let id = pidfd.as_raw_fd().unsigned_abs();
+    let only_ask = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: no siginfo_t is wanted.
+    match check(unsafe { libc::waitid(libc::P_PIDFD, id, ptr::null_mut(), only_ask) }) {
+        Err(Errno(libc::ECHILD)) => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
 /// Waits for a child of ours by its pidfd: never by SIGCHLD, which can be lost.
 pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Ended> {
     // SAFETY: siginfo_t is plain data; all zero is valid.
