@@ -71,6 +71,12 @@ pub struct UnitStatus {
     pub next_elapse: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_trigger: Option<String>,
+    /// The networks its container is on, while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkStatus>,
+    /// What of the machine's ports is its container's, while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortStatus>,
     /// `memory.current` of its cgroup, in bytes; absent while none runs.
     pub memory_bytes: Option<u64>,
     /// Of the same cgroup, when one unit is asked for.
@@ -80,6 +86,29 @@ pub struct UnitStatus {
     pub pressure: Option<Pressure>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<Tasks>,
+}
+
+/// A container's card on one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkStatus {
+    pub name: String,
+    /// As the container calls it.
+    pub interface: String,
+    pub mac: String,
+    /// Each with the length of its prefix, `10.89.0.2/24`.
+    pub addresses: Vec<String>,
+}
+
+/// `range` ports of the machine from `host_port` on are the container's from `container_port` on; the names are Podman's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// `0.0.0.0` and `::` for all.
+    pub host_ip: String,
+    pub host_port: u16,
+    pub container_port: u16,
+    pub range: u16,
+    /// `tcp`, `udp`, `sctp`
+    pub protocol: String,
 }
 
 /// Processes and threads: `pids.current`, `pids.max` (none: no limit), and how often one more was refused.
@@ -135,6 +164,8 @@ impl UnitStatus {
             memory_bytes: None,
             memory_events: None,
             pressure: None,
+            networks: Vec::new(),
+            ports: Vec::new(),
             tasks: None,
         }
     }

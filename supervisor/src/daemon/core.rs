@@ -33,6 +33,7 @@ use super::{
     machine::{Event, Process},
     mailbox::Mailbox,
     network::Network,
+    networks::{Connection, Wiring},
     notify::{Gone, Notify},
     paths::Paths,
     pods::Pods,
@@ -109,6 +110,17 @@ pub(crate) enum Mail {
         full: bool,
         text: String,
     },
+    /// A container has its cards, or not.
+    Connected {
+        unit: UnitName,
+        attempt: u64,
+        result: Result<Connection, String>,
+    },
+    /// Its cards are gone.
+    Disconnected {
+        unit: UnitName,
+        attempt: u64,
+    },
     Network(NetEvent),
 }
 
@@ -160,6 +172,7 @@ pub(crate) struct Daemon {
     /// Events that came of performing an action.
     pub(crate) follow_ups: VecDeque<(UnitName, Event)>,
     pub(crate) network: Network,
+    pub(crate) wiring: Wiring,
     pub(crate) notify: Notify,
     pub(crate) sockets: Sockets,
     pub(crate) fd_store: FdStore,
@@ -206,6 +219,7 @@ impl Daemon {
             // Only on a machine of ours: in development the kernel is somebody else's.
             logs: Logs::start(paths.logs(), paths.spools(), own, Some(paths.kmsg()), complain)?,
             runtime: Runtime::new(paths.clone()),
+            wiring: Wiring::new(&paths),
             server: Server::new(class::API, nix::unistd::geteuid().as_raw()),
             started: paths.settled().exists(),
             paths,

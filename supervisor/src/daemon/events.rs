@@ -122,6 +122,14 @@ impl Daemon {
             let text = "the runtime wrote no pid".to_owned();
             return self.engine.event(unit, Event::CreateFailed { attempt, text }, clock::now());
         };
+        if !self.connect(unit, attempt, pid) {
+            self.created(unit, attempt);
+        }
+    }
+
+    /// It is made, and has its networks.
+    pub(crate) fn created(&mut self, unit: &UnitName, attempt: u64) {
+        let pid = self.runtime.container_pid(unit).unwrap_or_default();
         let ended = self.unclaimed.iter().rposition(|(process, _)| process.pid == pid);
         // A process that is there is the newer one, should the pid have been used twice.
         let process = process::identify(pid)
@@ -186,6 +194,8 @@ impl Daemon {
                 self.engine.event(&unit, event, clock::now());
             }
             Mail::PodGone { unit, attempt } => self.engine.event(&unit, Event::Cleaned { attempt }, clock::now()),
+            Mail::Connected { unit, attempt, result } => self.on_connected(&unit, attempt, result),
+            Mail::Disconnected { unit, attempt } => self.follow_ups.push_back((unit, Event::Cleaned { attempt })),
             Mail::LogEnded { stored } => self.tell(&ToInit::DropFd { name: stored }),
             Mail::LogChunk => {}
             Mail::DiskTakesNoLogs { full, text } => {

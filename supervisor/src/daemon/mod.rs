@@ -26,6 +26,7 @@ mod logs;
 mod machine;
 mod mailbox;
 mod network;
+mod networks;
 mod notify;
 mod paths;
 mod perform;

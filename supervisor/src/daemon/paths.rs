@@ -88,6 +88,16 @@ impl Paths {
         self.unit(unit).join("state.json")
     }
 
+    /// How its container is joined to its networks.
+    pub(crate) fn connection(&self, unit: &UnitName) -> PathBuf {
+        self.unit(unit).join("net.json")
+    }
+
+    /// The containers' addresses on the networks.
+    pub(crate) fn networks(&self) -> PathBuf {
+        self.at("var/lib/orlop/networks.json")
+    }
+
     /// What the descriptors are called that PID 1 keeps for its containers.
     pub(crate) fn stored_fds(&self, unit: &UnitName) -> PathBuf {
         self.unit(unit).join("fds.json")

@@ -10,7 +10,8 @@ use nix::{
 };
 
 use super::{
-    bundle, cgroup, clock,
+    bundle::{self, Net},
+    cgroup, clock,
     core::{Daemon, Mail},
     engine::Effect,
     logs::{Remarks, Stream},
@@ -135,11 +136,14 @@ impl Daemon {
         let mut listen = self.sockets.names_for(unit);
         listen.extend(self.fd_store.names_for(unit));
         let startup = self.is_startup();
+        let (request, networks) = (self.request_networks(&described), self.wiring.networks.clone());
         let started = mailbox::spawn(&format!("bundle of {name}"), move || {
-            let result = borrowed.take().and_then(|joins| {
-                bundle::build(&paths, &described, &image, &hostname, listen, startup, joins)
-                    .map_err(|error| error.to_string())
-            });
+            let planned = request.map(|request| networks.plan(&request)).transpose();
+            let result =
+                planned.and_then(|connection| Ok(Net { connection, joins: borrowed.take()? })).and_then(|net| {
+                    bundle::build(&paths, &described, &image, &hostname, listen, startup, net)
+                        .map_err(|error| error.to_string())
+                });
             sender.send(Mail::Bundle { unit: name, attempt, result });
         });
         if !started {
@@ -240,7 +244,9 @@ impl Daemon {
             log::warn!("{unit}: remove its cgroup: {error}");
         }
         self.end_notify(unit);
-        self.later(unit, Event::Cleaned { attempt });
+        if !self.disconnect(unit, attempt) {
+            self.later(unit, Event::Cleaned { attempt });
+        }
     }
 
     /// Lines on the console, and the boot's table of times.

@@ -146,6 +146,7 @@ impl Daemon {
             self.on_exit(process, wait_status);
         }
         if taken_over {
+            self.adopt_networks();
             self.adopt_units();
             self.remove_leftovers();
         }

@@ -10,6 +10,7 @@ use super::{
     core::Daemon,
     engine::Entry,
     machine::{Checked, Outcome, Past},
+    networks::Connection,
     perform::hostname,
 };
 use crate::{
@@ -50,6 +51,8 @@ impl Daemon {
             memory_events: None,
             pressure: None,
             tasks: None,
+            networks: self.wiring.of(name).map(Connection::networks).unwrap_or_default(),
+            ports: self.wiring.of(name).map(Connection::ports).unwrap_or_default(),
             memory_bytes: process.and_then(|_| cgroup::memory_bytes(&self.paths.cgroup(name))),
         }
     }

@@ -13,8 +13,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::{engine::Plan, machine::Policy, paths::Paths};
 use crate::unit::{
-    Condition, Declared, Links, Options, PodSpec, Problem, SocketSpec, TimerSpec, Unit, UnitName, VolumeSource, load,
-    tree,
+    Condition, Declared, Links, NetworkSpec, Options, PodSpec, Problem, SocketSpec, TimerSpec, Unit, UnitName,
+    VolumeSource, load, tree,
 };
 
 pub(crate) struct UnitFiles {
@@ -22,6 +22,7 @@ pub(crate) struct UnitFiles {
     /// Instances of templates that somebody wanted started and that no file names.
     asked: BTreeSet<UnitName>,
     pods: BTreeMap<UnitName, Arc<Declared<PodSpec>>>,
+    networks: BTreeMap<UnitName, Declared<NetworkSpec>>,
     sockets: BTreeMap<UnitName, Declared<SocketSpec>>,
     timers: BTreeMap<UnitName, Arc<Declared<TimerSpec>>>,
     problems: Vec<Problem>,
@@ -37,7 +38,8 @@ impl UnitFiles {
         let (units, asked, pods) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         let (sockets, timers, options) = (BTreeMap::new(), BTreeMap::new(), Options::default());
         let (problems, circles) = (Vec::new(), Vec::new());
-        Ok(Self { units, asked, pods, sockets, timers, problems, circles, options, inotify, stale: true })
+        let networks = BTreeMap::new();
+        Ok(Self { units, asked, pods, networks, sockets, timers, problems, circles, options, inotify, stale: true })
     }
 
     pub(crate) fn watch(&self) -> BorrowedFd<'_> {
@@ -56,6 +58,14 @@ impl UnitFiles {
 
     pub(crate) fn get(&self, name: &UnitName) -> Option<&Arc<Unit>> {
         self.units.get(name)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Unit>> {
+        self.units.values()
+    }
+
+    pub(crate) fn networks(&self) -> impl Iterator<Item = &NetworkSpec> {
+        self.networks.values().map(|network| &network.spec)
     }
 
     pub(crate) fn pod(&self, name: &UnitName) -> Option<&Arc<Declared<PodSpec>>> {
@@ -153,6 +163,7 @@ impl UnitFiles {
         self.pods = set.pods.into_iter().map(|(name, pod)| (name, Arc::new(pod))).collect();
         self.timers = set.timers.into_iter().map(|(name, timer)| (name, Arc::new(timer))).collect();
         self.problems = set.problems;
+        self.networks = set.networks;
         self.sockets = set.sockets;
         self.circles = set.circles;
         self.options = set.options;

@@ -6,7 +6,6 @@
 //! or a file that cannot be written is an event, and the thread goes on. When the supervisor dies, the card stays as it
 //! is; its successor asks the server for the same address again.
 
-#[allow(dead_code, unused_imports)] // the daemon's use of it follows
 pub(crate) mod bridge;
 mod card;
 mod cmdline;

@@ -69,14 +69,6 @@ impl Kind {
         matches!(section, "Container" | "Volume" | "Network" | "Image" | "Pod" | "Quadlet")
     }
 
-    /// What is read and typed, and not built as a whole yet.
-    pub(super) fn unavailable(self) -> Option<&'static str> {
-        match self {
-            Container | Volume | Image | Pod | Timer | Socket => None,
-            Network => Some("write Network=host or Network=none in the container"),
-        }
-    }
-
     /// The name that the unit has among all, given the stem of its file: systemd's service, and a timer's or socket's whole name.
     pub(super) fn node(self, stem: &str) -> String {
         match self {

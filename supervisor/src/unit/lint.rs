@@ -157,7 +157,7 @@ mod tests {
         };
         let good = "[Container]\nImage=localhost/x\nNetwork=none\n";
         let web = write("web.container", &format!("{good}[Unit]\nAfter=db.container\n"));
-        write("db.container", "[Container]\nImage=localhost/x\n");
+        write("db.container", "[Container]\nNetwork=none\n");
         let drop_in = write("web.container.d/10-x.conf", "[Container]\nMemry=1\n");
         let notes = write("notes.txt", "");
         let all = check(&[dir.path().to_path_buf()]);
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn nothing_is_told_or_counted_twice() {
         let dir = Folder::new();
-        let bad = dir.write("m/b.container", "[Container]\nImage=localhost/x\n");
+        let bad = dir.write("m/b.container", "[Container]\nNetwork=none\n");
         let folder = bad.parent().unwrap().to_path_buf();
         let spelt = folder.join("../m/b.container");
         std::os::unix::fs::symlink("m", dir.0.path().join("link")).unwrap();

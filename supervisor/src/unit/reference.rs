@@ -119,8 +119,7 @@ fn kinds(page: &mut String) {
     page.push_str("\n| file | sections | here |\n|---|---|---|\n");
     for kind in KINDS {
         let sections: Vec<String> = kind.sections().iter().map(|section| format!("[{section}]")).collect();
-        let here = kind.unavailable().map_or("supported".to_owned(), |hint| format!("refused: {LATER}; {hint}"));
-        let _ = writeln!(page, "| .{} | {} | {here} |", kind.suffix(), sections.join(" "));
+        let _ = writeln!(page, "| .{} | {} | supported |", kind.suffix(), sections.join(" "));
     }
     for (suffix, why) in REFUSED.iter().filter(|(suffix, _)| Kind::of(suffix).is_none()) {
         let _ = writeln!(page, "| .{suffix} | | refused: {why} |");

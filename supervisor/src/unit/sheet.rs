@@ -140,11 +140,6 @@ impl<'a> Sheet<'a> {
         let kind = self.scope.kind;
         if name == kind.section() && self.main.is_none() {
             self.main = Some(section.clone());
-            if let Some(hint) = kind.unavailable().filter(|_| self.strict) {
-                let text = format!(".{} files are known, not available in this version; {hint}", kind.suffix());
-                let said = Said { text, suggestion: form(hint) };
-                self.push(|| section.error(&section.whole(), said));
-            }
         }
         if kind.sections().contains(&name) || name.starts_with("X-") {
             return;
@@ -219,8 +214,6 @@ impl<'a> Sheet<'a> {
                 let text = format!("{name}={}: known, not available in this version; it can be {listed}", value.text);
                 self.unavailable(&value, text);
             }
-            // One sentence at the section's header says it of all keys.
-            Status::Supported(Honoured::No(_)) if kind.unavailable().is_some() && section == kind.section() => {}
             Status::Supported(Honoured::No(hint)) => {
                 let then = if hint.is_empty() { String::new() } else { format!("; {hint}") };
                 let text = format!("{name}= cannot be honoured here: not available in this version{then}");

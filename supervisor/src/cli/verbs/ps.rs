@@ -2,7 +2,7 @@
 
 use super::{ago, date, health_word, short_state, state_color};
 use crate::{
-    api::types::{ActiveState, Health, UnitStatus},
+    api::types::{ActiveState, Health, PortStatus, UnitStatus},
     cli::{
         args::PsArgs,
         client::Client,
@@ -23,8 +23,14 @@ pub(in crate::cli) fn ps(client: &Client, args: &PsArgs, json: bool, screen: &mu
         }
     } else {
         let now = jiff::Timestamp::now();
-        let rows: Vec<_> = units.iter().map(|unit| row(unit, now)).collect();
-        screen.table(&["NAME", "STATE", "PID", "RESTARTS", "SINCE", "IMAGE"], &rows)?;
+        let mut rows: Vec<_> = units.iter().map(|unit| row(unit, now)).collect();
+        let mut head = vec!["NAME", "STATE", "PID", "RESTARTS", "SINCE", "PORTS", "IMAGE"];
+        // Where nothing is published there is no column of nothing.
+        if units.iter().all(|unit| unit.ports.is_empty()) {
+            head.remove(5);
+            rows.iter_mut().for_each(|row| drop(row.remove(5)));
+        }
+        screen.table(&head, &rows)?;
     }
     Ok(0)
 }
@@ -36,6 +42,19 @@ fn what(unit: &UnitStatus) -> String {
         (Some(triggers), None) => format!("starts {triggers}"),
         _ => unit.image.clone(),
     }
+}
+
+/// As `podman ps` shows them: `0.0.0.0:8080->80/tcp`.
+pub(super) fn ports(unit: &UnitStatus) -> String {
+    let shown = |port: &PortStatus| {
+        let PortStatus { host_ip, host_port, container_port, range, protocol } = port;
+        let host_ip = if host_ip.contains(':') { format!("[{host_ip}]") } else { host_ip.clone() };
+        let last = |first: &u16| {
+            if *range > 1 { format!("-{}", u32::from(*first) + u32::from(range - 1)) } else { String::new() }
+        };
+        format!("{host_ip}:{host_port}{}->{container_port}{}/{protocol}", last(host_port), last(container_port))
+    };
+    unit.ports.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 fn row(unit: &UnitStatus, now: jiff::Timestamp) -> Vec<(String, Color)> {
@@ -50,6 +69,7 @@ fn row(unit: &UnitStatus, now: jiff::Timestamp) -> Vec<(String, Color)> {
         (unit.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()), Color::Plain),
         (unit.restarts.to_string(), if unit.restarts > 0 { Color::Yellow } else { Color::Plain }),
         (ago(&unit.since, now).unwrap_or_else(|| date(&unit.since)), Color::Plain),
+        (ports(unit), Color::Plain),
         (what(unit), Color::Plain),
     ]
 }

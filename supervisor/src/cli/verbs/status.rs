@@ -2,7 +2,7 @@
 
 use super::{ago, date, health_word, size, state_color, state_text, state_word, system};
 use crate::{
-    api::types::{ActiveState, LogLine, MemoryEvents, Pressure, Tasks, UnitStatus},
+    api::types::{ActiveState, LogLine, MemoryEvents, NetworkStatus, Pressure, Tasks, UnitStatus},
     cli::{
         args::{IsActiveArgs, StatusArgs},
         client::Client,
@@ -103,6 +103,13 @@ fn text(unit: &UnitStatus, screen: &mut Screen) -> Result<(), CliError> {
         field("Last", &unit.last_trigger.as_deref().map_or_else(|| "never".to_owned(), date));
     } else if unit.triggers.is_none() {
         field("Image", &screen.foreign(&unit.image));
+    }
+    for network in &unit.networks {
+        let NetworkStatus { name, interface, addresses, .. } = network;
+        field("Network", &format!("{} on {name} as {interface}", addresses.join(", ")));
+    }
+    if !unit.ports.is_empty() {
+        field("Ports", &super::ps::ports(unit));
     }
     if let Some(pid) = unit.pid {
         field("Main PID", &pid.to_string());

@@ -11,6 +11,7 @@ mod rootfs;
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
+    net::IpAddr,
     os::unix::fs::{DirBuilderExt, chown},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -21,7 +22,7 @@ use oci::image::PreparedImage;
 pub(crate) use devices::memory_bytes;
 pub(crate) use overlay::unmount;
 
-use super::{id_ranges, paths::Paths};
+use super::{id_ranges, networks::Connection, paths::Paths};
 use crate::unit::{
     Dns, Facts, IdMaps, Joins, Notify, Root, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec,
 };
@@ -92,6 +93,12 @@ pub(crate) fn container_id(unit: &UnitName) -> String {
     id
 }
 
+/// Whose namespaces it joins, and its networks, where it has its own.
+pub(crate) struct Net {
+    pub(crate) joins: Joins,
+    pub(crate) connection: Option<Connection>,
+}
+
 /// Makes the bundle: root file system mounted, volumes and generated files there, config.json written.
 /// `listen`: the names of the sockets it will be handed; `startup`: see `Facts`. Returns the machine's ids of the container's root, if that is somebody there.
 pub(crate) fn build(
@@ -101,7 +108,7 @@ pub(crate) fn build(
     hostname: &str,
     listen: Vec<String>,
     startup: bool,
-    joins: Joins,
+    net: Net,
 ) -> Result<Option<(u32, u32)>, BundleError> {
     let folder = paths.unit(&unit.name);
     let ids = id_ranges::of(paths, unit).map_err(BundleError::Ids)?;
@@ -125,9 +132,16 @@ pub(crate) fn build(
         }
     };
     let hostname = &spec::hostname(unit, hostname);
+    let Net { joins, connection } = net;
+    let connection = connection.as_ref();
+    if let Some(connection) = connection {
+        let path = paths.connection(&unit.name);
+        let text = serde_json::to_vec(connection).map_err(BundleError::Json)?;
+        fs::write(&path, text).map_err(at("write", &path))?;
+    }
     let (etc, notify) = (paths.etc(&unit.name), paths.notify(&unit.name));
     make_folder(&etc, 0o755)?;
-    write_etc(paths, &etc, unit, hostname, ids.as_ref().and_then(IdMaps::root))?;
+    write_etc(paths, &etc, unit, hostname, connection, ids.as_ref().and_then(IdMaps::root))?;
     if unit.container.notify == Notify::Container {
         make_folder(&notify, 0o755)?;
     }
@@ -184,11 +198,19 @@ fn write_etc(
     etc: &Path,
     unit: &Unit,
     hostname: &str,
+    connection: Option<&Connection>,
     root: Option<(u32, u32)>,
 ) -> Result<(), BundleError> {
     let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    if hostname != "localhost" {
+    let own: Vec<IpAddr> = connection.into_iter().flat_map(Connection::addresses).collect();
+    if hostname != "localhost" && own.is_empty() {
         hosts.push_str(&format!("127.0.1.1\t{hostname}\n"));
+    }
+    for address in own {
+        hosts.push_str(&format!("{address}\t{hostname}\n"));
+    }
+    if let Some(host) = connection.and_then(Connection::host) {
+        hosts.push_str(&format!("{host}\thost.containers.internal host.docker.internal\n"));
     }
     for (name, address) in &unit.container.hosts {
         hosts.push_str(&format!("{address}\t{name}\n"));

@@ -3,8 +3,10 @@
 
 use std::{io, net::IpAddr};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Isolation, Subnet,
+    Isolation, Network, Subnet,
     nft::{self, Chain, Hook, Rule, Side, Way},
 };
 use crate::unit::Protocol;
@@ -29,8 +31,19 @@ pub(crate) struct Zone {
     pub(crate) isolation: Isolation,
 }
 
+impl Zone {
+    pub(crate) fn of(network: &Network) -> Self {
+        Self {
+            interface: network.interface.clone(),
+            subnets: network.subnets.iter().map(|(subnet, _)| *subnet).collect(),
+            internal: network.internal,
+            isolation: network.isolation,
+        }
+    }
+}
+
 /// `count` ports of the host from `host` on are those of `address` from `container` on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Published {
     /// `None`: every address of the host, of the family that `address` has.
     pub(crate) host_ip: Option<IpAddr>,

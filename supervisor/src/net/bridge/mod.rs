@@ -79,6 +79,17 @@ impl fmt::Display for Mac {
     }
 }
 
+/// The bridge's interface where nobody says how it is called.
+pub(crate) fn interface_of(network: &str) -> String {
+    format!("orlop-{:08x}", fnv(network) >> 32)
+}
+
+/// A subnet of IPv6 that is as good as a network's own (RFC 4193); another one with each try.
+pub(crate) fn ula_of(network: &str, attempt: u64) -> Subnet {
+    let [a, b, c, d, e, ..] = fnv(network).wrapping_add(attempt << 24).to_be_bytes();
+    Subnet::around([0xfd, a, b, c, d, e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].into(), 64)
+}
+
 /// FNV-1a, well mixed: names that differ in their last letter differ everywhere.
 fn fnv(name: &str) -> u64 {
     let hash = name

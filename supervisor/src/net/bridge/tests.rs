@@ -58,15 +58,6 @@ fn network(name: &str, interface: &str, subnets: &[&str]) -> Network {
     }
 }
 
-fn zone(network: &Network) -> Zone {
-    Zone {
-        interface: network.interface.clone(),
-        subnets: network.subnets.iter().map(|(subnet, _)| *subnet).collect(),
-        internal: network.internal,
-        isolation: network.isolation,
-    }
-}
-
 /// Something like a container: a namespace on a network, as its nth station.
 fn station(network: &Network, owner: &str, nth: u128) -> OwnedFd {
     let namespace = new_namespace();
@@ -146,7 +137,7 @@ fn two_on_a_bridge_reach_each_other_and_the_world_sees_the_host() {
         let net = network("app", "br-app", &["10.89.0.0/24", "fd00:89::/64"]);
         ensure(&net).unwrap();
         ensure(&net).unwrap();
-        Firewall { zones: vec![zone(&net)], published: Vec::new() }.put().unwrap();
+        Firewall { zones: vec![Zone::of(&net)], published: Vec::new() }.put().unwrap();
         let (web, db) = (station(&net, "web", 2), station(&net, "db", 3));
         serve(&db, "[::]:5432");
         assert_eq!(reaches(&web, "10.89.0.3:5432"), "::ffff:10.89.0.2");
@@ -187,7 +178,7 @@ fn published_ports_are_reached_from_everywhere_and_sources_are_kept() {
             publish(None, 9100, 9000, 3, "10.89.0.2"),
             publish(Some("2001:db8:7::1"), 8080, 80, 1, "fd00:89::2"),
         ];
-        Firewall { zones: vec![zone(&net)], published }.put().unwrap();
+        Firewall { zones: vec![Zone::of(&net)], published }.put().unwrap();
         let (web, other) = (station(&net, "web", 2), station(&net, "other", 3));
         serve(&web, "[::]:80");
         serve(&web, "0.0.0.0:9002");
@@ -233,7 +224,8 @@ fn an_open_connection_bears_the_exchange_of_the_table_and_another_table_is_left_
         let outside = outside();
         let net = network("orlop0", "orlop0", &["10.89.0.0/24"]);
         ensure(&net).unwrap();
-        let firewall = Firewall { zones: vec![zone(&net)], published: vec![publish(None, 8080, 80, 1, "10.89.0.2")] };
+        let firewall =
+            Firewall { zones: vec![Zone::of(&net)], published: vec![publish(None, 8080, 80, 1, "10.89.0.2")] };
         let foreign = [nft::Chain { name: "theirs", hook: None, rules: vec![nft::Rule::default().accept()] }];
         nft::replace("others", &foreign).unwrap();
         firewall.put().unwrap();
@@ -258,7 +250,7 @@ fn an_open_connection_bears_the_exchange_of_the_table_and_another_table_is_left_
             talk((&far, &near));
         }
         // Not even when the port is published no more: what is established goes on.
-        Firewall { zones: vec![zone(&net)], published: Vec::new() }.put().unwrap();
+        Firewall { zones: vec![Zone::of(&net)], published: Vec::new() }.put().unwrap();
         talk((&near, &far));
         talk((&far, &near));
         Firewall::default().put().unwrap();
@@ -285,7 +277,7 @@ fn networks_that_are_apart_stay_apart() {
             with("inside", "10.89.5.0/24", true, Isolation::Open),
         ];
         nets.iter().for_each(|net| ensure(net).unwrap());
-        Firewall { zones: nets.iter().map(zone).collect(), published: Vec::new() }.put().unwrap();
+        Firewall { zones: nets.iter().map(Zone::of).collect(), published: Vec::new() }.put().unwrap();
         let stations = nets.each_ref().map(|net| station(net, &net.name, 2));
         stations.iter().for_each(|station| serve(station, "0.0.0.0:80"));
         let allowed = |from: usize, to: usize| match (nets[from].isolation, nets[to].isolation) {
@@ -320,7 +312,7 @@ fn datagrams_find_their_way_back() {
         let net = network("orlop0", "orlop0", &["10.89.0.0/24"]);
         ensure(&net).unwrap();
         let port = Published { protocol: Protocol::Udp, ..publish(None, 53, 5353, 1, "10.89.0.2") };
-        Firewall { zones: vec![zone(&net)], published: vec![port] }.put().unwrap();
+        Firewall { zones: vec![Zone::of(&net)], published: vec![port] }.put().unwrap();
         let web = station(&net, "web", 2);
         let server = at(&web, || UdpSocket::bind("0.0.0.0:5353").unwrap());
         let client = at(&outside, || UdpSocket::bind("0.0.0.0:0").unwrap());

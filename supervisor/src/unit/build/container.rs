@@ -49,7 +49,7 @@ pub(super) fn container(
     if user_namespace == UserNamespace::Host {
         refuse_idmap("Container", &["Volume", "Mount"], sheet);
     }
-    let network = container_network(path, sheet, links);
+    let network = container_network(sheet, links);
     if user_namespace != UserNamespace::Host && matches!(network, Network::Container(_)) {
         // That network, and its /sys, belong to another user namespace.
         for key in ["UserNS", "UIDMap", "GIDMap", "SubUIDMap", "SubGIDMap"] {
@@ -247,14 +247,12 @@ pub(super) fn reference(text: &str) -> Result<(), Said> {
     })
 }
 
-fn container_network(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Network {
-    let in_pod = sheet.last("Container", "Pod").is_some();
-    network::network("Container", sheet, links).unwrap_or_else(|| {
-        if !in_pod {
-            network::refuse_default(path, sheet);
-        }
-        Network::Bridge(Vec::new())
-    })
+fn container_network(sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Network {
+    let network = network::network("Container", sheet, links).unwrap_or(Network::Bridge(Vec::new()));
+    if sheet.last("Container", "Pod").is_none() {
+        network::only_on_bridges(&network, sheet);
+    }
+    network
 }
 
 pub(super) fn pull(text: &str) -> Result<Pull, &'static str> {

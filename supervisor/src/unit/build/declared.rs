@@ -1,8 +1,10 @@
 //! `[Volume]`, `[Network]`, `[Image]`.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use super::{
@@ -11,7 +13,8 @@ use super::{
     health, name,
 };
 use crate::unit::{
-    Backing, ImageSpec, IpRange, Ipam, NetworkDriver, NetworkSpec, Subnet, User, VolumeSpec, sheet::Sheet, values,
+    Backing, DEFAULT_NETWORK, ImageSpec, IpRange, Ipam, NetworkDriver, NetworkSpec, Subnet, User, VolumeSpec,
+    sheet::Sheet, text::Text, values,
 };
 
 pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, claims: &mut Vec<Claim>) -> VolumeSpec {
@@ -65,8 +68,17 @@ pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, c
 
 pub(super) fn network(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> NetworkSpec {
     let flag = |key, sheet: &mut Sheet<'_>| sheet.read("Network", key, values::boolean).unwrap_or(false);
+    let name_ = claimed(sheet, ("Network", "NetworkName"), stem, "network", claims);
+    if name_ == DEFAULT_NETWORK
+        && let Some(value) = sheet.last("Network", "NetworkName")
+    {
+        sheet.error(
+            &value,
+            format!("{DEFAULT_NETWORK} is the default network, which needs no file; choose another name"),
+        );
+    }
     NetworkSpec {
-        name: claimed(sheet, ("Network", "NetworkName"), stem, "network", claims),
+        name: name_,
         driver: sheet
             .read("Network", "Driver", |text| match text {
                 "bridge" => Ok(NetworkDriver::Bridge),
@@ -83,16 +95,48 @@ pub(super) fn network(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>
         }),
         subnets: subnets(sheet),
         interface: sheet.read("Network", "InterfaceName", |text| {
-            name(text).ok().filter(|name| name.len() < 16).ok_or("an interface's name has at most 15 characters")
+            let name = name(text).ok().filter(|name| name.len() < 16);
+            let name = name.ok_or("an interface's name has at most 15 characters")?;
+            // Those two stand for other things in /proc/sys/net.
+            if matches!(name.as_str(), "all" | "default" | "lo" | DEFAULT_NETWORK) {
+                return Err("there is such an interface already");
+            }
+            Ok(name)
         }),
         internal: flag("Internal", sheet),
         ipv6: flag("IPv6", sheet),
         dns: sheet.each("Network", "DNS", address).into_iter().map(|(_, address)| address).collect(),
         disable_dns: flag("DisableDNS", sheet),
         delete_on_stop: flag("NetworkDeleteOnStop", sheet),
-        options: assignments(sheet, ("Network", "Options"), Bare::Refused),
+        options: options(sheet),
         labels: assignments(sheet, ("Network", "Label"), Bare::Empty),
     }
+}
+
+/// Those of podman-network-create(1) that a bridge has.
+fn options(sheet: &mut Sheet<'_>) -> BTreeMap<String, String> {
+    let mut options = assignments(sheet, ("Network", "Options"), Bare::Refused);
+    if let Some(mtu) = options.remove("com.docker.network.driver.mtu") {
+        options.entry("mtu".to_owned()).or_insert(mtu);
+    }
+    let values = sheet.all("Network", "Options");
+    for (name, text) in &options {
+        let names = |value: &&Rc<Text>| value.text.contains(&format!("{name}="));
+        let Some(value) = values.iter().rev().find(names).or(values.last()) else { continue };
+        match (name.as_str(), text.as_str()) {
+            // RFC 791, RFC 8200: the least that every host takes, and the most that a packet has.
+            ("mtu", text) if text.parse::<u32>().is_ok_and(|mtu| (576..=65_535).contains(&mtu)) => {}
+            ("mtu", _) => sheet.error(value, "mtu= is a number of bytes from 576 to 65535"),
+            ("isolate", "true" | "1" | "false" | "0" | "strict") => {}
+            ("isolate", _) => sheet.error(value, "isolate= is true, false or strict"),
+            ("vlan" | "vrf" | "metric" | "no_default_route" | "mode" | "parent" | "bclim", _) => {
+                let text = format!("Options={name}: known, not available in this version; it can be mtu, isolate");
+                sheet.unavailable(value, text);
+            }
+            _ => sheet.error(value, format!("unknown option {name}; mtu and isolate are known")),
+        }
+    }
+    options
 }
 
 fn address(text: &str) -> Result<IpAddr, String> {

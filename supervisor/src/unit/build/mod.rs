@@ -163,8 +163,6 @@ fn declare<T>(
 fn warn_of_no_effect(sheet: &mut Sheet<'_>) {
     let kind = sheet.scope.kind;
     let (links, who): (&[&str], &str) = match kind {
-        // One sentence at the section's header says it of the whole file.
-        _ if kind.unavailable().is_some() => return,
         Kind::Timer | Kind::Socket => (&[], "that it starts"),
         Kind::Pod => (&[], "that runs in it"),
         // Those are followed to what stands behind them.

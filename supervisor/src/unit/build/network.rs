@@ -28,14 +28,14 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
             }
         };
         let what = match &found {
+            Network::Bridge(list) if list.iter().any(|a| !a.aliases.is_empty()) => "aliases are",
             Network::Bridge(list)
-                if list.iter().any(|a| a.network.as_ref().is_some_and(|n| n.ends_with(".network"))) =>
+                if list.iter().any(|a| a.network.as_ref().is_some_and(|n| !n.ends_with(".network"))) =>
             {
-                "networks of .network files are"
+                "networks that no .network file describes are"
             }
-            Network::Bridge(list) if list.iter().any(|a| a.network.is_some()) => "networks by name are",
-            Network::Bridge(_) => "bridge networks are",
-            Network::Host | Network::None | Network::Container(_) => "",
+            Network::Bridge(_) if section == "Pod" => "bridge networks are",
+            Network::Bridge(_) | Network::Host | Network::None | Network::Container(_) => "",
         };
         if !what.is_empty() {
             let text = format!("Network={}: {what} known, not available in this version; {CHOICES}", value.text);
@@ -44,6 +44,9 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
         chosen = match (chosen, found) {
             (None, found) => Some(found),
             (Some(Network::Bridge(mut all)), Network::Bridge(more)) => {
+                if more.iter().any(|one| all.iter().any(|other| other.network == one.network)) {
+                    sheet.error(&value, "it is on this network already");
+                }
                 all.extend(more);
                 Some(Network::Bridge(all))
             }
@@ -223,6 +226,18 @@ pub(super) fn exposed(sheet: &mut Sheet<'_>) -> Vec<(u16, u16, Protocol)> {
         let (ports, protocol) = protocol(text)?;
         range(ports).map(|(from, to)| (from, to, protocol))
     })
+}
+
+/// What only a container with a network of its own can have; podman-run(1) discards ports as well.
+pub(super) fn only_on_bridges(network: &Network, sheet: &mut Sheet<'_>) {
+    if matches!(network, Network::Bridge(_)) {
+        return;
+    }
+    for key in ["IP", "IP6", "PublishPort"] {
+        for value in sheet.all("Container", key) {
+            sheet.warning(&value, format!("{key}= has no effect here; it is for containers on bridge networks"));
+        }
+    }
 }
 
 pub(super) fn addresses(section: &'static str, sheet: &mut Sheet<'_>) -> Addresses {

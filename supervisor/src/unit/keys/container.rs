@@ -21,7 +21,7 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("type=bind|volume|tmpfs|ramfs|devpts|image|glob,…"), "Mount"),
     yes(Value::Own("destination[:options]"), "Tmpfs"),
     yes(Value::Own("host-device[:device][:rwm]"), "AddDevice"),
-    // Bridges, named networks and other containers' are typed and come with the networks: `build` says which are honoured.
+    // Networks that no file describes are typed and come later: `build` says which are honoured.
     yes(Value::Own("host, none, bridge, x.network, x.container, container:name, a name"), "Network"),
     yes(Value::Own("name or number"), "User Group GroupAdd"),
     yes(Value::Own("absolute path"), "WorkingDir"),
@@ -94,8 +94,8 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("1 … 100"), "HealthMaxLogCount"),
     yes(Value::Own("1 … 4096"), "HealthMaxLogSize"),
     only(&["local", "events_logger"], Value::Own("local, events_logger"), "HealthLogDestination"),
-    later(NET, Value::Own("[[ip:][host port]:]port[/protocol]"), "PublishPort"),
-    later(NET, Value::Own("address"), "IP IP6"),
+    yes(Value::Own("[[ip:][host port]:]port[/protocol]"), "PublishPort"),
+    yes(Value::Own("address"), "IP IP6"),
     later(NET, Value::Own("name"), "NetworkAlias"),
     yes(Value::Own("x.pod"), "Pod"),
     yes(Value::Own("boolean"), "StartWithPod"),

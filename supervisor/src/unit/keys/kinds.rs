@@ -46,14 +46,17 @@ pub(super) const POD: &[Rows] = &[
 ];
 
 pub(super) const NETWORK: &[Rows] = &[
-    later(NET, Value::Own("name"), "NetworkName ServiceName InterfaceName"),
-    later(NET, Value::Own("bridge, macvlan, ipvlan"), "Driver"),
-    later(NET, Value::Own("host-local, dhcp, none"), "IPAMDriver"),
-    later(NET, Value::Own("address/length"), "Subnet"),
-    later(NET, Value::Own("address"), "Gateway DNS"),
-    later(NET, Value::Own("address/length, or first-last"), "IPRange"),
-    later(NET, Value::Own("boolean"), "DisableDNS Internal IPv6 NetworkDeleteOnStop"),
-    later(NET, Value::Own("NAME=value words"), "Options Label"),
+    yes(Value::Own("name"), "NetworkName ServiceName InterfaceName"),
+    only(&["bridge"], Value::Own("bridge, macvlan, ipvlan"), "Driver"),
+    only(&["host-local"], Value::Own("host-local, dhcp, none"), "IPAMDriver"),
+    yes(Value::Own("address/length"), "Subnet"),
+    yes(Value::Own("address"), "Gateway"),
+    later("containers ask the machine's own name servers until then", Value::Own("address"), "DNS"),
+    yes(Value::Own("address/length, or first-last"), "IPRange"),
+    yes(Value::Own("boolean"), "DisableDNS Internal IPv6 NetworkDeleteOnStop"),
+    // `build` says which are known.
+    yes(Value::Own("mtu=number, isolate=true|strict"), "Options"),
+    yes(Value::Own("NAME=value words"), "Label"),
     refused(PODMAN, "PodmanArgs GlobalArgs"),
     refused(MODULE, "ContainersConfModule"),
 ];

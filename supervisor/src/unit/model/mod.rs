@@ -22,7 +22,8 @@ pub use limits::{
     Amount, CpuPolicy, CpuQuota, CpuWeight, IoLimit, IoLimitKind, IoPriority, OomPolicy, Resources, Scheduling, Startup,
 };
 pub use network::{
-    Addresses, Attachment, Dns, FIRST_GIVEN_ID, IdMap, Network, Port, Protocol, Secret, SecretTarget, UserNamespace,
+    Addresses, Attachment, DEFAULT_NETWORK, Dns, FIRST_GIVEN_ID, IdMap, Network, Port, Protocol, Secret, SecretTarget,
+    UserNamespace,
 };
 
 use std::{

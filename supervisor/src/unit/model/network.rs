@@ -5,7 +5,12 @@ use std::{
     path::PathBuf,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::UnitName;
+
+/// The network of who names none, and its interface.
+pub const DEFAULT_NETWORK: &str = "orlop0";
 
 /// `Network=`; one of them, or several bridge networks at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +37,7 @@ pub struct Attachment {
     pub interface: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub enum Protocol {
     #[default]
     Tcp,

@@ -82,10 +82,13 @@ fn namespaces(container: &ContainerSpec, facts: &Facts) -> Vec<LinuxNamespace> {
 
 fn sysctls(container: &ContainerSpec) -> HashMap<String, String> {
     let mut all = HashMap::new();
-    // Of distributions' containers.conf(5) net.ipv4.ping_group_range comes with the networks: without one nobody can be pinged.
     if container.network != Network::Host {
         // In a network of its own a container's every user may listen on port 80; on the machine's that stays with root.
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+    }
+    if matches!(container.network, Network::Bridge(_)) {
+        // `default_sysctls` of containers.conf(5).
+        all.insert("net.ipv4.ping_group_range".to_owned(), "0 0".to_owned());
     }
     all.extend(container.sysctls.clone());
     all

@@ -14,10 +14,7 @@ fn everything_missing_is_said() {
     );
     assert_eq!(
         shown(&units(&[("a", "[Unit]\n\n [Container]\n")])),
-        [
-            "a.container:3:3: no Image=: write the image's full name, such as Image=docker.io/library/nginx:1.27",
-            "a.container:3:3: no Network=: bridge networks are not available in this version; write Network=host or Network=none",
-        ]
+        ["a.container:3:3: no Image=: write the image's full name, such as Image=docker.io/library/nginx:1.27",]
     );
 }
 
@@ -36,7 +33,7 @@ fn all_mistakes_of_a_file_come_at_once() {
         "web.container:4:8: Memory=64X: expected a size such as 64M",
         "web.container:5:6: User=-1: expected a user's name or a number",
         "web.container:6:1: PodmanArgs= cannot be honoured here: there is no podman",
-        "web.container:7:1: PublishPort= cannot be honoured here: not available in this version; with Network=host",
+        "web.container:7:13: warning: PublishPort= has no effect here",
         "web.container:8:6: Pull=always: known, not available in this version; it can be missing, never",
         "web.container:10:1: unknown key Frobnicate= in [Container]; keys of your own begin with X-",
         "web.container:11:2: unknown section [Contaner]; did you mean [Container]?",
@@ -65,12 +62,11 @@ fn places_lie_inside_continued_lines() {
 }
 
 #[test]
-fn no_network_is_refused_with_what_to_write() {
+fn networks_that_are_not_built_are_refused_with_what_to_write() {
     for (value, what) in [
-        ("bridge", "bridge networks are known"),
-        ("app.network", "networks of .network files are known"),
         ("pasta:-t,auto", "users' own podman"),
-        ("mynet", "networks by name are known"),
+        ("mynet", "networks that no .network file describes are known"),
+        ("app.network:alias=x", "aliases are known"),
     ] {
         let text = format!("[Container]\nImage=localhost/x\nNetwork={value}\n");
         let set = units(&[("a", &text), ("app.network", "[Network]\n"), ("db", &minimal("", ""))]);

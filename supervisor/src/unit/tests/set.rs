@@ -104,7 +104,7 @@ fn all_mistakes_of_all_files_are_told_at_once() {
 /// A unit that does not load takes no name away from one that would.
 #[test]
 fn what_a_refused_unit_claims_is_free_for_others() {
-    let with = |lines: &str| format!("[Container]\nImage=localhost/x\nNetwork=none\n{lines}\n");
+    let with = |lines: &str| format!("[Container]\nImage=localhost/x\nNetwork=bridge\n{lines}\n");
     let set = language(&[
         ("a", &with("PublishPort=80:80")),
         ("b", &with("PublishPort=80:80\nPublishPort=81:81")),

@@ -307,7 +307,9 @@ pub(super) fn make_network(dice: &mut Dice) -> Declared<NetworkSpec> {
         dns: make::list(dice, |_, i| IpAddr::from([192, 0, 2, u8::try_from(i).unwrap()])),
         disable_dns: make::coin(dice),
         delete_on_stop: make::coin(dice),
-        options: make::pairs(dice),
+        options: make::maybe(dice, |dice| ("mtu".to_owned(), (576 + dice.roll(9000)).to_string()))
+            .into_iter()
+            .collect(),
         labels: make::pairs(dice),
     };
     declared(dice, "x.network", spec)

@@ -181,6 +181,12 @@ fn container(dice: &mut Dice) -> ContainerSpec {
         }
         _ => dns(dice),
     };
+    // Elsewhere they have no effect, and a warning says so.
+    let on_bridge = matches!(network, Network::Bridge(_));
+    let (ports, mut addresses) = (ports(dice), addresses(dice));
+    if !on_bridge {
+        (addresses.ip, addresses.ip6) = (None, None);
+    }
     let health = maybe(dice, health);
     let sysctls = if network == Network::Host {
         BTreeMap::new()
@@ -236,12 +242,12 @@ fn container(dice: &mut Dice) -> ContainerSpec {
             },
         }),
         network,
-        ports: ports(dice),
+        ports: if on_bridge { ports } else { Vec::new() },
         exposed_ports: list(dice, |dice, _| {
             let from = u16::try_from(dice.roll(60_000) + 1).unwrap();
             (from, from + u16::from(small(dice, 99)), one(dice, &[Protocol::Tcp, Protocol::Udp, Protocol::Sctp]))
         }),
-        addresses: addresses(dice),
+        addresses,
         dns,
         pod: None,
         user_namespace,
@@ -377,7 +383,7 @@ pub(super) fn network(dice: &mut Dice, of_container: bool) -> Network {
         2 => Network::Bridge(
             (0..=dice.roll(2))
                 .map(|index| Attachment {
-                    network: maybe(dice, |_| format!("net{index}")),
+                    network: maybe(dice, |_| format!("net{index}")).or((index > 0).then(|| format!("net{index}"))),
                     ip: maybe(dice, |dice| number(dice, 1 << 31).into()),
                     ip6: maybe(dice, |dice| u128::from(number(dice, 1 << 31)).into()),
                     mac: maybe(dice, |_| "aa:bb:cc:dd:ee:ff".to_owned()),

@@ -1,0 +1,346 @@
+//! Containers on bridges: who is on which network with which addresses and ports. What is asked of the kernel is `net::bridge`'s
+//! business; this decides and remembers.
+//!
+//! - An address is chosen before the container is made, because its /etc/hosts holds it, and written (`book`).
+//! - Between create and start its namespace gets its cards, and the firewall is derived anew from all that runs.
+//! - When it has ended, rules, cards and bridges go, in that order: where a rule is left, a link is.
+//! - A supervisor that takes over reads who was connected, makes all of it once more, which changes nothing where it holds, and removes
+//!   links that nobody owns.
+//!
+//! All of it waits for the kernel or the disk and is for worker threads, one at a time.
+
+mod book;
+mod definition;
+mod ports;
+mod wiring;
+
+pub(crate) use definition::Definition;
+pub(crate) use wiring::Wiring;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    os::fd::BorrowedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use self::book::{Book, Page, Wish};
+use super::paths::Paths;
+use crate::{
+    api::types::{NetworkStatus, PortStatus},
+    net::bridge::{self, Attachment, Firewall, Mac, Network, Published, Subnet, Zone},
+    unit::{self, Port, UnitName},
+};
+
+/// What one owner of a network namespace, a container, asks for.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) owner: UnitName,
+    pub(crate) wanted: Vec<(Definition, unit::Attachment)>,
+    pub(crate) ports: Vec<Port>,
+    /// Addresses that others ask for, by network.
+    pub(crate) reserved: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Subnets that are written in files.
+    pub(crate) written: Vec<Subnet>,
+    /// All units there are: addresses of others are free.
+    pub(crate) known: BTreeSet<UnitName>,
+}
+
+/// What it got.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Connection {
+    pub(crate) cards: Vec<Card>,
+    pub(crate) published: Vec<Published>,
+}
+
+/// One network of an owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Card {
+    pub(crate) network: Network,
+    pub(crate) interface: String,
+    pub(crate) mac: Mac,
+    /// With the length of the prefix.
+    pub(crate) addresses: Vec<(IpAddr, u8)>,
+    gateways: Vec<IpAddr>,
+    /// The network is forgotten when nobody is on it.
+    forget: bool,
+}
+
+impl Card {
+    fn host_end(&self, owner: &UnitName) -> String {
+        Attachment::host_end(owner.as_str(), &self.network.name)
+    }
+
+    fn attachment(&self, owner: &UnitName) -> Attachment {
+        Attachment {
+            bridge: self.network.interface.clone(),
+            host_end: self.host_end(owner),
+            owner: owner.to_string(),
+            interface: self.interface.clone(),
+            mac: self.mac,
+            mtu: self.network.mtu,
+            addresses: self.addresses.clone(),
+            gateways: self.gateways.clone(),
+        }
+    }
+}
+
+impl Connection {
+    /// The addresses of its cards.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.cards.iter().flat_map(|card| card.addresses.iter().map(|(address, _)| *address))
+    }
+
+    pub(crate) fn networks(&self) -> Vec<NetworkStatus> {
+        let status = |card: &Card| NetworkStatus {
+            name: card.network.name.clone(),
+            interface: card.interface.clone(),
+            mac: card.mac.to_string(),
+            addresses: card.addresses.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect(),
+        };
+        self.cards.iter().map(status).collect()
+    }
+
+    pub(crate) fn ports(&self) -> Vec<PortStatus> {
+        let status = |published: &Published| {
+            let any = if published.address.is_ipv4() { "0.0.0.0" } else { "::" };
+            PortStatus {
+                host_ip: published.host_ip.map_or_else(|| any.to_owned(), |ip| ip.to_string()),
+                host_port: published.host,
+                container_port: published.container,
+                range: published.count,
+                protocol: ports::name(published.protocol).to_owned(),
+            }
+        };
+        self.published.iter().map(status).collect()
+    }
+
+    /// The host as it sees it.
+    pub(crate) fn host(&self) -> Option<IpAddr> {
+        let of = |ipv4| self.cards.iter().find_map(|card| card.network.gateway(ipv4));
+        of(true).or_else(|| of(false))
+    }
+
+    /// Where what is published arrives.
+    fn published_address(&self, port: &Port) -> Result<IpAddr, String> {
+        let ipv4 = port.host_ip.is_none_or(|ip| ip.to_canonical().is_ipv4());
+        let outward = self.cards.iter().filter(|card| !card.network.internal);
+        let found = outward.flat_map(|card| &card.addresses).find(|(address, _)| address.is_ipv4() == ipv4);
+        let family = if ipv4 { "IPv4" } else { "IPv6" };
+        let none = || format!("PublishPort= needs a network with {family} that is not internal");
+        found.map(|(address, _)| *address).ok_or_else(none)
+    }
+}
+
+/// All of them. Clones are of the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Networks(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    book: Book,
+    running: BTreeMap<UnitName, Connection>,
+}
+
+impl Networks {
+    pub(crate) fn new(paths: &Paths) -> Self {
+        Self(Arc::new(Mutex::new(State { book: Book::open(paths.networks()), running: BTreeMap::new() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What a thread had done when it panicked is as whole as after a supervisor's death.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Chooses addresses and ports, which are the owner's from now on.
+    pub(crate) fn plan(&self, request: &Request) -> Result<Connection, String> {
+        let State { book, running } = &mut *self.lock();
+        running.remove(&request.owner);
+        let others = running.keys().cloned().collect::<BTreeSet<_>>();
+        let is_there = |owner: &str| request.known.iter().chain(&others).any(|unit| unit.as_str() == owner);
+        book.free(is_there);
+        let mut connection = Connection::default();
+        for (definition, attachment) in &request.wanted {
+            let card = card(book, running, request, definition, attachment, &connection)?;
+            connection.cards.push(card);
+        }
+        for port in &request.ports {
+            let address = connection.published_address(port)?;
+            let own = [(request.owner.clone(), connection.clone())];
+            let others = running.iter().chain(own.iter().map(|(owner, own)| (owner, own)));
+            connection.published.push(ports::publish(port, address, others)?);
+        }
+        book.save().map_err(|error| format!("write the networks' addresses: {error}"))?;
+        running.insert(request.owner.clone(), connection.clone());
+        Ok(connection)
+    }
+
+    /// Joins the owner's namespace to its networks, and opens its ports.
+    pub(crate) fn connect(&self, owner: &UnitName, namespace: BorrowedFd<'_>) -> Result<(), String> {
+        let state = self.lock();
+        let connection = state.running.get(owner).ok_or("its networks were taken down meanwhile")?;
+        for card in &connection.cards {
+            bridge::ensure(&card.network).map_err(|error| error.to_string())?;
+            bridge::attach(namespace, &card.attachment(owner)).map_err(|error| error.to_string())?;
+        }
+        state.put()
+    }
+
+    /// Takes down what the owner had. Goes on where something fails.
+    pub(crate) fn disconnect(&self, owner: &UnitName) {
+        let state = &mut *self.lock();
+        let Some(connection) = state.running.remove(owner) else { return };
+        if let Err(text) = state.put() {
+            log::error!("{owner}: {text}");
+        }
+        for card in &connection.cards {
+            let mut done = bridge::detach(&card.host_end(owner));
+            if state
+                .running
+                .values()
+                .flat_map(|other| &other.cards)
+                .all(|other| other.network.name != card.network.name)
+            {
+                done = done.and(bridge::remove(&card.network.interface));
+                if card.forget {
+                    state.book.networks.remove(&card.network.name);
+                }
+            }
+            if let Err(error) = done {
+                log::error!("{owner}: {error}");
+            }
+        }
+        if let Err(error) = state.book.save() {
+            log::error!("write the networks' addresses: {error}");
+        }
+    }
+
+    /// These were connected when the last supervisor died.
+    pub(crate) fn remember(&self, connections: BTreeMap<UnitName, Connection>) {
+        self.lock().running = connections;
+    }
+
+    /// Makes once more what is remembered, and removes what nobody has.
+    pub(crate) fn restore(&self) -> Result<(), String> {
+        let state = self.lock();
+        let mut keep = BTreeSet::new();
+        for (owner, connection) in &state.running {
+            keep.extend(
+                connection.cards.iter().flat_map(|card| [card.network.interface.clone(), card.host_end(owner)]),
+            );
+        }
+        let leftovers = bridge::leftovers(&keep).map_err(|error| error.to_string())?;
+        if state.running.is_empty() && leftovers.is_empty() {
+            return Ok(());
+        }
+        for card in state.running.values().flat_map(|connection| &connection.cards) {
+            bridge::ensure(&card.network).map_err(|error| error.to_string())?;
+        }
+        state.put()?;
+        for link in leftovers {
+            log::warn!("{link}: a network interface that nobody has any more, removed");
+            bridge::detach(&link).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// The firewall that follows from all that runs.
+    fn put(&self) -> Result<(), String> {
+        let mut zones: BTreeMap<&str, Zone> = BTreeMap::new();
+        for card in self.running.values().flat_map(|connection| &connection.cards) {
+            zones.entry(&card.network.name).or_insert_with(|| Zone::of(&card.network));
+        }
+        let published = self.running.values().flat_map(|connection| connection.published.clone()).collect();
+        let firewall = Firewall { zones: zones.into_values().collect(), published };
+        firewall.put().map_err(|error| format!("write the firewall's rules: {error}"))
+    }
+}
+
+/// Its card on one network; `before`: those it has already.
+fn card(
+    book: &mut Book,
+    running: &BTreeMap<UnitName, Connection>,
+    request: &Request,
+    definition: &Definition,
+    attachment: &unit::Attachment,
+    before: &Connection,
+) -> Result<Card, String> {
+    let Request { owner, reserved, .. } = request;
+    let name = &definition.name;
+    let cards = || running.values().flat_map(|connection| &connection.cards);
+    // While somebody is on it, it stays as it is, whatever became of its file.
+    let network = match cards().find(|card| card.network.name == *name) {
+        Some(card) => card.network.clone(),
+        None => place(book, request, definition)?,
+    };
+    let in_use = running.iter().flat_map(|(owner, all)| all.addresses().map(move |address| (address, owner.clone())));
+    let in_use: BTreeMap<IpAddr, UnitName> = in_use.collect();
+    let nobody = BTreeSet::new();
+    let mut addresses = Vec::new();
+    for (subnet, gateway) in &network.subnets {
+        let fixed = match subnet.is_ipv4() {
+            true => attachment.ip.map(IpAddr::from),
+            false => attachment.ip6.map(IpAddr::from),
+        };
+        // Of several subnets of a family it is in one.
+        let written = network.subnets.iter().any(|(subnet, _)| fixed.is_some_and(|fixed| subnet.contains(fixed)));
+        let wish = Wish {
+            owner,
+            network: name,
+            subnet: *subnet,
+            gateway: *gateway,
+            pool: definition.subnets.iter().find(|range| range.subnet == *subnet).and_then(|range| range.pool),
+            fixed: fixed.filter(|fixed| subnet.contains(*fixed) || !written),
+            reserved: reserved.get(name).unwrap_or(&nobody),
+            in_use: &in_use,
+        };
+        addresses.push((book.address(&wish)?, subnet.prefix()));
+    }
+    for (fixed, family) in [(attachment.ip.map(IpAddr::from), "IPv4"), (attachment.ip6.map(IpAddr::from), "IPv6")] {
+        if let Some(fixed) = fixed.filter(|fixed| !addresses.iter().any(|(address, _)| address == fixed)) {
+            return Err(format!("the address {fixed} on the network {name}: it has no {family}"));
+        }
+    }
+    let has_gateway = |ipv4| before.cards.iter().flat_map(|card| &card.gateways).any(|other| other.is_ipv4() == ipv4);
+    let gateways = [true, false].into_iter().filter(|ipv4| !network.internal && !has_gateway(*ipv4));
+    let free = |name: &String| before.cards.iter().all(|card| card.interface != *name);
+    let interface = attachment.interface.clone();
+    let interface = interface.or_else(|| (0..).map(|number| format!("eth{number}")).find(free)).unwrap_or_default();
+    if !free(&interface) {
+        return Err(format!("two of its networks have the interface_name={interface}"));
+    }
+    Ok(Card {
+        interface,
+        mac: attachment.mac.as_deref().and_then(Mac::parse).unwrap_or_else(|| Mac::of(&format!("{owner}/{name}"))),
+        gateways: gateways.filter_map(|ipv4| network.gateway(ipv4)).collect(),
+        addresses,
+        forget: definition.forget,
+        network,
+    })
+}
+
+/// A network that nobody is on.
+fn place(book: &mut Book, request: &Request, definition: &Definition) -> Result<Network, String> {
+    let mut network = Network {
+        name: definition.name.clone(),
+        interface: definition.interface.clone(),
+        subnets: Vec::new(),
+        mtu: definition.mtu,
+        internal: definition.internal,
+        isolation: definition.isolation,
+    };
+    let host = bridge::host_routes(&network).map_err(|error| error.to_string())?;
+    let host: Vec<(Subnet, String)> = host.into_iter().map(|(route, by)| (route.to, by)).collect();
+    let before = book.networks.get(&network.name).map(|page| page.subnets.clone()).unwrap_or_default();
+    let pages = book.networks.iter().filter(|(name, _)| **name != network.name);
+    let mut others: Vec<Subnet> = pages.flat_map(|(_, page)| page.subnets.clone()).collect();
+    others.extend(request.written.iter().filter(|written| !definition.written().any(|own| own == **written)));
+    network.subnets = definition.place(&before, &host, &others)?;
+    let page: &mut Page = book.networks.entry(network.name.clone()).or_default();
+    page.subnets = network.subnets.iter().map(|(subnet, _)| *subnet).collect();
+    Ok(network)
+}

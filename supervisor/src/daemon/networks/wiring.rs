@@ -1,0 +1,186 @@
+//! Where the loop meets the networks: each step of a container's start and end that has to wait for them is a thread's, and its word
+//! comes back by mail.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io,
+    net::IpAddr,
+    os::{fd::AsFd, linux::fs::MetadataExt},
+};
+
+use super::{Connection, Definition, Networks, Request};
+use crate::{
+    daemon::{
+        clock,
+        core::{Daemon, Mail},
+        machine::{Event, State},
+        mailbox,
+        paths::Paths,
+    },
+    unit::{self, DEFAULT_NETWORK, Network, Unit, UnitName},
+};
+
+/// The loop's side: who is or will be connected, and how, as soon as that is known.
+#[derive(Debug)]
+pub(crate) struct Wiring {
+    pub(crate) networks: Networks,
+    connections: BTreeMap<UnitName, Option<Connection>>,
+}
+
+impl Wiring {
+    pub(crate) fn new(paths: &Paths) -> Self {
+        Self { networks: Networks::new(paths), connections: BTreeMap::new() }
+    }
+
+    /// How a unit's container is connected now.
+    pub(crate) fn of(&self, unit: &UnitName) -> Option<&Connection> {
+        self.connections.get(unit)?.as_ref()
+    }
+}
+
+impl Daemon {
+    /// What a unit asks of the networks; nothing, unless it is on bridges. From here on it has something to be taken down.
+    pub(crate) fn request_networks(&mut self, unit: &Unit) -> Option<Request> {
+        let wanted = wanted(unit)?;
+        let mut reserved: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
+        for other in self.files.all().filter(|other| other.name != unit.name) {
+            for attachment in wanted_of(other) {
+                let name = attachment.network.clone().unwrap_or_else(|| DEFAULT_NETWORK.to_owned());
+                let fixed = attachment.ip.map(IpAddr::from).into_iter().chain(attachment.ip6.map(IpAddr::from));
+                reserved.entry(name).or_default().extend(fixed);
+            }
+        }
+        let definitions: Vec<Definition> = self.files.networks().map(Definition::of).collect();
+        let find = |attachment: unit::Attachment| {
+            let name = attachment.network.as_deref();
+            let named = definitions.iter().find(|definition| Some(definition.name.as_str()) == name);
+            (named.cloned().unwrap_or_else(Definition::usual), attachment)
+        };
+        self.wiring.connections.insert(unit.name.clone(), None);
+        Some(Request {
+            owner: unit.name.clone(),
+            wanted: wanted.into_iter().map(find).collect(),
+            ports: unit.container.ports.clone(),
+            reserved,
+            written: definitions.iter().flat_map(Definition::written).collect(),
+            known: self.files.all().map(|unit| unit.name.clone()).chain(self.files.refused().into_keys()).collect(),
+        })
+    }
+
+    /// Joins a container that is made and not started to its networks. False: it has none, or is gone.
+    pub(crate) fn connect(&mut self, unit: &UnitName, attempt: u64, pid: u32) -> bool {
+        if !self.wiring.connections.contains_key(unit) {
+            return false;
+        }
+        let namespace = match namespace(pid) {
+            Ok(namespace) => namespace,
+            // Its end is told by its exit status.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+            Err(error) => {
+                let result = Err(format!("its network namespace: {error}"));
+                self.mail.sender().send(Mail::Connected { unit: unit.clone(), attempt, result });
+                return true;
+            }
+        };
+        let (networks, sender, name) = (self.wiring.networks.clone(), self.mail.sender(), unit.clone());
+        let path = self.paths.connection(unit);
+        let started = mailbox::spawn(&format!("network of {name}"), move || {
+            let read = || fs::read(&path).and_then(|text| Ok(serde_json::from_slice::<Connection>(&text)?));
+            let result = networks
+                .connect(&name, namespace.as_fd())
+                .and_then(|()| read().map_err(|error| format!("{}: {error}", path.display())));
+            sender.send(Mail::Connected { unit: name, attempt, result });
+        });
+        if !started {
+            let result = Err("the machine has no room for another thread".to_owned());
+            self.mail.sender().send(Mail::Connected { unit: unit.clone(), attempt, result });
+        }
+        true
+    }
+
+    pub(crate) fn on_connected(&mut self, unit: &UnitName, attempt: u64, result: Result<Connection, String>) {
+        let record = self.engine.get(unit).map(|entry| &entry.record).filter(|record| record.attempt == attempt);
+        let is_current = record.is_some_and(|record| matches!(record.state, State::Creating { .. }));
+        match result {
+            Ok(connection) => {
+                if is_current && let Some(place) = self.wiring.connections.get_mut(unit) {
+                    *place = Some(connection);
+                }
+                self.created(unit, attempt);
+            }
+            Err(text) => self.engine.event(unit, Event::CreateFailed { attempt, text }, clock::now()),
+        }
+    }
+
+    /// Takes its networks down. False: it has none.
+    pub(crate) fn disconnect(&mut self, unit: &UnitName, attempt: u64) -> bool {
+        if self.wiring.connections.remove(unit).is_none() {
+            return false;
+        }
+        let (networks, sender, name) = (self.wiring.networks.clone(), self.mail.sender(), unit.clone());
+        let path = self.paths.connection(unit);
+        mailbox::spawn(&format!("network of {name}"), move || {
+            networks.disconnect(&name);
+            if let Err(error) = fs::remove_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                log::warn!("{}: {error}", path.display());
+            }
+            sender.send(Mail::Disconnected { unit: name, attempt });
+        })
+    }
+
+    /// Takes over who is connected, before anything is asked of the networks.
+    pub(crate) fn adopt_networks(&mut self) {
+        let mut connections = BTreeMap::new();
+        for (unit, _) in self.engine.units().filter(|(_, entry)| !entry.record.state.at_rest()) {
+            let path = self.paths.connection(unit);
+            let read = fs::read(&path).and_then(|text| Ok(serde_json::from_slice::<Connection>(&text)?));
+            match read {
+                Ok(connection) => drop(connections.insert(unit.clone(), connection)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => log::error!("{}: {error}; it keeps its addresses and loses its ports", path.display()),
+            }
+        }
+        let all = connections.iter().map(|(unit, connection)| (unit.clone(), Some(connection.clone())));
+        self.wiring.connections = all.collect();
+        self.wiring.networks.remember(connections);
+        let networks = self.wiring.networks.clone();
+        let restore = move || {
+            if let Err(text) = networks.restore() {
+                log::error!("restore the containers' networks: {text}");
+            }
+        };
+        if !mailbox::spawn("networks", restore) {
+            log::error!("restore the containers' networks: the machine has no room for another thread");
+        }
+    }
+}
+
+/// A unit's networks, if those are bridges: the default one where it names none. `IP=` and `IP6=` are its first one's.
+fn wanted(unit: &Unit) -> Option<Vec<unit::Attachment>> {
+    let (Network::Bridge(list), None) = (&unit.container.network, &unit.container.pod) else { return None };
+    let mut list = if list.is_empty() { vec![unit::Attachment::default()] } else { list.clone() };
+    let own = &unit.container.addresses;
+    if let Some(first) = list.first_mut() {
+        first.ip = first.ip.or(own.ip);
+        first.ip6 = first.ip6.or(own.ip6);
+    }
+    Some(list)
+}
+
+fn wanted_of(unit: &Unit) -> Vec<unit::Attachment> {
+    wanted(unit).unwrap_or_default()
+}
+
+/// The network namespace of a container; the host's own would be one that the runtime did not make.
+fn namespace(pid: u32) -> io::Result<File> {
+    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
+    let own = fs::metadata("/proc/self/ns/net")?;
+    let its = namespace.metadata()?;
+    if (its.st_dev(), its.st_ino()) == (own.st_dev(), own.st_ino()) {
+        return Err(io::Error::other("it is the host's"));
+    }
+    Ok(namespace)
+}

@@ -1,0 +1,111 @@
+//! Containers on bridges: what they reach and who reaches them, while their supervisors are killed.
+
+use std::{
+    fs,
+    io::Read,
+    net::{TcpListener, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use crate::{COUNT, pid1::Pid1, place};
+
+/// Tells each who connects as whom it sees him.
+const SERVE: &str = r#"
+use IO::Socket::INET;
+my $socket = IO::Socket::INET->new(LocalPort => 80, Listen => 9, ReuseAddr => 1) or die "$!";
+while (my $client = $socket->accept) { print $client $client->peerhost; close($client) }
+"#;
+/// Asks that, by name or address.
+const ASK: &str = r#"
+use IO::Socket::INET;
+my $socket = IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => $ARGV[1], Timeout => 60) or die "$!";
+local $/; print "seen as ", scalar <$socket>, "\n";
+"#;
+
+/// As whom the host is seen behind one of its own ports; nothing where nobody answers.
+fn seen(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+fn interfaces() -> Vec<String> {
+    let text = fs::read_to_string("/proc/net/dev").unwrap();
+    text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+}
+
+fn address(machine: &Pid1, unit: &str) -> String {
+    let status = machine.unit(unit);
+    let address = status["networks"][0]["addresses"][0].as_str().unwrap_or_else(|| panic!("{status:#}"));
+    address.split_once('/').unwrap().0.to_owned()
+}
+
+#[test]
+fn containers_on_bridges_are_reached_over_kills_and_leave_nothing_behind() {
+    place::inside("networks::containers_on_bridges_are_reached_over_kills_and_leave_nothing_behind", |place| {
+        // The route to an own address leads there.
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.is_ok_and(|status| status.success()), "this test needs the program ip of iproute2");
+        let shared = place.shared_folder();
+        fs::write(shared.join("serve"), SERVE).unwrap();
+        fs::write(shared.join("ask"), ASK).unwrap();
+        let ask = format!("Network=\nVolume={}:/ask:ro", shared.display());
+        let always = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\n[Install]\nWantedBy=default.target";
+        place.unit("web", "exec perl /ask/serve", &format!("{ask}\nPublishPort=8080:80\nStopTimeout=1"), always);
+        fs::write("/etc/containers.d/app.network", "[Network]\nSubnet=10.66.0.0/24\nIPv6=yes\n").unwrap();
+        let on_app = "Network=app.network:ip=10.66.0.7,interface_name=app0\nNetwork=bridge";
+        place.unit("db", "exec perl /ask/serve", &format!("{ask}\n{on_app}\nStopTimeout=1"), always);
+        let client = "perl /ask/ask 10.66.0.7 80; perl /ask/ask host.containers.internal 8080; cat /etc/hosts";
+        place.unit("client", client, &format!("{ask}\nNetwork=app.network"), "[Service]\nType=oneshot");
+        let mut machine = Pid1::boot(place);
+        let _ = (machine.until_active("web"), machine.until_active("db"));
+        let (web, db) = (address(&machine, "web"), machine.unit("db"));
+        assert_eq!(machine.unit("web")["ports"][0]["host_port"], 8080);
+        assert_eq!(db["networks"][0]["addresses"][0], "10.66.0.7/24");
+        assert_eq!(
+            (&db["networks"][0]["interface"], &db["networks"][1]["interface"]),
+            (&"app0".into(), &"eth0".into())
+        );
+        machine.wait("the published port", |_| seen(8080).is_some());
+        assert_eq!(seen(8080).unwrap(), "10.89.0.1");
+        // One reaches the other, the host, and whatever is published there.
+        machine.wait("an answer", |machine| {
+            machine.try_post("/v1/units/client/start");
+            let lines = machine.logs("/v1/units/client/logs");
+            let said = |text: &str| lines.iter().any(|line| line["message"].as_str().is_some_and(|m| m.contains(text)));
+            said("seen as 10.66.0.") && said("host.containers.internal") && said("\tclient")
+        });
+        // Whoever the supervisor is, and while there is none, it goes on; addresses stay.
+        machine.kill_supervisor();
+        assert_eq!(seen(8080).unwrap(), "10.89.0.1");
+        machine.start_supervisor();
+        assert_eq!(machine.unit("web")["ports"][0]["host_port"], 8080);
+        for round in 0..crate::crashes() / 4 {
+            machine.try_post("/v1/units/web/restart?no_block=true");
+            machine.let_run(Duration::from_millis(round * 29 % 300));
+            machine.kill_supervisor();
+            machine.start_supervisor();
+        }
+        machine.try_post("/v1/units/web/start");
+        machine.wait("the published port", |machine| {
+            machine.unit("web")["state"] == "active" && seen(8080).as_deref() == Some("10.89.0.1")
+        });
+        assert_eq!((address(&machine, "web"), address(&machine, "db")), (web, "10.66.0.7".to_owned()));
+        // A port that a process of the host's has.
+        let taken = TcpListener::bind("0.0.0.0:8090").unwrap();
+        place.unit("late", COUNT, &format!("{ask}\nPublishPort=8090:80"), "");
+        machine.try_post("/v1/units/late/start");
+        let reason = machine.unit("late")["reason"].to_string();
+        assert!(reason.contains("the port 8090/tcp of the host is in use by "), "{reason}");
+        drop(taken);
+        machine.post("/v1/units/late/start");
+        for unit in ["web", "db", "late"] {
+            machine.post(&format!("/v1/units/{unit}/stop"));
+        }
+        assert_eq!(interfaces(), ["lo"], "no card and no bridge is left");
+        assert_eq!(seen(8080), None);
+    });
+}
