@@ -19,7 +19,7 @@ const USAGE: &str = "\
 probe serve PORT                 answer HTTP: / says ok, /pid /uptime /hostname /hits say what they are named for
                                  (on the socket it was handed, if it was handed one)
 probe stream PORT                endless numbered lines, on stdout and to each TCP client
-probe knock ADDRESS              ask a port here or a unix socket for / again and again; say `refused` when nobody listens there
+probe knock ADDRESS              ask a port here, HOST:PORT or a unix socket for / again and again; say `refused` when nobody listens there
 probe relay PORT SOCKET          carry connections to a unix socket
 probe strike PORT CGROUP         kill what comes into the cgroup as many microseconds later as a line of a connection says
 probe ignore-term                say `ignoring` and stay, whatever asks to stop

@@ -79,6 +79,7 @@ pub(crate) fn knock(address: &str) -> io::Result<()> {
     loop {
         let answer = match address.parse::<u16>() {
             Ok(port) => TcpStream::connect(("127.0.0.1", port)).map(ask),
+            Err(_) if !address.starts_with('/') => TcpStream::connect(address).map(ask),
             Err(_) => UnixStream::connect(address).map(ask),
         };
         match answer {

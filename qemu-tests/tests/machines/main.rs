@@ -12,6 +12,7 @@ mod hardware;
 mod kinds;
 mod limits;
 mod many;
+mod networks;
 mod nginx;
 mod power;
 mod runtime;
