@@ -13,7 +13,7 @@ use std::{
 
 use nix::errno::Errno;
 
-use super::http::{Answer, Head, MAX_HEAD_BYTES, Parsed, parse, write_stream_head};
+use super::http::{Answer, Body, Head, MAX_HEAD_BYTES, Parsed, parse, write_stream_head};
 
 /// A stream waits while so much is unwritten.
 const OUTPUT_BYTES: usize = 64 << 10;
@@ -83,6 +83,7 @@ impl Connection {
             keep_alive: false,
             chunks: true,
             body_bytes: 0,
+            body: Body::default(),
             expects_continue: false,
         };
         Self { phase: Phase::Answering(head), used: true, ..Self::new(fd, now) }
@@ -131,12 +132,16 @@ impl Connection {
                 }
                 Phase::Body { left, head } => {
                     let used = (*left).min(self.input.len());
-                    self.input.drain(..used);
+                    let piece = self.input.drain(..used);
+                    if head.keeps_body() {
+                        head.body.0.extend(piece);
+                    }
                     *left -= used;
                     if *left == 0 {
-                        let head = head.clone();
+                        let request = head.clone();
+                        head.body = Body::default();
                         self.phase = Phase::Answering(head.clone());
-                        return Progress::Request(head);
+                        return Progress::Request(request);
                     }
                 }
                 Phase::Head => match parse(&self.input) {

@@ -8,6 +8,8 @@ use super::types::Problem;
 pub(crate) const MAX_HEAD_BYTES: usize = 16 << 10;
 /// Longest request body, in bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
+/// As Podman's.
+pub(crate) const MAX_SECRET_BYTES: usize = 512_000;
 const MAX_HEADERS: usize = 64;
 
 /// A request's head, after checking.
@@ -20,8 +22,27 @@ pub(crate) struct Head {
     /// The client knows chunks.
     pub(crate) chunks: bool,
     pub(crate) body_bytes: usize,
+    /// Where it is of interest.
+    pub(crate) body: Body,
     /// It waits for a word before it sends the body.
     pub(crate) expects_continue: bool,
+}
+
+/// What nobody is shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Body(pub(crate) Vec<u8>);
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl Head {
+    /// Other endpoints take no body: it is passed over, and no memory is kept for it.
+    pub(crate) fn keeps_body(&self) -> bool {
+        self.target.starts_with("/v1/secrets/") && self.body_bytes <= MAX_SECRET_BYTES
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -66,6 +87,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
         keep_alive: version == 1,
         chunks: version == 1,
         body_bytes: 0,
+        body: Body::default(),
         expects_continue: false,
     };
     let mut length = None;

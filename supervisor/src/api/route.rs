@@ -2,7 +2,7 @@
 
 use handoff::ShutdownKind;
 
-use super::http::{Answer, Head};
+use super::http::{Answer, Body, Head};
 use crate::{daemon::Owner, unit::UnitName};
 
 /// What a client wants.
@@ -27,8 +27,22 @@ pub(crate) enum Call {
     Settled,
     Timing,
     Shutdown(ShutdownKind),
+    Secrets(SecretCall),
     /// Another supervisor in place of this one.
     Reexec,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SecretCall {
+    List,
+    Show(String),
+    Put {
+        name: String,
+        value: Body,
+        /// There has to be one, or none.
+        replace: bool,
+    },
+    Remove(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +113,16 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
             let owners = query.all("unit").map(owner).collect::<Result<_, _>>()?;
             Call::Logs(LogQuery { owners, ..query.logs()? })
         }
+        ("GET", ["secrets"]) => Call::Secrets(SecretCall::List),
+        ("GET", ["secrets", name]) => Call::Secrets(SecretCall::Show((*name).to_owned())),
+        ("DELETE", ["secrets", name]) => Call::Secrets(SecretCall::Remove((*name).to_owned())),
+        ("POST" | "PUT", ["secrets", name]) => {
+            if !head.keeps_body() {
+                return Err(Answer::problem(413, "a secret has at most 512000 bytes"));
+            }
+            let (name, value) = ((*name).to_owned(), head.body.clone());
+            Call::Secrets(SecretCall::Put { name, value, replace: method == "PUT" })
+        }
         ("GET", ["system"]) => Call::System,
         ("GET", ["system", "settled"]) => Call::Settled,
         ("GET", ["system", "timing"]) => Call::Timing,
@@ -109,7 +133,8 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
         ("POST", ["system", "kexec"]) => Call::Shutdown(ShutdownKind::Kexec),
         (
             _,
-            ["ping" | "units" | "logs"]
+            ["ping" | "units" | "logs" | "secrets"]
+            | ["secrets", _]
             | ["units", _]
             | ["units", _, "kill" | "reload" | "start" | "stop" | "restart" | "logs"]
             | ["system"]
@@ -211,6 +236,7 @@ mod tests {
             keep_alive: true,
             chunks: true,
             body_bytes: 0,
+            body: Body::default(),
             expects_continue: false,
         };
         route(&head).map_err(|answer| answer.status)

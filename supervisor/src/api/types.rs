@@ -276,3 +276,11 @@ pub struct Problem {
     /// The sentence the command line shows.
     pub detail: String,
 }
+
+/// A secret without its value, which nobody gets back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Secret {
+    pub(crate) name: String,
+    /// When it was given its value, RFC 3339.
+    pub(crate) changed: String,
+}

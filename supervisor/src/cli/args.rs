@@ -72,6 +72,12 @@ pub(super) enum Verb {
     #[command(after_help = "Examples:\n  orlop kill -s HUP web\n  orlop kill --signal RTMIN+3 web")]
     Kill(KillArgs),
 
+    /// Keep passwords and keys for containers that ask for them with Secret=
+    #[command(
+        after_help = "Examples:\n  orlop secret create db password.txt\n  pass show db | orlop secret set db -\n  orlop secret ls"
+    )]
+    Secret(SecretArgs),
+
     /// Check unit files, without a machine
     ///
     /// A file is checked together with the others of its folder. Exit status 0: no error was found, warnings at most; 1: an error
@@ -201,6 +207,41 @@ pub(super) enum SystemVerb {
     /// Replace the supervisor by a new one, of the program that lies there now; containers run on
     #[command(after_help = "Example:\n  orlop system reexec")]
     Reexec,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SecretArgs {
+    #[command(subcommand)]
+    pub(super) verb: SecretVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SecretVerb {
+    /// Keep a new one
+    Create(SecretValue),
+    /// Give one another value, which containers have from their next start on
+    Set(SecretValue),
+    /// List their names, and when each was given its value
+    Ls,
+    /// The same of some, as JSON; a value is never shown
+    Inspect {
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+    },
+    /// Forget them; what runs keeps what it has
+    Rm {
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SecretValue {
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// Holds the value; - is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(super) file: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -45,13 +45,20 @@ impl Client {
         UnixStream::connect(&self.socket).map_err(|source| CliError::Connect { path: self.socket.clone(), source })
     }
 
-    /// Sends a request without a body; an answer of 400 and above is the error it describes.
     pub(super) fn call(&self, method: &str, target: &str) -> Result<Response, CliError> {
+        self.send(method, target, &[])
+    }
+
+    /// An answer of 400 and above is the error it describes.
+    pub(super) fn send(&self, method: &str, target: &str, body: &[u8]) -> Result<Response, CliError> {
         let mut stream = self.connect()?;
-        let request =
-            format!("{method} {target} HTTP/1.1\r\nHost: orlop\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: orlop\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         let exchange = |what| move |source| CliError::Exchange { what, source };
         stream.write_all(request.as_bytes()).map_err(exchange("send the request"))?;
+        stream.write_all(body).map_err(exchange("send the request"))?;
         let response = Response::read(stream).map_err(exchange("read the answer"))?;
         if response.status >= 400 {
             return Err(CliError::Refused(response.into_problem()));

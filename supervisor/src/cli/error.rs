@@ -32,6 +32,11 @@ pub(super) enum CliError {
     },
     /// The old supervisor is still there.
     NotReplaced,
+    /// What is to be sent cannot be read.
+    File {
+        path: PathBuf,
+        source: io::Error,
+    },
     Output(io::Error),
 }
 
@@ -52,7 +57,10 @@ impl CliError {
 impl std::error::Error for CliError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Connect { source, .. } | Self::Exchange { source, .. } | Self::Output(source) => Some(source),
+            Self::Connect { source, .. }
+            | Self::Exchange { source, .. }
+            | Self::File { source, .. }
+            | Self::Output(source) => Some(source),
             Self::Answer { source, .. } => Some(source),
             Self::Address(_) | Self::Refused(_) | Self::NoSuchUnit(_) | Self::Time { .. } | Self::NotReplaced => None,
         }
@@ -63,6 +71,7 @@ impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(text) => write!(f, "{text}: not an address; write -H unix:///path/of/control.sock"),
+            Self::File { path, source } => write!(f, "read {}: {source}", path.display()),
             Self::Connect { path, source } => {
                 write!(f, "no machine answers at {}: {source}; -H unix://PATH names another one", path.display())
             }

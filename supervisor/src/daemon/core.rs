@@ -45,6 +45,7 @@ use super::{
 };
 use crate::{
     api::{
+        http::Answer,
         server::{ConnectionId, Server},
         types::BootStage,
     },
@@ -105,6 +106,11 @@ pub(crate) enum Mail {
     },
     /// A log reader has something, or has ended.
     LogChunk,
+    /// Of a request that took its time.
+    Answer {
+        connection: ConnectionId,
+        answer: Answer,
+    },
     /// A line for the console. `full`: there is no room for them.
     DiskTakesNoLogs {
         full: bool,

@@ -198,6 +198,9 @@ impl Daemon {
             Mail::Disconnected { unit, attempt } => self.follow_ups.push_back((unit, Event::Cleaned { attempt })),
             Mail::LogEnded { stored } => self.tell(&ToInit::DropFd { name: stored }),
             Mail::LogChunk => {}
+            Mail::Answer { connection, answer } => {
+                self.server.answer(&self.epoll, connection, &answer, clock::monotonic());
+            }
             Mail::DiskTakesNoLogs { full, text } => {
                 let most = if full { self.who_wrote_most() } else { None };
                 self.say(most.map_or_else(|| text.clone(), |most| format!("{text}; {most}")));

@@ -38,6 +38,7 @@ mod reload;
 mod replies;
 mod requests;
 mod runtime;
+pub(crate) mod secrets;
 mod shutdown;
 mod sockets;
 mod status;

@@ -129,6 +129,10 @@ impl Paths {
         self.at("var/lib/orlop/id-ranges.json")
     }
 
+    pub(crate) fn secrets(&self) -> PathBuf {
+        self.at("var/lib/orlop/secrets")
+    }
+
     pub(crate) fn volume(&self, name: &str) -> PathBuf {
         self.at("var/lib/orlop/volumes").join(name)
     }

@@ -240,6 +240,7 @@ impl Daemon {
     /// The runtime has forgotten the container: take down what we made.
     pub(crate) fn cleaned(&mut self, unit: &UnitName, attempt: u64) {
         self.unmount(unit);
+        bundle::forget_secrets(&self.paths, unit);
         if let Err(error) = cgroup::remove(&self.paths.cgroup(unit)) {
             log::warn!("{unit}: remove its cgroup: {error}");
         }

@@ -9,13 +9,13 @@ use super::{
     clock,
     core::{Daemon, Mail, Waiter},
     engine::JobId,
-    logs, process, shutdown,
+    logs, mailbox, process, secrets, shutdown,
     status::{CONTRACT, refused_status},
 };
 use crate::{
     api::{
         http::{Answer, Head},
-        route::{Call, LogQuery, Verb, route},
+        route::{Call, LogQuery, SecretCall, Verb, route},
         server::ConnectionId,
     },
     unit::UnitName,
@@ -60,6 +60,7 @@ impl Daemon {
                 "no kernel is loaded to execute: a program with CAP_SYS_BOOT loads one by kexec_file_load(2)",
             ),
             Call::Reexec => Self::reexec(),
+            Call::Secrets(call) => return self.on_secrets(connection, call),
             Call::Shutdown(kind) => {
                 let answer = Answer::json(202, &json!({ "accepted": true }));
                 // Kept first: what was accepted is done, whoever dies in between.
@@ -68,6 +69,14 @@ impl Daemon {
                 return None;
             }
         })
+    }
+
+    /// The disk may take its time: in a thread of its own.
+    fn on_secrets(&self, connection: ConnectionId, call: SecretCall) -> Option<Answer> {
+        let (paths, sender) = (self.paths.clone(), self.mail.sender());
+        let work = move || sender.send(Mail::Answer { connection, answer: secrets::answer(&paths, call) });
+        let started = mailbox::spawn("secrets", work);
+        (!started).then(|| Answer::problem(503, "the machine has no room for another thread"))
     }
 
     pub(crate) fn answer_unit(&self, status: u16, unit: &UnitName) -> Answer {

@@ -162,8 +162,12 @@ pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 pub(crate) fn replace_durably(path: &Path, text: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension("new");
     fs::write(&unfinished, text)?;
-    fs::File::open(&unfinished)?.sync_all()?;
-    fs::rename(&unfinished, path)?;
+    rename_durably(&unfinished, path)
+}
+
+pub(crate) fn rename_durably(unfinished: &Path, path: &Path) -> io::Result<()> {
+    fs::File::open(unfinished)?.sync_all()?;
+    fs::rename(unfinished, path)?;
     path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
 }
 

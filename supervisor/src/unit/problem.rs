@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn forms_are_what_can_be_written() {
         for (sentence, right) in [
-            ("write Secret= in [Container] when it is available", Some("Secret=")),
+            ("write Secret= in [Container]", Some("Secret=")),
             ("write Network=host or Network=none", Some("Network=host")),
             (
                 "not a list; write Entrypoint=[\"/bin/program\", \"argument\"]",

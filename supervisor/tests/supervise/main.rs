@@ -18,6 +18,7 @@ mod networks;
 mod pid1;
 mod place;
 mod pods;
+mod secrets;
 mod shim;
 mod sockets;
 mod surroundings;

@@ -4,6 +4,7 @@ pub(super) mod jobs;
 pub(super) mod lint;
 pub(super) mod logs;
 pub(super) mod ps;
+pub(super) mod secret;
 pub(super) mod status;
 pub(super) mod system;
 mod when;

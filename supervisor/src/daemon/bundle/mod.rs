@@ -10,9 +10,10 @@ mod rootfs;
 
 use std::{
     collections::BTreeMap,
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, Write},
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt, chown},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -22,9 +23,14 @@ use oci::image::PreparedImage;
 pub(crate) use devices::memory_bytes;
 pub(crate) use overlay::unmount;
 
-use super::{id_ranges, networks::Connection, paths::Paths};
+use super::{
+    id_ranges,
+    networks::Connection,
+    paths::Paths,
+    secrets::{self, SecretError},
+};
 use crate::unit::{
-    Dns, Facts, IdMaps, Joins, Notify, Root, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec,
+    Dns, Facts, IdMaps, Joins, Notify, Root, SecretTarget, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec,
 };
 
 /// In a unit's folder, until its container is started.
@@ -44,6 +50,11 @@ pub(crate) enum BundleError {
     NoSuchHostPath(PathBuf),
     Spec(SpecError),
     Ids(id_ranges::RangeError),
+    Secret(SecretError),
+    /// `uid=` and `gid=` name somebody the container's user namespace has not.
+    SecretOwner(String, u32, u32),
+    /// A variable's value is text.
+    SecretText(String),
     /// The container's configuration cannot be written.
     Json(serde_json::Error),
 }
@@ -55,6 +66,8 @@ impl std::error::Error for BundleError {
             Self::NoSuchHostPath(_) => None,
             Self::Spec(source) => Some(source),
             Self::Ids(source) => Some(source),
+            Self::Secret(source) => Some(source),
+            Self::SecretOwner(..) | Self::SecretText(_) => None,
             Self::Json(source) => Some(source),
         }
     }
@@ -69,6 +82,16 @@ impl fmt::Display for BundleError {
             }
             Self::Spec(error) => error.fmt(f),
             Self::Ids(error) => error.fmt(f),
+            Self::Secret(error) => error.fmt(f),
+            Self::SecretOwner(name, uid, gid) => {
+                write!(
+                    f,
+                    "Secret={name}: the container's user namespace has no {uid}:{gid}; write others in uid= and gid="
+                )
+            }
+            Self::SecretText(name) => {
+                write!(f, "Secret={name},type=env: its value is not text; leave type=env out and read the file")
+            }
             Self::Json(error) => write!(f, "write config.json: {error}"),
         }
     }
@@ -158,6 +181,8 @@ pub(crate) fn build(
         joins,
         devices: devices::nodes(&unit.container.devices)?,
         ids,
+        secret_files: Vec::new(),
+        secret_values: Vec::new(),
         disks: devices::disks(&unit.container.resources.io_limits)?,
         io_latency: paths.io_latency().exists(),
         memory_bytes: memory_bytes(),
@@ -185,11 +210,59 @@ pub(crate) fn build(
         };
         facts.environment_files.push(text);
     }
+    give_secrets(paths, unit, &mut facts)?;
     let spec = runtime_spec(unit, &image.config, &facts).map_err(BundleError::Spec)?;
     let config = folder.join(CONFIG);
     let text = serde_json::to_vec(&spec).map_err(BundleError::Json)?;
-    fs::write(&config, text).map_err(at("write", &config))?;
+    // Values of secrets are in it, on a tmpfs: nobody else reads it, and it goes when the container is started.
+    write_private(&config, &text).map_err(at("write", &config))?;
     Ok(facts.ids.as_ref().and_then(IdMaps::root))
+}
+
+/// The unit's secrets, as files below /run or as values for its environment.
+fn give_secrets(paths: &Paths, unit: &Unit, facts: &mut Facts) -> Result<(), BundleError> {
+    let folder = paths.unit(&unit.name).join("secrets");
+    forget_secrets(paths, &unit.name);
+    for (index, secret) in unit.container.secrets.iter().enumerate() {
+        let value = secrets::get(paths, &secret.name).map_err(BundleError::Secret)?;
+        match &secret.target {
+            SecretTarget::File { uid, gid, mode, .. } => {
+                make_folder(&folder, 0o700)?;
+                let path = folder.join(index.to_string());
+                write_private(&path, &value).map_err(at("write", &path))?;
+                let (uid, gid) = match &facts.ids {
+                    None => (*uid, *gid),
+                    Some(ids) => {
+                        let owner = ids.on_host(*uid, *gid);
+                        owner.ok_or_else(|| BundleError::SecretOwner(secret.name.clone(), *uid, *gid))?
+                    }
+                };
+                chown(&path, Some(uid), Some(gid)).map_err(at("chown", &path))?;
+                fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).map_err(at("chmod", &path))?;
+                facts.secret_files.push(path);
+            }
+            SecretTarget::Environment(_) => {
+                let text = String::from_utf8(value).ok().filter(|text| !text.contains('\0'));
+                facts.secret_values.push(text.ok_or_else(|| BundleError::SecretText(secret.name.clone()))?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is left of a container that held values of secrets.
+pub(crate) fn forget_secrets(paths: &Paths, unit: &UnitName) {
+    let folder = paths.unit(unit);
+    let _ = fs::remove_dir_all(folder.join("secrets"));
+    let _ = fs::remove_file(folder.join(CONFIG));
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
 }
 
 /// The files every container gets instead of its image's.

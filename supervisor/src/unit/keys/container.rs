@@ -79,7 +79,7 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("boolean, or healthy"), "Notify"),
     only(&["unconfined"], Value::Own("unconfined, or path of a profile"), "SeccompProfile"),
     yes(Value::Own("host, private, auto[:size=number,uidmapping=map,gidmapping=map]"), "UserNS"),
-    later("", Value::Own("secret[,option…]"), "Secret"),
+    yes(Value::Own("name[,type=mount|env][,target=][,uid=][,gid=][,mode=]"), "Secret"),
     yes(Value::Own("command line"), "ReloadCmd"),
     yes(Value::Own("signal"), "ReloadSignal"),
     later("", Value::Choice(&["registry", "local"]), "AutoUpdate"),

@@ -166,7 +166,7 @@ pub(super) const EXEC: &[Rows] = &[
                 TTYVTDisallocate TTYRows TTYColumns UtmpIdentifier UtmpMode PAMName SyslogFacility SyslogLevel SyslogLevelPrefix",
     ),
     later(
-        "write Secret= in [Container] when it is available",
+        "write Secret= in [Container]",
         Value::Text,
         "SetCredential SetCredentialEncrypted LoadCredential LoadCredentialEncrypted ImportCredential",
     ),

@@ -50,6 +50,10 @@ pub struct Facts {
     pub joins: Joins,
     /// The nodes behind the unit's `devices`.
     pub devices: Vec<DeviceNode>,
+    /// Of each of the unit's `secrets` that is a file: where it lies, in their order.
+    pub secret_files: Vec<PathBuf>,
+    /// The values of the others.
+    pub secret_values: Vec<String>,
     /// Of the container's user namespace; `None`: it is in the machine's.
     pub ids: Option<IdMaps>,
     /// Major and minor number of the disk of each of `resources.io_limits`, in their order.
@@ -73,8 +77,16 @@ pub struct IdMaps {
 impl IdMaps {
     /// The host's numbers of the container's root user and group, where it has one.
     pub fn root(&self) -> Option<(u32, u32)> {
-        let host = |maps: &[IdMap]| maps.iter().find(|map| map.container == 0).map(|map| map.host);
-        Some((host(&self.uids)?, host(&self.gids)?))
+        self.on_host(0, 0)
+    }
+
+    /// What the host calls a user and a group of the container, or nobody.
+    pub fn on_host(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let find = |maps: &[IdMap], id: u32| {
+            let map = maps.iter().find(|map| (map.container..map.container + map.count).contains(&id))?;
+            Some(map.host + (id - map.container))
+        };
+        Some((find(&self.uids, uid)?, find(&self.gids, gid)?))
     }
 
     /// What the container calls a user and a group of the host. Who is nobody there stays as it is.

@@ -6,7 +6,8 @@ use oci_spec::runtime::Mount;
 
 use super::{Facts, SpecError, linux::mappings};
 use crate::unit::{
-    ContainerSpec, Dns, IdMap, Network, Notify, Propagation, Tmpfs, TmpfsKind, Unit, Unmask, Volume, VolumeSource,
+    ContainerSpec, Dns, IdMap, Network, Notify, Propagation, SecretTarget, Tmpfs, TmpfsKind, Unit, Unmask, Volume,
+    VolumeSource,
 };
 
 pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<Vec<Mount>, SpecError> {
@@ -17,6 +18,13 @@ pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<V
     }
     for tmpfs in &container.tmpfs {
         own.push(file_system(tmpfs));
+    }
+    let files = container.secrets.iter().filter_map(|secret| match &secret.target {
+        SecretTarget::File { path, .. } => Some(path),
+        SecretTarget::Environment(_) => None,
+    });
+    for (path, file) in files.zip(&facts.secret_files) {
+        own.push(mount(path, "bind", file, words(&["bind", "rprivate", "nosuid", "noexec", "nodev", "ro"])));
     }
     // What a unit mounts replaces the system's mount of the same place.
     let own_shm = own.iter().any(|mount| mount.destination() == Path::new("/dev/shm"));

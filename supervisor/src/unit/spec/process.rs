@@ -14,7 +14,9 @@ use oci_spec::{
 };
 
 use super::{Facts, SpecError, identity};
-use crate::unit::{Capabilities, ContainerSpec, CpuPolicy, IoPriority, Notify, Scheduling, Unit, build::CAPABILITIES};
+use crate::unit::{
+    Capabilities, ContainerSpec, CpuPolicy, IoPriority, Notify, Scheduling, SecretTarget, Unit, build::CAPABILITIES,
+};
 
 /// containers.conf(5) `default_capabilities` of Podman 5.
 const DEFAULT_CAPABILITIES: [&str; 11] = [
@@ -53,6 +55,11 @@ pub(super) fn process(
     if let (Notify::Container, Some(every)) = (container.notify, unit.service.watchdog) {
         environment.insert("WATCHDOG_USEC".to_owned(), every.as_micros().to_string());
     }
+    let variables = container.secrets.iter().filter_map(|secret| match &secret.target {
+        SecretTarget::Environment(name) => Some(name.clone()),
+        SecretTarget::File { .. } => None,
+    });
+    environment.extend(variables.zip(facts.secret_values.iter().cloned()));
     let capabilities = capabilities(&container.capabilities, identity.user.uid() == 0);
     let mut process = Process::default();
     process.set_terminal(Some(false));

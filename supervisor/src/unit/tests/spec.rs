@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::unit;
 use crate::unit::{
-    DeviceNode, Facts, HealthAction, IdMap, IdMaps, Joins, Network, SpecError, Unit, UserNamespace, VolumeSource,
-    runtime_spec, spec,
+    DeviceNode, Facts, HealthAction, IdMap, IdMaps, Joins, Network, SecretTarget, SpecError, Unit, UserNamespace,
+    VolumeSource, runtime_spec, spec,
 };
 
 fn image(config: &Value) -> ImageConfiguration {
@@ -35,6 +35,8 @@ fn facts() -> Facts {
         environment_files: Vec::new(),
         devices: Vec::new(),
         ids: None,
+        secret_files: Vec::new(),
+        secret_values: Vec::new(),
         disks: Vec::new(),
         memory_bytes: 1 << 30,
         tasks: 10_000,
@@ -69,6 +71,12 @@ pub(super) fn config_of(unit: &Unit) -> Value {
     }
     facts.environment_files = vec![String::new(); unit.container.environment_files.len()];
     facts.startup = true;
+    for (index, secret) in unit.container.secrets.iter().enumerate() {
+        match secret.target {
+            SecretTarget::File { .. } => facts.secret_files.push(format!("/secrets/{index}").into()),
+            SecretTarget::Environment(_) => facts.secret_values.push("hidden".to_owned()),
+        }
+    }
     facts.ids = match &unit.container.user_namespace {
         UserNamespace::Host => None,
         UserNamespace::Mapped { uids, gids } => Some(IdMaps { uids: uids.clone(), gids: gids.clone() }),
