@@ -59,6 +59,13 @@ fn stored_name(unit: &UnitName, listen: &Listen) -> String {
     name[..name.floor_char_boundary(MAX_NAME_BYTES)].to_owned()
 }
 
+/// Of one address of this unit, whichever.
+fn is_place_of(stored: &str, unit: &UnitName) -> bool {
+    let unit_in_it = stored.strip_prefix(PREFIX).and_then(|rest| rest.split_once(':')).map(|(_, unit)| unit);
+    let cut = stored.len() + 4 > MAX_NAME_BYTES;
+    unit_in_it.is_some_and(|its| its == unit.as_str() || cut && unit.as_str().starts_with(its))
+}
+
 /// Another start now would be one too many.
 fn is_too_often(triggers: &mut VecDeque<Duration>, failed: bool, now: Duration) -> bool {
     triggers.retain(|at| now.saturating_sub(*at) < FAILURES.1);
@@ -73,6 +80,11 @@ impl Sockets {
 
     fn of<'a>(&'a self, service: &'a UnitName) -> impl Iterator<Item = &'a Socket> {
         self.open.iter().filter(move |socket| socket.service == *service)
+    }
+
+    /// Under this supervisor, or under the one before it.
+    fn listens(&self, unit: &UnitName) -> bool {
+        self.open.iter().any(|socket| socket.unit == *unit) || self.stored.keys().any(|name| is_place_of(name, unit))
     }
 
     pub(crate) fn names_for(&self, service: &UnitName) -> Vec<String> {
@@ -94,14 +106,19 @@ impl Sockets {
 }
 
 impl Daemon {
-    /// The sockets as the unit files have them now: what is new listens, what is gone does not, what stays is not touched.
+    /// The sockets as the unit files have them now: what is new listens, what is gone does not, what stays is not touched. What the
+    /// file of the socket or of its container says wrongly closes nothing.
     pub(crate) fn sync_sockets(&mut self) {
+        let mistaken: BTreeSet<UnitName> = self.files.mistaken().collect();
         let wanted: Vec<(UnitName, Declared<SocketSpec>)> = self
             .files
             .sockets()
-            .filter(|(_, socket)| {
+            .filter(|(name, socket)| {
                 let Starts::Unit(service) = &socket.spec.starts else { return false };
-                self.engine.get(service).is_some_and(|service| socket.enabled || service.plan.enabled)
+                match self.engine.get(service) {
+                    Some(service) => socket.enabled || service.plan.enabled,
+                    None => mistaken.contains(service) && (socket.enabled || self.sockets.listens(name)),
+                }
             })
             .map(|(name, socket)| (name.clone(), socket.clone()))
             .collect();
@@ -141,8 +158,11 @@ impl Daemon {
                 self.sockets.open.push(Socket { id, unit, service, fd_name, stored, fd, armed: false });
             }
         }
-        let gone = before.into_iter().map(|socket| socket.stored);
-        for name in gone.chain(std::mem::take(&mut self.sockets.stored).into_keys()) {
+        // Not read once by this supervisor, and in its file are mistakes: whoever connects waits.
+        let waits = |name: &str| mistaken.iter().any(|unit| is_place_of(name, unit));
+        let unclaimed = self.sockets.stored.extract_if(.., |name, _| !waits(name)).map(|(name, _)| name);
+        let gone: Vec<String> = before.into_iter().map(|socket| socket.stored).chain(unclaimed).collect();
+        for name in gone {
             self.tell(&ToInit::DropFd { name });
         }
         self.arm_sockets();
@@ -225,6 +245,9 @@ mod tests {
         assert_ne!(stored_name(&unit("web.socket"), &listen(80)), stored_name(&unit("web.socket"), &listen(81)));
         let long = |last: char| stored_name(&unit(&format!("{}{last}", "a".repeat(199))), &listen(80));
         assert!(long('a') != long('b') && long('a').len() <= MAX_NAME_BYTES);
+        assert!(is_place_of(&long('a'), &unit(&format!("{}a", "a".repeat(199)))));
+        let of_web = stored_name(&unit("web.socket"), &listen(80));
+        assert!(is_place_of(&of_web, &unit("web.socket")) && !is_place_of(&of_web, &unit("web.socket2")));
     }
 
     #[test]

@@ -133,11 +133,18 @@ impl UnitFiles {
         self.circles.iter().filter(|(members, _)| members.contains(name)).map(|(_, p)| p.to_string()).collect()
     }
 
-    /// Containers and pods that are not there because of a mistake, each with the first one.
+    /// Whose files, or drop-ins, have mistakes.
+    pub(crate) fn mistaken(&self) -> impl Iterator<Item = UnitName> {
+        self.problems.iter().filter(|problem| problem.is_error()).filter_map(|problem| unit_of(&problem.path))
+    }
+
+    /// What is not there because of a mistake, each with the first one.
     pub(crate) fn refused(&self) -> BTreeMap<UnitName, &Problem> {
         let mut refused = BTreeMap::new();
+        let is_there =
+            |name: &UnitName| self.is_there(name) || self.sockets.contains_key(name) || self.timers.contains_key(name);
         for problem in self.problems.iter().filter(|problem| problem.is_error()) {
-            if let Some(name) = unit_of(&problem.path).filter(|name| !self.is_there(name)) {
+            if let Some(name) = unit_of(&problem.path).filter(|name| !is_there(name)) {
                 refused.entry(name).or_insert(problem);
             }
         }
@@ -164,7 +171,12 @@ impl UnitFiles {
         self.timers = set.timers.into_iter().map(|(name, timer)| (name, Arc::new(timer))).collect();
         self.problems = set.problems;
         self.networks = set.networks;
-        self.sockets = set.sockets;
+        // For a mistake in its file no connection is refused: as it was read last, a socket stays until the file is mended or gone.
+        let before = std::mem::replace(&mut self.sockets, set.sockets);
+        let mistaken: BTreeSet<UnitName> = self.mistaken().collect();
+        for (name, socket) in before.into_iter().filter(|(name, _)| mistaken.contains(name)) {
+            self.sockets.entry(name).or_insert(socket);
+        }
         self.circles = set.circles;
         self.options = set.options;
         self.stale = false;
@@ -229,7 +241,8 @@ impl UnitFiles {
     }
 }
 
-/// Whose file `…/web.container` or drop-in `…/web.container.d/10.conf` is; of `…/app.pod` the service's usual name.
+/// Whose file `…/web.container` or drop-in `…/web.container.d/10.conf` is; of `…/app.pod` the service's usual name. Timers and
+/// sockets are called as their files are.
 fn unit_of(path: &Path) -> Option<UnitName> {
     let name = |path: &Path| {
         let file = path.file_name()?.to_str()?;
@@ -238,7 +251,8 @@ fn unit_of(path: &Path) -> Option<UnitName> {
                 file.strip_suffix(".pod").map(|stem| stem.split_at(stem.find('@').unwrap_or(stem.len())))?;
             Some(format!("{prefix}-pod{instance}"))
         };
-        UnitName::parse(&file.strip_suffix(".container").map(str::to_owned).or_else(of_pod)?).ok()
+        let whole = || [".socket", ".timer"].iter().any(|suffix| file.ends_with(suffix)).then(|| file.to_owned());
+        UnitName::parse(&file.strip_suffix(".container").map(str::to_owned).or_else(of_pod).or_else(whole)?).ok()
     };
     name(path).or_else(|| name(&path.parent()?.with_extension("")))
 }

@@ -79,6 +79,21 @@ fn a_connection_starts_its_container_and_none_is_refused_over_restarts() {
         let waits = connect("web");
         machine.start_supervisor();
         answer(waits);
+        // A mistake in a file refuses nobody: what was read last holds, under the next supervisor whoever connects waits for the
+        // file to be mended.
+        let good = fs::read_to_string("/etc/containers.d/web.socket").unwrap();
+        fs::write("/etc/containers.d/web.socket", format!("{good}Wantde=x\n")).unwrap();
+        machine.post("/v1/units/web/stop");
+        answer(connect("web"));
+        assert_eq!(machine.until_active("web.socket")["sub_state"], "running");
+        machine.post("/v1/units/web/stop");
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        let waits = connect("web");
+        assert_eq!(machine.unit("web.socket")["state"], "failed");
+        fs::write("/etc/containers.d/web.socket", good).unwrap();
+        assert_eq!(machine.until_active("web.socket")["triggers"], "web");
+        answer(waits);
         // One that fails at every start is not started for ever.
         let _waits = connect("bad");
         let story = "starts bad too often in vain";
