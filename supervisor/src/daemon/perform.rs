@@ -48,7 +48,10 @@ impl Daemon {
                 }
             }
             Action::Query { attempt } => self.runtime.run(unit, attempt, Operation::Query),
-            Action::Signal { process, signal } => self.signal_process(unit, process, signal),
+            Action::Signal { process, signal } => {
+                self.signal_process(unit, process, signal);
+                self.later(unit, Event::Signalled);
+            }
             Action::KillOperation => self.runtime.kill(unit),
             Action::Check { attempt } => self.check(unit, attempt),
             Action::KillCheck => self.kill_check(unit),

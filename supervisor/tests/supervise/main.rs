@@ -36,7 +36,7 @@ const COUNT: &str = r#"trap 'exit 0' TERM; i=0; while true; do echo $$i; i=$$((i
 /// The same without pauses, up to a number; and in two pieces a line, of which one waits for the other.
 const FLOOD: &str = "i=0; while [ $$i -lt 50000 ]; do echo $$i; i=$$((i+1)); done; sleep 1000";
 const PIECES: &str = r#"i=0; while true; do printf $$i; sleep 0.02; printf '\n'; i=$$((i+1)); done"#;
-const DEAF: &str = r#"trap '' TERM; while true; do sleep 0.1; done"#;
+const DEAF: &str = r#"trap 'echo asked' TERM; while true; do sleep 0.1; done"#;
 
 #[test]
 fn without_pid_1_it_says_so_and_makes_nothing() {
@@ -145,11 +145,19 @@ fn a_stop_goes_on_under_the_next_supervisor() {
         let mut machine = Pid1::boot(place);
         machine.until_active("deaf");
         machine.post("/v1/units/deaf/stop?no_block=true");
-        assert_eq!(machine.unit("deaf")["state"], "deactivating");
-        machine.kill_supervisor();
-        machine.start_supervisor();
+        let asked = |machine: &Pid1| {
+            let lines = machine.logs("/v1/units/deaf/logs");
+            lines.iter().filter(|line| line["message"] == "asked").count()
+        };
+        machine.wait("the signal", |machine| asked(machine) == 1);
+        for _ in 0..3 {
+            assert_eq!(machine.unit("deaf")["state"], "deactivating");
+            machine.kill_supervisor();
+            machine.start_supervisor();
+        }
         machine.wait("the kill", |machine| machine.unit("deaf")["state"] == "failed");
         assert_eq!(machine.unit("deaf")["reason"], "did not end within 10 s of SIGTERM, killed");
+        assert_eq!(asked(&machine), 1, "a second signal means at once to many a program");
         assert_eq!(place.live_containers("deaf"), 0);
         assert!(!place.mounts().contains("/run/orlop/units/deaf/rootfs"), "nothing is left mounted");
     });

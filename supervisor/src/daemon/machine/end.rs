@@ -72,14 +72,17 @@ impl Machine<'_> {
     }
 
     pub(super) fn stop(&mut self, process: Process, timeout: Option<Outcome>) {
-        let signal = self.policy.stop_signal;
+        self.stop_by(self.policy.stop_signal, process, timeout);
+    }
+
+    pub(super) fn stop_by(&mut self, signal: i32, process: Process, timeout: Option<Outcome>) {
         let kill_at = self.policy.stop_timeout.map(|t| self.now.mono + t);
-        self.goto(State::Stopping { process, kill_at, timeout });
+        self.goto(State::Stopping { process, kill_at, timeout, unsent: Some(signal) });
         self.ask(process, signal);
     }
 
     /// The main process, as KillMode=mixed has it.
-    pub(super) fn ask(&mut self, first: Process, signal: i32) {
+    fn ask(&mut self, first: Process, signal: i32) {
         self.act(Action::Signal { process: self.record.main.unwrap_or(first), signal });
     }
 
@@ -93,7 +96,16 @@ impl Machine<'_> {
             Event::Lost { process: of } if of.is(&process) => {
                 self.kill(None, Ending { outcome: timeout.unwrap_or(Outcome::Lost), by_request });
             }
-            Event::Interrupted => self.ask(process, self.policy.stop_signal),
+            Event::Interrupted => {
+                if let State::Stopping { unsent: Some(signal), .. } = self.record.state {
+                    self.ask(process, signal);
+                }
+            }
+            Event::Signalled => {
+                if let State::Stopping { unsent, .. } = &mut self.record.state {
+                    *unsent = None;
+                }
+            }
             Event::Notified { notice, .. } => {
                 let until = notice.extend.map(|extend| self.now.mono + extend);
                 self.note(notice);

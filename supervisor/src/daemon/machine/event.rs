@@ -68,6 +68,8 @@ pub(crate) enum Event {
         exit_code: i32,
         output: String,
     },
+    /// What `Action::Signal` wants was done.
+    Signalled,
     CgroupEmpty,
     Cleaned {
         attempt: u64,

@@ -78,7 +78,7 @@ pub(crate) struct Ending {
 /// Cleaning to Inactive.
 ///
 /// A supervisor that takes over sends Interrupted: Preparing and Cleaning begin anew, Creating goes over Killing back to Waiting,
-/// Starting asks the runtime, the others only repeat their signal.
+/// Starting asks the runtime, Killing kills once more, Stopping sends its signal if nobody noted that it was sent.
 ///
 /// Killing ends when the main process is reaped and the cgroup says `populated 0`; Cleaning when the runtime has forgotten the
 /// container and nothing is mounted any more. A container is made only from Waiting, so two never live at once.
@@ -118,6 +118,9 @@ pub(crate) enum State {
         process: Process,
         kill_at: Option<Duration>,
         timeout: Option<Outcome>,
+        /// The signal that is not known to be sent: many programs take a second one as "at once", so that no supervisor repeats it.
+        #[serde(default)]
+        unsent: Option<i32>,
     },
     Killing {
         process: Option<Process>,

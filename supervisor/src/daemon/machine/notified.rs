@@ -79,9 +79,7 @@ impl Machine<'_> {
     /// It hangs. SIGABRT, as systemd has it, so that it may leave a core.
     pub(super) fn abort(&mut self, process: Process) {
         let outcome = Outcome::Watchdog { after: self.record.watchdog.unwrap_or_default() };
-        let kill_at = self.policy.stop_timeout.map(|t| self.now.mono + t);
-        self.goto(State::Stopping { process, kill_at, timeout: Some(outcome) });
-        self.ask(process, libc::SIGABRT);
+        self.stop_by(libc::SIGABRT, process, Some(outcome));
     }
 }
 

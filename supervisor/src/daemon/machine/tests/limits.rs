@@ -120,10 +120,23 @@ fn the_main_process_is_asked_to_end_and_the_first_ones_end_counts() {
     assert_eq!(unit.record.main_process(), Some(main));
     assert_eq!(unit.event(Event::Stop), [Action::Signal { process: main, signal: libc::SIGTERM }]);
     assert_eq!(unit.event(Event::Interrupted), [Action::Signal { process: main, signal: libc::SIGTERM }]);
+    // A second one would mean "at once" to many a program.
+    unit.event(Event::Signalled);
+    assert_eq!(unit.event(Event::Interrupted), []);
     assert_eq!(unit.event(Event::Exited { process: main, wait_status: 0, out_of_memory: false }), []);
     assert_eq!(unit.exit(0), [Action::KillCgroup]);
     unit.clean();
     assert_eq!((unit.sub(), unit.record.main_process()), ("dead", None));
     unit.run();
     assert_eq!(unit.record.main_process(), Some(WEB), "another container, another word");
+}
+
+#[test]
+fn who_takes_over_before_the_signal_was_sent_sends_the_same_one() {
+    let mut unit = Bench::new(Policy { notify: true, ..Policy::plain() });
+    unit.run();
+    let notice = Notice { ready: true, hangs: true, ..Notice::default() };
+    let abort = [Action::Signal { process: WEB, signal: libc::SIGABRT }];
+    assert!(unit.event(Event::Notified { attempt: 1, notice }).ends_with(&abort));
+    assert_eq!(unit.event(Event::Interrupted), abort);
 }
