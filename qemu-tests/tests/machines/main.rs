@@ -9,6 +9,7 @@ mod engines;
 mod facts;
 mod first;
 mod hardware;
+mod identities;
 mod kinds;
 mod limits;
 mod many;
