@@ -26,6 +26,16 @@ pub(crate) struct Graph {
     conflicts: Edges,
     /// Units on a cycle of the ordering, each with the path as a sentence.
     cycles: BTreeMap<UnitName, String>,
+    /// Units that need two others, or another, which may not run side by side.
+    contradictions: BTreeMap<UnitName, String>,
+}
+
+/// What starts with a unit.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Transaction {
+    pub(crate) all: BTreeSet<UnitName>,
+    /// What would have come along, each with whom it conflicts.
+    pub(crate) dropped: Vec<(UnitName, UnitName)>,
 }
 
 static NONE: BTreeSet<UnitName> = BTreeSet::new();
@@ -73,6 +83,9 @@ impl Graph {
             }
         }
         graph.find_cycles();
+        if !graph.conflicts.is_empty() {
+            graph.find_contradictions(units.keys());
+        }
         graph
     }
 
@@ -84,31 +97,31 @@ impl Graph {
     }
 
     pub(crate) fn after(&self, name: &UnitName) -> &BTreeSet<UnitName> {
-        self.after.get(name).unwrap_or(&NONE)
+        of(&self.after, name)
     }
 
     pub(crate) fn before(&self, name: &UnitName) -> &BTreeSet<UnitName> {
-        self.before.get(name).unwrap_or(&NONE)
+        of(&self.before, name)
     }
 
     pub(crate) fn requires(&self, name: &UnitName) -> &BTreeSet<UnitName> {
-        self.requires.get(name).unwrap_or(&NONE)
+        of(&self.requires, name)
     }
 
     pub(crate) fn bound_by(&self, name: &UnitName) -> &BTreeSet<UnitName> {
-        self.bound_by.get(name).unwrap_or(&NONE)
+        of(&self.bound_by, name)
     }
 
     pub(crate) fn propagates_stop(&self, name: &UnitName) -> &BTreeSet<UnitName> {
-        self.propagates_stop.get(name).unwrap_or(&NONE)
+        of(&self.propagates_stop, name)
     }
 
     pub(crate) fn upheld_by(&self, name: &UnitName) -> &BTreeSet<UnitName> {
-        self.upheld_by.get(name).unwrap_or(&NONE)
+        of(&self.upheld_by, name)
     }
 
     pub(crate) fn conflicts(&self, name: &UnitName) -> &BTreeSet<UnitName> {
-        self.conflicts.get(name).unwrap_or(&NONE)
+        of(&self.conflicts, name)
     }
 
     /// `ordering cycle: a after b after a`, for a unit on one.
@@ -116,14 +129,56 @@ impl Graph {
         self.cycles.get(name).map(String::as_str)
     }
 
-    /// The unit and everything that comes along with it.
-    pub(crate) fn pulled_in(&self, name: &UnitName) -> BTreeSet<UnitName> {
-        closure(name, &self.pulls)
+    /// Why it can never start.
+    pub(crate) fn refused(&self, name: &UnitName) -> Option<&str> {
+        self.cycle(name).or(self.contradictions.get(name).map(String::as_str))
+    }
+
+    /// The unit and everything that comes along with it. Of two in it that conflict systemd deletes the start that nobody requires,
+    /// and refuses all of it where both are required (transaction_merge_jobs() in its src/core/transaction.c): so here.
+    pub(crate) fn transaction(&self, name: &UnitName) -> Transaction {
+        let mut dropped = BTreeMap::new();
+        if self.conflicts.is_empty() {
+            return Transaction { all: closure(name, |at| of(&self.pulls, at)), dropped: Vec::new() };
+        }
+        let needed = closure(name, |at| self.requires(at));
+        loop {
+            // What can never start brings nothing along.
+            let comes = |at: &UnitName| if self.contradictions.contains_key(at) { &NONE } else { of(&self.pulls, at) };
+            let mut all = closure_without(name, comes, &dropped);
+            let Some((one, other)) = self.pair(&all) else {
+                return Transaction { all, dropped: dropped.into_iter().collect() };
+            };
+            let (loser, winner) = if needed.contains(other) { (one, other) } else { (other, one) };
+            let (loser, winner) = (loser.clone(), winner.clone());
+            all.retain(|each| closure(each, |at| self.requires(at)).contains(&loser));
+            let news = dropped.len();
+            dropped.extend(all.into_iter().filter(|each| each != name).map(|each| (each, winner.clone())));
+            if dropped.len() == news {
+                // It needs what may not run beside it: it alone is started, and refused.
+                return Transaction { all: BTreeSet::from([name.clone()]), dropped: Vec::new() };
+            }
+        }
+    }
+
+    /// Two of these that conflict.
+    fn pair<'a>(&'a self, all: &'a BTreeSet<UnitName>) -> Option<(&'a UnitName, &'a UnitName)> {
+        all.iter().find_map(|one| Some((one, self.conflicts(one).iter().find(|other| all.contains(*other))?)))
+    }
+
+    fn find_contradictions<'a>(&mut self, units: impl Iterator<Item = &'a UnitName>) {
+        for name in units {
+            let needed = closure(name, |at| self.requires(at));
+            if let Some((one, other)) = self.pair(&needed) {
+                let text = format!("needs {one} and {other} at once, which conflict");
+                self.contradictions.insert(name.clone(), text);
+            }
+        }
     }
 
     /// The unit and everything that goes down with it.
     pub(crate) fn depending(&self, name: &UnitName) -> BTreeSet<UnitName> {
-        closure(name, &self.stops)
+        closure(name, |at| of(&self.stops, at))
     }
 
     /// For each unit the shortest way back to itself, if there is one. Breadth first, without recursion: a hostile set of
@@ -157,12 +212,24 @@ impl Graph {
     }
 }
 
-fn closure(name: &UnitName, edges: &Edges) -> BTreeSet<UnitName> {
+fn of<'a>(edges: &'a Edges, name: &UnitName) -> &'a BTreeSet<UnitName> {
+    edges.get(name).unwrap_or(&NONE)
+}
+
+fn closure<'a>(name: &'a UnitName, edges: impl Fn(&UnitName) -> &'a BTreeSet<UnitName>) -> BTreeSet<UnitName> {
+    closure_without(name, edges, &BTreeMap::new())
+}
+
+fn closure_without<'a>(
+    name: &'a UnitName,
+    edges: impl Fn(&UnitName) -> &'a BTreeSet<UnitName>,
+    without: &BTreeMap<UnitName, UnitName>,
+) -> BTreeSet<UnitName> {
     let mut found = BTreeSet::from([name.clone()]);
     let mut queue = vec![name];
     while let Some(at) = queue.pop() {
-        for next in edges.get(at).into_iter().flatten() {
-            if found.insert(next.clone()) {
+        for next in edges(at) {
+            if !without.contains_key(next) && found.insert(next.clone()) {
                 queue.push(next);
             }
         }
@@ -213,7 +280,7 @@ mod tests {
         units.insert(name("db"), Links { wants: BTreeSet::from([name("backup")]), ..Links::default() });
         units.insert(name("backup"), Links::default());
         let graph = Graph::new(&units);
-        assert_eq!(graph.pulled_in(&name("web")).len(), 3);
+        assert_eq!(graph.transaction(&name("web")).all.len(), 3);
         assert_eq!(graph.depending(&name("db")), BTreeSet::from([name("db"), name("web")]));
         assert_eq!(graph.depending(&name("backup")), BTreeSet::from([name("backup")]));
     }

@@ -363,7 +363,8 @@ impl Engine {
             } else if by_job && self.graph.requires(name).contains(other) {
                 let bound = || self.graph.bound_by(other).contains(name);
                 match &entry.record.state {
-                    state if entry.is_up(state) => {}
+                    // BindsTo= beside After= wants it active (unit_verify_deps() in systemd's src/core/unit.c).
+                    state if entry.is_up(state) && !(entry.finished_well() && bound()) => {}
                     // systemd.unit(5): only BindsTo= wants more than that its start job was no failure.
                     _ if entry.record.skipped() && !bound() => {}
                     state if state.at_rest() => {
@@ -384,7 +385,9 @@ impl Engine {
         }
         let requisite = self.units.get(name).into_iter().flat_map(|entry| &entry.plan.links.requisite);
         for other in requisite.filter(|_| by_job) {
-            if self.units.get(other).is_none_or(|entry| entry.job.is_none() && !entry.is_up(&entry.record.state)) {
+            // A oneshot that has done its work is not.
+            let is_active = |entry: &Entry| entry.record.state.active(&entry.plan.policy) == ActiveState::Active;
+            if self.units.get(other).is_none_or(|entry| entry.job.is_none() && !is_active(entry)) {
                 let text = format!("{other} has to be active already, and is not");
                 return Some(Err(Outcome::Refused { text }));
             }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Effect, Engine, Entry, Job, JobId, JobKind, follow::is_active};
+use super::{Effect, Engine, Entry, Job, JobId, JobKind, follow::is_active, graph::Transaction};
 use crate::{
     api::types::ActiveState,
-    daemon::machine::{Event, Now, Outcome, State},
+    daemon::machine::{Action, Event, Now, Outcome, State},
     unit::UnitName,
 };
 
@@ -29,8 +29,7 @@ impl Engine {
 
     pub(super) fn start_with_all(&mut self, name: &UnitName) -> Option<JobId> {
         let mut id = None;
-        let all = self.graph.pulled_in(name);
-        self.stop_conflicts(&all);
+        let all = self.transaction(name);
         for each in &all {
             let given = self.start_job(each);
             if each == name {
@@ -40,7 +39,17 @@ impl Engine {
         id
     }
 
-    /// Stops what may not run beside these.
+    /// What starts with it; what may not run beside these is stopped.
+    fn transaction(&mut self, name: &UnitName) -> BTreeSet<UnitName> {
+        let Transaction { all, dropped } = self.graph.transaction(name);
+        for (unit, winner) in dropped.into_iter().filter(|(unit, _)| !self.units.get(unit).is_none_or(is_active)) {
+            let text = format!("not started with {name}: {winner} is, and they conflict");
+            self.effects.push(Effect::Act { unit, action: Action::Remark(text) });
+        }
+        self.stop_conflicts(&all);
+        all
+    }
+
     fn stop_conflicts(&mut self, all: &BTreeSet<UnitName>) {
         for each in all {
             for other in self.graph.conflicts(each).clone() {
@@ -73,8 +82,7 @@ impl Engine {
                 self.put_job(&each, JobKind::Restart);
             }
         }
-        let all = self.graph.pulled_in(name);
-        self.stop_conflicts(&all);
+        let all = self.transaction(name);
         for each in all.iter().filter(|each| *each != name) {
             self.start_job(each);
         }
@@ -152,7 +160,7 @@ impl Engine {
                 if entry.is_up(state) && !entry.finished_well() {
                     return self.done(name, Ok(()));
                 }
-                if let Some(why) = self.graph.cycle(name).or(entry.plan.forbidden.as_deref()) {
+                if let Some(why) = self.graph.refused(name).or(entry.plan.forbidden.as_deref()) {
                     let outcome = Outcome::Refused { text: why.to_owned() };
                     let result = Err(format!("{name}: {outcome}"));
                     self.step(name, Event::Refuse(outcome), now);

@@ -195,6 +195,66 @@ fn of_conflicting_units_the_one_asked_for_last_runs() {
 }
 
 #[test]
+fn of_two_in_one_transaction_that_conflict_the_one_that_is_only_wanted_does_not_start() {
+    let wants = |wanted: &[&str], required: &[&str]| {
+        linked(|links| (links.wants, links.requires) = (names(wanted), names(required)))
+    };
+    let rival = || linked(|links| links.conflicts = names(&["db"]));
+    let mut world = World::new(&[
+        ("app", wants(&["rival", "friend"], &["db"])),
+        ("all", wants(&["db", "rival"], &[])),
+        ("torn", wants(&["helper"], &["db", "rival"])),
+        ("boot", wants(&["torn", "helper"], &[])),
+        ("friend", requires(&["rival"])),
+        ("rival", rival()),
+        ("db", plan()),
+        ("helper", plan()),
+    ]);
+    let states = |world: &World, units: [&str; 3]| units.map(|unit| world.state(unit));
+    world.start("app");
+    world.run();
+    assert_eq!(states(&world, ["app", "db", "rival"]), ["running", "running", "dead"]);
+    assert_eq!(world.state("friend"), "dead", "it needs who does not start");
+    // Those that are equal: always the same one.
+    world.stop("db");
+    world.start("all");
+    world.run();
+    assert_eq!(states(&world, ["all", "db", "rival"]), ["running", "running", "dead"]);
+    // Both required: refused, nothing else is touched.
+    let id = world.start("torn");
+    world.run();
+    let why = "torn: needs db and rival at once, which conflict";
+    assert!(world.done[&id].as_ref().is_err_and(|text| text.contains(why)), "{:?}", world.done[&id]);
+    assert_eq!(states(&world, ["db", "rival", "helper"]), ["running", "dead", "dead"]);
+    world.start("boot");
+    world.run();
+    assert_eq!(states(&world, ["boot", "torn", "helper"]), ["running", "failed", "running"]);
+}
+
+#[test]
+fn who_has_to_be_active_is_not_when_it_has_ended_well() {
+    let mut done = plan();
+    done.policy.oneshot = true;
+    let requisite = linked(|links| (links.requisite, links.after) = (names(&["done"]), names(&["done"])));
+    let bound = linked(|links| (links.binds_to, links.after) = (names(&["done"]), names(&["done"])));
+    let mut world = World::new(&[("done", done), ("app", requisite), ("bound", bound), ("other", requires(&["done"]))]);
+    world.start("done");
+    world.run();
+    world.ends("done", 0);
+    let id = world.start("app");
+    world.run();
+    assert!(world.done[&id].is_err(), "systemd.unit(5), Requisite=");
+    let id = world.start("bound");
+    world.run();
+    world.ends("done", 0);
+    assert!(world.done[&id].is_err(), "the same, BindsTo=");
+    world.start("other");
+    world.run();
+    world.ends("done", 0);
+    assert_eq!(world.state("other"), "running");
+}
+
+#[test]
 fn what_is_upheld_comes_back_and_not_without_a_pause() {
     let mut world = World::new(&[("app", linked(|links| links.upholds = names(&["helper"]))), ("helper", plan())]);
     world.all_up(&["app"]);
