@@ -156,6 +156,10 @@ impl Server {
         self.slots.get(&id).filter(|slot| slot.port.is_none()).map(|slot| slot.connection.fd())
     }
 
+    pub(crate) fn is_connected(&self, id: ConnectionId) -> bool {
+        self.slots.contains_key(&id)
+    }
+
     fn accept(&mut self, epoll: &Epoll, now: Duration) {
         self.accept_again = None;
         loop {

@@ -298,6 +298,7 @@ impl Daemon {
             self.look_for_ports,
             self.network.patience,
             self.checkers.next_deadline(),
+            self.notify.next_deadline(),
         ];
         let Some(next) = deadlines.into_iter().flatten().min() else { return EpollTimeout::NONE };
         // One more: a deadline is never met a fraction too early.
@@ -330,6 +331,7 @@ impl Daemon {
         self.server.tick(&self.epoll, now.mono);
         self.tick_shutdown(now);
         self.kill_late_reloads(now.mono);
+        self.tick_notify(now.mono);
         if self.network.patience.is_some_and(|at| at <= now.mono) {
             self.network.patience = None;
             if self.engine.waits_for_network() {
@@ -374,6 +376,7 @@ impl Daemon {
             self.tick_shutdown(clock::now());
         }
         self.acknowledge();
+        self.forget_gone_clients();
         self.arm_sockets();
         self.answer_settled();
         self.pump_logs();

@@ -27,6 +27,8 @@ use crate::{
 };
 
 pub(crate) const PREFIX: &str = "fds:";
+/// Of all units: the rest of PID 1's places is for log pipes, without which a container dies with the supervisor.
+const MOST: usize = 1024;
 /// sd_pid_notify_with_fds(3): what has no name, or a bad one.
 const UNNAMED: &str = "stored";
 
@@ -89,7 +91,14 @@ impl Daemon {
                 continue;
             }
             if all.len() >= most {
-                log::warn!("{unit}: no room for a descriptor {name}, FileDescriptorStoreMax= is {most}");
+                let text = format!("no room for a descriptor {name}, FileDescriptorStoreMax= is {most}");
+                self.complain(unit, "FDSTORE=1", &text);
+                close_aside(fd);
+                continue;
+            }
+            if self.fd_store.units.values().map(Vec::len).sum::<usize>() >= MOST {
+                let text = format!("no room for a descriptor {name}: {MOST} of all units are kept");
+                self.complain(unit, "FDSTORE=1", &text);
                 close_aside(fd);
                 continue;
             }

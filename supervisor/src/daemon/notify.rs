@@ -36,6 +36,8 @@ use super::{
 };
 use crate::unit::UnitName;
 
+mod flood;
+
 /// systemd's limit for one message.
 const MAX_BYTES: usize = 4096;
 /// Longest text of a `STATUS=` that is kept, in bytes.
@@ -47,6 +49,8 @@ const TURN: usize = 32;
 pub(crate) struct Notify {
     sockets: BTreeMap<u32, Socket>,
     next: u32,
+    /// About the containers that have a socket, or had one.
+    complaints: BTreeMap<UnitName, flood::Complaints>,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,15 @@ struct Socket {
     unit: UnitName,
     attempt: u64,
     fd: OwnedFd,
+    pace: flood::Pace,
+    /// It said too much: not looked at before this.
+    silent_until: Option<Duration>,
+}
+
+impl Notify {
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.sockets.values().filter_map(|socket| socket.silent_until).min()
+    }
 }
 
 /// The assignments of one message. What nobody asks for here (BUSERROR, …) is passed over, as systemd does with what it does not know.
@@ -194,12 +207,34 @@ impl Daemon {
     pub(crate) fn follow_notify(&mut self, unit: &UnitName, attempt: u64, fd: OwnedFd) -> u32 {
         let id = self.notify.next;
         self.notify.next += 1;
-        let token = (u64::from(class::NOTIFY) << 32) | u64::from(id);
-        if let Err(errno) = self.epoll.add(&fd, EpollEvent::new(EpollFlags::EPOLLIN, token)) {
-            log::error!("{unit}: its notification socket: {errno}");
-        }
-        self.notify.sockets.insert(id, Socket { unit: unit.clone(), attempt, fd });
+        let (pace, silent_until) = (flood::Pace::default(), None);
+        self.notify.sockets.insert(id, Socket { unit: unit.clone(), attempt, fd, pace, silent_until });
+        self.listen_to(id);
         id
+    }
+
+    fn listen_to(&mut self, id: u32) {
+        let Some(socket) = self.notify.sockets.get_mut(&id) else { return };
+        let token = (u64::from(class::NOTIFY) << 32) | u64::from(id);
+        socket.silent_until = None;
+        if let Err(errno) = self.epoll.add(&socket.fd, EpollEvent::new(EpollFlags::EPOLLIN, token)) {
+            log::error!("{}: its notification socket: {errno}", socket.unit);
+        }
+    }
+
+    /// Who said too much is heard again.
+    pub(crate) fn tick_notify(&mut self, now: Duration) {
+        let due = |socket: &Socket| socket.silent_until.is_some_and(|until| until <= now);
+        let due: Vec<u32> = self.notify.sockets.iter().filter(|(_, socket)| due(socket)).map(|(id, _)| *id).collect();
+        due.into_iter().for_each(|id| self.listen_to(id));
+    }
+
+    /// Of what a container says. The supervisor's log is not for it to fill.
+    pub(crate) fn complain(&mut self, unit: &UnitName, kind: &'static str, text: &str) {
+        let all = self.notify.complaints.entry(unit.clone()).or_default();
+        if let Some(line) = all.add(kind, text, clock::monotonic()) {
+            log::warn!("{unit}: {line}");
+        }
     }
 
     pub(crate) fn make_notify(&mut self, unit: &UnitName, attempt: u64) -> std::io::Result<()> {
@@ -219,6 +254,8 @@ impl Daemon {
             self.tell(&ToInit::DropFd { name });
             close_aside(socket.fd);
         }
+        let complaints = self.notify.complaints.remove(unit).unwrap_or_default();
+        complaints.rest().for_each(|line| log::warn!("{unit}: {line}"));
     }
 
     /// Before the end of a process is taken into account: what it said last.
@@ -232,7 +269,10 @@ impl Daemon {
     /// A message is taken from the socket when what follows from it is written: who dies over it leaves it to the next.
     pub(crate) fn on_notify(&mut self, id: u32, gone: Gone) {
         for _ in 0..TURN {
-            let Some(Socket { unit, attempt, fd }) = self.notify.sockets.get(&id) else { return };
+            let Some(Socket { unit, attempt, fd, silent_until, .. }) = self.notify.sockets.get(&id) else { return };
+            if gone == Gone::Ignored && silent_until.is_some() {
+                return;
+            }
             let received = match receive(fd, true) {
                 Ok(received) => received,
                 Err(Errno::EAGAIN) => return,
@@ -244,11 +284,18 @@ impl Daemon {
                 self.on_message(&unit, attempt, received);
                 self.save();
             } else {
-                log::warn!("{unit}: notification from pid={}, which is not in its cgroup: ignored", received.pid);
+                let text = format!("notification from pid={}, which is not in its cgroup: ignored", received.pid);
+                self.complain(&unit, "senders", &text);
             }
-            let socket = self.notify.sockets.get(&id);
-            if let Some(Err(errno)) = socket.map(|socket| receive(&socket.fd, false)) {
+            let Some(socket) = self.notify.sockets.get_mut(&id) else { return };
+            if let Err(errno) = receive(&socket.fd, false) {
                 return log::error!("{unit}: its notification socket: {errno}");
+            }
+            let until = socket.pace.take(clock::monotonic());
+            if until.is_some() && socket.silent_until.is_none() {
+                let _ = self.epoll.delete(&socket.fd);
+                socket.silent_until = until;
+                self.complain(&unit, "messages", "says so much that it has to wait to be heard");
             }
         }
     }
@@ -258,7 +305,7 @@ impl Daemon {
         if let Some(pid) = main_pid {
             notice.main = main_process(&self.paths.cgroup(unit), received.pid, pid);
             if notice.main.is_none() {
-                log::warn!("{unit}: MAINPID={pid} is no process of its container: ignored");
+                self.complain(unit, "MAINPID=", &format!("MAINPID={pid} is no process of its container: ignored"));
             }
         }
         let current = self.engine.get(unit).is_some_and(|entry| entry.record.attempt == attempt);

@@ -62,6 +62,15 @@ impl Daemon {
         }
     }
 
+    /// Clients that went away wait for nothing: neither we nor PID 1 keep a place for them.
+    pub(crate) fn forget_gone_clients(&mut self) {
+        let gone: Vec<Waiter> =
+            self.waiters.extract_if(.., |waiter| !self.server.is_connected(waiter.connection)).collect();
+        for name in gone.into_iter().filter_map(|waiter| waiter.stored) {
+            self.tell(&ToInit::DropFd { name });
+        }
+    }
+
     /// A client of an earlier supervisor: it waits on for the job, or is told what came of it.
     pub(crate) fn adopt_client(&mut self, name: &str, fd: OwnedFd) {
         let stored = Some(name.to_owned());

@@ -133,3 +133,30 @@ fn the_main_process_is_the_one_that_was_named() {
         assert_eq!((&web["state"], &web["reason"]), (&"inactive".into(), &"exited with status 0".into()), "{web}");
     });
 }
+
+/// More than is taken at once, each with a complaint.
+const FLOOD: &str = r#"
+socket(my $socket, 1, 2, 0) or die;
+my $name = pack("Sa*x", 1, $ENV{NOTIFY_SOCKET});
+send($socket, "MAINPID=99999\nSTATUS=$_", 0, $name) or die "$!" for 1 .. 1500;
+send($socket, "READY=1\nSTATUS=done", 0, $name) or die "$!";
+sleep 1000;
+"#;
+
+#[test]
+fn who_says_too_much_waits_and_fills_nobodys_log() {
+    place::inside("given::who_says_too_much_waits_and_fills_nobodys_log", |place| {
+        let shared = place.shared_folder();
+        fs::write(shared.join("flood"), FLOOD).unwrap();
+        let keys = format!("Notify=true\nVolume={}:/ask", shared.display());
+        place.unit("loud", "exec perl /ask/flood", &keys, "[Install]\nWantedBy=default.target");
+        let machine = Pid1::boot(place);
+        assert_eq!(machine.until_active("loud")["status_text"], "done", "all of it is heard, and in order");
+        let said = |what: &str| {
+            let lines = machine.logs("/v1/units/@supervisor/logs");
+            lines.iter().filter(|line| line["message"].as_str().is_some_and(|text| text.contains(what))).count()
+        };
+        machine.wait("the first complaint", |_| said("MAINPID=99999 is no process") > 0);
+        assert!(said("MAINPID=99999 is no process") < 5 && said("loud: says so much") == 1);
+    });
+}
