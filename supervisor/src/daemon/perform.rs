@@ -10,8 +10,7 @@ use nix::{
 };
 
 use super::{
-    bundle::{self, Net},
-    cgroup, clock,
+    bundle, cgroup, clock,
     core::{Daemon, Mail},
     engine::Effect,
     logs::{Remarks, Stream},
@@ -141,12 +140,11 @@ impl Daemon {
         let startup = self.is_startup();
         let (request, networks) = (self.request_networks(&described), self.wiring.networks.clone());
         let started = mailbox::spawn(&format!("bundle of {name}"), move || {
-            let planned = request.map(|request| networks.plan(&request)).transpose();
-            let result =
-                planned.and_then(|connection| Ok(Net { connection, joins: borrowed.take()? })).and_then(|net| {
-                    bundle::build(&paths, &described, &image, &hostname, listen, startup, net)
-                        .map_err(|error| error.to_string())
-                });
+            let planned = request.map_or(Ok(()), |request| networks.plan(&request, &paths.connection(&name)));
+            let result = planned.and_then(|()| borrowed.take()).and_then(|joins| {
+                bundle::build(&paths, &described, &image, &hostname, listen, startup, joins)
+                    .map_err(|error| error.to_string())
+            });
             sender.send(Mail::Bundle { unit: name, attempt, result });
         });
         if !started {

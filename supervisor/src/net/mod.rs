@@ -10,6 +10,7 @@ pub(crate) mod bridge;
 mod card;
 mod cmdline;
 mod dhcp;
+pub(crate) mod dns;
 mod event;
 mod lease;
 mod netlink;

@@ -14,6 +14,7 @@ mod identities;
 mod inject;
 mod kinds;
 mod life;
+mod names;
 mod networks;
 mod pid1;
 mod place;

@@ -12,6 +12,7 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     io::{self, Write},
+    iter,
     net::IpAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
@@ -29,8 +30,12 @@ use super::{
     paths::Paths,
     secrets::{self, SecretError},
 };
-use crate::unit::{
-    Dns, Facts, IdMaps, Joins, Notify, Root, SecretTarget, SpecError, Unit, UnitName, VolumeSource, runtime_spec, spec,
+use crate::{
+    net::dns::DOMAIN,
+    unit::{
+        Dns, Facts, IdMaps, Joins, Network, Notify, Root, SecretTarget, SpecError, Unit, UnitName, VolumeSource,
+        runtime_spec, spec,
+    },
 };
 
 /// In a unit's folder, until its container is started.
@@ -116,12 +121,6 @@ pub(crate) fn container_id(unit: &UnitName) -> String {
     id
 }
 
-/// Whose namespaces it joins, and its networks, where it has its own.
-pub(crate) struct Net {
-    pub(crate) joins: Joins,
-    pub(crate) connection: Option<Connection>,
-}
-
 /// Makes the bundle: root file system mounted, volumes and generated files there, config.json written.
 /// `listen`: the names of the sockets it will be handed; `startup`: see `Facts`. Returns the machine's ids of the container's root, if that is somebody there.
 pub(crate) fn build(
@@ -131,7 +130,7 @@ pub(crate) fn build(
     hostname: &str,
     listen: Vec<String>,
     startup: bool,
-    net: Net,
+    joins: Joins,
 ) -> Result<Option<(u32, u32)>, BundleError> {
     let folder = paths.unit(&unit.name);
     let ids = id_ranges::of(paths, unit).map_err(BundleError::Ids)?;
@@ -155,16 +154,9 @@ pub(crate) fn build(
         }
     };
     let hostname = &spec::hostname(unit, hostname);
-    let Net { joins, connection } = net;
-    let connection = connection.as_ref();
-    if let Some(connection) = connection {
-        let path = paths.connection(&unit.name);
-        let text = serde_json::to_vec(connection).map_err(BundleError::Json)?;
-        fs::write(&path, text).map_err(at("write", &path))?;
-    }
     let (etc, notify) = (paths.etc(&unit.name), paths.notify(&unit.name));
     make_folder(&etc, 0o755)?;
-    write_etc(paths, &etc, unit, hostname, connection, ids.as_ref().and_then(IdMaps::root))?;
+    write_etc(paths, &etc, unit, hostname, ids.as_ref().and_then(IdMaps::root))?;
     if unit.container.notify == Notify::Container {
         make_folder(&notify, 0o755)?;
     }
@@ -271,10 +263,11 @@ fn write_etc(
     etc: &Path,
     unit: &Unit,
     hostname: &str,
-    connection: Option<&Connection>,
     root: Option<(u32, u32)>,
 ) -> Result<(), BundleError> {
     let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let connection = connection(paths, unit);
+    let connection = connection.as_ref();
     let own: Vec<IpAddr> = connection.into_iter().flat_map(Connection::addresses).collect();
     if hostname != "localhost" && own.is_empty() {
         hosts.push_str(&format!("127.0.1.1\t{hostname}\n"));
@@ -289,7 +282,7 @@ fn write_etc(
         hosts.push_str(&format!("{address}\t{name}\n"));
     }
     for (name, text) in
-        [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv_conf(paths, unit))]
+        [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv_conf(paths, unit, connection))]
     {
         let path = etc.join(name);
         // A fresh one, whatever the last container did to it.
@@ -305,12 +298,35 @@ fn write_etc(
     Ok(())
 }
 
-fn resolv_conf(paths: &Paths, unit: &Unit) -> String {
+/// How its network is connected: its own one, or that of the container it shares it with.
+fn connection(paths: &Paths, unit: &Unit) -> Option<Connection> {
+    let owner = match &unit.container.network {
+        Network::Host | Network::None => return None,
+        Network::Container(other) => other,
+        Network::Bridge(_) => &unit.name,
+    };
+    let path = paths.connection(owner);
+    Connection::read(&path).unwrap_or_else(|error| {
+        log::error!("{}: {error}", path.display());
+        None
+    })
+}
+
+/// On networks with names their resolver is asked for all others as well.
+fn resolv_conf(paths: &Paths, unit: &Unit, connection: Option<&Connection>) -> String {
     let text = fs::read_to_string(paths.resolv_conf()).unwrap_or_default();
-    match &unit.container.dns {
-        Dns::OfImage => text,
-        Dns::Generated { servers, options, search } => spec::resolv_conf(&text, servers, search, options),
+    let Dns::Generated { servers, options, search } = &unit.container.dns else { return text };
+    let resolvers = connection.map(Connection::resolvers).unwrap_or_default();
+    if resolvers.is_empty() {
+        return spec::resolv_conf(&text, servers, search, options);
     }
+    let mut search = search.clone();
+    if search.is_empty() {
+        let machines =
+            text.lines().filter_map(|line| line.strip_prefix("search ")).flat_map(str::split_ascii_whitespace);
+        search = iter::once(DOMAIN).chain(machines).map(str::to_owned).collect();
+    }
+    spec::resolv_conf(&text, &resolvers, &search, options)
 }
 
 /// New name servers reach the containers that run: the same file is written, because it is that file which is bound.
@@ -322,7 +338,7 @@ pub(crate) fn refresh_resolv_conf(paths: &Paths, units: &[Arc<Unit>]) {
     for unit in units {
         let path = paths.etc(&unit.name).join("resolv.conf");
         if path.exists()
-            && let Err(error) = fs::write(&path, resolv_conf(paths, unit))
+            && let Err(error) = fs::write(&path, resolv_conf(paths, unit, connection(paths, unit).as_ref()))
         {
             log::warn!("{}: {error}", path.display());
         }

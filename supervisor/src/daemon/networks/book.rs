@@ -2,15 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{net::bridge::Subnet, unit::UnitName};
+use crate::{daemon::store, net::bridge::Subnet, unit::UnitName};
 
 /// As it was read or written last.
 #[derive(Debug)]
@@ -111,14 +110,8 @@ impl Book {
         if text == self.written {
             return Ok(());
         }
-        let new = self.path.with_extension("new");
-        let folder = self.path.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(folder)?;
-        let mut file = File::create(&new)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        File::open(folder)?.sync_all()?;
+        self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        store::replace_durably(&self.path, &text)?;
         self.written = text;
         Ok(())
     }

@@ -19,6 +19,8 @@ pub(crate) struct Definition {
     pub(super) isolation: Isolation,
     /// `NetworkDeleteOnStop=`: its addresses are given anew once nobody is on it.
     pub(super) forget: bool,
+    /// Who is on it is found by name, and other names are asked of these, or of the machine's servers.
+    pub(super) resolver: Option<Vec<IpAddr>>,
 }
 
 /// A subnet, the host's address in it, and the first and last that containers get by themselves.
@@ -40,6 +42,8 @@ impl Definition {
             internal: false,
             isolation: Isolation::Open,
             forget: false,
+            // As podman's default one.
+            resolver: None,
         }
     }
 
@@ -69,6 +73,7 @@ impl Definition {
                 _ => Isolation::Open,
             },
             forget: spec.delete_on_stop,
+            resolver: (!spec.disable_dns).then(|| spec.dns.clone()),
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! - An address is chosen before the container is made, because its /etc/hosts holds it, and written (`book`).
 //! - Between create and start its namespace gets its cards, and the firewall is derived anew from all that runs.
+//! - Its names are known from then on to who is on the same networks (`net::dns`).
 //! - When it has ended, rules, cards and bridges go, in that order: where a rule is left, a link is.
 //! - A supervisor that takes over reads who was connected, makes all of it once more, which changes nothing where it holds, and removes
 //!   links that nobody owns.
@@ -19,18 +20,23 @@ pub(crate) use wiring::Wiring;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs, io,
     net::IpAddr,
-    os::fd::BorrowedFd,
+    os::{fd::BorrowedFd, unix::fs::DirBuilderExt},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
 
 use self::book::{Book, Page, Wish};
-use super::paths::Paths;
+use super::{paths::Paths, store};
 use crate::{
     api::types::{NetworkStatus, PortStatus},
-    net::bridge::{self, Attachment, Firewall, Mac, Network, Published, Subnet, Zone},
+    net::{
+        bridge::{self, Attachment, Firewall, Mac, Network, Published, Subnet, Zone},
+        dns::{self, Resolver},
+    },
     unit::{self, Port, UnitName},
 };
 
@@ -40,6 +46,10 @@ pub(crate) struct Request {
     pub(crate) owner: UnitName,
     pub(crate) wanted: Vec<(Definition, unit::Attachment)>,
     pub(crate) ports: Vec<Port>,
+    /// By which it is found on all its networks, its own first.
+    pub(crate) names: Vec<String>,
+    /// `DNS=`
+    pub(crate) servers: Vec<IpAddr>,
     /// Addresses that others ask for, by network.
     pub(crate) reserved: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Subnets that are written in files.
@@ -53,6 +63,9 @@ pub(crate) struct Request {
 pub(crate) struct Connection {
     pub(crate) cards: Vec<Card>,
     pub(crate) published: Vec<Published>,
+    /// Who is asked for it for names of the world, if not its networks' servers.
+    #[serde(default)]
+    servers: Vec<IpAddr>,
 }
 
 /// One network of an owner.
@@ -64,6 +77,11 @@ pub(crate) struct Card {
     /// With the length of the prefix.
     pub(crate) addresses: Vec<(IpAddr, u8)>,
     gateways: Vec<IpAddr>,
+    #[serde(default)]
+    names: Vec<String>,
+    /// The network has names, and these servers for others.
+    #[serde(default)]
+    resolver: Option<Vec<IpAddr>>,
     /// The network is forgotten when nobody is on it.
     forget: bool,
 }
@@ -123,6 +141,27 @@ impl Connection {
         of(true).or_else(|| of(false))
     }
 
+    /// Whom it asks for names, where that is its networks' resolver.
+    pub(crate) fn resolvers(&self) -> Vec<IpAddr> {
+        let cards = self.cards.iter().filter(|card| card.resolver.is_some());
+        cards.filter_map(|card| card.network.gateway(true).or_else(|| card.network.gateway(false))).collect()
+    }
+
+    /// As it was written; nothing, where the container has none.
+    pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
+        match fs::read(path) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        store::replace(path, &serde_json::to_vec(self)?)
+    }
+
     /// Where what is published arrives.
     fn published_address(&self, port: &Port) -> Result<IpAddr, String> {
         let ipv4 = port.host_ip.is_none_or(|ip| ip.to_canonical().is_ipv4());
@@ -140,13 +179,15 @@ pub(crate) struct Networks(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
+    resolver: Resolver,
     book: Book,
     running: BTreeMap<UnitName, Connection>,
 }
 
 impl Networks {
     pub(crate) fn new(paths: &Paths) -> Self {
-        Self(Arc::new(Mutex::new(State { book: Book::open(paths.networks()), running: BTreeMap::new() })))
+        let resolver = Resolver::new(paths.resolv_conf());
+        Self(Arc::new(Mutex::new(State { resolver, book: Book::open(paths.networks()), running: BTreeMap::new() })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -154,14 +195,14 @@ impl Networks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Chooses addresses and ports, which are the owner's from now on.
-    pub(crate) fn plan(&self, request: &Request) -> Result<Connection, String> {
-        let State { book, running } = &mut *self.lock();
+    /// Chooses addresses and ports, which are the owner's from now on, and writes them to `path`.
+    pub(crate) fn plan(&self, request: &Request, path: &Path) -> Result<(), String> {
+        let State { book, running, .. } = &mut *self.lock();
         running.remove(&request.owner);
         let others = running.keys().cloned().collect::<BTreeSet<_>>();
         let is_there = |owner: &str| request.known.iter().chain(&others).any(|unit| unit.as_str() == owner);
         book.free(is_there);
-        let mut connection = Connection::default();
+        let mut connection = Connection { servers: request.servers.clone(), ..Connection::default() };
         for (definition, attachment) in &request.wanted {
             let card = card(book, running, request, definition, attachment, &connection)?;
             connection.cards.push(card);
@@ -173,19 +214,21 @@ impl Networks {
             connection.published.push(ports::publish(port, address, others)?);
         }
         book.save().map_err(|error| format!("write the networks' addresses: {error}"))?;
-        running.insert(request.owner.clone(), connection.clone());
-        Ok(connection)
+        connection.write(path).map_err(|error| format!("write {}: {error}", path.display()))?;
+        running.insert(request.owner.clone(), connection);
+        Ok(())
     }
 
     /// Joins the owner's namespace to its networks, and opens its ports.
-    pub(crate) fn connect(&self, owner: &UnitName, namespace: BorrowedFd<'_>) -> Result<(), String> {
+    pub(crate) fn connect(&self, owner: &UnitName, namespace: BorrowedFd<'_>) -> Result<Connection, String> {
         let state = self.lock();
         let connection = state.running.get(owner).ok_or("its networks were taken down meanwhile")?;
         for card in &connection.cards {
             bridge::ensure(&card.network).map_err(|error| error.to_string())?;
             bridge::attach(namespace, &card.attachment(owner)).map_err(|error| error.to_string())?;
         }
-        state.put()
+        state.put()?;
+        Ok(connection.clone())
     }
 
     /// Takes down what the owner had. Goes on where something fails.
@@ -248,7 +291,7 @@ impl Networks {
 }
 
 impl State {
-    /// The firewall that follows from all that runs.
+    /// The firewall and the names that follow from all that runs.
     fn put(&self) -> Result<(), String> {
         let mut zones: BTreeMap<&str, Zone> = BTreeMap::new();
         for card in self.running.values().flat_map(|connection| &connection.cards) {
@@ -256,7 +299,31 @@ impl State {
         }
         let published = self.running.values().flat_map(|connection| connection.published.clone()).collect();
         let firewall = Firewall { zones: zones.into_values().collect(), published };
-        firewall.put().map_err(|error| format!("write the firewall's rules: {error}"))
+        let names = self.resolver.set(self.names());
+        firewall.put().map_err(|error| format!("write the firewall's rules: {error}")).and(names)
+    }
+
+    fn names(&self) -> Vec<dns::Zone> {
+        let mut zones: BTreeMap<&str, dns::Zone> = BTreeMap::new();
+        for (owner, connection) in &self.running {
+            for card in &connection.cards {
+                let (Some(servers), network) = (&card.resolver, &card.network) else { continue };
+                let zone = || dns::Zone {
+                    interface: network.interface.clone(),
+                    listen: network.subnets.iter().map(|(_, gateway)| *gateway).collect(),
+                    internal: network.internal,
+                    servers: servers.clone(),
+                    hosts: Vec::new(),
+                };
+                zones.entry(&network.name).or_insert_with(zone).hosts.push(dns::Host {
+                    owner: owner.to_string(),
+                    names: card.names.clone(),
+                    addresses: card.addresses.iter().map(|(address, _)| *address).collect(),
+                    servers: connection.servers.clone(),
+                });
+            }
+        }
+        zones.into_values().collect()
     }
 }
 
@@ -318,6 +385,8 @@ fn card(
         mac: attachment.mac.as_deref().and_then(Mac::parse).unwrap_or_else(|| Mac::of(&format!("{owner}/{name}"))),
         gateways: gateways.filter_map(|ipv4| network.gateway(ipv4)).collect(),
         addresses,
+        names: request.names.iter().chain(&attachment.aliases).map(|name| name.to_ascii_lowercase()).collect(),
+        resolver: definition.resolver.clone(),
         forget: definition.forget,
         network,
     })

@@ -147,7 +147,7 @@ mod tests {
         let add = |others: &mut BTreeMap<UnitName, Connection>, owner: &str, port: &Port| {
             let published = publish(port, [10, 89, 0, 2].into(), others.iter())?;
             let host = published.host;
-            let connection = Connection { cards: Vec::new(), published: vec![published] };
+            let connection = Connection { published: vec![published], ..Connection::default() };
             others.insert(UnitName::parse(owner).unwrap(), connection);
             Ok::<u16, String>(host)
         };

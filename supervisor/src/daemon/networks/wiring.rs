@@ -18,7 +18,7 @@ use crate::{
         mailbox,
         paths::Paths,
     },
-    unit::{self, DEFAULT_NETWORK, Network, Unit, UnitName},
+    unit::{self, DEFAULT_NETWORK, Dns, Network, Unit, UnitName},
 };
 
 /// The loop's side: who is or will be connected, and how, as soon as that is known.
@@ -62,6 +62,11 @@ impl Daemon {
             owner: unit.name.clone(),
             wanted: wanted.into_iter().map(find).collect(),
             ports: unit.container.ports.clone(),
+            names: names(unit),
+            servers: match &unit.container.dns {
+                Dns::OfImage => Vec::new(),
+                Dns::Generated { servers, .. } => servers.clone(),
+            },
             reserved,
             written: definitions.iter().flat_map(Definition::written).collect(),
             known: self.files.all().map(|unit| unit.name.clone()).chain(self.files.refused().into_keys()).collect(),
@@ -84,12 +89,8 @@ impl Daemon {
             }
         };
         let (networks, sender, name) = (self.wiring.networks.clone(), self.mail.sender(), unit.clone());
-        let path = self.paths.connection(unit);
         let started = mailbox::spawn(&format!("network of {name}"), move || {
-            let read = || fs::read(&path).and_then(|text| Ok(serde_json::from_slice::<Connection>(&text)?));
-            let result = networks
-                .connect(&name, namespace.as_fd())
-                .and_then(|()| read().map_err(|error| format!("{}: {error}", path.display())));
+            let result = networks.connect(&name, namespace.as_fd());
             sender.send(Mail::Connected { unit: name, attempt, result });
         });
         if !started {
@@ -136,10 +137,9 @@ impl Daemon {
         let mut connections = BTreeMap::new();
         for (unit, _) in self.engine.units().filter(|(_, entry)| !entry.record.state.at_rest()) {
             let path = self.paths.connection(unit);
-            let read = fs::read(&path).and_then(|text| Ok(serde_json::from_slice::<Connection>(&text)?));
-            match read {
-                Ok(connection) => drop(connections.insert(unit.clone(), connection)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            match Connection::read(&path) {
+                Ok(Some(connection)) => drop(connections.insert(unit.clone(), connection)),
+                Ok(None) => {}
                 Err(error) => log::error!("{}: {error}; it keeps its addresses and loses its ports", path.display()),
             }
         }
@@ -172,6 +172,14 @@ fn wanted(unit: &Unit) -> Option<Vec<unit::Attachment>> {
 
 fn wanted_of(unit: &Unit) -> Vec<unit::Attachment> {
     wanted(unit).unwrap_or_default()
+}
+
+/// By which it is found: the container's name, its unit's, and those it has besides.
+fn names(unit: &Unit) -> Vec<String> {
+    let container = &unit.container;
+    // podman-systemd.unit(5), ContainerName=: "systemd-%N".
+    let own = container.container_name.clone().unwrap_or_else(|| format!("systemd-{}", unit.name));
+    [own, unit.name.to_string()].into_iter().chain(container.addresses.aliases.iter().cloned()).collect()
 }
 
 /// The network namespace of a container; the host's own would be one that the runtime did not make.

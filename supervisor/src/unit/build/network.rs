@@ -28,7 +28,6 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
             }
         };
         let what = match &found {
-            Network::Bridge(list) if list.iter().any(|a| !a.aliases.is_empty()) => "aliases are",
             Network::Bridge(list)
                 if list.iter().any(|a| a.network.as_ref().is_some_and(|n| !n.ends_with(".network"))) =>
             {
@@ -233,7 +232,7 @@ pub(super) fn only_on_bridges(network: &Network, sheet: &mut Sheet<'_>) {
     if matches!(network, Network::Bridge(_)) {
         return;
     }
-    for key in ["IP", "IP6", "PublishPort"] {
+    for key in ["IP", "IP6", "NetworkAlias", "PublishPort"] {
         for value in sheet.all("Container", key) {
             sheet.warning(&value, format!("{key}= has no effect here; it is for containers on bridge networks"));
         }

@@ -7,7 +7,6 @@ const NO: &[&str] = &["no", "false", "off", "0"];
 pub(super) const PULL: Value = Value::Choice(&["always", "missing", "never", "newer"]);
 pub(super) const PODMAN: &str = "there is no podman on this machine; write the key that says it";
 pub(super) const MODULE: &str = "there is no containers.conf on this machine";
-const NET: &str = "with Network=host the container listens on the machine's own addresses";
 
 pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("image's full name, or x.image"), "Image"),
@@ -96,7 +95,7 @@ pub(super) const CONTAINER: &[Rows] = &[
     only(&["local", "events_logger"], Value::Own("local, events_logger"), "HealthLogDestination"),
     yes(Value::Own("[[ip:][host port]:]port[/protocol]"), "PublishPort"),
     yes(Value::Own("address"), "IP IP6"),
-    later(NET, Value::Own("name"), "NetworkAlias"),
+    yes(Value::Own("name"), "NetworkAlias"),
     yes(Value::Own("x.pod"), "Pod"),
     yes(Value::Own("boolean"), "StartWithPod"),
     yes(Value::Own("[+ug]container:[@]host[:count] words"), "UIDMap GIDMap"),

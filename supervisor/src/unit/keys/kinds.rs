@@ -50,8 +50,7 @@ pub(super) const NETWORK: &[Rows] = &[
     only(&["bridge"], Value::Own("bridge, macvlan, ipvlan"), "Driver"),
     only(&["host-local"], Value::Own("host-local, dhcp, none"), "IPAMDriver"),
     yes(Value::Own("address/length"), "Subnet"),
-    yes(Value::Own("address"), "Gateway"),
-    later("containers ask the machine's own name servers until then", Value::Own("address"), "DNS"),
+    yes(Value::Own("address"), "Gateway DNS"),
     yes(Value::Own("address/length, or first-last"), "IPRange"),
     yes(Value::Own("boolean"), "DisableDNS Internal IPv6 NetworkDeleteOnStop"),
     // `build` says which are known.

@@ -185,7 +185,7 @@ fn container(dice: &mut Dice) -> ContainerSpec {
     let on_bridge = matches!(network, Network::Bridge(_));
     let (ports, mut addresses) = (ports(dice), addresses(dice));
     if !on_bridge {
-        (addresses.ip, addresses.ip6) = (None, None);
+        addresses = Addresses::default();
     }
     let health = maybe(dice, health);
     let sysctls = if network == Network::Host {
