@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::inject::{Fate, Who, reap, traced};
 use crate::support::Container;
 
 /// CAP_SYS_PTRACE alone.
@@ -116,4 +117,37 @@ fn nobody_makes_a_process_of_the_host_the_containers() {
     assert_eq!(canary.try_wait().unwrap(), None, "it was killed");
     canary.kill().unwrap();
     canary.wait().unwrap();
+}
+
+/// Who makes a process ready does not take the place of that process: where its limit refuses another one (EAGAIN, which is said here in
+/// its controller's place, as not every machine has that), it leaves the cgroup, and the other one is put there.
+#[test]
+fn one_free_place_is_enough() {
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    let mut beside = Container::new(&["say", "up", "cat", "/proc/self/cgroup", "sleep"]);
+    beside.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");
+    let beside = beside.push("/linux/namespaces", json!({"type": "pid", "path": format!("/proc/{}/ns/pid", c.pid())}));
+    beside.write_config();
+    let refused = |c: &Container, args: &[&str]| {
+        // It has its signals to reset first.
+        for number in 65..400 {
+            let traced = traced(c, args, Who::Child, number, Fate::Fails(libc::EAGAIN));
+            reap();
+            if traced.call.is_some_and(|call| call.number == libc::SYS_clone) {
+                return traced.said.ok();
+            }
+            let _ = beside.oci(&["delete", "--force", &beside.id]);
+        }
+        panic!("nobody was cloned");
+    };
+    let said = refused(&c, &["exec", &c.id, "/bin/inspect", "cat", "/proc/self/cgroup"]);
+    // The root of the cgroup namespace it has joined.
+    said.has("0::/");
+    refused(&beside, &["create", &beside.id]);
+    let procs = std::fs::read_to_string(beside.cgroup("cgroup.procs")).unwrap();
+    assert_eq!(procs.trim(), beside.pid().to_string());
+    beside.start().ok();
 }

@@ -57,8 +57,7 @@ pub(crate) fn path_for(wanted: Option<&str>, id: &str, proc: &Procfs) -> Result<
     }
     let mut path = String::new();
     if !wanted.starts_with('/') {
-        let own = proc.read(&format!("{}/cgroup", std::process::id())).step("read", "/proc/self/cgroup")?;
-        let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+        let own = path_of(std::process::id(), proc)?;
         path.push_str(own.rsplit_once('/').map_or("", |(parent, _)| parent));
     }
     for name in names {
@@ -66,6 +65,18 @@ pub(crate) fn path_for(wanted: Option<&str>, id: &str, proc: &Procfs) -> Result<
         path.push_str(name);
     }
     Ok(path)
+}
+
+/// The cgroup that a process is in.
+pub(crate) fn path_of(pid: u32, proc: &Procfs) -> Result<String> {
+    let text = proc.read(&format!("{pid}/cgroup")).step("read the cgroup of process", pid)?;
+    Ok(text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").to_owned())
+}
+
+/// Moves a process, which no limit on the number of processes forbids.
+pub(crate) fn put(path: &str, pid: u32) -> Result<()> {
+    let file = c_string(format!("{}/cgroup.procs", path.trim_end_matches('/')).trim_start_matches('/'));
+    write_setting(open_root()?.as_fd(), &file, pid.to_string().as_bytes()).step("move a process to cgroup", path)
 }
 
 /// All that is asked for and takes a cgroup.

@@ -16,6 +16,8 @@
 //!     │ ◄────────────────── IDMAP│ (an idmapped mount of what an earlier one has put there)
 //!     │ ◄──────────────── HOOKS  │ (if there are hooks)
 //!     │ run hooks … GO ────────► │ masks, pivot_root, identity
+//!     │ ◄────────────────── FULL │ (where its cgroup has room for one process alone: this one is moved out of it)
+//!     │ GO ────────────────────► │
 //!     │ ◄──────────────── CLONED │ (its last step there; from then on it is the one in the pid namespace that speaks)
 //!     │ GO ────────────────────► │
 //!     │ ◄──────────────── READY  │
@@ -45,6 +47,8 @@ pub(crate) const HOOKS: &[u8] = b"H";
 pub(crate) const READY: &[u8] = b"R";
 /// From the one that goes between: the number of the container's process.
 pub(crate) const CLONED: &[u8] = b"C";
+/// From the one outside: in the container's cgroup there is room for one process, and that is this one.
+pub(crate) const FULL: &[u8] = b"F";
 /// It is in all its namespaces but the pid namespace.
 pub(crate) const JOINED: &[u8] = b"J";
 /// The time namespace is there and empty: the runtime writes its offsets.
@@ -240,7 +244,15 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
 /// Says whether the filter is loaded.
 fn go_inside<'a>(plan: &'a ProcessPlan, channel: BorrowedFd<'_>) -> Done<'a, bool> {
     let loaded = identity::load_outside(plan, channel)?;
-    if let Some(pid) = process::copy_beside().doing("clone", "the container's process")? {
+    let copied = match process::copy_beside() {
+        Err(Errno(libc::EAGAIN)) => {
+            socket::send(channel, &[FULL]).doing("report to", c"the runtime")?;
+            wait_go(channel)?;
+            process::copy_beside()
+        }
+        other => other,
+    };
+    if let Some(pid) = copied.doing("clone", "the container's process")? {
         // Should the runtime be gone, that one will find out by itself.
         let _ = socket::send(channel, &[CLONED, &pid.to_le_bytes()]);
         process::exit_now(0);

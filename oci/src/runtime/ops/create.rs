@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use super::Machine;
 use super::delete::leave_scope;
 use super::hooks::{Place, joinable, run_all, run_every};
-use super::newcomer::{beside, cloned, failure, hand_over, heard, set_from_outside};
+use super::newcomer::{cloned, failure, hand_over, heard, leaves, next, set_from_outside};
 use super::terminal::Terminal;
 use super::{net_devices, rdt, rootfs};
 use crate::runtime::cgroup::{self, Cgroup, LAST_PROGRAM};
-use crate::runtime::child::{self, CLONED, Ends, GO, HOOKS, IDMAP, JOINED, OFFSETS, READY};
+use crate::runtime::child::{self, CLONED, Ends, FULL, GO, HOOKS, IDMAP, JOINED, OFFSETS, READY};
 use crate::runtime::config::{Config, Hooks, NamespaceKind, Process, Resources};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
@@ -214,7 +214,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     let pidfd = made.pidfd.insert(pidfd);
     fs::close_copy(ends.channel.as_fd());
     if between {
-        (pid, *pidfd) = beside(ours.as_fd(), pidfd.as_fd())?;
+        (pid, *pidfd) = cloned(&next(ours.as_fd(), pidfd.as_fd())?, pidfd.as_fd(), None)?;
     } else if outside {
         let message = socket::message(ours.as_fd()).step("listen to", "the container's process")?;
         if message != JOINED {
@@ -229,7 +229,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     note(machine, state, pid)?;
     outside_steps(machine, plan, (pid, pidfd.as_fd()), ours.as_fd())?;
     // The one outside is nobody's but ours. Behind it speaks one that others see, and may have taken hold of: it is ready, or it failed.
-    let mut is_seen = false;
+    let (mut is_seen, mut place_of_it) = (false, None);
     loop {
         if is_seen
             && !process::wait_readable(ours.as_fd(), SEEN_PATIENCE_MS).step("wait for", "the container's process")?
@@ -269,8 +269,11 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
             state.creator = None;
             create_hooks(machine, config, state, pidfd.as_fd())?;
             answer(ours.as_fd(), pidfd.as_fd())?;
+        } else if message == FULL && outside && place_of_it.is_none() {
+            place_of_it = Some(leaves(machine, pid)?);
+            answer(ours.as_fd(), pidfd.as_fd())?;
         } else if message.starts_with(CLONED) && outside {
-            (pid, *pidfd) = cloned(message, pidfd.as_fd())?;
+            (pid, *pidfd) = cloned(message, pidfd.as_fd(), place_of_it.as_deref())?;
             is_seen = true;
             note(machine, state, pid)?;
             // Whoever wants to end it while we wait finds it.

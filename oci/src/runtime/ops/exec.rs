@@ -9,7 +9,7 @@ use super::kill::open_process;
 use super::newcomer::{Newcomer, hand_over};
 use super::terminal::Terminal;
 use super::wait::foreground;
-use crate::runtime::cgroup::Cgroup;
+use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::child::{self, Guest};
 use crate::runtime::config::{ConfigError, NamespaceKind, Process, parse_process};
 use crate::runtime::error::{Error, Result, Step, c_string};
@@ -111,7 +111,7 @@ fn drive(
 ) -> Result<Option<Terminal>> {
     guest.made_ready(machine)?;
     let terminal = console.and_then(Console::caller).map(Terminal::receive).transpose()?;
-    guest.goes_inside()?;
+    guest.goes_inside(machine)?;
     if let Some(file) = &options.pid_file {
         replace_file(file, &guest.pid.to_string())?;
     }
@@ -153,13 +153,12 @@ fn cgroup(state: &State, options: &ExecOptions) -> Result<Option<Cgroup>> {
 
 /// The cgroup the container's first process is in.
 fn cgroup_of(machine: &Machine, state: &State) -> Result<Option<Cgroup>> {
-    let text = machine.proc.read(&format!("{}/cgroup", state.pid)).step("read", "the container's cgroup")?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    let path = cgroup::path_of(state.pid.unsigned_abs(), &machine.proc)?;
     // It may have been moved anywhere by root; only its own tree is the container's.
     if !path.starts_with(&format!("{}/", state.cgroup)) {
         return Ok(None);
     }
-    Cgroup::open(path)
+    Cgroup::open(&path)
 }
 
 /// The process of the file, or the container's own with what the command line changes.

@@ -236,7 +236,7 @@ fn inside(
     };
     drop(theirs);
     let mut guest = Newcomer { pid, pidfd, channel: ours, plan: &plan, state, status: Status::Created, ends: None };
-    let driven = guest.made_ready(machine).and_then(|()| guest.goes_inside()).and_then(|()| guest.runs());
+    let driven = guest.made_ready(machine).and_then(|()| guest.goes_inside(machine)).and_then(|()| guest.runs());
     driven.inspect_err(|_| guest.end())?;
     Ok(guest.pidfd)
 }

@@ -8,7 +8,8 @@ use super::create::{answer, set_limits, set_oom_score};
 use super::listener::last_words;
 use super::rdt;
 use super::wait::how_it_ended;
-use crate::runtime::child::{CLONED, FAILED, READY};
+use crate::runtime::cgroup;
+use crate::runtime::child::{CLONED, FAILED, FULL, READY};
 use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::plan::ProcessPlan;
 use crate::runtime::state::{State, Status};
@@ -36,13 +37,21 @@ impl Newcomer<'_> {
     }
 
     /// From now on it is the program's process, which waits; the one that made it is gone.
-    pub(super) fn goes_inside(&mut self) -> Result<()> {
+    pub(super) fn goes_inside(&mut self, machine: &Machine) -> Result<()> {
         if !self.plan.made_outside {
             return Ok(());
         }
         answer(self.channel.as_fd(), self.pidfd.as_fd())?;
-        self.until_ready(self.pidfd.as_fd())?;
-        (self.pid, self.pidfd) = beside(self.channel.as_fd(), self.pidfd.as_fd())?;
+        self.until_ready()?;
+        let (channel, between) = (self.channel.as_fd(), self.pidfd.as_fd());
+        let (mut message, mut place) = (next(channel, between)?, None);
+        if message == FULL {
+            place = Some(leaves(machine, self.pid)?);
+            answer(channel, between)?;
+            self.until_ready()?;
+            message = next(channel, between)?;
+        }
+        (self.pid, self.pidfd) = cloned(&message, between, place.as_deref())?;
         set_from_outside(self.pid, self.plan)
     }
 
@@ -58,16 +67,16 @@ impl Newcomer<'_> {
 
     fn says(&self, expected: &[u8]) -> Result<()> {
         answer(self.channel.as_fd(), self.pidfd.as_fd())?;
-        self.until_ready(self.channel.as_fd())?;
+        self.until_ready()?;
         let message = last_words(self.channel.as_fd(), self.state, self.status, self.pid)?;
         if message == expected { Ok(()) } else { Err(failure(&message, self.pidfd.as_fd())) }
     }
 
-    /// Until it has spoken, or ended; or somebody wants us to end.
-    fn until_ready(&self, fd: BorrowedFd<'_>) -> Result<()> {
+    /// Until it has spoken, or ended (its channel may be another one's, too); or somebody wants us to end.
+    fn until_ready(&self) -> Result<()> {
         let Some(ends) = &self.ends else { return Ok(()) };
-        let ready = process::wait_readable_either(fd, ends.fd());
-        if ready.step("listen to", "the container's process")? {
+        let ready = process::wait_readable_any([self.channel.as_fd(), self.pidfd.as_fd(), ends.fd()]);
+        if ready.step("listen to", "the container's process")? < 2 {
             return Ok(());
         }
         let signal = ends.next().step("wait for", "a signal")?;
@@ -86,25 +95,33 @@ pub(super) fn set_from_outside(pid: i32, plan: &ProcessPlan) -> Result<()> {
     }
 }
 
-/// Whose process it is that another one has cloned for us, as it says now.
-pub(super) fn beside(channel: BorrowedFd<'_>, between: BorrowedFd<'_>) -> Result<(i32, OwnedFd)> {
+/// What the one in between says now.
+pub(super) fn next(channel: BorrowedFd<'_>, between: BorrowedFd<'_>) -> Result<Vec<u8>> {
     // That it ended before it read our word is told first, and once.
     let message = heard(channel, between).or_else(|_| heard(channel, between));
-    cloned(&message.step("listen to", "the process in between")?.0, between)
+    message.step("listen to", "the process in between").map(|(message, _)| message)
+}
+
+/// The container's cgroup has room for one process, which the one in between takes: it goes where we are. Comes back with the cgroup,
+/// for the one that it clones.
+pub(super) fn leaves(machine: &Machine, between: i32) -> Result<String> {
+    let place = cgroup::path_of(between.unsigned_abs(), &machine.proc)?;
+    let ours = cgroup::path_of(std::process::id(), &machine.proc)?;
+    cgroup::put(&ours, between.unsigned_abs()).map(|()| place)
 }
 
 /// The next message; none when the one in between has ended without another: whom it has cloned keeps the channel open.
 pub(super) fn heard(channel: BorrowedFd<'_>, between: BorrowedFd<'_>) -> sys::Result<(Vec<u8>, Option<OwnedFd>)> {
-    if process::wait_readable_either(channel, between)? {
+    if process::wait_readable_any([channel, between])? == 0 {
         socket::message_and_fd(channel)
     } else {
         Ok((Vec::new(), None))
     }
 }
 
-/// The same, of a message that has come. Not only the one in between can have sent it: whoever traces in the pid namespace may take
+/// Whose process it is that another one has cloned for us, as it says; it is put into that cgroup. Not only the one in between can have sent it: whoever traces in the pid namespace may take
 /// the channel from the one that is seen there, and would name any process of the host. None of those is a child of ours.
-pub(super) fn cloned(message: &[u8], between: BorrowedFd<'_>) -> Result<(i32, OwnedFd)> {
+pub(super) fn cloned(message: &[u8], between: BorrowedFd<'_>, place: Option<&str>) -> Result<(i32, OwnedFd)> {
     let Some(pid) = message.strip_prefix(CLONED).and_then(|rest| rest.first_chunk()) else {
         return Err(failure(message, between));
     };
@@ -117,6 +134,7 @@ pub(super) fn cloned(message: &[u8], between: BorrowedFd<'_>) -> Result<(i32, Ow
         )));
     }
     process::wait(between).step("wait for", "the process in between")?;
+    place.map_or(Ok(()), |place| cgroup::put(place, pid.unsigned_abs()))?;
     Ok((pid, pidfd))
 }
 

@@ -227,14 +227,14 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, milliseconds: i32) -> Result<boo
     poll(fd, libc::POLLIN, milliseconds)
 }
 
-/// Waits until one of two is; whether it is the first.
-pub(crate) fn wait_readable_either(first: BorrowedFd<'_>, second: BorrowedFd<'_>) -> Result<bool> {
-    let mut both = [first, second].map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+/// Waits until one of some is; which is the first that is.
+pub(crate) fn wait_readable_any<const N: usize>(fds: [BorrowedFd<'_>; N]) -> Result<usize> {
+    let mut all = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     loop {
-        // SAFETY: two pollfds are given and counted.
-        match check(unsafe { libc::poll(both.as_mut_ptr(), 2, -1) }) {
+        // SAFETY: the pollfds are given and counted.
+        match check(unsafe { libc::poll(all.as_mut_ptr(), N as libc::nfds_t, -1) }) {
             Err(Errno(libc::EINTR)) => {}
-            other => return other.map(|_| both[0].revents != 0),
+            other => return other.map(|_| all.iter().position(|one| one.revents != 0).unwrap_or(N)),
         }
     }
 }
