@@ -185,42 +185,61 @@ fn late_limits(plan: &ProcessPlan) -> Done<'_> {
     plan.late_limits().try_for_each(set)
 }
 
+/// What one outside has done already of a process's last steps.
+#[derive(Clone, Copy)]
+pub(super) enum Filtered<'a> {
+    /// The filter is loaded; and this is the program that was found before.
+    Outside(&'a CStr),
+    /// The process loads it itself, if there is one. `admin`: it holds CAP_SYS_ADMIN until then.
+    Last { admin: bool },
+}
+
 /// Loads the filter before the program's process is seen in a pid namespace that exists, where that takes a right the container has not
-/// (see `keeps_admin`): says whether it has. What is left to be done then has to pass the filter; where it would not, that process
-/// loads it as its last step, and until then it may be seen with CAP_SYS_ADMIN beside the container's own capabilities, and no more.
-pub(super) fn load_outside<'a>(plan: &'a ProcessPlan, channel: BorrowedFd<'_>) -> Done<'a, bool> {
-    let Some(filter) = plan.seccomp.as_ref().filter(|filter| keeps_admin(plan) && !filter.notifies()) else {
-        return Ok(false);
+/// (see `keeps_admin`; no filter is loaded without that or no_new_privs, seccomp(2)). What is left to be done then has to pass the filter;
+/// where it would not, that process loads it as its last step, and until then it may be seen with CAP_SYS_ADMIN beside the container's own
+/// capabilities, and no more. So does one with a listener (SCMP_ACT_NOTIFY): nobody answers for it before the program is started.
+pub(super) fn load_outside<'a>(
+    plan: &'a ProcessPlan,
+    channel: BorrowedFd<'_>,
+    listener: Option<BorrowedFd<'_>>,
+) -> Done<'a, Filtered<'a>> {
+    let Some(filter) = plan.seccomp.as_ref().filter(|_| keeps_admin(plan)) else {
+        return Ok(Filtered::Last { admin: false });
     };
     let last = CapabilityWords::new(plan.sets);
     if plan.name.is_empty() {
         // There will be no program that it could be for.
-        return last.set().doing("set", c"process.capabilities").map(|()| true);
+        return last.set().doing("set", c"process.capabilities").map(|()| Filtered::Outside(c""));
     }
     let path = program(plan)?;
-    let calls = [last.call(), Call::exec(path, &plan.args, &plan.env)];
-    if calls.iter().chain(&process::calls_of_a_copy(channel)).any(|call| filter.refusal(call).is_some()) {
-        return Ok(false);
+    let limits = plan.late_limits().next().is_some();
+    let own = [last.call(), Call::exec(path, &plan.args, &plan.env)].into_iter();
+    let mut left = own.chain(process::calls_of_a_copy(channel, listener, plan.terminal, limits));
+    if filter.notifies() || left.any(|call| filter.refusal(&call).is_some()) {
+        return Ok(Filtered::Last { admin: true });
     }
     process::load_filter(&filter.program, filter.flags).doing("load", c"linux.seccomp")?;
-    last.set().doing("set", c"process.capabilities").map(|()| true)
+    last.set().doing("set", c"process.capabilities").map(|()| Filtered::Outside(path))
 }
 
-/// Becomes the program. The filter, if it is not `loaded` yet, comes as late as it can: it need not allow anything of ours but capset,
+/// Becomes the program. The filter, if it is not loaded yet, comes as late as it can: it need not allow anything of ours but capset,
 /// where capabilities are still to be given up, and execve.
-pub(super) fn run<'a>(plan: &'a ProcessPlan, to: BorrowedFd<'_>, loaded: bool) -> Done<'a, Infallible> {
+pub(super) fn run<'a>(plan: &'a ProcessPlan, to: BorrowedFd<'_>, filtered: Filtered<'a>) -> Done<'a, Infallible> {
     if plan.name.is_empty() {
         return Err(Errno(libc::EINVAL)).doing("start:", "process is required and missing in config.json");
     }
-    let path = program(plan)?;
+    let path = match filtered {
+        Filtered::Outside(path) => path,
+        Filtered::Last { .. } => program(plan)?,
+    };
+    let filter = plan.seccomp.as_ref().filter(|_| matches!(filtered, Filtered::Last { .. }));
     // The listener takes the first free number, which the limit may leave no room for: then the filter has to let the limit pass.
-    let no_room =
-        plan.seccomp.as_ref().is_some_and(Filter::notifies) && plan.late_limits().any(|(_, one)| one.rlim_cur <= 3);
+    let no_room = filter.is_some_and(Filter::notifies) && plan.late_limits().any(|(_, one)| one.rlim_cur <= 3);
     if !no_room {
         late_limits(plan)?;
     }
     let last = CapabilityWords::new(plan.sets);
-    if let Some(filter) = plan.seccomp.as_ref().filter(|_| !loaded) {
+    if let Some(filter) = filter {
         // What refuses this most often refuses to say so, too: it would look like a program that has ended at once.
         if keeps_admin(plan) {
             allowed(filter, &last.call(), "linux.seccomp forbids capset:", c"set process.capabilities")?;

@@ -30,6 +30,7 @@ mod identity;
 mod rootfs;
 mod target;
 
+use identity::Filtered;
 use std::convert::Infallible;
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
@@ -47,6 +48,8 @@ pub(crate) const HOOKS: &[u8] = b"H";
 pub(crate) const READY: &[u8] = b"R";
 /// From the one that goes between: the number of the container's process.
 pub(crate) const CLONED: &[u8] = b"C";
+/// Behind that number: it holds CAP_SYS_ADMIN until it has loaded its filter.
+pub(crate) const ADMIN: &[u8] = b"A";
 /// From the one outside: in the container's cgroup there is room for one process, and that is this one.
 pub(crate) const FULL: &[u8] = b"F";
 /// It is in all its namespaces but the pid namespace.
@@ -59,6 +62,9 @@ pub(crate) const IDMAP: &[u8] = b"I";
 pub(crate) const LISTENER: &[u8] = b"L";
 /// In front of a failure's words.
 pub(crate) const FAILED: &[u8] = b"E";
+
+/// Nobody else sees it.
+const BY_ITSELF: Filtered<'static> = Filtered::Last { admin: false };
 
 /// A step that did not work: `mount`, `proc on /proc`, EPERM.
 pub(crate) struct Failed<'a> {
@@ -121,8 +127,8 @@ pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends, cgroup: Optio
         Ok(()) => prepare(plan, proc, ends),
         Err(failed) => Err(failed),
     };
-    let loaded = match prepared {
-        Ok(loaded) => loaded,
+    let filtered = match prepared {
+        Ok(filtered) => filtered,
         Err(failed) => fail(ends.channel.as_fd(), &failed),
     };
     // From here on the failure goes to whoever starts the container.
@@ -132,7 +138,7 @@ pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends, cgroup: Optio
         Some(Err(_)) => process::exit_now(1),
     };
     let starter = starter.as_ref().map_or(ends.channel.as_fd(), AsFd::as_fd);
-    match identity::run(&plan.process, starter, loaded) {
+    match identity::run(&plan.process, starter, filtered) {
         Ok(never) => match never {},
         Err(failed) => fail(starter, &failed),
     }
@@ -235,15 +241,20 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
     }
     socket::send(given.channel, &[READY]).doing("report to", c"the runtime")?;
     wait_go(given.channel)?;
-    let loaded = plan.made_outside && go_inside(plan, given.channel)?;
-    identity::run(plan, given.channel, loaded)
+    let filtered = if plan.made_outside { go_inside(plan, given.channel, None)? } else { BY_ITSELF };
+    identity::run(plan, given.channel, filtered)
 }
 
 /// Only the program's process comes back from here, and it alone is in the pid namespace that has been joined for children: what is
-/// seen there may be traced by who has CAP_SYS_PTRACE, so it never had more than the container's rights, root and descriptors.
-/// Says whether the filter is loaded.
-fn go_inside<'a>(plan: &'a ProcessPlan, channel: BorrowedFd<'_>) -> Done<'a, bool> {
-    let loaded = identity::load_outside(plan, channel)?;
+/// seen there may be traced by who has CAP_SYS_PTRACE, so it never had more than the container's root, descriptors and rights (but for one
+/// right, where `load_outside` says so).
+/// `listener`: where it will be started.
+fn go_inside<'a>(
+    plan: &'a ProcessPlan,
+    channel: BorrowedFd<'_>,
+    listener: Option<BorrowedFd<'_>>,
+) -> Done<'a, Filtered<'a>> {
+    let filtered = identity::load_outside(plan, channel, listener)?;
     let copied = match process::copy_beside() {
         Err(Errno(libc::EAGAIN)) => {
             socket::send(channel, &[FULL]).doing("report to", c"the runtime")?;
@@ -254,7 +265,8 @@ fn go_inside<'a>(plan: &'a ProcessPlan, channel: BorrowedFd<'_>) -> Done<'a, boo
     };
     if let Some(pid) = copied.doing("clone", "the container's process")? {
         // Should the runtime be gone, that one will find out by itself.
-        let _ = socket::send(channel, &[CLONED, &pid.to_le_bytes()]);
+        let more = if let Filtered::Last { admin: true } = filtered { ADMIN } else { b"" };
+        let _ = socket::send(channel, &[CLONED, &pid.to_le_bytes(), more]);
         process::exit_now(0);
     }
     // The session of the one outside ends with it.
@@ -262,7 +274,7 @@ fn go_inside<'a>(plan: &'a ProcessPlan, channel: BorrowedFd<'_>) -> Done<'a, boo
     if plan.terminal {
         tty::set_controlling(fs::stdio(0)).doing("take control of", c"terminal")?;
     }
-    wait_go(channel).map(|()| loaded)
+    wait_go(channel).map(|()| filtered)
 }
 
 fn fail(to: BorrowedFd<'_>, failed: &Failed<'_>) -> ! {
@@ -310,8 +322,7 @@ pub(crate) fn root_or(set: fn(u32) -> Result<(), Errno>, id: u32) -> Result<(), 
     }
 }
 
-/// Says whether the filter is loaded already.
-fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a, bool> {
+fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a, Filtered<'a>> {
     let channel = ends.channel.as_fd();
     common()?;
     let all = &plan.namespaces;
@@ -348,10 +359,11 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a, bo
     if ends.listener.is_some() {
         signal::end_when_asked().doing("handle", c"signals")?;
     }
-    let loaded = plan.process.made_outside && go_inside(&plan.process, channel)?;
+    let starter = ends.listener.as_ref().map(AsFd::as_fd);
+    let filtered = if plan.process.made_outside { go_inside(&plan.process, channel, starter)? } else { BY_ITSELF };
     socket::send(channel, &[READY]).doing("report to", c"the runtime")?;
     wait_go(channel)?;
-    Ok(loaded)
+    Ok(filtered)
 }
 
 fn enter_namespaces<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Done<'a> {

@@ -214,7 +214,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     let pidfd = made.pidfd.insert(pidfd);
     fs::close_copy(ends.channel.as_fd());
     if between {
-        (pid, *pidfd) = cloned(&next(ours.as_fd(), pidfd.as_fd())?, pidfd.as_fd(), None)?;
+        (pid, *pidfd) = cloned(machine, &next(ours.as_fd(), pidfd.as_fd())?, pidfd.as_fd(), None)?;
     } else if outside {
         let message = socket::message(ours.as_fd()).step("listen to", "the container's process")?;
         if message != JOINED {
@@ -273,7 +273,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
             place_of_it = Some(leaves(machine, pid)?);
             answer(ours.as_fd(), pidfd.as_fd())?;
         } else if message.starts_with(CLONED) && outside {
-            (pid, *pidfd) = cloned(message, pidfd.as_fd(), place_of_it.as_deref())?;
+            (pid, *pidfd) = cloned(machine, message, pidfd.as_fd(), place_of_it.as_deref())?;
             is_seen = true;
             note(machine, state, pid)?;
             // Whoever wants to end it while we wait finds it.

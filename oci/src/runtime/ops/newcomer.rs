@@ -9,7 +9,7 @@ use super::listener::last_words;
 use super::rdt;
 use super::wait::how_it_ended;
 use crate::runtime::cgroup;
-use crate::runtime::child::{CLONED, FAILED, FULL, READY};
+use crate::runtime::child::{ADMIN, CLONED, FAILED, FULL, READY};
 use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::plan::ProcessPlan;
 use crate::runtime::state::{State, Status};
@@ -51,7 +51,7 @@ impl Newcomer<'_> {
             self.until_ready()?;
             message = next(channel, between)?;
         }
-        (self.pid, self.pidfd) = cloned(&message, between, place.as_deref())?;
+        (self.pid, self.pidfd) = cloned(machine, &message, between, place.as_deref())?;
         set_from_outside(self.pid, self.plan)
     }
 
@@ -121,7 +121,12 @@ pub(super) fn heard(channel: BorrowedFd<'_>, between: BorrowedFd<'_>) -> sys::Re
 
 /// Whose process it is that another one has cloned for us, as it says; it is put into that cgroup. Not only the one in between can have sent it: whoever traces in the pid namespace may take
 /// the channel from the one that is seen there, and would name any process of the host. None of those is a child of ours.
-pub(super) fn cloned(message: &[u8], between: BorrowedFd<'_>, place: Option<&str>) -> Result<(i32, OwnedFd)> {
+pub(super) fn cloned(
+    machine: &Machine,
+    message: &[u8],
+    between: BorrowedFd<'_>,
+    place: Option<&str>,
+) -> Result<(i32, OwnedFd)> {
     let Some(pid) = message.strip_prefix(CLONED).and_then(|rest| rest.first_chunk()) else {
         return Err(failure(message, between));
     };
@@ -134,6 +139,12 @@ pub(super) fn cloned(message: &[u8], between: BorrowedFd<'_>, place: Option<&str
         )));
     }
     process::wait(between).step("wait for", "the process in between")?;
+    if message.ends_with(ADMIN) && message.len() > CLONED.len() + size_of::<i32>() {
+        machine.log.warn(
+            "linux.seccomp: it has SCMP_ACT_NOTIFY, or forbids what a process does before its program: until that runs, others in its \
+             pid namespace may see it with CAP_SYS_ADMIN (process.noNewPrivileges: true avoids this)",
+        );
+    }
     place.map_or(Ok(()), |place| cgroup::put(place, pid.unsigned_abs()))?;
     Ok((pid, pidfd))
 }

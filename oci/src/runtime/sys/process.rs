@@ -47,7 +47,7 @@ pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> 
 pub(crate) fn copy_beside() -> Result<Option<i32>> {
     let none = ptr::null_mut::<libc::c_int>();
     // SAFETY: no stack is given and memory is not shared, so the copy goes on as after fork; there is one thread.
-    let pid = check_long(unsafe { libc::syscall(libc::SYS_clone, BESIDE, none, none, none, none) })?;
+    let pid = check_long(unsafe { libc::syscall(libc::SYS_clone, BESIDE, none, none, none, none, none) })?;
     i32::try_from(pid).map(|pid| (pid != 0).then_some(pid)).map_err(|_| Errno(libc::EOVERFLOW))
 }
 
@@ -446,24 +446,33 @@ impl Call {
     }
 }
 
-/// What is left to one that makes `copy_beside` and to that copy, until it executes a program: word by the channel, and for a process
-/// that is to be started a connection; a session with a terminal; limits; a last look at the program.
-pub(crate) fn calls_of_a_copy(channel: BorrowedFd<'_>) -> [Call; 9] {
+/// What is left to one that makes `copy_beside` and to that copy, until it executes a program: word by the channel, and a session. Only
+/// for some: its terminal; a connection from whoever starts it; limits. Pointers and lengths are taken for zero, for no profile speaks
+/// of them; one that does ends the process, and with it the operation.
+pub(crate) fn calls_of_a_copy(
+    channel: BorrowedFd<'_>,
+    listener: Option<BorrowedFd<'_>>,
+    terminal: bool,
+    limits: bool,
+) -> impl Iterator<Item = Call> {
     /// ioctl_tty(2); libc's constant has another type for each C library.
     const TIOCSCTTY: usize = 0x540e;
-    let fd = usize::try_from(channel.as_raw_fd()).unwrap_or_default();
+    let of = |fd: BorrowedFd<'_>| usize::try_from(fd.as_raw_fd()).unwrap_or_default();
+    let fd = of(channel);
     let number = |number: i32| usize::try_from(number).unwrap_or_default();
-    [
+    let all = [
         Call::new(libc::SYS_clone, [usize::try_from(BESIDE).unwrap_or_default(), 0, 0]),
         Call::new(libc::SYS_sendmsg, [fd, 0, number(libc::MSG_NOSIGNAL)]),
         Call::new(libc::SYS_exit_group, [0; 3]),
         Call::new(libc::SYS_setsid, [0; 3]),
-        Call::new(libc::SYS_ioctl, [0, TIOCSCTTY, 0]),
         Call::new(libc::SYS_recvfrom, [fd, 0, 0]),
-        Call::new(libc::SYS_accept4, [fd, 0, 0]),
-        Call::new(libc::SYS_prlimit64, [0; 3]),
-        Call::new(libc::SYS_faccessat2, [0; 3]),
-    ]
+    ];
+    let more = [
+        terminal.then(|| Call::new(libc::SYS_ioctl, [0, TIOCSCTTY, 0])),
+        listener.map(|listener| Call::new(libc::SYS_accept4, [of(listener), 0, 0])),
+        limits.then(|| Call::new(libc::SYS_prlimit64, [0; 3])),
+    ];
+    all.into_iter().chain(more.into_iter().flatten())
 }
 
 /// execve(2): comes back only with an error.
