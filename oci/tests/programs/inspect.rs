@@ -249,7 +249,7 @@ fn seize() -> ! {
 }
 
 /// Takes hold of every process that shows itself in /proc as soon as it does, and tells, each thing once, what it has got: capabilities,
-/// descriptors beyond the standard streams, whose root. And says on its sockets that the container's process is this one of the host.
+/// descriptors beyond the standard streams, whose root, and whether it has the caller's environment. And says on its sockets that the container's process is this one of the host.
 fn trace(pretended: Option<i32>) -> ! {
     const SEIZE: i64 = 0x4206;
     const INTERRUPT: i64 = 0x4207;
@@ -290,6 +290,9 @@ fn trace(pretended: Option<i32>) -> ! {
                     say(format!("descriptor {}", target.split('[').next().unwrap()));
                 }
             }
+            if remembers(pid) {
+                say("the caller's environment".to_owned());
+            }
             if let Some(pretended) = pretended {
                 pretend(pid, pretended);
                 say("pretended".to_owned());
@@ -303,6 +306,23 @@ fn trace(pretended: Option<i32>) -> ! {
         }
         while reap(-1) > 0 {}
     }
+}
+
+/// Whether what the caller of the runtime has in its environment is anywhere in what a process may write to.
+fn remembers(pid: i64) -> bool {
+    use std::os::unix::fs::FileExt as _;
+    let canary = b"ORLOP_CANARY=of the caller";
+    let Ok(memory) = fs::File::open(format!("/proc/{pid}/mem")) else { return false };
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let mut held = false;
+    for range in maps.lines().filter(|line| line.contains(" rw-p ")).filter_map(|line| line.split(' ').next()) {
+        let (start, end) = range.split_once('-').unwrap();
+        let (start, end) = (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
+        let mut bytes = vec![0; (end - start) as usize];
+        let there = memory.read_exact_at(&mut bytes, start).is_ok();
+        held |= there && bytes.windows(canary.len()).any(|window| window == canary);
+    }
+    held
 }
 
 /// Takes the sockets of a process that is held, and speaks on them in its place.

@@ -248,6 +248,7 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
 /// Only the program's process comes back from here, and it alone is in the pid namespace that has been joined for children: what is
 /// seen there may be traced by who has CAP_SYS_PTRACE, so it never had more than the container's root, descriptors and rights (but for one
 /// right, where `load_outside` says so).
+/// Its memory is a copy of the runtime's, without what that one was called with (see `entry::Hidden`): the container's plan, and paths.
 /// `listener`: where it will be started.
 fn go_inside<'a>(
     plan: &'a ProcessPlan,

@@ -23,6 +23,7 @@ use crate::runtime::id::ContainerId;
 use crate::runtime::plan::{Console, ConsoleTo, Given, MountStep, Namespaces, Plan, ProcessPlan, Source, rootfs_path};
 use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, read_file, replace_file};
+use crate::runtime::sys::entry::Hidden;
 use crate::runtime::sys::process::{self, Memory};
 use crate::runtime::sys::{Errno, fs, socket};
 use crate::runtime::systemd::{Helper, Scope};
@@ -203,6 +204,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     // Who enters a time namespace has to have its memory for itself (setns(2)).
     let shares = !between && !outside && !plan.namespaces.has(NamespaceKind::Time);
     let memory = if shares { Memory::Shared } else { Memory::Copied };
+    let _hidden = outside.then(Hidden::new).transpose().step("hide", "the caller's environment")?;
     let started = process::start(flags, into, memory, || {
         // With our copy of the runtime's end closed, its death is seen as the end of the channel.
         fs::close_copy(ours.as_fd());

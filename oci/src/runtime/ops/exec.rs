@@ -18,6 +18,7 @@ use crate::runtime::plan::{Console, ConsoleTo, ProcessPlan, missing_home};
 use crate::runtime::seccomp::Filter;
 use crate::runtime::state::{FILTER_FILE, State, Status};
 use crate::runtime::store::{Folder, read_file, replace_file};
+use crate::runtime::sys::entry::Hidden;
 use crate::runtime::sys::process::{self, Memory};
 use crate::runtime::sys::signal::Signals;
 use crate::runtime::sys::{Errno, fs, schedule, socket};
@@ -74,6 +75,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     // Who enters a time namespace has to have its memory for itself (setns(2)).
     let shares = state.namespaces & NamespaceKind::Time.flag() == 0;
     let memory = if shares { Memory::Shared } else { Memory::Copied };
+    let hidden = plan.made_outside.then(Hidden::new).transpose().step("hide", "the caller's environment")?;
     let start = |cgroup: Option<BorrowedFd<'_>>| {
         process::start(0, cgroup, memory, || {
             fs::close_copy(ours.as_fd());
@@ -97,7 +99,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     let ends = signals.as_ref().map(Signals::that_end).transpose().step("take", "signals")?;
     let mut guest = Newcomer { pid, pidfd, channel: ours, plan: &plan, state: &state, status: Status::Running, ends };
     let terminal = drive(machine, &mut guest, options, console.as_ref()).inspect_err(|_| guest.end())?;
-    drop(folder);
+    drop((folder, hidden));
     let Some(signals) = signals else { return Ok(0) };
     foreground(guest.pidfd.as_fd(), &signals, terminal)
 }

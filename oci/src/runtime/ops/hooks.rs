@@ -17,6 +17,7 @@ use crate::runtime::config::{Hook, NamespaceKind, Process, User};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::state::{State, Status};
 use crate::runtime::store::Folder;
+use crate::runtime::sys::entry::Hidden;
 use crate::runtime::sys::process::{self, Side, StringList};
 use crate::runtime::sys::{Errno, fs, pipe, signal, socket};
 
@@ -224,6 +225,7 @@ fn inside(
         channel: theirs.as_fd(),
         preserve_fds: 0,
     };
+    let _hidden = plan.made_outside.then(Hidden::new).transpose().step("hide", "the caller's environment")?;
     let (pid, pidfd) = match process::clone(0, cgroup.as_ref().map(Cgroup::fd)).step("clone", "hook")? {
         Side::Parent { pid, pidfd } => (pid, pidfd),
         Side::Child => {

@@ -1,8 +1,10 @@
 //! What std would do before `main`, as far as it is wanted: its own start is left out (see `main.rs`).
 
 use std::ffi::{CStr, c_char, c_int};
+use std::ptr;
 use std::sync::OnceLock;
 
+use super::memory::Pages;
 use super::{Result, check};
 use crate::runtime::cli;
 
@@ -25,6 +27,68 @@ static WORDS: OnceLock<Vec<&'static CStr>> = OnceLock::new();
 /// The command line: known once `enter` was called.
 pub(crate) fn words() -> &'static [&'static CStr] {
     WORDS.get().map_or(&[], Vec::as_slice)
+}
+
+/// The strings this program was called with, arguments and environment, are not to be read in its memory as long as this is there: a copy
+/// of that memory (a process beside it, see `copy_beside`) has them nowhere. They lie in pages that no copy gets, and come back from
+/// there. What was made of the arguments, paths and an id, is not hidden.
+pub(crate) struct Hidden {
+    pages: Pages,
+    from: *mut u8,
+    bytes: usize,
+}
+
+impl Hidden {
+    /// None where they are not known.
+    pub(crate) fn new() -> Result<Option<Hidden>> {
+        let Some(first) = words().first() else { return Ok(None) };
+        let from = first.as_ptr().cast_mut().cast::<u8>();
+        let mut end = from.addr();
+        let own = words().iter().map(|word| (word.as_ptr().addr(), word.count_bytes()));
+        for (start, length) in own.chain(environment()) {
+            // The kernel puts one behind the other (execve(2)).
+            if start == end {
+                end += length + 1;
+            }
+        }
+        let bytes = end - from.addr();
+        let mut pages = Pages::new(bytes)?;
+        pages.keep_from_copies()?;
+        // SAFETY: from the first string to the last there is memory of ours alone, and the pages are as long.
+        unsafe { ptr::copy_nonoverlapping(from, pages.bytes().as_mut_ptr(), bytes) };
+        // SAFETY: as above; whoever reads a string meanwhile finds it empty.
+        unsafe { ptr::write_bytes(from, 0, bytes) };
+        Ok(Some(Hidden { pages, from, bytes }))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // SAFETY: where they have come from.
+        unsafe { ptr::copy_nonoverlapping(self.pages.bytes().as_ptr(), self.from, self.bytes) };
+    }
+}
+
+/// Address and length of each string.
+fn environment() -> impl Iterator<Item = (usize, usize)> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: the C library's, which nobody changes here: there is one thread, and it sets no variable.
+    let mut next = unsafe { environ };
+    std::iter::from_fn(move || {
+        if next.is_null() {
+            return None;
+        }
+        // SAFETY: the list ends in null, behind which nobody looks.
+        let word = unsafe { *next };
+        if word.is_null() {
+            return None;
+        }
+        next = next.wrapping_add(1);
+        // SAFETY: each is a string that lives on.
+        Some((word.addr(), unsafe { CStr::from_ptr(word) }.count_bytes()))
+    })
 }
 
 /// The program, from the command line to its exit status.

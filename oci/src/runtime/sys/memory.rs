@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use super::{Errno, Result};
+use super::{Errno, Result, check};
 
 /// Pages of their own, zero, given back when dropped.
 pub(crate) struct Pages {
@@ -20,6 +20,12 @@ impl Pages {
         }
         let start = ptr::NonNull::new(start.cast()).ok_or(Errno(libc::ENOMEM))?;
         Ok(Pages { start, bytes })
+    }
+
+    /// A process that is cloned with a memory of its own has not got them.
+    pub(crate) fn keep_from_copies(&mut self) -> Result<()> {
+        // SAFETY: the mapping is ours, and that long.
+        check(unsafe { libc::madvise(self.start.as_ptr().cast(), self.bytes, libc::MADV_DONTFORK) }).map(drop)
     }
 
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
