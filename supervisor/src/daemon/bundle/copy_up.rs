@@ -2,12 +2,14 @@
 //! image finds a data folder it may write to.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::{MetadataExt, PermissionsExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{Condvar, Mutex, PoisonError},
 };
 
 use nix::{
@@ -24,6 +26,30 @@ use crate::unit::IdMaps;
 /// Deeper trees are not copied; nobody ships one at a volume's place.
 const MAX_DEPTH: u32 = 64;
 
+/// Volumes that are being made. Bundles are made beside each other and the members of a pod share its volumes, but the unfinished
+/// folder has one name: whoever comes second waits, and finds the volume as the first one made it.
+static IN_WORK: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+static DONE: Condvar = Condvar::new();
+
+struct Turn<'a>(&'a Path);
+
+impl<'a> Turn<'a> {
+    fn wait(dir: &'a Path) -> Self {
+        let mut busy = IN_WORK.lock().unwrap_or_else(PoisonError::into_inner);
+        while !busy.insert(dir.to_owned()) {
+            busy = DONE.wait(busy).unwrap_or_else(PoisonError::into_inner);
+        }
+        Self(dir)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        IN_WORK.lock().unwrap_or_else(PoisonError::into_inner).remove(self.0);
+        DONE.notify_all();
+    }
+}
+
 /// Makes the volume's folder, filled from the image if it is new.
 pub(super) fn prepare(
     root: &OwnedFd,
@@ -32,6 +58,7 @@ pub(super) fn prepare(
     copy: bool,
     ids: Option<&IdMaps>,
 ) -> Result<(), BundleError> {
+    let _turn = Turn::wait(dir);
     if dir.exists() {
         return Ok(());
     }
@@ -158,6 +185,31 @@ mod tests {
             let empty = folder.path().join("volumes").join(format!("empty{copy}"));
             prepare(&root, destination, &empty, copy, None).unwrap();
             assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+        }
+    }
+    #[test]
+    fn a_new_volume_is_made_once_whoever_asks_at_the_same_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        fs::create_dir_all(image.join("data")).unwrap();
+        fs::create_dir_all(image.join("empty")).unwrap();
+        for file in 0..30 {
+            fs::write(image.join("data").join(file.to_string()), "content").unwrap();
+        }
+        let root: OwnedFd = fs::File::open(&image).unwrap().into();
+        for (source, files) in [("/data", 30), ("/empty", 0)] {
+            for round in 0..8 {
+                let volume = folder.path().join("volumes").join(format!("{files}-{round}"));
+                let make = || {
+                    prepare(&root, source, &volume, true, None).unwrap();
+                    (fs::metadata(&volume).unwrap().ino(), fs::read_dir(&volume).unwrap().count())
+                };
+                let seen: BTreeSet<_> = std::thread::scope(|scope| {
+                    let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+                    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+                });
+                assert_eq!(seen.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [files]);
+            }
         }
     }
 }
