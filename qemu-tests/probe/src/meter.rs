@@ -81,8 +81,10 @@ fn busy_ns() -> io::Result<u64> {
     busy.sum::<Option<u64>>().ok_or_else(|| io::Error::other(format!("/proc/schedstat: {text}")))
 }
 
-/// What the machine has in use, once what can be read again is dropped. `/vm` is the machine's `/proc/sys/vm`.
+/// What the machine has in use, once what can be read again is dropped. `/vm` is the machine's `/proc/sys/vm`. What is not yet
+/// written cannot be dropped (sysctl/vm in the kernel's documentation), so it is written first.
 fn memory_kib() -> io::Result<u64> {
+    crate::sys::sync();
     let folder = if fs::exists("/vm")? { "/vm" } else { "/proc/sys/vm" };
     fs::write(format!("{folder}/drop_caches"), "3")?;
     let text = fs::read_to_string("/proc/meminfo")?;

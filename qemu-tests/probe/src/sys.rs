@@ -26,6 +26,12 @@ pub(crate) fn exit_on(signal: i32) {
     unsafe { libc::signal(signal, handler as libc::sighandler_t) };
 }
 
+/// Writes what all file systems have not written yet.
+pub(crate) fn sync() {
+    // SAFETY: it takes nothing and cannot fail.
+    unsafe { libc::sync() };
+}
+
 /// The first socket handed over by sd_listen_fds(3)'s protocol.
 pub(crate) fn handed_listener() -> Option<TcpListener> {
     std::env::var_os("LISTEN_FDS")?;
