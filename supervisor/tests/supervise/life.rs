@@ -68,7 +68,7 @@ fn a_timer_starts_its_unit_again_and_again_whoever_supervises() {
         fs::write("/run/orlop/timers/job.timer", "{").unwrap();
         machine.start_supervisor();
         fs::write(file, timer.replace("Persistent", "Persistant")).unwrap();
-        machine.wait("the mistake", |machine| machine.unit("job.timer")["status"] == 404);
+        machine.wait("the mistake", |machine| machine.unit("job.timer")["state"] == "failed");
         fs::write(file, &timer).unwrap();
         machine.wait("its timer again", |machine| machine.unit("job.timer")["state"] == "active");
         let before = runs(&machine);
