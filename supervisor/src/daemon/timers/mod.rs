@@ -7,6 +7,7 @@
 //! ```
 
 mod run;
+mod stamps;
 #[cfg(test)]
 mod tests;
 

@@ -1,11 +1,6 @@
 //! The timers of the machine at work: their units started, their records and stamps written, the clock watched.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use nix::{
     sys::{
@@ -15,10 +10,10 @@ use nix::{
     unistd::read,
 };
 
-use super::{Record, State, Timer};
+use super::{Record, State, Timer, stamps::Stamps};
 use crate::{
     api::types::{ActiveState, Health, UnitStatus},
-    daemon::{clock, core::Daemon, machine::Now, mailbox, recover::fnv, store},
+    daemon::{clock, core::Daemon, machine::Now, recover::fnv, store},
     unit::{Declared, TimerSpec, UnitName},
 };
 
@@ -29,6 +24,7 @@ pub(crate) struct Timers {
     without_file: BTreeMap<UnitName, Timer>,
     /// Readable when the clock was set.
     clock: Option<TimerFd>,
+    stamps: Stamps,
 }
 
 impl Timers {
@@ -128,7 +124,7 @@ impl Daemon {
             last = fs::read_to_string(&stamp).ok().and_then(|text| text.trim().parse().ok());
             if last.is_none() {
                 // What is missed from now on is made up for.
-                write_stamp(stamp, now.wall_us);
+                self.timers.stamps.write(stamp, now.wall_us);
             }
         }
         timer.start(last, now);
@@ -177,7 +173,7 @@ impl Daemon {
             // Before the deed: a supervisor that dies now is followed by one that looks at the unit.
             self.save_timer(&name);
             if persistent {
-                write_stamp(self.paths.timer_stamp(&name), now.wall_us);
+                self.timers.stamps.write(self.paths.timer_stamp(&name), now.wall_us);
             }
             if unit != name {
                 log::info!("{name}: starts {unit}");
@@ -255,15 +251,4 @@ fn stored(path: &Path) -> Option<Record> {
             let _ = fs::remove_file(path);
         })
         .ok()
-}
-
-/// In a thread: a slow disk is no reason to stand still.
-fn write_stamp(path: PathBuf, wall_us: i64) {
-    mailbox::spawn("stamp", move || {
-        let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
-        let written = folder.and_then(|()| store::replace_durably(&path, wall_us.to_string().as_bytes()));
-        if let Err(error) = written {
-            log::error!("{}: {error}", path.display());
-        }
-    });
 }
