@@ -66,21 +66,21 @@ impl LogFile {
         path(&self.folder, 0)
     }
 
-    /// What the newest file is before so many bytes are appended to it. `None`: the disk does not let us.
-    pub(crate) fn prepare(&mut self, length: usize) -> Option<Mark> {
-        self.open().ok()?;
+    /// What the newest file is before so many bytes are appended to it. Where the disk does not let us nothing may be appended.
+    pub(crate) fn prepare(&mut self, length: usize) -> io::Result<Mark> {
+        self.open()?;
         if self.size > 0 && self.size + (length + EXTRA_BYTES) as u64 > self.caps.max_bytes {
-            self.rotate().ok()?;
+            self.rotate()?;
         }
-        let inode = self.open().and_then(|file| file.metadata()).ok()?.ino();
+        let inode = self.open()?.metadata()?.ino();
         if !self.marked {
             let mut mark = Vec::new();
             let (time, boot) = (clock::rfc3339(clock::wall_us()), Arc::clone(&self.boot));
             record::write(&mut mark, &time, Stream::Boot, false, boot.as_bytes());
-            self.try_append(&mark).ok()?;
+            self.try_append(&mark)?;
             self.marked = true;
         }
-        Some(Mark { inode, length: self.size })
+        Ok(Mark { inode, length: self.size })
     }
 
     /// Takes back what was appended after the mark.
@@ -101,11 +101,14 @@ impl LogFile {
                 self.error = None;
                 Ok(batch.len() as u64)
             }
-            Err(error) => {
-                let first = self.error.replace(error.to_string()).is_none();
-                Err(first.then_some(error))
-            }
+            Err(error) => Err(self.refused(error)),
         }
+    }
+
+    /// The error, if it is the first.
+    pub(crate) fn refused(&mut self, error: io::Error) -> Option<io::Error> {
+        let first = self.error.replace(error.to_string()).is_none();
+        first.then_some(error)
     }
 
     /// Nobody writes to it for now.
@@ -141,8 +144,14 @@ impl LogFile {
 
     fn rotate(&mut self) -> io::Result<()> {
         (self.file, self.size, self.marked) = (None, 0, false);
+        let all = indices(&self.folder);
+        // Where a supervisor was killed between two of these there is room for the one before.
+        let hole = (0..).find(|index| !all.contains(index)).unwrap_or(u32::MAX);
         // From the oldest: what is beyond the number goes, everything else becomes one older.
-        for index in indices(&self.folder) {
+        for index in all {
+            if index > hole && index < self.caps.max_files {
+                continue;
+            }
             let result = if index.saturating_add(1) >= self.caps.max_files {
                 fs::remove_file(path(&self.folder, index))
             } else {
@@ -165,7 +174,7 @@ mod tests {
 
     fn put(log: &mut LogFile, text: &str) -> Result<u64, Option<io::Error>> {
         let batch = batch(text);
-        log.prepare(batch.len());
+        log.prepare(batch.len()).unwrap();
         log.append(&batch)
     }
 
@@ -201,6 +210,18 @@ mod tests {
             put(&mut log, &format!("line {i}")).unwrap();
         }
         assert_eq!(indices(&web), [0]);
+    }
+
+    #[test]
+    fn a_rotation_goes_on_where_a_killed_one_stood() {
+        let folder = tempfile::tempdir().unwrap();
+        for (index, text) in [(0, "newest"), (2, "older"), (3, "oldest"), (5, "beyond")] {
+            fs::write(path(folder.path(), index), text).unwrap();
+        }
+        LogFile::new(folder.path().into(), Caps { max_files: 4, ..SMALL }, "b1".into()).rotate().unwrap();
+        assert_eq!(indices(folder.path()), [3, 2, 1]);
+        let texts = [1, 2, 3].map(|index| fs::read_to_string(path(folder.path(), index)).unwrap());
+        assert_eq!(texts, ["newest", "older", "oldest"]);
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl Forward {
         if let Some(mark) = spool.intended() {
             if interrupted {
                 spool.cut(mark.length)?;
+                spool.find((u64::MAX - mark.inode).min(spool.lost()));
             }
             spool.intend(Mark::default())?;
         }
@@ -116,7 +117,8 @@ impl Forward {
         let mut state = self.shared.state();
         state.held = true;
         let spool = &self.shared.spool;
-        if let Err(error) = spool.intend(Mark { inode: u64::MAX, length: spool.end() }) {
+        // In place of a file, how many were lost before.
+        if let Err(error) = spool.intend(Mark { inode: u64::MAX - spool.lost(), length: spool.end() }) {
             log::error!("{}: {error}", spool.path().display());
         }
         let lost = messages.iter().filter(|message| !spool.append(message)).count();
@@ -404,6 +406,24 @@ mod tests {
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "", "its end ends the connection");
+    }
+
+    #[test]
+    fn what_found_no_room_is_counted_once_though_the_next_supervisor_finds_it_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = endpoint(true, listener.local_addr().unwrap());
+        drop(listener);
+        let folder = tempfile::tempdir().unwrap();
+        let too_much = [vec![b'x'; usize::try_from(MAX_WAITING_BYTES).unwrap() + 1]];
+        let forward = Forward::start(to.clone(), folder.path(), false).unwrap();
+        forward.hold(&too_much);
+        forward.release();
+        forward.hold(&too_much);
+        drop(forward);
+        let forward = Forward::start(to, folder.path(), true).unwrap();
+        assert_eq!(forward.shared.spool.lost(), 1, "what was final");
+        forward.hold(&too_much);
+        assert_eq!(forward.shared.spool.lost(), 2);
     }
 
     #[test]

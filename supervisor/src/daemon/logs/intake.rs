@@ -11,6 +11,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     mem,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -36,6 +37,7 @@ use super::{
     kernel::{Kernel, Taken},
     source::{Done, Owner, Queue, Source, Work, owner_and_stream, spool_path},
     spool::{self, Spool},
+    writer::{COMPLAIN_EVERY, Complain},
 };
 use crate::{daemon::clock, unit::Options};
 
@@ -95,6 +97,17 @@ pub(super) struct Intake {
     next: u64,
     kernel: Option<Kernel>,
     scratch: Vec<u8>,
+    disk: Look,
+    complain: Complain,
+}
+
+/// At the thread that writes.
+#[derive(Default)]
+struct Look {
+    /// Again, then.
+    at: Option<Duration>,
+    stands_still: bool,
+    silent_until: Duration,
 }
 
 impl Intake {
@@ -103,12 +116,14 @@ impl Intake {
         commands: Receiver<Command>,
         bell: Arc<EventFd>,
         queue: Arc<Queue>,
+        complain: Complain,
     ) -> nix::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(bell.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
         let (pipes, next) = (BTreeMap::new(), KERNEL + 1);
         let left = spool::left(&spools);
-        Ok(Self { spools, left, commands, bell, queue, epoll, pipes, next, kernel: None, scratch: Vec::new() })
+        let (kernel, scratch, disk) = (None, Vec::new(), Look::default());
+        Ok(Self { spools, left, commands, bell, queue, epoll, pipes, next, kernel, scratch, disk, complain })
     }
 
     /// Keeps the kernel's messages too.
@@ -150,6 +165,23 @@ impl Intake {
                 self.obey(command);
             }
             self.lose_patience();
+            self.look_at_the_disk();
+        }
+    }
+
+    /// A disk that stands still gives no error, and who waits for it cannot say so.
+    fn look_at_the_disk(&mut self) {
+        let (now, Look { at, stands_still, silent_until }) = (clock::monotonic(), &mut self.disk);
+        *at = None;
+        match self.queue.waits_since() {
+            None => *stands_still = false,
+            Some(since) if now.saturating_sub(since) < PATIENCE => *at = Some(since + PATIENCE),
+            Some(_) if !mem::replace(stands_still, true) && *silent_until <= now => {
+                *silent_until = now + COMPLAIN_EVERY;
+                let text = "the disk stands still: what is logged waits for it, and is dropped and counted in the end";
+                (self.complain)(ErrorKind::TimedOut, format!("{:<9} {text}", "logs"));
+            }
+            Some(_) => {}
         }
     }
 
@@ -158,7 +190,7 @@ impl Intake {
             Flow::Waiting { until } => Some(until),
             _ => None,
         });
-        let Some(until) = until.min() else { return EpollTimeout::NONE };
+        let Some(until) = until.chain(self.disk.at).min() else { return EpollTimeout::NONE };
         let ms = until.saturating_sub(clock::monotonic()).as_millis() + 1;
         EpollTimeout::try_from(u32::try_from(ms).unwrap_or(0)).unwrap_or(EpollTimeout::ZERO)
     }
@@ -334,6 +366,7 @@ mod tests {
     use std::{
         fs,
         io::{self, Write},
+        sync::mpsc::channel,
     };
 
     use nix::{
@@ -342,6 +375,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::{daemon::logs::Logs, unit::UnitName};
 
     #[test]
     fn spools_leave_half_of_the_memory_and_what_finds_none_is_counted() {
@@ -385,5 +419,26 @@ mod tests {
         };
         // The namespace is this thread's alone.
         std::thread::spawn(test).join().unwrap();
+    }
+
+    #[test]
+    fn a_disk_that_stands_still_is_said_once_by_whoever_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("web")).unwrap();
+        let current = folder.path().join("web/current");
+        nix::unistd::mkfifo(&current, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (complain, complaints) = channel();
+        let complain = move |kind, text| complain.send((kind, text)).unwrap();
+        let logs = Logs::start(folder.path().into(), folder.path().join("spools"), None, None, complain).unwrap();
+        let (pipe, mut writer) = io::pipe().unwrap();
+        let unit = UnitName::parse("web").unwrap();
+        logs.follow(&unit, (Stream::Out, 1), Caps::default(), pipe.into(), || {});
+        writeln!(writer, "one line, and nothing is full").unwrap();
+        let (kind, text) = complaints.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(kind, ErrorKind::TimedOut);
+        assert!(text.contains("stands still"), "{text}");
+        writeln!(writer, "another").unwrap();
+        fs::File::open(&current).unwrap();
+        assert!(complaints.try_recv().is_err(), "said once");
     }
 }

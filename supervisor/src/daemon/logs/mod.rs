@@ -133,14 +133,14 @@ impl Own {
 }
 
 impl Logs {
-    /// Starts both threads. `complain` is called when a disk begins to cost records. `kernel` is the device of the kernel's messages,
-    /// where they are to be kept.
+    /// Starts both threads. `complain` is called when a disk begins to cost records, or stands still. `kernel` is the device of the kernel's messages,
+    /// where they are to be kept; a machine that has one has options.
     pub(crate) fn start(
         folder: PathBuf,
         spools: PathBuf,
         own: Option<&Own>,
         kernel: Option<PathBuf>,
-        complain: impl Fn(ErrorKind, String) + Send + 'static,
+        complain: impl Fn(ErrorKind, String) + Send + Sync + 'static,
     ) -> nix::Result<Self> {
         if let Err(error) = fs::create_dir_all(&spools) {
             log::error!("{}: {error}", spools.display());
@@ -150,14 +150,17 @@ impl Logs {
         let news = Arc::new(News::default());
         let told = remarks::Told::new(spools.clone());
         let queue = own.map(|own| Arc::clone(&own.queue)).unwrap_or_default();
-        let mut intake = intake::Intake::new(spools.clone(), received, Arc::clone(&bell), Arc::clone(&queue))?;
+        let (complain, to, work): (writer::Complain, _, _) =
+            (Arc::new(complain), Arc::clone(&bell), Arc::clone(&queue));
+        let mut intake = intake::Intake::new(spools.clone(), received, to, work, Arc::clone(&complain))?;
         let writer = writer::Writer {
             folder: folder.clone(),
             spools,
             queue,
             bell: Arc::clone(&bell),
             news: Arc::clone(&news),
-            complain: Box::new(complain),
+            complain,
+            has_options: kernel.is_some(),
         };
         mailbox::spawn("logs", move || {
             if let Some(device) = kernel {

@@ -6,14 +6,17 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     time::Duration,
 };
 
 use super::{Stream, caps::Caps, spool::Spool};
-use crate::unit::{Options, UnitName};
+use crate::{
+    daemon::clock,
+    unit::{Options, UnitName},
+};
 
 /// Whose log it is: a unit's, or one of those that the machine itself has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,6 +178,8 @@ impl Work {
 pub(super) struct Queue {
     work: Mutex<VecDeque<Work>>,
     bell: Condvar,
+    /// Since when the thread that writes is at its present work, on the monotonic clock; 0 when it waits for some.
+    busy_since_ms: AtomicU64,
 }
 
 impl Queue {
@@ -195,8 +200,30 @@ impl Queue {
 
     /// `None`: there was none for so long.
     pub(super) fn pop(&self, patience: Duration) -> Option<Work> {
+        self.busy_since_ms.store(0, Ordering::Relaxed);
         let wait = self.bell.wait_timeout_while(self.work(), patience, |queue| queue.is_empty());
-        wait.unwrap_or_else(PoisonError::into_inner).0.pop_front().inspect(Work::popped)
+        let work = wait.unwrap_or_else(PoisonError::into_inner).0.pop_front().inspect(Work::popped);
+        let now_ms = u64::try_from(clock::monotonic().as_millis()).unwrap_or(u64::MAX);
+        self.busy_since_ms.store(now_ms.max(1), Ordering::Relaxed);
+        work
+    }
+
+    /// The machine's options, before all other work. `None`: there were none for so long.
+    pub(super) fn pop_options(&self, patience: Duration) -> Option<Work> {
+        let is_it = |work: &Work| matches!(work, Work::Options(_));
+        let none = |queue: &mut VecDeque<Work>| !queue.iter().any(is_it);
+        let mut work =
+            self.bell.wait_timeout_while(self.work(), patience, none).unwrap_or_else(PoisonError::into_inner).0;
+        let at = work.iter().position(is_it)?;
+        work.remove(at)
+    }
+
+    /// Since when, at least, something waits for the thread that writes.
+    pub(super) fn waits_since(&self) -> Option<Duration> {
+        match self.busy_since_ms.load(Ordering::Relaxed) {
+            0 => (!self.work().is_empty()).then(clock::monotonic),
+            ms => Some(Duration::from_millis(ms)),
+        }
     }
 
     /// All there is now.

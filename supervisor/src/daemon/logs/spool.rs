@@ -239,7 +239,17 @@ impl Spool {
             return;
         }
         let mut tail = self.tail();
-        tail.lost += lines;
+        let lost = tail.lost + lines;
+        self.set_lost(&mut tail, lost);
+    }
+
+    /// No more than so many are lost: others will be counted again.
+    pub(super) fn find(&self, lost: u64) {
+        self.set_lost(&mut self.tail(), lost);
+    }
+
+    fn set_lost(&self, tail: &mut Tail, lost: u64) {
+        tail.lost = lost;
         tail.lost_at = tail.end;
         if let Err(error) = self.file.write_all_at(&tail.word().to_ne_bytes(), HEAD_BYTES - 8) {
             log::error!("{}: {error}", self.path.display());

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     os::fd::OwnedFd,
     path::Path,
     sync::{
@@ -36,8 +36,15 @@ fn of(names: &[&str]) -> LogQuery {
     LogQuery { owners: owners(names), ..LogQuery::default() }
 }
 
+/// A disk may be slow here.
+fn nothing_but_patience(kind: ErrorKind, text: String) {
+    if kind != ErrorKind::TimedOut {
+        std::panic::panic_any(text);
+    }
+}
+
 fn logs(folder: &Path) -> Logs {
-    Logs::start(folder.into(), folder.join("spools"), None, None, |_, text| panic!("{text}")).unwrap()
+    Logs::start(folder.into(), folder.join("spools"), None, None, nothing_but_patience).unwrap()
 }
 
 fn remark(logs: &mut Logs, text: &str) {
@@ -71,7 +78,7 @@ fn until(reading: &Reading, count: usize) -> Vec<LogLine> {
 fn put(log: &mut LogFile, second: i64, text: &str) {
     let mut batch = Vec::new();
     record::write(&mut batch, &clock::rfc3339(second * 1_000_000), Stream::Out, false, text.as_bytes());
-    log.prepare(batch.len());
+    log.prepare(batch.len()).unwrap();
     log.append(&batch).unwrap();
 }
 
@@ -289,8 +296,7 @@ fn a_disk_that_stands_still_costs_lines_and_holds_up_nobody() {
     nix::unistd::mkfifo(&current, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let spools = folder.path().join("spools");
     let own = Own::open(&spools).unwrap();
-    let mut logs =
-        Logs::start(folder.path().into(), spools.clone(), Some(&own), None, |_, text| panic!("{text}")).unwrap();
+    let mut logs = Logs::start(folder.path().into(), spools.clone(), Some(&own), None, nothing_but_patience).unwrap();
     let (mut writer, ended) = follow(&logs, "web", Stream::Out, Caps { max_bytes: u64::MAX, ..Caps::default() });
     // 4 MB: it ends though not one line is written.
     let numbers = 0..600_000;

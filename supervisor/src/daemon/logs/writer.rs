@@ -23,7 +23,7 @@ use super::{
 use crate::{daemon::clock, unit::Endpoint};
 
 /// Between two words on the console about a disk that takes no logs.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(600);
+pub(super) const COMPLAIN_EVERY: Duration = Duration::from_secs(600);
 /// Of records that are appended in one go.
 const MAX_BATCH_BYTES: u64 = 64 << 10;
 /// A log's file holds so many batches at least: it is never larger than it may be, and the next one takes little of its room.
@@ -34,6 +34,8 @@ const RECORD_BYTES: usize = 40;
 const RETRY: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(10) };
 /// How long another machine may take for what is forwarded to it, when ours ends.
 const DRAIN: Duration = Duration::from_secs(2);
+/// What is there at the boot waits so long for the machine's options; less than a container waits for room.
+const OPTIONS_PATIENCE: Duration = Duration::from_secs(4);
 /// Records of one log that come so much out of order get the time of the one before.
 const STREAMS_APART_US: i64 = 10_000_000;
 
@@ -44,8 +46,13 @@ pub(super) struct Writer {
     /// Wakes the thread that takes, when there is room again.
     pub(super) bell: Arc<EventFd>,
     pub(super) news: Arc<News>,
-    pub(super) complain: Box<dyn Fn(ErrorKind, String) + Send>,
+    pub(super) complain: Complain,
+    /// The machine's options will come.
+    pub(super) has_options: bool,
 }
+
+/// Has a word about the disk said.
+pub(super) type Complain = Arc<dyn Fn(ErrorKind, String) + Send + Sync>;
 
 struct Desk {
     writer: Writer,
@@ -86,6 +93,12 @@ impl Writer {
         };
         let interrupted = desk.take_back();
         desk.forward_to(Forward::left(&desk.writer.spools), interrupted);
+        // The first words of a boot are to be sent away, too, and the options say where.
+        if desk.writer.has_options
+            && let Some(options) = desk.writer.queue.pop_options(OPTIONS_PATIENCE)
+        {
+            desk.turn(options, false);
+        }
         loop {
             let patience = if desk.owing.is_empty() { Duration::MAX } else { RETRY };
             let work = desk.writer.queue.pop(patience);
@@ -327,10 +340,14 @@ impl Desk {
             file.set_caps(caps);
         }
         let report = |error| log::error!("{owner}: keep what is not in its log yet: {error}");
-        if let Some(mark) = file.prepare(records.len()) {
-            source.spool.intend(mark).unwrap_or_else(report);
-        }
-        let result = file.append(records);
+        let prepared = file.prepare(records.len());
+        // Of no file, where nothing is appended: what is forwarded is taken back, too.
+        let mark = *prepared.as_ref().unwrap_or(&Mark { inode: u64::MAX, length: 0 });
+        source.spool.intend(mark).unwrap_or_else(report);
+        let result = match prepared {
+            Ok(_) => file.append(records),
+            Err(error) => Err(file.refused(error)),
+        };
         // The word about lost ones is none of them.
         let lost = if result.is_ok() { -told.cast_signed() } else { (count - u64::from(told > 0)).cast_signed() };
         let messages = messages.unwrap_or_default();
