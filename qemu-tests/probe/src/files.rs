@@ -115,20 +115,47 @@ pub(crate) fn cat(files: &[&str]) -> io::Result<()> {
     io::stdout().flush()
 }
 
-/// A power cut leaves the old number or the new one.
 pub(crate) fn count(file: &str) -> io::Result<()> {
+    let number = number_in(file, 0)? + 1;
+    replace(file, &format!("{number}\n"))?;
+    println!("count {number}");
+    Ok(())
+}
+
+/// The last thing it does is to write down when that was.
+pub(crate) fn tick(file: &str) -> io::Result<()> {
+    let (number, ended_ms) = (number_in(file, 0)? + 1, number_in(file, 1)?);
+    let now_ms = || sys::monotonic_ns().map(|ns| ns.cast_unsigned() / 1_000_000);
+    let after_ms = now_ms()?.saturating_sub(ended_ms);
+    println!("tick {number} after {after_ms}");
+    replace(file, &format!("{number} {}\n", now_ms()?))
+}
+
+/// Of the numbers in a file that may not be there yet.
+fn number_in(file: &str, index: usize) -> io::Result<u64> {
+    match fs::read_to_string(file) {
+        Ok(text) => text.split_whitespace().nth(index).unwrap_or_default().parse().map_err(io::Error::other),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// A power cut leaves the old text or the new one.
+fn replace(file: &str, text: &str) -> io::Result<()> {
     let path = Path::new(file);
-    let number = match fs::read_to_string(path) {
-        Ok(text) => text.trim().parse::<u64>().map_err(io::Error::other)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(error),
-    };
     let temporary = path.with_extension("new");
     let mut new = File::create(&temporary)?;
-    writeln!(new, "{}", number + 1)?;
+    new.write_all(text.as_bytes())?;
     new.sync_all()?;
     fs::rename(temporary, path)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
-    println!("count {}", number + 1);
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+/// For a moment nobody else may be.
+pub(crate) fn alone(file: &str) -> io::Result<()> {
+    const MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
+    let lock = File::create(file)?;
+    lock.try_lock().map_err(|error| io::Error::other(format!("beside another: {error}")))?;
+    std::thread::sleep(MOMENT);
     Ok(())
 }

@@ -34,6 +34,9 @@ probe show FILE...               print `FILE: TEXT` of each, lines joined by |
 probe sizes FOLDER               print `NAME: BYTES` of each file in it
 probe cat FILE...                print files
 probe count FILE                 add one to the number in FILE, sync, print it
+probe tick FILE                  the same, and how many ms ago the one before it ended: `tick N after MS`
+probe alone FILE                 be there for a moment; fails if another is
+probe herald                     say `announcing`, by sd_notify(3) that it is ready, then again and again that it lives; ends on TERM
 probe keep-killing CGROUP [TIMES] kill everything in the cgroup whenever there is something
 probe keep-freezing CGROUP       freeze the cgroup whenever it is not frozen
 probe freeze SECONDS CGROUP...   freeze the cgroups, thaw them after SECONDS
@@ -92,6 +95,9 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["sizes", folder] => files::sizes(folder),
         ["cat", files @ ..] => files::cat(files),
         ["count", file] => files::count(file),
+        ["tick", file] => files::tick(file),
+        ["alone", file] => files::alone(file),
+        ["herald"] => processes::herald(),
         ["keep-killing", cgroup] => cgroups::keep_killing(cgroup, u32::MAX),
         ["keep-killing", cgroup, times] => with_number(times, |times| cgroups::keep_killing(cgroup, times)),
         ["keep-freezing", cgroup] => cgroups::keep_freezing(cgroup),

@@ -4,6 +4,7 @@ use crate::sys;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 pub(crate) fn ignore_term() -> io::Result<()> {
@@ -55,6 +56,21 @@ pub(crate) fn sleep(seconds: Option<u64>) -> io::Result<()> {
     match seconds {
         Some(seconds) => std::thread::sleep(Duration::from_secs(seconds)),
         None => sys::pause(),
+    }
+    Ok(())
+}
+
+/// Who hears it may be gone for a while: what is said waits, and in the end so do we.
+pub(crate) fn herald() -> io::Result<()> {
+    const BEAT: Duration = Duration::from_millis(200);
+    sys::exit_on(libc::SIGTERM);
+    say("announcing")?;
+    let path = std::env::var_os("NOTIFY_SOCKET").ok_or_else(|| io::Error::other("no NOTIFY_SOCKET"))?;
+    let socket = UnixDatagram::unbound()?;
+    socket.send_to(b"READY=1\nSTATUS=beat 0", &path)?;
+    for beat in 1_u64.. {
+        std::thread::sleep(BEAT);
+        socket.send_to(format!("WATCHDOG=1\nSTATUS=beat {beat}").as_bytes(), &path)?;
     }
     Ok(())
 }

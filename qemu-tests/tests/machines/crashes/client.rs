@@ -22,6 +22,7 @@ pub(super) fn says(unit: &str) -> &'static str {
         "seven" => "exiting",
         "stubborn" => "ignoring",
         "door" => "listening",
+        "herald" => "announcing",
         _ => "sleeping",
     }
 }

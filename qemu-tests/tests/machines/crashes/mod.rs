@@ -26,11 +26,14 @@ const ANSWERS: u64 = 50;
 /// A power of two of microseconds: the first instants of a life are hit as often as all the later ones.
 const LIFE_BITS: u64 = 21;
 
-/// No container of these may notice anything.
-const STEADY: [&str; 6] = ["steady", "stream", "knock", "knock-door", "relay", "strike"];
+/// No container of these may notice anything. `pulse` is killed when its signs of life are not heard, `checked` when a check of its
+/// fails, as it does beside another.
+const STEADY: [&str; 8] = ["steady", "stream", "knock", "knock-door", "relay", "strike", "pulse", "checked"];
+/// Between the end of a tick and the begin of the next, as its timer has it.
+const TICK_MS: u64 = 2000;
 
 /// Each row has a client of its own.
-const DEEDS: [&[Deed]; 6] = [
+const DEEDS: [&[Deed]; 8] = [
     &[
         ("web/start", 200, &[("web", Then::Runs)]),
         ("web/stop", 200, &[("web", Then::Rests("inactive"))]),
@@ -49,6 +52,13 @@ const DEEDS: [&[Deed]; 6] = [
     &[("count/start", 200, &[("count", Then::Ran("inactive", 0))])],
     &[("seven/start", 409, &[("seven", Then::Ran("failed", 7))])],
     &[("door/restart", 200, &[("door", Then::Fresh)])],
+    // Active when it has said so, and when a check has.
+    &[
+        ("herald/start", 200, &[("herald", Then::Runs)]),
+        ("herald/stop", 200, &[("herald", Then::Rests("inactive"))]),
+        ("herald/restart", 200, &[("herald", Then::Fresh)]),
+    ],
+    &[("well/start", 200, &[("well", Then::Runs)]), ("well/stop", 200, &[("well", Then::Rests("inactive"))])],
 ];
 
 fn crashes() -> u64 {
@@ -64,6 +74,11 @@ fn boot() -> Machine {
     let flaky = always.to_owned()
         + &probe_unit("exit 3", "")
         + "[Service]\nRestart=on-failure\nRestartSec=1\nRestartSteps=1\nRestartMaxDelaySec=1\n";
+    let check =
+        "HealthCmd=[\"/probe\",\"alone\",\"/check\"]\nHealthInterval=2s\nHealthRetries=1\nHealthOnFailure=kill\n";
+    let timer = format!(
+        "[Timer]\nOnActiveSec=1\nOnUnitInactiveSec={TICK_MS}ms\nAccuracySec=1ms\n[Install]\nWantedBy=timers.target\n"
+    );
     machine("crashes")
         .append("orlop.rescue_timeout=0")
         .unit("steady.container", &up("serve 8081", ""))
@@ -81,6 +96,12 @@ fn boot() -> Machine {
         .unit("seven.container", &once("exit 7", ""))
         .unit("door.container", &up("serve 8082", ""))
         .unit("door.socket", "[Socket]\nListenStream=8082\n[Install]\nWantedBy=sockets.target\n")
+        .unit("pulse.container", &(up("herald", "Notify=true") + "[Service]\nWatchdogSec=2min\n"))
+        .unit("checked.container", &up("sleep", check))
+        .unit("herald.container", &(up("herald", "Notify=true")))
+        .unit("well.container", &up("sleep", &format!("{check}Notify=healthy")))
+        .unit("tick.container", &once("tick /data/ticks", "Volume=ticks:/data"))
+        .unit("tick.timer", &timer)
         .forward(STRIKE)
         .forward(RELAY)
         .start()
@@ -146,9 +167,9 @@ fn watch(client: &Client<'_>) -> u64 {
     reads
 }
 
-/// The number in `WORD N`.
+/// The number in `WORD N`, whatever follows.
 fn number(line: &str, word: &str) -> Option<u64> {
-    line.strip_prefix(word)?.strip_prefix(' ')?.parse().ok()
+    line.strip_prefix(word)?.strip_prefix(' ')?.split(' ').next()?.parse().ok()
 }
 
 struct Done<'a>(&'a AtomicBool);
@@ -233,6 +254,22 @@ fn whatever_the_supervisor_was_doing_when_it_was_killed_is_done_once() {
         assert!(!log.iter().any(|line| line.contains("refused")), "{unit}: {log:#?}");
         println!("{unit}: {}", log.last().unwrap());
     }
+
+    // The timer goes on; one that had started its unit twice for one trigger would have done so too soon.
+    let last = numbers("tick", "tick").len();
+    machine.wait_for_log("tick", &format!("tick {} after", last + 2)).unwrap();
+    let ticks = numbers("tick", "tick");
+    assert!(ticks.iter().zip(1..).all(|(found, expected)| *found == expected), "{ticks:?}");
+    let after = |line: &String| line.rsplit_once(" after ")?.1.parse::<u64>().ok();
+    let pauses: Vec<u64> = machine.log("tick").unwrap().iter().filter_map(after).collect();
+    assert!(pauses.iter().skip(1).all(|pause| *pause >= TICK_MS), "{pauses:?}");
+    println!("tick: {} ticks", ticks.len());
+    // What it says of itself is heard to the end.
+    let beat =
+        || number(machine.unit("pulse").unwrap()["status_text"].as_str().unwrap_or_default(), "beat").unwrap_or(0);
+    let heard = beat();
+    machine.wait_until("another beat", || Ok((beat() > heard).then_some(()))).unwrap();
+    assert_eq!(machine.unit("checked").unwrap()["health"], "healthy");
 
     // Each end of it was seen: so often it was started again.
     machine.post("/v1/units/flaky/stop").unwrap();
