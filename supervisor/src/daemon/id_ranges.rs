@@ -26,8 +26,21 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     version: u32,
+    /// The oldest version that understands it, as in store.rs: the disk is that of both systems of a machine.
+    #[serde(default = "readable_from")]
+    readable_from: u32,
     units: BTreeMap<String, Range>,
     names: BTreeMap<String, Range>,
+    /// Of units that have moved: their files in folders of the host still have these ids.
+    #[serde(default)]
+    retired: Vec<Range>,
+    /// A newer system's, kept for it.
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+fn readable_from() -> u32 {
+    VERSION
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +71,8 @@ impl fmt::Display for RangeError {
             Self::File { action, path, source } => write!(f, "{action} {}: {source}", path.display()),
             Self::Broken { path, why } => write!(
                 f,
-                "{}: {why}; without this file every container gets ids anew: remove it, then start again",
+                "{}: {why}; put back what it was, or remove it from a container with Volume=/var/lib/orlop:/orlop: then every \
+                 container gets ids anew",
                 path.display()
             ),
             Self::Full => write!(f, "the machine has no ids left for another user namespace of this size"),
@@ -113,29 +127,49 @@ fn given(
 ) -> Result<Range, RangeError> {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut record = read(paths)?;
-    // A smaller one is given up: its unit says now that it needs more.
-    match of(&mut record).remove(key) {
-        Some(range) if range.count >= count => return Ok(range),
-        _ => {}
+    let before = of(&mut record).remove(key);
+    if let Some(range) = before.filter(|range| range.count >= count) {
+        return Ok(range);
     }
     let whole = count.checked_next_multiple_of(USUAL).ok_or(RangeError::Full)?;
-    let first = match gap(&record, whole) {
+    // Its unit says now that it needs more: where it is, if the next ids are nobody's.
+    let first = match before.map(|range| range.first).filter(|first| is_free(&record, *first, whole)) {
         Some(first) => first,
         None => {
-            // Units come and go, instances above all: whose container was not made since the machine came up gives its ids back.
-            record.units.retain(|unit, _| paths.units().join(unit).exists());
-            gap(&record, whole).ok_or(RangeError::Full)?
+            record.retired.extend(before);
+            gap(&record, whole).or_else(|| {
+                // Units come and go, instances above all: whose container was not made since the machine came up gives its ids back.
+                record.units.retain(|unit, _| paths.units().join(unit).exists());
+                record.retired.clear();
+                gap(&record, whole)
+            })
         }
+        .ok_or(RangeError::Full)?,
     };
     let range = Range { first, count: whole };
+    if let Some(before) = before.filter(|before| before.first != first) {
+        log::warn!(
+            "{key}: its ids have moved from {} to {first}: what it made in folders of the host is not its own any more",
+            before.first
+        );
+    }
     of(&mut record).insert(key.to_owned(), range);
     write(paths, &record)?;
     Ok(range)
 }
 
+fn taken(record: &Record) -> impl Iterator<Item = Range> {
+    record.units.values().chain(record.names.values()).chain(&record.retired).copied()
+}
+
+fn is_free(record: &Record, first: u32, count: u32) -> bool {
+    let apart = |range: Range, end| end <= range.first || range.first.saturating_add(range.count) <= first;
+    first.checked_add(count).is_some_and(|end| taken(record).all(|range| apart(range, end)))
+}
+
 /// Where so many ids in a row are nobody's.
 fn gap(record: &Record, count: u32) -> Option<u32> {
-    let mut taken: Vec<Range> = record.units.values().chain(record.names.values()).copied().collect();
+    let mut taken: Vec<Range> = taken(record).collect();
     taken.sort_unstable_by_key(|range| range.first);
     let mut next = FIRST_GIVEN_ID;
     for range in taken {
@@ -152,15 +186,18 @@ fn read(paths: &Paths) -> Result<Record, RangeError> {
     let path = paths.id_ranges();
     let text = match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Record { version: VERSION, units: BTreeMap::new(), names: BTreeMap::new() });
+            let (units, names, retired, rest) = <_>::default();
+            return Ok(Record { version: VERSION, readable_from: VERSION, units, names, retired, rest });
         }
         read => read.map_err(|source| RangeError::File { action: "read", path: path.clone(), source })?,
     };
     let broken = |why| RangeError::Broken { path: path.clone(), why };
     let value: serde_json::Value = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
-    match value.get("version").and_then(serde_json::Value::as_u64) {
-        Some(version) if version != u64::from(VERSION) => {
-            Err(broken(format!("is of version {version}, and this system knows version {VERSION}")))
+    let number = |name| value.get(name).and_then(serde_json::Value::as_u64);
+    // Without the second number it is the first one's, or an early system's.
+    match number("readable_from").or_else(|| number("version")) {
+        Some(from) if from > u64::from(VERSION) => {
+            Err(broken(format!("is for systems from version {from} on, and this one knows version {VERSION}")))
         }
         _ => serde_json::from_value(value).map_err(|error| broken(error.to_string())),
     }
@@ -197,9 +234,12 @@ mod tests {
         let large = for_unit(&paths, "large", USUAL + 1).unwrap();
         assert_eq!((name.first, large.first), (web.first + USUAL, web.first + 2 * USUAL));
         assert_eq!((for_unit(&paths, "web", 7).unwrap(), for_unit(&paths, "large", USUAL).unwrap()), (web, large));
-        // One that grows moves, and another takes its place.
-        assert_eq!(for_unit(&paths, "web", 3 * USUAL).unwrap().first, large.first + 2 * USUAL);
-        assert_eq!(for_unit(&paths, "new", 1).unwrap(), web);
+        // One that grows stays if it can, and else moves: nobody gets the ids its files have.
+        let larger = for_unit(&paths, "large", 4 * USUAL).unwrap();
+        assert_eq!(larger, Range { first: large.first, count: 4 * USUAL });
+        let moved = for_unit(&paths, "web", 3 * USUAL).unwrap();
+        assert_eq!(moved.first, large.first + 4 * USUAL);
+        assert_eq!(for_unit(&paths, "new", 1).unwrap().first, moved.first + 3 * USUAL);
     }
 
     #[test]
@@ -215,9 +255,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_newer_system_only_added_to_is_read_and_kept() {
+        let (_folder, paths) = place();
+        let own = format!(r#"{{"first":{FIRST_GIVEN_ID},"count":{USUAL}}}"#);
+        let text = format!(r#"{{"version":2,"readable_from":1,"units":{{"web":{own}}},"names":{{}},"x":1}}"#);
+        fs::write(paths.id_ranges(), text).unwrap();
+        assert_eq!(for_unit(&paths, "web", 1).unwrap(), Range { first: FIRST_GIVEN_ID, count: USUAL });
+        for_unit(&paths, "new", 1).unwrap();
+        let kept: serde_json::Value = serde_json::from_slice(&fs::read(paths.id_ranges()).unwrap()).unwrap();
+        assert_eq!((&kept["version"], &kept["x"]), (&2.into(), &1.into()));
+        assert_eq!(kept["units"].as_object().unwrap().len(), 2);
+    }
+
+    #[test]
     fn a_record_that_cannot_be_read_is_said_and_kept() {
         let (_folder, paths) = place();
-        for (text, word) in [("{", "remove it"), (r#"{"version":9}"#, "version 9")] {
+        let newer = r#"{"version":9,"readable_from":3}"#;
+        for (text, word) in [("{", "remove it"), (r#"{"version":9}"#, "version 9"), (newer, "version 3")] {
             fs::write(paths.id_ranges(), text).unwrap();
             assert!(for_unit(&paths, "web", 1).unwrap_err().to_string().contains(word));
             assert_eq!(fs::read_to_string(paths.id_ranges()).unwrap(), text);
