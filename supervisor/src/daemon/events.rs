@@ -11,7 +11,6 @@ use super::{
     images::Prepared,
     logs::{Caps, Stream},
     machine::{Event, Found, Process, State},
-    mailbox,
     network::{Weight, is_online, weight},
     process,
     recover::{Kept, stored_name},
@@ -216,8 +215,7 @@ impl Daemon {
                 }
                 let units =
                     self.engine.units().filter_map(|(unit, _)| self.files.get(unit).cloned()).collect::<Vec<_>>();
-                let paths = self.paths.clone();
-                mailbox::spawn("resolv.conf", move || bundle::refresh_resolv_conf(&paths, &units));
+                bundle::refresh_resolv_conf(&self.paths, units);
                 if is_online(&event) {
                     self.network.patience = None;
                     self.engine.network_is_online(clock::now());

@@ -14,9 +14,9 @@ use std::{
     io::{self, Write},
     iter,
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use oci::image::PreparedImage;
@@ -25,7 +25,7 @@ pub(crate) use devices::memory_bytes;
 pub(crate) use overlay::unmount;
 
 use super::{
-    id_ranges,
+    id_ranges, mailbox,
     networks::Connection,
     paths::Paths,
     secrets::{self, SecretError},
@@ -330,19 +330,42 @@ fn resolv_conf(paths: &Paths, unit: &Unit, connection: Option<&Connection>) -> S
 }
 
 /// New name servers reach the containers that run: the same file is written, because it is that file which is bound.
-/// They lie on a disk: not for the loop.
-pub(crate) fn refresh_resolv_conf(paths: &Paths, units: &[Arc<Unit>]) {
-    // Who comes later reads later.
-    static ONE_BY_ONE: Mutex<()> = Mutex::new(());
-    let _turn = ONE_BY_ONE.lock();
-    for unit in units {
-        let path = paths.etc(&unit.name).join("resolv.conf");
-        if path.exists()
-            && let Err(error) = fs::write(&path, resolv_conf(paths, unit, connection(paths, unit).as_ref()))
-        {
-            log::warn!("{}: {error}", path.display());
+/// They lie on a disk: not for the loop. While that stands still one thread is at work and one waits, for the latest.
+pub(crate) fn refresh_resolv_conf(paths: &Paths, units: Vec<Arc<Unit>>) {
+    static WAITING: Mutex<Option<Vec<Arc<Unit>>>> = Mutex::new(None);
+    static AT_WORK: Mutex<()> = Mutex::new(());
+    let waiting = || WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let paths = paths.clone();
+    let work = move || {
+        let _turn = AT_WORK.lock();
+        let units = waiting().take().unwrap_or_default();
+        for unit in &units {
+            let path = paths.etc(&unit.name).join("resolv.conf");
+            let text = || resolv_conf(&paths, unit, connection(&paths, unit).as_ref());
+            if path.exists()
+                && let Err(error) = overwrite(&path, text().as_bytes())
+            {
+                log::warn!("{}: {error}", path.display());
+            }
+        }
+    };
+    if waiting().replace(units).is_none() && !mailbox::spawn("resolv.conf", work) {
+        waiting().take();
+    }
+}
+
+/// Over the old bytes, and only if they differ: no reader finds it empty, and a full disk has the room it takes already.
+fn overwrite(path: &Path, text: &[u8]) -> io::Result<()> {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    if file.metadata()?.len() == text.len() as u64 {
+        let mut now = vec![0; text.len()];
+        file.read_exact_at(&mut now, 0)?;
+        if now == text {
+            return Ok(());
         }
     }
+    file.write_all_at(text, 0)?;
+    file.set_len(text.len() as u64)
 }
 
 fn read_bounded(path: &Path) -> io::Result<String> {
@@ -361,7 +384,24 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), BundleError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
+
+    #[test]
+    fn new_name_servers_are_written_in_place_and_the_same_ones_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resolv.conf");
+        fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
+        let before = fs::metadata(&path).unwrap();
+        overwrite(&path, b"nameserver 192.0.2.1\n").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before.modified().unwrap());
+        for text in ["nameserver 192.0.2.2\n", "#\n", "nameserver 192.0.2.1\nsearch example.org\n"] {
+            overwrite(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs::metadata(&path).unwrap().ino(), before.ino());
+    }
 
     #[test]
     fn ids_are_what_every_runtime_allows_and_differ_where_names_do() {
