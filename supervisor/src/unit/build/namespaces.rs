@@ -4,6 +4,10 @@ use crate::unit::{FIRST_GIVEN_ID, IdMap, UserNamespace, sheet::Sheet};
 
 /// What /proc/PID/uid_map takes, user_namespaces(7).
 const MAX_MAPS: usize = 340;
+/// And of how much text, with its last NUL: a page (kernel/user_namespace.c, map_write).
+const PAGE_BYTES: usize = 4096;
+/// The machine's own root is added where a root file system is written to (daemon/bundle/idmapped.rs).
+const LONGEST_LINE_BYTES: usize = "4294967294 0 1\n".len();
 
 pub(super) fn user_namespace(section: &'static str, sheet: &mut Sheet<'_>) -> UserNamespace {
     let (uids, gids) = maps(section, sheet);
@@ -187,6 +191,10 @@ fn check(maps: &[IdMap]) -> Result<(), String> {
     if maps.len() > MAX_MAPS {
         return Err(format!("the kernel takes {MAX_MAPS} ranges"));
     }
+    let line = |map: &IdMap| format!("{} {} {}\n", map.container, map.host, map.count).len();
+    if maps.iter().map(line).sum::<usize>() + LONGEST_LINE_BYTES >= PAGE_BYTES {
+        return Err(format!("the kernel takes {PAGE_BYTES} bytes of ranges, one a line, and these are longer"));
+    }
     if let Some(map) = maps.iter().find(|map| map.host + map.count > FIRST_GIVEN_ID) {
         return Err(format!(
             "{}:{}:{}: ids of the host from {FIRST_GIVEN_ID} on are for UserNS=auto; map to lower ones",
@@ -248,5 +256,8 @@ mod tests {
         assert!(["x0:1:1", "0:@@1", "@0:1", "+"].iter().all(|text| word(text).is_err()));
         assert!(check(&[id_map(0, 5, 5), id_map(5, 9, 1)]).unwrap_err().contains("the host's id 9"));
         assert!(check(&[id_map(0, FIRST_GIVEN_ID - 1, 2)]).is_err());
+        let many = |count| (0..count).map(|n| id_map(10_000_000 + n, 10_000_000 + n, 1)).collect::<Vec<_>>();
+        assert_eq!(check(&many(200)), Ok(()));
+        assert!(check(&many(250)).unwrap_err().contains("longer"));
     }
 }
