@@ -38,12 +38,16 @@ pub(crate) fn signal(process: Process, signal: i32) -> io::Result<()> {
     sys::pidfd_send_signal(pidfd.as_fd(), signal)
 }
 
-/// Which CPUs its one thread, and all that come of it, run on.
+/// Which CPUs its one thread, and all that come of it, run on. There is no such call for a pidfd: who has taken its pid is told by a
+/// look at it before.
 pub(crate) fn bind(process: Process, cpus: impl Iterator<Item = usize>) -> nix::Result<()> {
     let mut set = CpuSet::new();
     // Greater numbers than a set has room for are no CPUs of this machine: the kernel takes those away that are not there, too.
     for cpu in cpus {
         let _ = set.set(cpu);
+    }
+    if !identify(process.pid).is_some_and(|found| found.is(&process)) {
+        return Err(nix::errno::Errno::ESRCH);
     }
     sched_setaffinity(Pid::from_raw(process.pid.cast_signed()), &set)
 }
@@ -58,6 +62,7 @@ mod tests {
         assert!(own.start_ticks > 0 && is_alive(own));
         let other = Process { start_ticks: own.start_ticks + 1, ..own };
         assert!(!is_alive(other));
+        assert_eq!(bind(other, 0..1), Err(nix::errno::Errno::ESRCH));
         assert!(signal(other, libc::SIGKILL).is_err(), "or this test would have ended here");
         assert!(signal(own, 0).is_ok());
     }
