@@ -74,13 +74,18 @@ pub(in super::super) fn user_namespace(uids: &str, gids: &str) -> io::Result<Own
         }
         Ok(std::fs::File::open(format!("/proc/{pid}/ns/user"))?.into())
     })();
-    super::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
+    // Whatever failed: it is ended and waited for, by us, because nobody else sees its end.
+    let _ = super::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
     let id = pidfd.as_raw_fd().unsigned_abs();
     // SAFETY: a siginfo_t of zeros is a valid value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `info` is a valid siginfo_t for the kernel to fill, alive through the call.
-    unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | libc::__WALL) };
-    made
+    loop {
+        // SAFETY: `info` is a valid siginfo_t for the kernel to fill, alive through the call.
+        let waited = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | libc::__WALL) };
+        if waited == 0 || Errno::last() != Errno::EINTR {
+            return made;
+        }
+    }
 }
 
 /// A process in a new user namespace that does nothing until it is killed. Its end makes no SIGCHLD, so that nobody takes it for a
