@@ -108,6 +108,8 @@ fn containers_of_a_pod_share_network_ipc_name_and_shm_and_nothing_else() {
         assert_eq!([namespace(&client, "net"), namespace(&client, "ipc")], [held("net"), held("ipc")]);
         machine.post("/v1/units/late/start");
         assert_eq!(namespace(&machine.until_active("late"), "net"), held("net"));
+        // Who is asked to stop before it listens for that is ended.
+        machine.wait("its trap", |machine| !numbers(machine, "late").is_empty());
 
         // With the pod go its containers, and with them the pod's name.
         machine.post("/v1/units/app.pod/stop");
