@@ -155,6 +155,8 @@ pub(crate) struct Daemon {
     pub(crate) images: Images,
     /// Between Prepare and Create.
     pub(crate) prepared: BTreeMap<UnitName, Arc<PreparedImage>>,
+    /// Whose bundle a thread is making, wanted or not: nobody else works at its files until it says that it has ended.
+    pub(crate) building: BTreeSet<UnitName>,
     pub(crate) runtime: Runtime,
     pub(crate) cgroup_watch: Inotify,
     pub(crate) logs: Logs,
@@ -240,6 +242,7 @@ impl Daemon {
             files,
             images: Images::default(),
             prepared: BTreeMap::new(),
+            building: BTreeSet::new(),
             cgroup_watch,
             remarks: BTreeMap::new(),
             waiters: Vec::new(),

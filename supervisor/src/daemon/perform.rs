@@ -63,9 +63,10 @@ impl Daemon {
                     self.take_down_pod(unit, attempt);
                 } else if self.runtime.knows(unit) {
                     self.runtime.run(unit, attempt, Operation::Delete);
-                } else {
+                } else if !self.building.contains(unit) {
                     self.cleaned(unit, attempt);
                 }
+                // Else its thread makes what would have to be taken down: `on_bundle` does that behind it.
             }
             Action::EndMachine(action) => self.end_by(unit, action),
             Action::Remark(text) => {
@@ -125,6 +126,10 @@ impl Daemon {
             let text = "its unit file is gone".to_owned();
             return self.later(unit, Event::CreateFailed { attempt, text });
         };
+        if self.building.contains(unit) {
+            let text = "an earlier start still works at its files; start it again when that has ended".to_owned();
+            return self.later(unit, Event::CreateFailed { attempt, text });
+        }
         let (described, borrowed) = match self.joined(&described) {
             Ok(both) => both,
             Err(text) => return self.later(unit, Event::CreateFailed { attempt, text }),
@@ -147,13 +152,16 @@ impl Daemon {
             });
             sender.send(Mail::Bundle { unit: name, attempt, result });
         });
-        if !started {
+        if started {
+            self.building.insert(unit.clone());
+        } else {
             let text = "the machine has no room for another thread".to_owned();
             self.later(unit, Event::CreateFailed { attempt, text });
         }
     }
 
     pub(crate) fn on_bundle(&mut self, unit: &UnitName, attempt: u64, result: Result<Option<(u32, u32)>, String>) {
+        self.building.remove(unit);
         let record = self.engine.get(unit).map(|entry| &entry.record).filter(|record| record.attempt == attempt);
         let (current, wanted) = match record.map(|record| &record.state) {
             Some(State::Creating { abort, .. }) => (true, abort.is_none()),
@@ -176,11 +184,9 @@ impl Daemon {
             }
             Err(text) if current => self.engine.event(unit, Event::CreateFailed { attempt, text }, clock::now()),
             Err(_) => {
-                // Given up on while it was built: what it mounted goes, unless a newer start works there.
-                let idle = self.engine.get(unit).is_none_or(|entry| entry.record.state.at_rest());
-                if idle {
-                    self.unmount(unit);
-                }
+                // Given up on while it was built. Nothing of a newer start is there yet, and its end may wait for this.
+                let attempt = self.engine.get(unit).map_or(attempt, |entry| entry.record.attempt);
+                self.cleaned(unit, attempt);
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use handoff::ShutdownKind;
+use nix::{sys::stat::Mode, unistd::mkfifo};
 use serde_json::Value;
 
 use crate::{COUNT, SAY, numbers, pid1::Pid1, place};
@@ -233,5 +234,38 @@ fn units_are_reloaded_as_their_files_say() {
         assert!(said("none").contains("write ReloadSignal= or ReloadCmd="));
         machine.post("/v1/units/none/stop");
         assert!(said("none").contains("not running") && said("nobody").contains("there is no such unit"));
+    });
+}
+
+/// It takes its time with a file of variables: a pipe that nobody writes to.
+#[test]
+fn a_start_that_was_given_up_on_has_its_files_to_itself_until_it_has_ended() {
+    place::inside("life::a_start_that_was_given_up_on_has_its_files_to_itself_until_it_has_ended", |place| {
+        const VARIABLES: &str = "/run/variables";
+        mkfifo(VARIABLES, Mode::S_IRWXU).unwrap();
+        place.unit("slow", COUNT, &format!("EnvironmentFile={VARIABLES}"), "");
+        let machine = Pid1::boot(place);
+        let is = |machine: &Pid1, key: &str, value: &str| machine.unit("slow")[key] == value;
+        let roots = || place.mounts().matches("units/slow/rootfs").count();
+        machine.try_post("/v1/units/slow/start?no_block=true");
+        machine.wait("its root to be made", |_| roots() == 1);
+        machine.try_post("/v1/units/slow/stop?no_block=true");
+        machine.wait("the start to be given up on", |machine| is(machine, "state", "inactive"));
+        machine.try_post("/v1/units/slow/start?no_block=true");
+        machine.wait("the next one to be refused", |machine| is(machine, "sub_state", "cleaning"));
+        assert_eq!(roots(), 1, "made twice");
+        fs::write(VARIABLES, "A=1").unwrap();
+        machine.wait("its end", |machine| is(machine, "state", "failed"));
+        assert!(
+            machine.said().iter().any(|line| line.contains("an earlier start still works")),
+            "{:?}",
+            machine.said()
+        );
+        assert_eq!(roots(), 0, "what the late one made is taken down");
+        fs::remove_file(VARIABLES).unwrap();
+        fs::write(VARIABLES, "A=1").unwrap();
+        machine.post("/v1/units/slow/start");
+        machine.until_active("slow");
+        assert_eq!(roots(), 1);
     });
 }
