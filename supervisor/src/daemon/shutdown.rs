@@ -14,8 +14,12 @@ use super::{
 };
 use crate::unit::{MachineAction, MachineEnd, UnitName};
 
-/// For all units together.
+/// For all units together, unless the file of one gives it more.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// With the rest below less than the ten minutes that PID 1 waits.
+const MAX_PATIENCE: Duration = Duration::from_secs(580);
+/// After the stop timeout of a unit, for its end to be seen.
+const MARGIN: Duration = Duration::from_secs(10);
 /// After that everything is killed, and this is how long the kernel may take.
 const AFTER_KILL: Duration = Duration::from_secs(10);
 /// Between two lines about those who are not down yet.
@@ -36,6 +40,12 @@ impl Shutdown {
     pub(crate) fn next_deadline(&self) -> Duration {
         if self.told { Duration::MAX } else { self.kill_at.min(self.say_at) }
     }
+}
+
+/// With the stop timeouts of what runs; `None`: for ever.
+fn patience(timeouts: impl Iterator<Item = Option<Duration>>) -> Duration {
+    let longest = timeouts.map(|timeout| timeout.map_or(MAX_PATIENCE, |timeout| timeout.saturating_add(MARGIN))).max();
+    longest.unwrap_or_default().clamp(PATIENCE, MAX_PATIENCE)
 }
 
 fn word(kind: ShutdownKind) -> &'static str {
@@ -67,11 +77,13 @@ impl Daemon {
             return self.keep_shutdown(kind);
         }
         let now = clock::now();
-        let shutdown =
-            Shutdown { kind, kill_at: now.mono + PATIENCE, killed: false, say_at: now.mono + SAY_EVERY, told: false };
+        let running = self.engine.units().filter(|(_, entry)| !entry.record.state.at_rest());
+        let patience = patience(running.map(|(_, entry)| entry.plan.policy.stop_timeout));
+        let (kill_at, say_at) = (now.mono + patience, now.mono + SAY_EVERY);
+        let shutdown = Shutdown { kind, kill_at, killed: false, say_at, told: false };
         self.shutdown = Some(shutdown);
         self.keep_shutdown(kind);
-        let within = PATIENCE + AFTER_KILL + FLUSH;
+        let within = patience + AFTER_KILL + FLUSH;
         self.tell(&ToInit::Stopping { within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX) });
         self.say(format!("{:<9} stopping all units", word(kind)));
         self.limit_all();
@@ -148,5 +160,18 @@ impl Daemon {
         if !waiting.is_empty() {
             self.say(format!("{:<9} waiting for {}", "stop", waiting.join(", ")));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_that_may_take_long_to_stop_has_its_time() {
+        let of = |seconds: &[u64]| patience(seconds.iter().map(|seconds| Some(Duration::from_secs(*seconds))));
+        assert_eq!((of(&[]), of(&[10, 80])), (PATIENCE, PATIENCE));
+        assert_eq!(of(&[10, 300]), Duration::from_secs(310));
+        assert_eq!((of(&[3600]), patience([None].into_iter())), (MAX_PATIENCE, MAX_PATIENCE));
     }
 }
