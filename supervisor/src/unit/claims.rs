@@ -20,7 +20,7 @@ const MAX_PROBLEMS: usize = 100;
 /// Who has something, and where that is said.
 struct Holder {
     unit: UnitName,
-    place: String,
+    place: Option<String>,
     claim: Claim,
     /// Of who has lost: to whom.
     told: Option<UnitName>,
@@ -102,7 +102,7 @@ fn claim_all(
             _ => None,
         };
         let of_file = by_its_file.map(|unit| {
-            let place = "by its file".to_owned();
+            let place = Some("by its file".to_owned());
             Rc::new(Holder { unit: unit.clone(), place, claim: claim.clone(), told: None })
         });
         // What it has lost to itself is told.
@@ -133,15 +133,17 @@ fn claim_all(
     wrong == 0
 }
 
-fn place(claim: &Claim, draft: &Draft) -> String {
-    match claim {
-        Claim::Name { at: Some(at), .. } | Claim::Port { at, .. } => at.shown(),
-        Claim::Name { at: None, .. } => draft.what.path().display().to_string(),
-    }
+/// Of a name that nobody wrote. The place of all others is found out when it is told: each costs a walk along its line.
+fn place(claim: &Claim, draft: &Draft) -> Option<String> {
+    matches!(claim, Claim::Name { at: None, .. }).then(|| draft.what.path().display().to_string())
 }
 
 fn problem(unit: &UnitName, path: &Path, claim: &Claim, other: &Holder) -> Problem {
-    let Holder { unit: owner, place, .. } = other;
+    let owner = &other.unit;
+    let place = other.place.clone().unwrap_or_else(|| match &other.claim {
+        Claim::Name { at, .. } => at.as_ref().map(|at| at.shown()).unwrap_or_default(),
+        Claim::Port { at, .. } => at.shown(),
+    });
     match claim {
         Claim::Name { what, name, at } => {
             let text = format!("{owner} has this name of a {what} already, {name} ({place}); choose another");
@@ -243,7 +245,7 @@ mod tests {
     fn ranges_find_every_overlap() {
         let holder = Rc::new(Holder {
             unit: UnitName::nobody(),
-            place: String::new(),
+            place: None,
             claim: Claim::Name { what: ALIAS, name: String::new(), at: None },
             told: None,
         });

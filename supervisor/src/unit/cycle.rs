@@ -19,9 +19,12 @@ type Order<'a> = BTreeMap<&'a UnitName, BTreeMap<&'a UnitName, &'a Link>>;
 /// A circle longer than this is not read to its end by anybody.
 const MAX_EDGES: usize = 16;
 
+/// Of units that wait for each other in more ways than one, so many circles are told in one run.
+const MAX_CIRCLES: usize = 8;
+
 /// Those of the units that count.
 pub(super) fn find(drafts: &BTreeMap<UnitName, Draft>, counts: impl Fn(&Draft) -> bool) -> Vec<Cycle> {
-    let order = order(drafts, counts);
+    let mut order = order(drafts, counts);
     let reverse = reverse(&order);
     let mut cycles = Vec::new();
     let mut done: BTreeSet<&UnitName> = BTreeSet::new();
@@ -33,20 +36,34 @@ pub(super) fn find(drafts: &BTreeMap<UnitName, Draft>, counts: impl Fn(&Draft) -
         // Everything that waits for the start and that the start waits for.
         let members = &reach(&order, start) & &reach(&reverse, start);
         done.extend(&members);
-        let mut edges: Vec<String> = path
-            .iter()
-            .take(MAX_EDGES)
-            .map(|(from, to, link)| format!("{from} after {to} ({}, {}=)", link.place(), link.key))
-            .collect();
-        if path.len() > MAX_EDGES {
-            edges.push(format!("and {} more", path.len() - MAX_EDGES));
-        }
-        let text = format!("units wait for each other in a circle: {}; take one of these lines away", edges.join(", "));
-        if let Some((_, _, link)) = path.first() {
-            cycles.push(Cycle { members: members.into_iter().cloned().collect(), problem: link.error(text) });
+        let members: BTreeSet<UnitName> = members.into_iter().cloned().collect();
+        let mut next = Some(path);
+        for _ in 0..MAX_CIRCLES {
+            let Some(path) = next.take() else { break };
+            cycles.extend(told(&path).map(|problem| Cycle { members: members.clone(), problem }));
+            // A circle that has none of its lines is another mistake.
+            for (from, to, _) in &path {
+                if let Some(edges) = order.get_mut(from) {
+                    edges.remove(to);
+                }
+            }
+            next = path.iter().take(MAX_EDGES).find_map(|(from, ..)| shortest(&order, from));
         }
     }
     cycles
+}
+
+fn told(path: &[(&UnitName, &UnitName, &Link)]) -> Option<Problem> {
+    let mut edges: Vec<String> = path
+        .iter()
+        .take(MAX_EDGES)
+        .map(|(from, to, link)| format!("{from} after {to} ({}, {}=)", link.place(), link.key))
+        .collect();
+    if path.len() > MAX_EDGES {
+        edges.push(format!("and {} more", path.len() - MAX_EDGES));
+    }
+    let text = format!("units wait for each other in a circle: {}; take one of these lines away", edges.join(", "));
+    path.first().map(|(_, _, link)| link.error(text))
 }
 
 fn order(drafts: &BTreeMap<UnitName, Draft>, counts: impl Fn(&Draft) -> bool) -> Order<'_> {

@@ -131,6 +131,8 @@ fn check(
     claims::refuse_doubles(&mut drafts, &mut set);
     refuse_circles(&mut drafts, &mut set);
     set.problems.sort_by(|a, b| (&a.path, a.place, &a.text).cmp(&(&b.path, b.place, &b.text)));
+    // Instances of one template say the same of its lines.
+    set.problems.dedup();
     (drafts, set)
 }
 

@@ -196,8 +196,10 @@ impl<'a> Sheet<'a> {
         if Kind::is_quadlet(section)
             && !OWN_DOLLARS.contains(&name)
             && value.text.contains("${")
-            && let Err(text) = inner_dollars(&value.text)
+            && inner_dollars(&value.text).is_err()
         {
+            let text = "${…} would be taken from podman's own environment, and there is no environment here to take it from; write the \
+                        value itself";
             self.push(|| value.error(&value.whole(), text));
         }
         let plain = unquoted(section, &value.text);
@@ -394,15 +396,18 @@ impl<'a> Sheet<'a> {
     }
 
     /// The words of a value as it is `written`; escapes nobody knows are warned about, a quote that is not closed is an error.
-    pub(super) fn words(&mut self, value: &Text) -> Vec<Word> {
-        self.split(value, Backslash::Escapes)
+    pub(super) fn words(&mut self, section: &str, value: &Text) -> Vec<Word> {
+        self.split(section, value, Backslash::Escapes)
     }
 
-    fn split(&mut self, value: &Text, backslash: Backslash) -> Vec<Word> {
+    fn split(&mut self, section: &str, value: &Text, backslash: Backslash) -> Vec<Word> {
         let mut words = match words::split(&value.text, backslash) {
             Ok(found) => {
                 for warning in found.warnings {
-                    self.push(|| value.warning(&warning.range, warning.said()));
+                    // Its splitString knows what to do with such an escape, and does nothing with the line.
+                    let there = if Kind::is_quadlet(section) { "; Podman leaves the whole line out" } else { "" };
+                    let Said { text, suggestion } = warning.said();
+                    self.push(|| value.warning(&warning.range, Said { text: text + there, suggestion }));
                 }
                 found.words
             }
@@ -441,7 +446,7 @@ impl<'a> Sheet<'a> {
     fn split_all(&mut self, section: &'static str, name: &'static str, backslash: Backslash) -> Vec<(Rc<Text>, Word)> {
         let mut all = Vec::new();
         for value in self.written(section, name) {
-            all.extend(self.split(&value, backslash).into_iter().map(|word| (Rc::clone(&value), word)));
+            all.extend(self.split(section, &value, backslash).into_iter().map(|word| (Rc::clone(&value), word)));
         }
         all
     }

@@ -206,6 +206,25 @@ mod tests {
         assert_eq!(pairs(&document)[0].2, "x");
     }
 
+    /// The shapes that systemd's own tests of its reader have.
+    #[test]
+    fn what_continues_a_line_and_what_does_not() {
+        let values = |text: &str| pairs(&read(text)).into_iter().map(|(_, _, value)| value).collect::<Vec<_>>();
+        // A comment is one line, whatever it ends in, before a value and within it.
+        assert_eq!(values("[A]\n#note\\\nA=x\\\ny\\\nz\n"), ["x y z"]);
+        assert_eq!(values("[A]\n \tA=x\\\n  ;note\\\ny\\\nz\n"), ["x y z"]);
+        // What is continued at the end of the file has nothing behind it.
+        assert_eq!(values("[A]\nA=x\\\ny\\\nz\\\n"), ["x y z"]);
+        assert_eq!(values("[A]\nA=x\\\n"), ["x"]);
+        // A blank line ends the value, and the next line is an assignment again.
+        assert_eq!(values("[A]\n[A]\nA=x\nA=y\\\n   \nA=z\n"), ["x", "y", "z"]);
+        // Three backslashes are an escaped one and a continuation.
+        assert_eq!(values("[A]\nA=x\\\\\\\n\\\\y\n"), ["x\\\\ \\\\y"]);
+        assert_eq!(values("\n\n[A]\n\n\nA=    x \t"), ["x"]);
+        let long = "abcd".repeat(1000);
+        assert_eq!(values(&format!("[A]\nA={long}\\\nfoo\\\n")), [format!("{long} foo")]);
+    }
+
     #[test]
     fn the_last_line_may_lack_its_end() {
         assert_eq!(pairs(&read("[A]\nA=x \\"))[0].2, "x");

@@ -197,6 +197,11 @@ mod tests {
         assert_eq!(split(r"a \x00").unwrap_err().range, 2..3);
         assert!(split(r"\xff").is_err());
         assert!(split("a\\").is_ok());
+        for open in [r#"a --b='c "d e"''"#, r#"a --b='c "d e" '""#, r#"--b='c "d e"more"#, "'", "\"", "'x'y'z", "\"a\\"]
+        {
+            assert!(split(open).is_err(), "{open}");
+        }
+        assert_eq!(words(r#"a  '--b=c "d e"'"#), ["a", r#"--b=c "d e""#]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub(super) fn words(sheet: &mut Sheet<'_>, key: &'static str) -> Vec<String> {
     // Not `every`: the quotes around a command line belong to its words.
     for value in sheet.written("Container", key) {
         arguments.clear();
-        for word in sheet.words(&value) {
+        for word in sheet.words("Container", &value) {
             if word.text == ";" && value.text[word.range.clone()] == *";" {
                 let text = "on a Podman host systemd ends the command at this word; write \";\" with its quotes, or leave it out";
                 sheet.warning_at(&value, &word, text);

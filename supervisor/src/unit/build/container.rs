@@ -241,6 +241,11 @@ pub(super) fn reference(text: &str) -> Result<(), Said> {
                     @sha256: and its digest behind it if it has to be this very image"
             .into());
     }
+    // containers-transports(5): a place where Podman looks, and no name.
+    let transports = ["containers-storage", "dir", "docker-archive", "docker-daemon", "oci", "oci-archive", "sif"];
+    if let Some((transport, _)) = text.split_once(':').filter(|(before, _)| transports.contains(before)) {
+        return Err(format!("{transport}: is a store of another host; write the name that the image has here").into());
+    }
     text.parse::<Reference>().map(drop).map_err(|error| match &error {
         ReferenceError::ShortName { full, .. } => Said::from(error.to_string()).offering(full),
         _ => error.to_string().into(),

@@ -251,30 +251,39 @@ fn aliases(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> BTreeS
         kind @ (Kind::Timer | Kind::Socket) => kind.suffix(),
         _ => "service",
     };
-    for (value, word) in sheet.all_names("Install", "Alias") {
-        let text = word.text.as_str();
-        let stripped = text.strip_suffix(suffix).and_then(|name| name.strip_suffix('.'));
-        let name = stripped.unwrap_or(text);
-        // Of a template the other template: each instance has the alias of its own.
-        let instance = if is_template(name) { stem.split_once('@').map_or("", |(_, instance)| instance) } else { "" };
-        let name = format!("{name}{instance}");
-        // Quadlet makes a link in such a folder, that leads nowhere here.
-        if name.contains('/') {
-            sheet.warning_at(&value, &word, format!("Alias={text}: without effect, there are no folders of names"));
-            continue;
-        }
-        match UnitName::parse(&if suffix == "service" { name } else { format!("{name}.{suffix}") }) {
-            Ok(_) if stripped.is_none() => {
-                sheet.error_at(&value, &word, format!("Alias={text}: such a name ends in .{suffix}"));
+    let words = sheet.all_names("Install", "Alias");
+    for line in words.chunk_by(|(one, _), (other, _)| Rc::ptr_eq(one, other)) {
+        // One walk along the line, however many names it has.
+        let mut cursor = line[0].0.cursor();
+        for (value, word) in line {
+            let text = word.text.as_str();
+            let stripped = text.strip_suffix(suffix).and_then(|name| name.strip_suffix('.'));
+            let name = stripped.unwrap_or(text);
+            // Of a template the other template: each instance has the alias of its own.
+            let instance =
+                if is_template(name) { stem.split_once('@').map_or("", |(_, instance)| instance) } else { "" };
+            let name = format!("{name}{instance}");
+            // Quadlet makes a link in such a folder, that leads nowhere here.
+            if name.contains('/') {
+                sheet.warning_at(value, word, format!("Alias={text}: without effect, there are no folders of names"));
+                continue;
             }
-            // As systemd takes both: its own name, and one of its others again.
-            Ok(name) if name == sheet.scope.node || aliases.contains(&name) => {}
-            Ok(name) => {
-                let at = Some(Rc::new(value.slice(word.range.clone())));
-                claims.push(Claim::Name { what: ALIAS, name: name.to_string(), at });
-                aliases.insert(name);
+            match UnitName::parse(&if suffix == "service" { name } else { format!("{name}.{suffix}") }) {
+                Ok(_) if stripped.is_none() => {
+                    sheet.error_at(value, word, format!("Alias={text}: such a name ends in .{suffix}"));
+                }
+                // As systemd takes both: its own name, and one of its others again.
+                Ok(name) if name == sheet.scope.node || aliases.contains(&name) => {}
+                Ok(name) => {
+                    let mut at = Text::new(Rc::clone(&value.file));
+                    cursor.skip_to(word.range.start);
+                    cursor.copy_to(word.range.end, &mut at);
+                    let at = Some(Rc::new(at));
+                    claims.push(Claim::Name { what: ALIAS, name: name.to_string(), at });
+                    aliases.insert(name);
+                }
+                Err(error) => sheet.error_at(value, word, format!("Alias={text}: {error}")),
             }
-            Err(error) => sheet.error_at(&value, &word, format!("Alias={text}: {error}")),
         }
     }
     aliases

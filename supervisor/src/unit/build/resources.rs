@@ -119,7 +119,7 @@ fn io_limits(sheet: &mut Sheet<'_>) -> Vec<IoLimit> {
     let mut all: Vec<IoLimit> = Vec::new();
     for (key, kind) in IO_LIMITS {
         for value in sheet.written("Service", key) {
-            let words = sheet.words(&value);
+            let words = sheet.words("Service", &value);
             let read = match words.as_slice() {
                 [path, _] if !path.text.starts_with('/') => Err("expected an absolute path first".to_owned()),
                 [path, number] => io_limit(&number.text, kind).map(|number| (PathBuf::from(&path.text), number)),

@@ -1,6 +1,10 @@
 //! `[Service]`: the keys of systemd.service(5), systemd.exec(5), systemd.kill(5) and systemd.resource-control(5), up to systemd 258.
 
-use super::{Rows, Value, inert, later, only, refused, unit::YES, yes};
+use super::{
+    Rows, Value, inert, later, only, refused,
+    unit::{NO, YES},
+    yes,
+};
 
 pub(super) const SERVICE: &[Rows] = &[
     yes(Value::Own("notify, oneshot"), "Type"),
@@ -14,16 +18,31 @@ pub(super) const SERVICE: &[Rows] = &[
     yes(Value::Own("time span or infinity"), "RestartMaxDelaySec"),
     yes(Value::Own("time span or infinity"), "WatchdogSec"),
     yes(Value::Own("time span or infinity"), "RuntimeMaxSec"),
-    later("", Value::Own("time span or infinity"), "TimeoutAbortSec"),
+    later(
+        "what does not give a sign of life is stopped as by hand, within TimeoutStopSec=",
+        Value::Own("time span or infinity"),
+        "TimeoutAbortSec",
+    ),
     yes(Value::Own("exit codes and signals"), "SuccessExitStatus RestartPreventExitStatus RestartForceExitStatus"),
     yes(Value::Own("time span"), "RuntimeRandomizedExtraSec"),
-    later("", Value::Choice(&["normal", "direct", "debug"]), "RestartMode"),
-    later("", Value::Choice(&["main", "cgroup"]), "ExitType"),
-    later("", Value::Choice(&["terminate", "abort", "kill"]), "TimeoutStartFailureMode TimeoutStopFailureMode"),
+    only(&["normal"], Value::Choice(&["normal", "direct", "debug"]), "RestartMode"),
+    // A container ends with its first process.
+    only(&["main"], Value::Choice(&["main", "cgroup"]), "ExitType"),
+    only(
+        &["terminate"],
+        Value::Choice(&["terminate", "abort", "kill"]),
+        "TimeoutStartFailureMode TimeoutStopFailureMode",
+    ),
     yes(Value::Own("number"), "FileDescriptorStoreMax"),
     yes(Value::Choice(&["no", "yes", "restart"]), "FileDescriptorStorePreserve"),
-    later("", Value::Units, "Sockets"),
-    later("", Value::Text, "OpenFile ExtraFileDescriptors RefreshOnReload"),
+    later("write Service= in the .socket", Value::Units, "Sockets"),
+    later("write Volume= in [Container], and the program opens the file", Value::Text, "OpenFile"),
+    later("descriptors come of a .socket, or of FileDescriptorStoreMax=", Value::Text, "ExtraFileDescriptors"),
+    later(
+        "a reload is the container's own business, by ReloadCmd= or ReloadSignal= in [Container]",
+        Value::Text,
+        "RefreshOnReload",
+    ),
     later("write ReloadSignal= in [Container]", Value::Signal, "ReloadSignal"),
     // Quadlet takes these two alone, and so does what stops a container here: its first process is asked, all are killed.
     yes(Value::Choice(&["mixed", "control-group"]), "KillMode"),
@@ -31,11 +50,11 @@ pub(super) const SERVICE: &[Rows] = &[
     only(&["SIGKILL", "KILL", "9"], Value::Signal, "FinalKillSignal"),
     only(YES, Value::Own("boolean, or controllers"), "Delegate"),
     only(YES, Value::Boolean, "SendSIGKILL"),
-    only(&["no", "false", "off", "0"], Value::Boolean, "SendSIGHUP"),
+    only(NO, Value::Boolean, "SendSIGHUP"),
     only(&["all", "main", "exec", "none"], Value::Choice(&["all", "main", "exec", "none"]), "NotifyAccess"),
     inert("lines of the log carry the unit's name", Value::Text, "SyslogIdentifier"),
     inert("the main process is known, it is the container's first", Value::Text, "GuessMainPID PIDFile"),
-    later("", Value::Signal, "RestartKillSignal WatchdogSignal"),
+    later("write StopSignal= in [Container]", Value::Signal, "RestartKillSignal WatchdogSignal"),
 ];
 
 /// Settings of the container's cgroup, and limits of its processes: written into config.json.
@@ -80,25 +99,48 @@ pub(super) const RESOURCES: &[Rows] = &[
         Value::Amount,
         "DefaultMemoryMin DefaultMemoryLow DefaultStartupMemoryLow",
     ),
-    later("", Value::Text, "Slice DelegateSubgroup"),
-    later("", Value::Words, "DisableControllers"),
-    later("", Value::Choice(&["auto", "kill"]), "ManagedOOMSwap ManagedOOMMemoryPressure"),
-    later("", Value::Percent, "ManagedOOMMemoryPressureLimit"),
-    later("", Value::Span, "ManagedOOMMemoryPressureDurationSec MemoryPressureThresholdSec"),
-    later("", Value::Choice(&["none", "avoid", "omit"]), "ManagedOOMPreference"),
+    later("each container has a cgroup of its own; write its limits in its own file", Value::Text, "Slice"),
+    later("all below its cgroup is the container's own", Value::Text, "DelegateSubgroup"),
+    later("all below its cgroup is the container's own", Value::Words, "DisableControllers"),
+    // There is no systemd-oomd, so nothing is killed by it: what holds anyway may be said.
+    only(&["auto"], Value::Choice(&["auto", "kill"]), "ManagedOOMSwap ManagedOOMMemoryPressure"),
+    inert(
+        "it counts only where systemd-oomd kills, and there is none",
+        Value::Percent,
+        "ManagedOOMMemoryPressureLimit",
+    ),
+    inert(
+        "it counts only where systemd-oomd kills, and there is none",
+        Value::Span,
+        "ManagedOOMMemoryPressureDurationSec",
+    ),
+    inert(
+        "it counts only where systemd-oomd kills, and there is none",
+        Value::Choice(&["none", "avoid", "omit"]),
+        "ManagedOOMPreference",
+    ),
+    inert(
+        "it counts only with MemoryPressureWatch=, which sets variables of podman's",
+        Value::Span,
+        "MemoryPressureThresholdSec",
+    ),
     // It sets variables of podman's environment and none of the container's.
     only(&["off", "no", "skip"], Value::Choice(&["auto", "on", "off", "skip", "yes", "no"]), "MemoryPressureWatch"),
-    later("", Value::Boolean, "CoredumpReceive"),
+    // Nothing on the machine passes core dumps into containers.
+    only(NO, Value::Boolean, "CoredumpReceive"),
     yes(Value::Own("numbers and ranges"), "CPUAffinity"),
     yes(Value::Own("boolean"), "CPUSchedulingResetOnFork"),
-    later("", Value::Choice(&["default", "preferred", "bind", "interleave", "local"]), "NUMAPolicy"),
-    later("", Value::Cpus, "NUMAMask"),
-    later("", Value::Text, "CoredumpFilter LogFilterPatterns LogExtraFields"),
-    later("", Value::Span, "TimerSlackNSec"),
+    only(&["default"], Value::Choice(&["default", "preferred", "bind", "interleave", "local"]), "NUMAPolicy"),
+    later("write AllowedMemoryNodes=", Value::Cpus, "NUMAMask"),
+    later("the program can set it for itself, in /proc/self/coredump_filter", Value::Text, "CoredumpFilter"),
+    later("all that a container writes is in its log; what reads the log can choose", Value::Text, "LogFilterPatterns"),
+    later("lines of the log carry the unit's name and no fields", Value::Text, "LogExtraFields"),
+    later("the program can set it for itself, by prctl(2)", Value::Span, "TimerSlackNSec"),
     yes(Value::Span, "LogRateLimitIntervalSec"),
-    later("", Value::Mode, "UMask"),
+    // A container's is in its config.json, and Podman writes 0022 there whatever its own is.
+    inert("it is about what podman makes; a container begins with 0022", Value::Mode, "UMask"),
     yes(Value::Number, "LogRateLimitBurst"),
-    later("", Value::Text, "LogLevelMax"),
+    later("lines that a container writes have no level", Value::Text, "LogLevelMax"),
     refused("write AddDevice= in [Container]", "DeviceAllow"),
     only(&["auto"], Value::Choice(&["auto", "closed", "strict"]), "DevicePolicy"),
     later(

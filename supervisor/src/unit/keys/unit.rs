@@ -3,6 +3,7 @@
 use super::{Rows, Value, inert, later, only, refused, yes};
 
 pub(super) const YES: &[&str] = &["yes", "true", "on", "1"];
+pub(super) const NO: &[&str] = &["no", "false", "off", "0"];
 pub(super) const ACTION: Value = Value::Choice(&[
     "none",
     "reboot",
@@ -48,13 +49,20 @@ pub(super) const UNIT: &[Rows] = &[
         "StartLimitAction FailureAction SuccessAction",
     ),
     yes(Value::Own("units"), "PropagatesReloadTo ReloadPropagatedFrom"),
-    later("", Value::Units, "JoinsNamespaceOf"),
-    later("", JOB_MODE, "OnFailureJobMode OnSuccessJobMode"),
-    later("", Value::Boolean, "StopWhenUnneeded RefuseManualStart RefuseManualStop SurviveFinalKillSignal"),
-    later("", Value::Timeout, "JobTimeoutSec JobRunningTimeoutSec"),
-    later("", ACTION, "JobTimeoutAction"),
-    later("", Value::Range(0, 255), "FailureActionExitStatus SuccessActionExitStatus"),
-    later("", Value::Text, "JobTimeoutRebootArgument RebootArgument"),
+    later("write Network=other.container in [Container], or Pod=", Value::Units, "JoinsNamespaceOf"),
+    // The unit is started, with what it requires; nothing else is stopped for it.
+    only(&["replace", "fail"], JOB_MODE, "OnFailureJobMode OnSuccessJobMode"),
+    only(NO, Value::Boolean, "StopWhenUnneeded RefuseManualStart RefuseManualStop SurviveFinalKillSignal"),
+    // A start has a time of its own, TimeoutStartSec=, and so has a stop.
+    only(&["infinity", "0"], Value::Timeout, "JobTimeoutSec JobRunningTimeoutSec"),
+    only(&["none"], ACTION, "JobTimeoutAction"),
+    inert(
+        "it is of …Action=exit, and a machine has no exit status",
+        Value::Range(0, 255),
+        "FailureActionExitStatus SuccessActionExitStatus",
+    ),
+    inert("it is of JobTimeoutAction=, which is none", Value::Text, "JobTimeoutRebootArgument"),
+    later("the machine starts anew without an argument", Value::Text, "RebootArgument"),
     inert("it is a note for people and tools", Value::Text, "SourcePath"),
     inert(
         "the state file system is mounted before any unit starts, and there are no other mount units",

@@ -120,7 +120,7 @@ fn whatever_comes_there_is_an_answer_with_places_inside_the_text() {
 fn twice_the_text_is_twice_the_work() {
     let unit = |lines: &str| format!("[Container]\nImage=localhost/x\nNetwork=none\n{lines}\n");
     type Make = fn(usize) -> String;
-    let texts: [(&str, Make); 24] = [
+    let texts: [(&str, Make); 28] = [
         ("words", |n| format!("Environment={}", "A=1 ".repeat(n))),
         ("continued lines", |n| format!("Exec=a{}", " \\\n b".repeat(n))),
         ("comments in them", |n| format!("Exec=a{}", " \\\n# x\n b".repeat(n))),
@@ -145,6 +145,10 @@ fn twice_the_text_is_twice_the_work() {
         ("mounts", |n| (0..n).map(|i| format!("Mount=type=tmpfs,dst=/m{i}\n")).collect()),
         ("capabilities", |n| format!("DropCapability={}", "CAP_KILL x ".repeat(n))),
         ("quotes", |n| format!("Exec={}", "\"a\"'b' ".repeat(n))),
+        ("maps", |n| (0..n).map(|i| format!("UIDMap=+{}:{}:1\n", i * 2, i * 3)).collect()),
+        ("mount options", |n| format!("Mount=type=tmpfs,dst=/x,{}", "o,".repeat(n))),
+        ("secret options", |n| format!("Secret=s,{}", "type=env,".repeat(n))),
+        ("names", |n| format!("[Install]\nAlias={}", (0..n).map(|i| format!("a{i}.service ")).collect::<String>())),
     ];
     let cost = |text: &str| {
         let sources = Sources {

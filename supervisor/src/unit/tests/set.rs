@@ -116,6 +116,34 @@ fn what_a_refused_unit_claims_is_free_for_others() {
     assert!(shown[1].starts_with("b.container:5:13: PublishPort=81:81: c has the port"), "{shown:#?}");
 }
 
+/// Whoever mends the first would be told of the second by the next run.
+#[test]
+fn circles_that_share_units_are_told_at_once() {
+    let set = units(&[
+        ("a", &minimal("", "[Unit]\nAfter=b.container")),
+        ("b", &minimal("", "[Unit]\nAfter=a.container\nAfter=c.container")),
+        ("c", &minimal("", "[Unit]\nAfter=b.container")),
+    ]);
+    let shown = shown(&set);
+    assert_eq!(shown.len(), 2, "{shown:#?}");
+    assert!(shown[0].contains("a after b (a.container:6, After=), b after a"), "{}", shown[0]);
+    assert!(shown[1].contains("b after c (b.container:7, After=), c after b"), "{}", shown[1]);
+    assert_eq!(names(&set.broken), ["a", "b", "c"]);
+}
+
+/// Each instance reads the template's lines.
+#[test]
+fn what_instances_share_is_told_once() {
+    let set = units(&[
+        ("t@", &minimal("", "[Install]\nWantedBy=nothere.service\nDefaultInstance=one")),
+        ("a", &minimal("", "[Unit]\nWants=t@two.service")),
+    ]);
+    assert_eq!(names(set.units.keys()), ["a", "t@one", "t@two"]);
+    let shown = shown(&set);
+    assert_eq!(shown.len(), 1, "{shown:#?}");
+    assert!(shown[0].contains("WantedBy=nothere.service: without effect"), "{}", shown[0]);
+}
+
 #[test]
 fn two_circles_are_two_problems() {
     let both = |other: &str| minimal("", &format!("[Unit]\nAfter={other}.service\nBefore={other}.service"));
