@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) scope: String,
     /// The CLONE_NEW… bits of the namespaces that are not the host's, for exec and hooks.
     pub(crate) namespaces: i32,
+    /// Its pid namespace is somebody else's, who goes on when it ends.
+    pub(crate) guest: bool,
     /// The mount that is the container's root in the host's mount namespace, by the kernel's number; 0 where it has its own.
     pub(crate) root_mount: u64,
     pub(crate) annotations: Vec<(String, String)>,
@@ -92,6 +94,9 @@ impl State {
         w.name("bundle").string(&self.bundle).name("rootfs").string(&self.rootfs);
         w.name("created").string(&self.created).name("cgroup").string(&self.cgroup);
         w.name("namespaces").number(self.namespaces.into()).pairs("annotations", &self.annotations);
+        if self.guest {
+            w.name("guest").boolean(true);
+        }
         for (name, text) in [("hooks", &self.hooks), ("process", &self.process), ("linux", &self.linux)] {
             if !text.is_empty() {
                 w.name(name).value(text);
@@ -139,6 +144,7 @@ impl State {
                 "cgroup" => state.cgroup = r.text()?,
                 "scope" => state.scope = r.text()?,
                 "namespaces" => state.namespaces = r.integer()?,
+                "guest" => state.guest = r.boolean()?,
                 "rootMount" => state.root_mount = r.integer()?,
                 "annotations" => r.object(&mut |r, key| {
                     let value = r.text()?;

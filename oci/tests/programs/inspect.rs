@@ -27,6 +27,9 @@ fn main() {
         match verb.as_str() {
             "exit" => exit(next().parse().unwrap_or(99)),
             "say" => println!("{}", next()),
+            "flood" => loop {
+                println!("more");
+            },
             "cat" => show(&next()),
             "ls" => list(&next()),
             "link" => {

@@ -148,6 +148,25 @@ fn kill_all_reaches_every_process_and_delete_ends_what_is_left() {
 }
 
 #[test]
+fn who_is_killed_in_the_pid_namespace_of_another_leaves_nobody_there() {
+    let host = Container::new(&["say", "up", "sleep"]);
+    host.create().ok();
+    let mut c = Container::new(&["child", "child", "say", "up", "sleep"]);
+    let namespaces = c.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|one| one["type"] != "pid");
+    namespaces.push(json!({"type": "pid", "path": format!("/proc/{}/ns/pid", host.pid())}));
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("up");
+    let procs = || std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().lines().count();
+    assert_eq!(procs(), 3);
+    c.oci(&["kill", &c.id, "KILL"]).ok();
+    c.wait_for_status("stopped");
+    wait_until("the end of the children", || procs() == 0);
+    assert_eq!(host.state()["status"], "created");
+}
+
+#[test]
 fn pause_and_resume() {
     let c = Container::new(&["say", "up", "sleep"]);
     c.create().ok();

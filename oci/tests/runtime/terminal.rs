@@ -126,6 +126,27 @@ fn a_foreground_terminal_is_the_callers() {
 }
 
 #[test]
+fn who_prints_without_a_pause_hears_of_a_key() {
+    let c = Container::new(&["say", "up", "sleep"]);
+    c.create().ok();
+    c.start().ok();
+    let mut exec = c.command(&["exec", "-t", &c.id, "/bin/inspect", "flood"]);
+    let mut exec = spawn(exec.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let mut printed = exec.stdout.take().unwrap();
+    let mut buffer = vec![0; 1 << 16];
+    assert!(printed.read(&mut buffer).unwrap() > 0);
+    let reader = std::thread::spawn(move || while printed.read(&mut buffer).is_ok_and(|count| count > 0) {});
+    exec.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
+    let mut status = None;
+    wait_until("the end of what was interrupted", || {
+        status = exec.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(128 + libc::SIGINT));
+    reader.join().unwrap();
+}
+
+#[test]
 fn the_engine_gets_the_process_as_a_descriptor() {
     let c = Container::new(&["say", "up", "sleep"]);
     let listener = UnixListener::bind(c.path("pidfd.sock")).unwrap();

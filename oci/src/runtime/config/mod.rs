@@ -344,6 +344,11 @@ mod tests {
             (r#""vm":{"kernel":{"path":"/k"}}"#, "vm"),
             (r#""linux":{"resources":{"memory":{"swappiness":10}}}"#, "linux.resources.memory.swappiness"),
             (r#""linux":{"resources":{"network":{"classID":10}}}"#, "linux.resources.network"),
+            (
+                r#""linux":{"resources":{"devices":[{"allow":true,"major":4294967296}]}}"#,
+                "linux.resources.devices[0].major",
+            ),
+            (r#""linux":{"resources":{"devices":[{"allow":true,"minor":-2}]}}"#, "linux.resources.devices[0].minor"),
             (r#""linux":{"namespaces":[{"type":"moon"}]}"#, "linux.namespaces[0].type"),
         ] {
             let error = error(&base(field));

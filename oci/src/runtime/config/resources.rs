@@ -242,6 +242,16 @@ fn rdma(r: &mut Reader<'_>, device: &str) -> Result<(String, Option<u32>, Option
     Ok((device.to_owned(), handles, objects))
 }
 
+/// -1 is how engines write "all". Nothing else may come to mean that.
+fn number(r: &mut Reader<'_>) -> Result<Option<u32>> {
+    match r.integer::<i64>()? {
+        -1 => Ok(None),
+        number => {
+            u32::try_from(number).map(Some).map_err(|_| r.invalid("is no number of a device, and not -1 for all"))
+        }
+    }
+}
+
 fn device(r: &mut Reader<'_>) -> Result<DeviceRule> {
     let mut rule = DeviceRule { kind: 'a', ..DeviceRule::default() };
     let mut access = None;
@@ -257,9 +267,8 @@ fn device(r: &mut Reader<'_>) -> Result<DeviceRule> {
                     _ => return Err(r.invalid("must be a, b or c")),
                 };
             }
-            // -1 is how engines write "all".
-            "major" => rule.major = u32::try_from(r.integer::<i64>()?).ok(),
-            "minor" => rule.minor = u32::try_from(r.integer::<i64>()?).ok(),
+            "major" => rule.major = number(r)?,
+            "minor" => rule.minor = number(r)?,
             "access" => access = Some(r.text()?).filter(|a| !a.is_empty()),
             _ => return Ok(Taken::No),
         }

@@ -175,6 +175,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         }
     }
     state.namespaces = plan.namespaces.kinds();
+    state.guest = plan.namespaces.pid.is_some();
     if plan.root.shared {
         // Should we be killed, `delete` knows what to take away.
         state.root_mount = fs::mount_of(plan.root.tree.as_fd()).step("find the mount of", "rootfs")?;

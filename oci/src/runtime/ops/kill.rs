@@ -37,7 +37,8 @@ pub(crate) fn kill(machine: &Machine, id: &ContainerId, signal: i32, all: bool) 
     }
     let process = open_process(&state, &machine.proc)?;
     // Without a pid namespace of its own, the end of its first process ends nothing else.
-    let everyone = all || (signal == libc::SIGKILL && state.namespaces & NamespaceKind::Pid.flag() == 0);
+    let alone_in_it = state.namespaces & NamespaceKind::Pid.flag() != 0 && !state.guest;
+    let everyone = all || (signal == libc::SIGKILL && !alone_in_it);
     // Without a cgroup there is the first process, whose end is that of its pid namespace.
     if everyone
         && let Some(cgroup) = Cgroup::open(&state.cgroup)?

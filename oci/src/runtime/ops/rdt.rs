@@ -12,9 +12,12 @@ pub(super) fn apply(rdt: &IntelRdt, state: &mut State, proc: &Procfs) -> Result<
     let text = proc.read(&format!("{}/mountinfo", std::process::id())).step("read", "/proc/self/mountinfo")?;
     match mounted(&text) {
         Some(root) => {
-            let (groups, made) = join(Path::new(root), rdt, &state.id, state.pid)?;
             let names = |all: &[PathBuf]| all.iter().map(|folder| folder.display().to_string()).collect();
-            (state.resctrl, state.resctrl_made) = (names(&groups), names(&made));
+            let mut made = Vec::new();
+            let groups = join(Path::new(root), rdt, &state.id, state.pid, &mut made);
+            // Also where it fails half-way: a processor has a handful of them.
+            state.resctrl_made = names(&made);
+            state.resctrl = names(&groups?);
             Ok(())
         }
         None => Err(refused(ConfigError::unsupported("linux.intelRdt", "no resctrl is mounted on this machine"))),
@@ -33,7 +36,8 @@ fn mounted(mountinfo: &str) -> Option<&str> {
     })
 }
 
-fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+/// The groups it is in then; `made` says which of them are new, whatever comes of the rest.
+fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32, made: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     let wrong = |field: &str, why: &str| Err(refused(ConfigError::invalid(format!("linux.intelRdt.{field}"), why)));
     let name = rdt.class.as_deref().unwrap_or(id);
     // Spec, section "IntelRdt": `/` is the class there always is.
@@ -46,7 +50,6 @@ fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32) -> Result<(Vec<PathBuf>
     };
     let exists = group.is_dir();
     let lines = rdt.lines();
-    let mut made = Vec::new();
     if !exists && rdt.class.is_some() && lines.is_empty() {
         return wrong("closID", "names a group that does not exist, and nothing to make it of");
     } else if exists && rdt.class.is_some() {
@@ -71,11 +74,11 @@ fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32) -> Result<(Vec<PathBuf>
     if let (true, [group]) = (rdt.monitoring, groups.as_slice()) {
         let folder = group.join("mon_groups").join(id);
         std::fs::create_dir_all(&folder).step("create", folder.display())?;
-        enter(&folder, pid)?;
         made.push(folder.clone());
+        enter(&folder, pid)?;
         groups.push(folder);
     }
-    Ok((groups, made))
+    Ok(groups)
 }
 
 /// One write a line, as the kernel takes them.
@@ -120,24 +123,34 @@ mod tests {
             l3: l3.map(str::to_owned),
             ..IntelRdt::default()
         };
+        let join = |rdt: &IntelRdt, id: &str, pid: i32| {
+            let mut made = Vec::new();
+            (super::join(root.path(), rdt, id, pid, &mut made), made)
+        };
         let read = |path: &str| std::fs::read_to_string(root.path().join(path)).unwrap();
-        let (groups, made) = join(root.path(), &rdt(None, Some("L3:0=f")), "web", 7).unwrap();
+        let (groups, made) = join(&rdt(None, Some("L3:0=f")), "web", 7);
+        let groups = groups.unwrap();
         assert_eq!((read("web/schemata").as_str(), read("web/tasks").as_str()), ("L3:0=f\n", "7\n"));
         assert_eq!(made, groups);
         set(&groups[0], &["L3:0=7"]).unwrap();
         assert_eq!(read("web/schemata"), "L3:0=7\n");
         set(&groups[0], &["L3:0=f"]).unwrap();
-        assert!(join(root.path(), &rdt(Some("absent"), None), "b", 7).is_err());
-        assert!(join(root.path(), &rdt(Some("web"), Some("L3:0=1")), "b", 8).is_err());
-        let (_, made) = join(root.path(), &rdt(Some("web"), Some("L3:0=f")), "b", 8).unwrap();
-        assert!(made.is_empty() && read("web/tasks") == "8\n");
+        assert!(join(&rdt(Some("absent"), None), "b", 7).0.is_err());
+        assert!(join(&rdt(Some("web"), Some("L3:0=1")), "b", 8).0.is_err());
+        let (joined, made) = join(&rdt(Some("web"), Some("L3:0=f")), "b", 8);
+        assert!(joined.is_ok() && made.is_empty() && read("web/tasks") == "8\n");
         let monitored = IntelRdt { monitoring: true, ..rdt(Some("web"), None) };
-        let (groups, made) = join(root.path(), &monitored, "c", 9).unwrap();
+        let (groups, made) = join(&monitored, "c", 9);
+        let groups = groups.unwrap();
         // What `exec` starts enters both: the class first, as only its tasks can be monitored in it.
         assert_eq!(groups, [root.path().join("web"), root.path().join("web/mon_groups/c")]);
         assert_eq!(made, groups[1..]);
-        assert!(join(root.path(), &rdt(Some("../x"), None), "b", 7).is_err());
-        let (groups, made) = join(root.path(), &rdt(Some("/"), None), "d", 10).unwrap();
-        assert!(made.is_empty() && groups == [root.path()] && read("tasks") == "10\n");
+        assert!(join(&rdt(Some("../x"), None), "b", 7).0.is_err());
+        let (groups, made) = join(&rdt(Some("/"), None), "d", 10);
+        assert!(made.is_empty() && groups.unwrap() == [root.path()] && read("tasks") == "10\n");
+        // What fails behind the making of a group is told with what was made.
+        std::fs::create_dir_all(root.path().join("web/mon_groups/e/tasks")).unwrap();
+        let (groups, made) = join(&monitored, "e", 11);
+        assert!(groups.is_err() && made == [root.path().join("web/mon_groups/e")]);
     }
 }

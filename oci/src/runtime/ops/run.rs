@@ -9,6 +9,7 @@ use super::start::let_run;
 use super::wait::foreground;
 use crate::runtime::error::{Result, Step};
 use crate::runtime::id::ContainerId;
+use crate::runtime::state::State;
 use crate::runtime::sys::signal::Signals;
 
 /// The exit status for the shell: 0 when detached, else the container's.
@@ -40,6 +41,8 @@ pub(crate) fn run(
     folder.unlock()?;
     let status = foreground(pidfd.as_fd(), &signals, terminal)?;
     if !keep && folder.lock_again()? {
+        // As it is by now: an `update` may have made something more.
+        let state = State::load(&folder)?.unwrap_or(state);
         clear(machine, &folder, &state, cgroup)?;
     }
     Ok(status)

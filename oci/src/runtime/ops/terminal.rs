@@ -10,6 +10,10 @@ use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::store::write_all;
 use crate::runtime::sys::{Errno, fs, socket, tty};
 
+/// Of 4 KiB each: all that a terminal keeps of what was printed and is not read yet (drivers/tty/tty_buffer.c,
+/// TTYB_DEFAULT_MEM_LIMIT).
+const READS_OF_A_TURN: u32 = 160;
+
 pub(super) struct Terminal {
     master: OwnedFd,
     input: Option<OwnedFd>,
@@ -68,9 +72,12 @@ impl Terminal {
         all
     }
 
-    /// Moves what can be moved without waiting.
+    /// Moves what can be moved without waiting: of what the program prints no more than a turn's, as who prints without a pause is to
+    /// hear of a key or a signal all the same. A turn is more than the kernel keeps of what a program that has ended printed.
     pub(super) fn pump(&mut self) {
-        while let Some(output) = self.output.as_ref().filter(|_| ready(self.master.as_fd(), PollFlags::POLLIN)) {
+        for _ in 0..READS_OF_A_TURN {
+            let readable = |_: &&OwnedFd| ready(self.master.as_fd(), PollFlags::POLLIN);
+            let Some(output) = self.output.as_ref().filter(readable) else { break };
             let mut buffer = [0; 4096];
             // EIO: nobody has the other side open any more.
             let count = fs::read(self.master.as_fd(), &mut buffer).unwrap_or(0);
