@@ -125,7 +125,7 @@ mod tests {
         };
         let join = |rdt: &IntelRdt, id: &str, pid: i32| {
             let mut made = Vec::new();
-            (super::join(root.path(), rdt, id, pid, &mut made), made)
+            (join(root.path(), rdt, id, pid, &mut made), made)
         };
         let read = |path: &str| std::fs::read_to_string(root.path().join(path)).unwrap();
         let (groups, made) = join(&rdt(None, Some("L3:0=f")), "web", 7);
