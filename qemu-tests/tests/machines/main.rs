@@ -8,6 +8,7 @@ mod crashes;
 mod engines;
 mod facts;
 mod first;
+mod forwarding;
 mod hardware;
 mod identities;
 mod kinds;
