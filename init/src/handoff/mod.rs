@@ -14,7 +14,7 @@ mod codec;
 mod idle;
 mod message;
 
-pub use aside::close_aside;
+pub use aside::{close_all_aside, close_aside};
 pub use codec::WireError;
 pub use idle::idle_ns;
 pub use message::{Exit, Hello, LastEnd, ShutdownKind, StateStore, ToInit, ToSupervisor};

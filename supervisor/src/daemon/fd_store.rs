@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use ::handoff::{ToInit, close_aside};
+use ::handoff::{ToInit, close_all_aside};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use serde::{Deserialize, Serialize};
 
@@ -81,25 +81,27 @@ pub(crate) fn checked_name(name: Option<&str>) -> &str {
 }
 
 impl Daemon {
-    pub(crate) fn keep_fds(&mut self, unit: &UnitName, name: &str, poll: bool, fds: Vec<OwnedFd>) {
+    /// Returns those that are not kept.
+    pub(crate) fn keep_fds(&mut self, unit: &UnitName, name: &str, poll: bool, fds: Vec<OwnedFd>) -> Vec<OwnedFd> {
+        let mut refused = Vec::new();
         let most = self.files.get(unit).map_or(0, |unit| unit.service.fd_store_max as usize);
         for fd in fds {
             let all = self.fd_store.of(unit);
             // A word that a supervisor died over is read again by the next one.
             if all.iter().any(|kept| sys::is_same_file(kept.fd.as_fd(), fd.as_fd())) {
-                close_aside(fd);
+                refused.push(fd);
                 continue;
             }
             if all.len() >= most {
                 let text = format!("no room for a descriptor {name}, FileDescriptorStoreMax= is {most}");
                 self.complain(unit, "FDSTORE=1", &text);
-                close_aside(fd);
+                refused.push(fd);
                 continue;
             }
             if self.fd_store.units.values().map(Vec::len).sum::<usize>() >= MOST {
                 let text = format!("no room for a descriptor {name}: {MOST} of all units are kept");
                 self.complain(unit, "FDSTORE=1", &text);
-                close_aside(fd);
+                refused.push(fd);
                 continue;
             }
             let number = |kept: &Kept| kept.listed.key.rsplit_once(':').and_then(|(_, number)| number.parse().ok());
@@ -111,6 +113,7 @@ impl Daemon {
                 self.store_fd(key, kept.as_fd());
             }
         }
+        refused
     }
 
     fn add_fd(&mut self, unit: &UnitName, listed: Listed, fd: OwnedFd) {
@@ -136,12 +139,12 @@ impl Daemon {
         if gone.is_empty() {
             return;
         }
-        for Kept { listed, fd, .. } in gone {
+        for Kept { listed, fd, .. } in &gone {
             // Others hold the same file, so that closing ours would not end the watch.
-            let _ = self.epoll.delete(&fd);
-            self.tell(&ToInit::DropFd { name: listed.key });
-            close_aside(fd);
+            let _ = self.epoll.delete(fd);
+            self.tell(&ToInit::DropFd { name: listed.key.clone() });
         }
+        close_all_aside(gone.into_iter().map(|kept| kept.fd).collect());
         self.list_fds(unit);
     }
 

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use ::handoff::{ToInit, close_aside};
+use ::handoff::{ToInit, close_all_aside, close_aside};
 use nix::{
     errno::Errno,
     fcntl::{OFlag, open},
@@ -141,14 +141,18 @@ struct Received {
 
 impl Drop for Received {
     fn drop(&mut self) {
-        self.fds.drain(..).for_each(close_aside);
+        close_all_aside(std::mem::take(&mut self.fds));
     }
 }
 
-/// The next message, with its sender and the descriptors beside it. `peek`: it stays where it is.
+/// The next message, with its sender. `peek`: it stays where it is, and the descriptors beside it come with it. Else there is room
+/// for none: who has peeked at it has them, and the kernel lets go of its own.
 fn receive(fd: &OwnedFd, peek: bool) -> nix::Result<Received> {
     let mut bytes = [0u8; MAX_BYTES];
-    let mut control = nix::cmsg_space!(nix::sys::socket::UnixCredentials, [RawFd; 253]);
+    let mut control = match peek {
+        true => nix::cmsg_space!(nix::sys::socket::UnixCredentials, [RawFd; 253]),
+        false => nix::cmsg_space!(nix::sys::socket::UnixCredentials),
+    };
     let mut parts = [IoSliceMut::new(&mut bytes)];
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let flags = if peek { flags | MsgFlags::MSG_PEEK } else { flags };
@@ -273,7 +277,7 @@ impl Daemon {
             if gone == Gone::Ignored && silent_until.is_some() {
                 return;
             }
-            let received = match receive(fd, true) {
+            let mut received = match receive(fd, true) {
                 Ok(received) => received,
                 Err(Errno::EAGAIN) => return,
                 Err(Errno::EINTR) => continue,
@@ -281,7 +285,7 @@ impl Daemon {
             };
             let (unit, attempt) = (unit.clone(), *attempt);
             if is_of(&unit, received.pid).unwrap_or(gone == Gone::Heard || gone == Gone::First(received.pid)) {
-                self.on_message(&unit, attempt, received);
+                self.on_message(&unit, attempt, &mut received);
                 self.save();
             } else {
                 let text = format!("notification from pid={}, which is not in its cgroup: ignored", received.pid);
@@ -291,7 +295,7 @@ impl Daemon {
             if let Err(errno) = receive(&socket.fd, false) {
                 return log::error!("{unit}: its notification socket: {errno}");
             }
-            let until = socket.pace.take(clock::monotonic());
+            let until = socket.pace.take(clock::monotonic(), !received.fds.is_empty());
             if until.is_some() && socket.silent_until.is_none() {
                 let _ = self.epoll.delete(&socket.fd);
                 socket.silent_until = until;
@@ -300,7 +304,7 @@ impl Daemon {
         }
     }
 
-    fn on_message(&mut self, unit: &UnitName, attempt: u64, mut received: Received) {
+    fn on_message(&mut self, unit: &UnitName, attempt: u64, received: &mut Received) {
         let Message { mut notice, main_pid, keep, forget, fd_name, stays } = parse(&received.bytes);
         if let Some(pid) = main_pid {
             notice.main = main_process(&self.paths.cgroup(unit), received.pid, pid);
@@ -313,7 +317,7 @@ impl Daemon {
         if forget && current && fd_name.is_some() {
             self.forget_fds(unit, name);
         } else if keep && current {
-            self.keep_fds(unit, name, !stays, std::mem::take(&mut received.fds));
+            received.fds = self.keep_fds(unit, name, !stays, std::mem::take(&mut received.fds));
         }
         self.engine.event(unit, Event::Notified { attempt, notice }, clock::now());
     }
@@ -372,7 +376,9 @@ mod tests {
         for peek in [true, false] {
             let received = receive(&socket, peek).unwrap();
             let Received { bytes, pid, fds } = &received;
-            assert_eq!((bytes.as_slice(), *pid, fds.len()), (&b"BARRIER=1"[..], std::process::id(), 1));
+            // Of what was cut short there is nothing but the words.
+            let beside = if peek { (std::process::id(), 1) } else { (0, 0) };
+            assert_eq!((bytes.as_slice(), (*pid, fds.len())), (&b"BARRIER=1"[..], beside));
         }
         assert_eq!(receive(&socket, true).err(), Some(Errno::EAGAIN));
         assert_eq!(std::io::Read::read(&mut barrier, &mut [0]).unwrap(), 0, "the other end is closed");

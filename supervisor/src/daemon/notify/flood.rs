@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 /// Messages taken from one container within `PACE`; what is beyond waits in its socket, and so, when that is full, does the container.
-/// Each costs the writing of the unit's record.
+/// Each costs the writing of the unit's record; one with descriptors as much as ten, for a process has to close them.
 const MESSAGES: u32 = 500;
+const WITH_DESCRIPTORS: u32 = 10;
 const PACE: Duration = Duration::from_secs(1);
 /// A complaint of one kind about one container is written so often; what is beyond is counted.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -18,11 +19,11 @@ pub(super) struct Pace {
 
 impl Pace {
     /// One more; `Some`: the last one before this moment.
-    pub(super) fn take(&mut self, now: Duration) -> Option<Duration> {
+    pub(super) fn take(&mut self, now: Duration, with_descriptors: bool) -> Option<Duration> {
         if now.saturating_sub(self.since) >= PACE {
             (self.since, self.taken) = (now, 0);
         }
-        self.taken += 1;
+        self.taken += if with_descriptors { WITH_DESCRIPTORS } else { 1 };
         (self.taken >= MESSAGES).then_some(self.since + PACE)
     }
 }
@@ -64,9 +65,10 @@ mod tests {
     #[test]
     fn who_floods_waits_for_the_next_second_and_others_never() {
         let (mut pace, at) = (Pace::default(), Duration::from_secs(10));
-        assert!((1..MESSAGES).all(|_| pace.take(at).is_none()));
-        assert_eq!(pace.take(at), Some(at + PACE));
-        assert_eq!(pace.take(at + PACE), None);
+        assert!((1..MESSAGES).all(|_| pace.take(at, false).is_none()));
+        assert_eq!(pace.take(at, false), Some(at + PACE));
+        assert!((1..MESSAGES / WITH_DESCRIPTORS).all(|_| pace.take(at + PACE, true).is_none()));
+        assert_eq!(pace.take(at + PACE, true), Some(at + 2 * PACE));
     }
 
     #[test]
