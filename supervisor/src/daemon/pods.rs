@@ -10,7 +10,7 @@ use std::{
     fs, io,
     os::{
         fd::AsRawFd,
-        unix::fs::{DirBuilderExt, PermissionsExt},
+        unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     thread::{self, JoinHandle},
@@ -19,6 +19,7 @@ use std::{
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
+    sys::statfs::{NSFS_MAGIC, statfs},
     unistd::sethostname,
 };
 
@@ -100,17 +101,23 @@ impl Daemon {
             let Some(file) = self.files.pod(pod) else { return Err(format!("the unit file of {pod} is gone")) };
             let folder = self.paths.pod(pod);
             let at = |name: &str| Some(folder.join(name));
-            let net = (file.spec.network != Network::Host).then(|| folder.join("net"));
-            borrowed.joins = Joins { net, ipc: at("ipc"), uts: at("uts"), shm: at(SHM) };
+            // The pod that is there counts: what its file says since then, counts from its next start on.
+            let net = at("net").filter(|net| net.exists());
             be_member(&mut unit, file);
+            match (&net, &unit.container.network) {
+                (None, _) => unit.container.network = Network::Host,
+                (Some(_), Network::Host) => unit.container.network = Network::None,
+                _ => {}
+            }
+            borrowed.joins = Joins { net, ipc: at("ipc"), uts: at("uts"), shm: at(SHM) };
         }
         if let Network::Container(other) = &unit.container.network {
-            let theirs = self.files.get(other).map(|other| &other.container.network);
-            if theirs == Some(&Network::Host) {
+            let process = self.engine.get(other).and_then(|entry| entry.record.state.process());
+            // Where it is, and not what its file says: that network may be another's still, or its pod's.
+            if process.is_some_and(is_in_own_network) {
                 unit.container.network = Network::Host;
                 return Ok((unit, borrowed));
             }
-            let process = self.engine.get(other).and_then(|entry| entry.record.state.process());
             let place = self.paths.joined_network(&unit.name);
             borrowed.network =
                 Some((process.ok_or_else(|| format!("{other} does not run, so it has no network"))?, place));
@@ -137,6 +144,18 @@ impl Borrowed {
         }
         Ok(joins)
     }
+}
+
+/// In that of the supervisor, which is the machine's.
+fn is_in_own_network(process: Process) -> bool {
+    let network = |whose: &str| fs::metadata(format!("/proc/{whose}/ns/net")).map(|meta| (meta.dev(), meta.ino())).ok();
+    let its = network(&process.pid.to_string());
+    its.is_some() && its == network("self") && process::is_alive(process)
+}
+
+/// The last of what `make` makes is there.
+pub(crate) fn is_whole(folder: &Path) -> bool {
+    NAMESPACES.last().is_some_and(|last| statfs(&folder.join(last)).is_ok_and(|fs| fs.filesystem_type() == NSFS_MAGIC))
 }
 
 /// Opened first, then it is made sure that it was this process's.

@@ -162,13 +162,19 @@ impl Daemon {
     /// before is forgotten.
     fn adopt_unread(&mut self, unit: UnitName, attempt: Option<u64>) {
         let Some(policy) = self.engine.get(&unit).map(|entry| entry.plan.policy.clone()) else { return };
+        let mut record = Record::new(clock::now());
+        // Greater than any that was, so that nothing late is taken for this one's.
+        record.attempt = attempt.unwrap_or(u32::MAX.into());
+        // Containers run in it.
+        if policy.pod && pods::is_whole(&self.paths.pod(&unit)) {
+            log::warn!("{unit}: its state is not readable; the pod stays, its history is lost");
+            record.state = State::Held;
+            return self.engine.restore(unit, policy, record, None);
+        }
         let its = cgroup::processes(&self.paths.cgroup(&unit));
         let pid = self.runtime.container_pid(&unit).filter(|pid| its.contains(pid));
         let Some(process) = pid.and_then(process::identify) else { return };
         log::warn!("{unit}: its state is not readable; the container runs on, its history is lost");
-        let mut record = Record::new(clock::now());
-        // Greater than any that was, so that nothing late is taken for this one's.
-        record.attempt = attempt.unwrap_or(u32::MAX.into());
         record.state = State::Starting { process, deadline: None, stop: false, ready: true };
         self.engine.restore(unit, policy, record, None);
     }

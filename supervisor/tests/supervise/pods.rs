@@ -221,3 +221,50 @@ fn a_container_lives_in_the_network_of_another_as_long_as_that_one() {
         assert!(!place.mounts().contains("/run/orlop/units/"), "nothing is left mounted");
     });
 }
+
+fn of_the_machine() -> u64 {
+    fs::metadata("/proc/self/ns/net").unwrap().ino()
+}
+
+#[test]
+fn the_pod_that_is_there_counts_and_not_what_is_written_about_it() {
+    place::inside("pods::the_pod_that_is_there_counts_and_not_what_is_written_about_it", |place| {
+        pod(POD);
+        unit(place, "one", COUNT, "Pod=app.pod");
+        unit(place, "two", COUNT, "Pod=app.pod");
+        let mut machine = Pid1::boot(place);
+        machine.post("/v1/units/app-pod/start");
+        let (one, two) = (machine.until_active("one"), machine.until_active("two"));
+        machine.kill_supervisor();
+        fs::write("/run/orlop/units/app-pod/state.json", "{").unwrap();
+        machine.start_supervisor();
+        assert_eq!(
+            [machine.until_active("one"), machine.until_active("two")].map(|now| now["pid"].clone()),
+            [one["pid"].clone(), two["pid"].clone()]
+        );
+        assert_eq!((state(&machine, "app-pod").as_str(), namespace(&one, "net")), ("active", held("net")));
+        // Its file says another network from its next start on.
+        pod(&POD.replace("Network=none", "Network=host"));
+        machine.post("/v1/units/two/restart");
+        assert_eq!(namespace(&machine.until_active("two"), "net"), held("net"));
+        machine.post("/v1/units/app-pod/restart");
+        assert_eq!(namespace(&machine.until_active("one"), "net"), of_the_machine());
+    });
+}
+
+#[test]
+fn the_network_of_another_is_the_machines_over_any_number_of_steps() {
+    place::inside("pods::the_network_of_another_is_the_machines_over_any_number_of_steps", |place| {
+        unit(place, "a", COUNT, "Network=host");
+        unit(place, "b", COUNT, "Network=a.container");
+        unit(place, "c", COUNT, "Network=b.container");
+        let ports = || fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+        let before = ports();
+        let machine = Pid1::boot(place);
+        machine.post("/v1/units/c/start");
+        for name in ["a", "b", "c"] {
+            assert_eq!(namespace(&machine.until_active(name), "net"), of_the_machine(), "{name}");
+        }
+        assert_eq!(ports(), before);
+    });
+}

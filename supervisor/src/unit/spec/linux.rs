@@ -82,8 +82,9 @@ fn namespaces(container: &ContainerSpec, facts: &Facts) -> Vec<LinuxNamespace> {
 
 fn sysctls(container: &ContainerSpec) -> HashMap<String, String> {
     let mut all = HashMap::new();
-    if container.network != Network::Host {
-        // In a network of its own a container's every user may listen on port 80; on the machine's that stays with root.
+    if !matches!(container.network, Network::Host | Network::Container(_)) {
+        // In a network of its own a container's every user may listen on port 80; on the machine's that stays with root, and
+        // in another's with what that one says.
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
     }
     if matches!(container.network, Network::Bridge(_)) {
