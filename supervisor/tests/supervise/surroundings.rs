@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use nix::mount::{MsFlags, mount};
+use serde_json::Value;
+
 use crate::{pid1::Pid1, place};
 
 #[test]
@@ -79,6 +82,11 @@ fn a_folder_is_a_containers_root() {
             place.unit(unit, &format!("echo x >> /{unit}; cat /{unit} /over"), "", "[Service]\nType=oneshot");
             place.edit(unit, |text| text.replace("Image=localhost/shell:latest", &format!("Rootfs={root}")));
         }
+        let careful = "/var/lib/orlop/volumes/careful";
+        fs::create_dir(careful).unwrap();
+        mount(Some("tmpfs"), careful, Some("tmpfs"), MsFlags::MS_NOSUID, None::<&str>).unwrap();
+        place.unit("careful", "grep ' / ' /proc/self/mounts", "", "[Service]\nType=oneshot");
+        place.edit("careful", |text| text.replace("Image=localhost/shell:latest", &format!("Rootfs={careful}")));
         let machine = Pid1::boot(place);
         fs::write(format!("{folder}/over"), "y\n").unwrap();
         for unit in ["own", "own", "over", "over"] {
@@ -90,6 +98,11 @@ fn a_folder_is_a_containers_root() {
         let said: Vec<&str> =
             lines.iter().filter_map(|line| line["message"].as_str()).filter(|m| m.len() == 1).collect();
         assert_eq!(said, ["y", "x", "y", "x"].repeat(2), "{lines:#?}");
+        // What the mount has is kept, besides what a container's root has.
+        machine.post("/v1/units/careful/start");
+        let lines = machine.logs("/v1/units/careful/logs");
+        let mounted = |line: &Value| line["message"].as_str().is_some_and(|m| m.contains(" / tmpfs rw,nosuid,nodev,"));
+        assert!(lines.iter().any(mounted), "{lines:#?}");
         machine.try_post("/v1/units/astray/start");
         let told = machine.unit("astray").to_string();
         assert!(told.contains("open Rootfs /var/lib/orlop/volumes/away: "), "{told}");

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,7 @@ use nix::{
 };
 
 use super::{BundleError, at, make_folder, overlay::unmount};
+use crate::daemon::sys::idmap;
 
 /// Through no link: who writes in a folder above, such as a container in its volume, would lead us to the machine's own files.
 pub(super) fn open_folder(path: &Path) -> Result<OwnedFd, BundleError> {
@@ -38,7 +39,9 @@ pub(super) fn mount(folder: &Path, rootfs: &Path) -> Result<OwnedFd, BundleError
     };
     step(Some(folder), MsFlags::MS_BIND | MsFlags::MS_REC)?;
     step(None, MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
-    step(None, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NODEV)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open(rootfs, flags, Mode::empty()).map_err(|errno| at("open", rootfs)(errno.into()))
+    let root = open(rootfs, flags, Mode::empty()).map_err(|errno| at("open", rootfs)(errno.into()))?;
+    // Besides what each of them has already: a remount would take read-only and nosuid away.
+    idmap::forbid_devices(root.as_fd()).map_err(at("forbid devices in", rootfs))?;
+    Ok(root)
 }

@@ -1,4 +1,4 @@
-//! Copies of mounts whose ids are mapped, mount_setattr(2), and the user namespaces that say how.
+//! mount_setattr(2): copies of mounts whose ids are mapped, and the user namespaces that say how; mounts without devices.
 
 use std::{
     ffi::CString,
@@ -15,6 +15,7 @@ use nix::errno::Errno;
 
 // From <linux/mount.h>; libc has them for some C libraries only.
 const OPEN_TREE_CLONE: libc::c_uint = 1;
+const MOUNT_ATTR_NODEV: u64 = 4;
 const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
 
@@ -46,12 +47,20 @@ pub(in super::super) fn copy_of_mount(path: &Path) -> io::Result<OwnedFd> {
 /// What is on disk an id of the user namespace becomes the one that it is outside.
 pub(in super::super) fn map_ids(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
     let userns_fd = u64::from(namespace.as_raw_fd().unsigned_abs());
-    let attributes = Attributes { set: MOUNT_ATTR_IDMAP, userns_fd, ..Attributes::default() };
+    set(mount, 0, &Attributes { set: MOUNT_ATTR_IDMAP, userns_fd, ..Attributes::default() })
+}
+
+/// There, and in all that is mounted below it, no file is a device.
+pub(in super::super) fn forbid_devices(mount: BorrowedFd<'_>) -> io::Result<()> {
+    set(mount, libc::AT_RECURSIVE, &Attributes { set: MOUNT_ATTR_NODEV, ..Attributes::default() })
+}
+
+fn set(mount: BorrowedFd<'_>, flags: libc::c_int, attributes: &Attributes) -> io::Result<()> {
     let (fd, empty) = (mount.as_raw_fd(), c"".as_ptr());
-    let size = size_of::<Attributes>();
+    let (flags, attributes) = (flags | libc::AT_EMPTY_PATH, &raw const *attributes);
     // SAFETY: `attributes` is of the size that is said; both it and the empty path live through the call.
     let result =
-        unsafe { libc::syscall(libc::SYS_mount_setattr, fd, empty, libc::AT_EMPTY_PATH, &raw const attributes, size) };
+        unsafe { libc::syscall(libc::SYS_mount_setattr, fd, empty, flags, attributes, size_of::<Attributes>()) };
     Errno::result(result).map(drop).map_err(Into::into)
 }
 
