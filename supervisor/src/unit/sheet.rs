@@ -204,7 +204,7 @@ impl<'a> Sheet<'a> {
         }
         let plain = unquoted(section, &value.text);
         // Whoever runs the file on a Podman host gets another number there.
-        if !Kind::is_quadlet(section) && language.is_number() && values::octal(plain).is_some() {
+        if language.is_number() && values::octal(plain).is_some() {
             self.push(|| value.error(&value.whole(), values::two_numbers(name, plain)));
         }
         if let Err(expected) = language.check(plain) {

@@ -148,7 +148,7 @@ fn parts(text: &str, base: u128) -> Result<u64, Expected> {
     }
 }
 
-/// What a number with a leading zero is to systemd (`safe_atoi`, base 0), where that is not what it looks like: an octal one, or none.
+/// What a number with a leading zero is to systemd (`safe_atoi`, base 0) and to podman (pflag, base 0), where that is not what it looks like: an octal one, or none.
 pub(super) fn octal(text: &str) -> Option<Option<u64>> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let all = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
@@ -162,10 +162,10 @@ pub(super) fn two_numbers(key: &str, text: &str) -> String {
     let plain = text.trim_start_matches(['+', '-', '0']);
     match octal(text).flatten() {
         Some(octal) => format!(
-            "{key}={text}: to systemd a number that begins with 0 is an octal one, {sign}{octal}; write that or {sign}{plain}"
+            "{key}={text}: to systemd and podman a number that begins with 0 is an octal one, {sign}{octal}; write that or {sign}{plain}"
         ),
         None => format!(
-            "{key}={text}: to systemd a number that begins with 0 is an octal one, and this is none; write {sign}{plain}"
+            "{key}={text}: to systemd and podman a number that begins with 0 is an octal one, and this is none; write {sign}{plain}"
         ),
     }
 }

@@ -246,6 +246,9 @@ pub(super) fn reference(text: &str) -> Result<(), Said> {
     if let Some((transport, _)) = text.split_once(':').filter(|(before, _)| transports.contains(before)) {
         return Err(format!("{transport}: is a store of another host; write the name that the image has here").into());
     }
+    if let Some(name) = text.strip_prefix("docker://") {
+        return Err(Said::from(format!("an image's name has no docker:// before it; write {name}")).offering(name));
+    }
     text.parse::<Reference>().map(drop).map_err(|error| match &error {
         ReferenceError::ShortName { full, .. } => Said::from(error.to_string()).offering(full),
         _ => error.to_string().into(),

@@ -56,7 +56,8 @@ impl Value {
     pub(in crate::unit) fn is_number(self) -> bool {
         match self {
             Self::Own(form) => {
-                (form.contains("number") || form.contains('…')) && !form.contains("size") && !form.contains("path")
+                let other = ["size", "path", "name"].iter().any(|word| form.contains(word));
+                (form.contains("number") || form.contains('…')) && !other
             }
             Self::Number | Self::Range(..) => true,
             _ => false,
