@@ -11,18 +11,21 @@ use qemu_tests::Artefacts;
 
 use super::{Result, Row};
 
-pub(super) const NAMES: [&str; 11] = [
+pub(super) const NAMES: [&str; 14] = [
     "supervise.boot",
-    "supervise.memory.30",
     "supervise.start_ready",
     "supervise.restart",
     "supervise.stop",
     "supervise.log_throughput",
     "supervise.idle_hour",
     "supervise.memory.10",
+    "supervise.memory.30",
     "supervise.memory.100",
     "supervise.memory.500",
-    "supervise.memory.further",
+    "supervise.memory_each.10",
+    "supervise.memory_each.30",
+    "supervise.memory_each.100",
+    "supervise.memory_each.500",
 ];
 
 const IMAGE: &str = "localhost/probe:latest";
@@ -101,13 +104,12 @@ fn rows(meter: &Meter, counts: &[u32], of: &str) -> Result<Vec<Row>> {
     rows.push(row("log_throughput", talk, "million instructions per MB", None));
     rows.push(row("idle_hour", meter.median("idle")?.0, "million instructions", None));
     let none = meter.median("memory.0")?.0;
-    let mut further = 0.0;
     for count in counts {
         let used = meter.median(&format!("memory.{count}"))?.0;
-        further = (used - none) / f64::from(*count);
         rows.push(row(&format!("memory.{count}"), used, "KiB of the machine's", None));
+        let each = (used - none) / f64::from(*count);
+        rows.push(row(&format!("memory_each.{count}"), each, "KiB a container", None));
     }
-    rows.push(row("memory.further", further, "KiB a container", None));
     Ok(rows)
 }
 

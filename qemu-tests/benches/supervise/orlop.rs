@@ -5,7 +5,7 @@ use qemu_tests::{Artefacts, Machine};
 use super::{Meter, now, rows, script, subjects, unit};
 use crate::{Result, Row, row};
 
-const COUNTS: [u32; 3] = [10, 100, 500];
+const COUNTS: [u32; 4] = [10, 30, 100, 500];
 const MEMORY_MIB: u32 = 2048;
 const WAITS: u32 = 10;
 

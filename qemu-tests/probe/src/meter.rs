@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// After a command: what it left behind to be done is counted, too.
 const AFTERMATH: Duration = Duration::from_secs(3);
+/// Before memory is measured: a file system keeps the inodes it has logged until it has written them in their place, which xfs
+/// does half a minute later (`xfssyncd_centisecs`).
+const REST: Duration = Duration::from_secs(60);
 
 /// `NOW clock_ns idle_ns`: since the kernel's start.
 pub(crate) fn now() -> io::Result<()> {
@@ -85,6 +88,7 @@ fn busy_ns() -> io::Result<u64> {
 /// written cannot be dropped (sysctl/vm in the kernel's documentation), so it is written first.
 fn memory_kib() -> io::Result<u64> {
     crate::sys::sync();
+    thread::sleep(REST);
     let folder = if fs::exists("/vm")? { "/vm" } else { "/proc/sys/vm" };
     fs::write(format!("{folder}/drop_caches"), "3")?;
     let text = fs::read_to_string("/proc/meminfo")?;
