@@ -93,8 +93,7 @@ impl Daemon {
             (Kind::Start, Err(text)) => Event::StartFailed { attempt, text },
             (Kind::Start, Ok(())) => {
                 self.stage(format!("unit:{unit}:started"));
-                // The runtime keeps what it needs of it; this would be memory for as long as the container runs.
-                let _ = std::fs::remove_file(self.paths.unit(&unit).join(bundle::CONFIG));
+                self.runtime.forget_start(&unit);
                 Event::Started { attempt }
             }
             (Kind::Query, result) => {

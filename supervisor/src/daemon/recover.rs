@@ -172,7 +172,7 @@ impl Daemon {
             return self.engine.restore(unit, policy, record, None);
         }
         let its = cgroup::processes(&self.paths.cgroup(&unit));
-        let pid = self.runtime.container_pid(&unit).filter(|pid| its.contains(pid));
+        let pid = self.runtime.asked_pid(&unit).filter(|pid| its.contains(pid));
         let Some(process) = pid.and_then(process::identify) else { return };
         log::warn!("{unit}: its state is not readable; the container runs on, its history is lost");
         record.state = State::Starting { process, deadline: None, stop: false, ready: true };

@@ -1,5 +1,5 @@
-//! The runtime's processes: `orlop-oci`, one per operation, at most one at a time per unit, never waited for. Their ends come
-//! through SIGCHLD like every child's.
+//! The runtime's processes: `orlop-oci`, one per operation, at most one at a time per unit, never waited for by the loop. Their ends
+//! come through SIGCHLD like every child's.
 //!
 //! This is the only way to a container: nothing else here makes one, enters it or changes its limits. Signals and cgroup.kill are the
 //! supervisor's own (process.rs, cgroup.rs): a unit has to stop where no memory and no pid is left for a process of the runtime, and the
@@ -13,12 +13,17 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{bundle::container_id, paths::Paths};
+use super::{
+    bundle::{CONFIG, container_id},
+    paths::Paths,
+};
 use crate::unit::UnitName;
 
 /// Overrides the runtime's program, for development: runc and crun have the same command line.
 const PROGRAM_VARIABLE: &str = "ORLOP_OCI";
 const PROGRAM: &str = "/usr/bin/orlop-oci";
+const LOG: &str = "runtime.log";
+const PID: &str = "pid";
 
 #[derive(Debug)]
 pub(crate) enum Operation {
@@ -131,10 +136,10 @@ impl Runtime {
 
     fn command(&self, unit: &UnitName, operation: Operation) -> io::Result<u32> {
         let folder = self.paths.unit(unit);
-        let mut command = self.base(&folder.join("runtime.log"))?;
+        let mut command = self.base(&folder.join(LOG))?;
         match operation {
             Operation::Create { out, err, fds } => {
-                command.arg("create").arg("--bundle").arg(&folder).arg("--pid-file").arg(folder.join("pid"));
+                command.arg("create").arg("--bundle").arg(&folder).arg("--pid-file").arg(folder.join(PID));
                 command.stdout(out).stderr(err);
                 if !fds.is_empty() {
                     // sd_listen_fds(3); the runtime hands them on, as runc does.
@@ -179,7 +184,7 @@ impl Runtime {
         let result = if wait_status == 0 {
             Ok(())
         } else {
-            let text = last_message(&self.paths.unit(&unit).join("runtime.log")).unwrap_or_else(|| {
+            let text = last_message(&self.paths.unit(&unit).join(LOG)).unwrap_or_else(|| {
                 let outcome = super::machine::Outcome::from_wait_status(wait_status, false);
                 format!("the runtime {outcome} and did not say why")
             });
@@ -209,7 +214,23 @@ impl Runtime {
 
     /// The pid of the container that was just created.
     pub(crate) fn container_pid(&self, unit: &UnitName) -> Option<u32> {
-        fs::read_to_string(self.paths.unit(unit).join("pid")).ok()?.trim().parse().ok()
+        fs::read_to_string(self.paths.unit(unit).join(PID)).ok()?.trim().parse().ok()
+    }
+
+    /// The pid of a container that was created some time ago, asked of the runtime and waited for: not in the loop.
+    pub(crate) fn asked_pid(&self, unit: &UnitName) -> Option<u32> {
+        let mut command = self.base(&self.paths.unit(unit).join(LOG)).ok()?;
+        let output = command.arg("state").arg(container_id(unit)).stdout(Stdio::piped()).output().ok()?;
+        let state: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        state.get("pid")?.as_u64()?.try_into().ok()
+    }
+
+    /// Once the container runs nobody reads these, and /run is memory.
+    pub(crate) fn forget_start(&self, unit: &UnitName) {
+        let folder = self.paths.unit(unit);
+        for name in [CONFIG, LOG, PID] {
+            let _ = fs::remove_file(folder.join(name));
+        }
     }
 
     /// What the last query said: `created`, `running`, `stopped`.

@@ -419,7 +419,10 @@ fn a_supervisor_is_replaced_on_purpose_and_whoever_waits_is_answered() {
         place.unit("deaf", DEAF, "StopTimeout=15", "[Install]\nWantedBy=default.target");
         let mut machine = Pid1::boot(place);
         let (web, _) = (machine.until_active("web"), machine.until_active("deaf"));
-        assert!(!std::path::Path::new("/run/orlop/units/web/config.json").exists(), "it has been used");
+        for used in ["config.json", "runtime.log", "pid"] {
+            let file = std::path::Path::new("/run/orlop/units/web").join(used);
+            assert!(!file.exists(), "what the start used is memory: {used}");
+        }
         // Somebody waits for a stop that takes its time.
         let client = std::thread::spawn(|| http::ask("POST", "/v1/units/deaf/stop"));
         machine.wait("the stop", |machine| machine.unit("deaf")["state"] == "deactivating");
