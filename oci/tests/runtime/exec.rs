@@ -66,6 +66,7 @@ fn users_are_exact_ids_or_errors() {
         .has("Uid: 1 1 1 1")
         .has("Gid: 0 0 0 0");
     c.oci(&["exec", "--cwd", "tmp", &c.id, "/bin/inspect", "pid"]).refused("is not an absolute path");
+    c.oci(&["exec", "--cwd", "/dev", &c.id, "/bin/inspect", "cwd"]).ok().has("cwd /dev");
     for bad in ["1:", ":2", "abc", "-1", "4294967296", " 1", "0x1", "1.5"] {
         c.oci(&["exec", &format!("--user={bad}"), &c.id, "/bin/inspect", "pid"])
             .refused("is not of the form UID or UID:GID");
@@ -112,6 +113,16 @@ fn a_container_that_made_cgroups_of_its_own_can_still_be_entered() {
         std::fs::write(c.cgroup("cgroup.subtree_control"), format!("+{controller}")).unwrap();
     }
     c.oci(&["exec", &c.id, "/bin/inspect", "say", "inside"]).ok().has("inside");
+}
+
+#[test]
+fn a_cgroup_below_the_containers_is_entered() {
+    let c = running();
+    std::fs::create_dir(c.cgroup("below")).unwrap();
+    let mut exec = c.command(&["exec", "--detach", "--cgroup", "below", &c.id, "/bin/inspect", "sleep"]);
+    assert!(spawn(exec.stdout(Stdio::null()).stderr(Stdio::null())).wait().unwrap().success());
+    let there = |file: &str| std::fs::read_to_string(c.cgroup(file)).unwrap().lines().count();
+    assert_eq!((there("below/cgroup.procs"), there("cgroup.procs")), (1, 1));
 }
 
 #[test]

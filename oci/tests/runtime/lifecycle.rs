@@ -33,6 +33,8 @@ fn the_states_of_a_life() {
     let list = c.oci(&["list"]).ok().out;
     assert!(list.contains("running") && list.trim_end().ends_with("  root"), "{list}");
     assert_eq!(c.oci(&["list", "-q"]).ok().out.trim(), id);
+    let list: serde_json::Value = serde_json::from_str(&c.oci(&["list", "--format", "json"]).ok().out).unwrap();
+    assert_eq!((&list[0]["id"], &list[0]["status"], &list[1]), (&json!(id), &json!("running"), &json!(null)));
     assert_eq!(c.oci(&["ps", "--format", "json", id]).ok().out.trim(), format!("[{}]", c.pid()));
     c.oci(&["kill", id, "KILL"]).ok();
     c.wait_for_status("stopped");

@@ -218,21 +218,40 @@ fn two_operations_at_once_come_one_after_the_other() {
     c.write_config();
     let null = Stdio::null;
     // What two of them may say, whichever comes first: how many succeed.
-    let pairs: [(&[&str], &[&str], &[usize]); 5] = [
+    let pairs: [(&[&str], &[&str], &[usize]); 10] = [
         (&["create"], &["create"], &[1]),
         (&["start"], &["start"], &[1]),
         (&["create"], &["delete", "--force"], &[2]),
         (&["delete", "--force"], &["delete", "--force"], &[2]),
         (&["start"], &["kill"], &[1, 2]),
+        (&["run", "--detach"], &["run", "--detach"], &[1]),
+        (&["run", "--detach"], &["delete", "--force"], &[1, 2]),
+        (&["pause"], &["pause"], &[1]),
+        (&["pause"], &["delete", "--force"], &[1, 2]),
+        (&["exec", "--detach"], &["delete", "--force"], &[1, 2]),
     ];
-    for round in 0..50 {
+    for round in 0..300 {
         let (one, two, allowed) = pairs[round % pairs.len()];
-        if one[0] != "create" {
+        if !matches!(one[0], "create" | "run") {
             c.create().ok();
         }
-        let both = [one, two].map(|verb| spawn(c.command(verb).arg(&c.id).stdout(null()).stderr(null())));
-        let good = both.into_iter().map(|mut child| child.wait().unwrap().success());
-        let good = good.filter(|success| *success).count();
+        if matches!(one[0], "pause" | "exec") {
+            c.start().ok();
+        }
+        let barrier = std::sync::Barrier::new(2);
+        let succeeds = |verb: &[&str]| {
+            let mut command = c.command(verb);
+            command.arg(&c.id).stdout(null()).stderr(null());
+            if verb[0] == "exec" {
+                command.args(["/bin/inspect", "pid"]);
+            }
+            barrier.wait();
+            spawn(&mut command).wait().unwrap().success()
+        };
+        let good = std::thread::scope(|scope| {
+            let other = scope.spawn(|| succeeds(two));
+            usize::from(succeeds(one)) + usize::from(other.join().unwrap())
+        });
         assert!(allowed.contains(&good), "{one:?} and {two:?}: {good} succeeded");
         let state = c.oci(&["state", &c.id]);
         assert!(state.status == 0 || state.err.contains("does not exist"), "{one:?} and {two:?}: {state:?}");
