@@ -1,8 +1,39 @@
 //! What callers of other runtimes are used to, beyond the words of the spec.
 
+use nix::sys::signal::{SigSet, Signal};
 use serde_json::json;
 
 use crate::support::Container;
+
+#[test]
+fn what_the_caller_blocks_and_ignores_is_the_callers() {
+    let mut blocked = SigSet::empty();
+    blocked.add(Signal::SIGALRM);
+    blocked.add(Signal::SIGTERM);
+    blocked.thread_block().unwrap();
+    let shell = "trap '' HUP INT USR1 TSTP; grep -E 'Sig(Blk|Ign)' /proc/self/status >&2";
+    let verbs = ["status", "SigBlk,SigIgn"];
+    // SIGPIPE alone, which the program's own runtime ignores.
+    let own = ["SigBlk: 0000000000000000", "SigIgn: 0000000000001000"];
+    let ran = Container::new(&verbs).run_behind(shell, "").ok();
+    let bits = |name: &str| {
+        let line = ran.err.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    assert_eq!((bits("SigBlk:") & 0x6000, bits("SigIgn:") & 0x8_0203), (0x6000, 0x8_0203), "of the caller");
+    let c = Container::new(&[&verbs[..], &["sleep"]].concat());
+    c.write_config();
+    c.behind(&format!("{shell}; exec >out 2>err"), &format!("create {}", c.id)).ok();
+    c.start().ok();
+    c.wait_for_output(own[1]);
+    let exec = c.behind(shell, &format!("exec {} /bin/inspect {}", c.id, verbs.join(" "))).ok();
+    blocked.thread_unblock().unwrap();
+    for line in own {
+        ran.has(line);
+        exec.has(line);
+        c.wait_for_output(line);
+    }
+}
 
 #[test]
 fn who_waits_to_be_started_holds_nothing_of_the_host() {
