@@ -94,7 +94,7 @@ pub(crate) enum Mail {
     PodMade {
         unit: UnitName,
         attempt: u64,
-        result: Result<(), String>,
+        result: Result<Option<Connection>, String>,
     },
     PodGone {
         unit: UnitName,

@@ -184,13 +184,7 @@ impl Daemon {
             Mail::Image { image, prepared } => self.on_image(&image, &prepared),
             Mail::Judged { unit, attempt, unmet } => self.on_judged(&unit, attempt, unmet),
             Mail::Bundle { unit, attempt, result } => self.on_bundle(&unit, attempt, result),
-            Mail::PodMade { unit, attempt, result } => {
-                let event = match result {
-                    Ok(()) => Event::Prepared { attempt },
-                    Err(text) => Event::PrepareFailed { attempt, text },
-                };
-                self.engine.event(&unit, event, clock::now());
-            }
+            Mail::PodMade { unit, attempt, result } => self.on_pod_made(&unit, attempt, result),
             Mail::PodGone { unit, attempt } => self.engine.event(&unit, Event::Cleaned { attempt }, clock::now()),
             Mail::Connected { unit, attempt, result } => self.on_connected(&unit, attempt, result),
             Mail::Disconnected { unit, attempt } => self.follow_ups.push_back((unit, Event::Cleaned { attempt })),
@@ -212,8 +206,8 @@ impl Daemon {
                         self.say(format!("{:<9} {event}", "network"));
                     }
                 }
-                let units =
-                    self.engine.units().filter_map(|(unit, _)| self.files.get(unit).cloned()).collect::<Vec<_>>();
+                let described = self.engine.units().filter_map(|(unit, _)| self.files.get(unit));
+                let units = described.map(|unit| self.as_member(unit)).collect();
                 bundle::refresh_resolv_conf(&self.paths, units);
                 if is_online(&event) {
                     self.network.patience = None;

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     os::{
-        fd::AsRawFd,
+        fd::{AsFd, AsRawFd},
         unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
@@ -24,9 +24,10 @@ use nix::{
 };
 
 use super::{
-    bundle,
+    bundle, clock,
     core::{Daemon, Mail},
     machine::{Event, Process},
+    networks::Connection,
     process,
 };
 use crate::{
@@ -62,13 +63,25 @@ impl Daemon {
     }
 
     pub(crate) fn make_pod(&mut self, pod: &UnitName, attempt: u64) {
-        let text = match self.files.pod(pod) {
+        let text = match self.files.pod(pod).cloned() {
             None => "its unit file is gone or has mistakes".to_owned(),
             Some(file) => {
                 let (own, folder, sender) = (Own::of(&file.spec), self.paths.pod(pod), self.mail.sender());
-                let unit = pod.clone();
+                let (request, networks) = (self.request_pod_networks(pod, &file.spec), self.wiring.networks.clone());
+                let (unit, path) = (pod.clone(), self.paths.connection(pod));
                 let made = self.pods.spawn(pod, move || {
-                    let result = make(&folder, &own).map_err(|error| error.to_string());
+                    // Its networks are the machine's, where this thread stays.
+                    let made = thread::scope(|scope| {
+                        let thread = thread::Builder::new().spawn_scoped(scope, || make(&folder, &own))?;
+                        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes it panicked")))
+                    });
+                    let result = made.map_err(|error| error.to_string()).and_then(|()| {
+                        let Some(request) = request else { return Ok(None) };
+                        networks.plan(&request, &path)?;
+                        let namespace = fs::File::open(folder.join("net"));
+                        let namespace = namespace.map_err(|error| format!("its network namespace: {error}"))?;
+                        networks.connect(&unit, namespace.as_fd()).map(Some)
+                    });
                     sender.send(Mail::PodMade { unit, attempt, result });
                 });
                 match made {
@@ -82,7 +95,10 @@ impl Daemon {
 
     pub(crate) fn take_down_pod(&mut self, pod: &UnitName, attempt: u64) {
         let (folder, unit, sender) = (self.paths.pod(pod), pod.clone(), self.mail.sender());
+        let (networks, path) = (self.wiring.networks.clone(), self.paths.connection(pod));
+        self.wiring.forget(pod);
         let begun = self.pods.spawn(pod, move || {
+            networks.disconnect(&unit, &path);
             if let Err(error) = remove(&folder) {
                 log::warn!("{unit}: {error}");
             }
@@ -94,16 +110,39 @@ impl Daemon {
         }
     }
 
+    pub(crate) fn on_pod_made(&mut self, pod: &UnitName, attempt: u64, result: Result<Option<Connection>, String>) {
+        let event = match result {
+            Ok(connection) => {
+                if let Some(connection) = connection {
+                    self.wiring.put(pod, connection);
+                }
+                Event::Prepared { attempt }
+            }
+            Err(text) => Event::PrepareFailed { attempt, text },
+        };
+        self.engine.event(pod, event, clock::now());
+    }
+
+    /// The unit with what its pod says for it.
+    pub(crate) fn as_member(&self, unit: &Unit) -> Unit {
+        let mut unit = unit.clone();
+        if let Some(pod) = unit.container.pod.as_ref().and_then(|(pod, _)| self.files.pod(pod)) {
+            be_member(&mut unit, pod);
+        }
+        unit
+    }
+
     /// The unit with what its pod says for it, and the namespaces it is to join.
     pub(crate) fn joined(&self, unit: &Unit) -> Result<(Unit, Borrowed), String> {
-        let (mut unit, mut borrowed) = (unit.clone(), Borrowed::default());
+        let (mut unit, mut borrowed) = (self.as_member(unit), Borrowed::default());
         if let Some((pod, _)) = &unit.container.pod {
-            let Some(file) = self.files.pod(pod) else { return Err(format!("the unit file of {pod} is gone")) };
+            if self.files.pod(pod).is_none() {
+                return Err(format!("the unit file of {pod} is gone"));
+            }
             let folder = self.paths.pod(pod);
             let at = |name: &str| Some(folder.join(name));
             // The pod that is there counts: what its file says since then, counts from its next start on.
             let net = at("net").filter(|net| net.exists());
-            be_member(&mut unit, file);
             match (&net, &unit.container.network) {
                 (None, _) => unit.container.network = Network::Host,
                 (Some(_), Network::Host) => unit.container.network = Network::None,

@@ -72,6 +72,10 @@ impl UnitFiles {
         self.pods.get(name)
     }
 
+    pub(crate) fn pods(&self) -> impl Iterator<Item = (&UnitName, &Arc<Declared<PodSpec>>)> {
+        self.pods.iter()
+    }
+
     /// Containers and pods alike.
     fn is_there(&self, name: &UnitName) -> bool {
         self.units.contains_key(name) || self.pods.contains_key(name)

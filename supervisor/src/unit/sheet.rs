@@ -299,10 +299,6 @@ impl<'a> Sheet<'a> {
         self.main.is_some()
     }
 
-    pub(super) fn is_strict(&self) -> bool {
-        self.strict
-    }
-
     /// The keys of a section that are set.
     pub(super) fn keys_of(&self, section: &str) -> Vec<&'static str> {
         self.values.keys().filter(|(_, of)| *of == section).map(|(key, _)| *key).collect()

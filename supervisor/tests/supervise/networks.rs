@@ -109,3 +109,67 @@ fn containers_on_bridges_are_reached_over_kills_and_leave_nothing_behind() {
         assert_eq!(seen(8080), None);
     });
 }
+
+#[test]
+fn a_pod_has_one_card_and_its_ports_and_names_over_kills() {
+    place::inside("networks::a_pod_has_one_card_and_its_ports_and_names_over_kills", |place| {
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.is_ok_and(|status| status.success()), "this test needs the program ip of iproute2");
+        let shared = place.shared_folder();
+        fs::write(shared.join("serve"), SERVE).unwrap();
+        fs::write(shared.join("ask"), ASK).unwrap();
+        fs::write("/etc/containers.d/app.network", "[Network]\nSubnet=10.66.0.0/24\n").unwrap();
+        let pod = "[Pod]\nNetwork=app.network\nIP=10.66.0.9\nPublishPort=8081:80\nNetworkAlias=boat\n\
+                   [Unit]\nStartLimitIntervalSec=0\n[Install]\nWantedBy=default.target\n";
+        fs::write("/etc/containers.d/sea.pod", pod).unwrap();
+        let volume = format!("Volume={}:/ask:ro\nStopTimeout=1", shared.display());
+        let restarts = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=on-failure";
+        place.unit("server", "exec perl /ask/serve", &format!("Network=\nPod=sea.pod\n{volume}"), restarts);
+        let inside = "perl /ask/ask localhost 80; cat /etc/hosts /etc/resolv.conf";
+        place.unit(
+            "inner",
+            inside,
+            &format!("Network=\nPod=sea.pod\nStartWithPod=no\n{volume}"),
+            "[Service]\nType=oneshot",
+        );
+        let client = "perl /ask/ask boat 80; perl /ask/ask systemd-sea 80";
+        place.unit("client", client, &format!("Network=\n{volume}\nNetwork=app.network"), "[Service]\nType=oneshot");
+        let mut machine = Pid1::boot(place);
+        machine.until_active("server");
+        let pod = machine.unit("sea-pod");
+        assert_eq!(pod["networks"][0]["addresses"][0], "10.66.0.9/24", "{pod:#}");
+        assert_eq!(pod["ports"][0]["host_port"], 8081);
+        machine.wait("the published port", |_| seen(8081).as_deref() == Some("10.66.0.1"));
+        let says = |machine: &Pid1, unit: &str, text: &str| {
+            let lines = machine.logs(&format!("/v1/units/{unit}/logs"));
+            lines.iter().filter(|line| line["message"].as_str().is_some_and(|m| m.contains(text))).count()
+        };
+        machine.post("/v1/units/inner/start");
+        machine.wait("the pod's files", |machine| {
+            ["seen as 127.0.0.1", "10.66.0.9\tsystemd-sea", "nameserver 10.66.0.1", "search dns.podman"]
+                .iter()
+                .all(|text| says(machine, "inner", text) > 0)
+        });
+        let by_both_names = |machine: &mut Pid1| {
+            let before = says(machine, "client", "seen as 10.66.0.");
+            machine.post("/v1/units/client/start");
+            machine.wait("the pod by its names", |machine| says(machine, "client", "seen as 10.66.0.") == before + 2);
+        };
+        by_both_names(&mut machine);
+        for round in 0..crate::crashes() / 4 {
+            let verb = ["restart", "stop", "start"][usize::try_from(round % 3).unwrap()];
+            machine.try_post(&format!("/v1/units/sea-pod/{verb}?no_block=true"));
+            machine.let_run(Duration::from_millis(round * 29 % 300));
+            machine.kill_supervisor();
+            machine.start_supervisor();
+        }
+        machine.post("/v1/units/server/start");
+        machine.until_active("server");
+        machine.wait("the published port", |_| seen(8081).as_deref() == Some("10.66.0.1"));
+        by_both_names(&mut machine);
+        machine.post("/v1/units/sea-pod/stop");
+        machine.post("/v1/units/client/stop");
+        assert_eq!(interfaces(), ["lo"], "no card and no bridge is left");
+        assert_eq!(seen(8081), None);
+    });
+}

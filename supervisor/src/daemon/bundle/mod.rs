@@ -16,7 +16,7 @@ use std::{
     net::IpAddr,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use oci::image::PreparedImage;
@@ -298,12 +298,12 @@ fn write_etc(
     Ok(())
 }
 
-/// How its network is connected: its own one, or that of the container it shares it with.
+/// How its network is connected: its own one, or that of the pod or container it shares it with.
 fn connection(paths: &Paths, unit: &Unit) -> Option<Connection> {
     let owner = match &unit.container.network {
         Network::Host | Network::None => return None,
         Network::Container(other) => other,
-        Network::Bridge(_) => &unit.name,
+        Network::Bridge(_) => unit.container.pod.as_ref().map_or(&unit.name, |(pod, _)| pod),
     };
     let path = paths.connection(owner);
     Connection::read(&path).unwrap_or_else(|error| {
@@ -331,8 +331,8 @@ fn resolv_conf(paths: &Paths, unit: &Unit, connection: Option<&Connection>) -> S
 
 /// New name servers reach the containers that run: the same file is written, because it is that file which is bound.
 /// They lie on a disk: not for the loop. While that stands still one thread is at work and one waits, for the latest.
-pub(crate) fn refresh_resolv_conf(paths: &Paths, units: Vec<Arc<Unit>>) {
-    static WAITING: Mutex<Option<Vec<Arc<Unit>>>> = Mutex::new(None);
+pub(crate) fn refresh_resolv_conf(paths: &Paths, units: Vec<Unit>) {
+    static WAITING: Mutex<Option<Vec<Unit>>> = Mutex::new(None);
     static AT_WORK: Mutex<()> = Mutex::new(());
     let waiting = || WAITING.lock().unwrap_or_else(PoisonError::into_inner);
     let paths = paths.clone();

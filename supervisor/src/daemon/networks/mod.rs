@@ -40,7 +40,7 @@ use crate::{
     unit::{self, Port, UnitName},
 };
 
-/// What one owner of a network namespace, a container, asks for.
+/// What one owner of a network namespace, a container or a pod, asks for.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) owner: UnitName,
@@ -231,8 +231,8 @@ impl Networks {
         Ok(connection.clone())
     }
 
-    /// Takes down what the owner had. Goes on where something fails.
-    pub(crate) fn disconnect(&self, owner: &UnitName) {
+    /// Takes down what the owner had, which was written to `path`. Goes on where something fails.
+    pub(crate) fn disconnect(&self, owner: &UnitName, path: &Path) {
         let state = &mut *self.lock();
         let Some(connection) = state.running.remove(owner) else { return };
         if let Err(text) = state.put() {
@@ -257,6 +257,10 @@ impl Networks {
         }
         if let Err(error) = state.book.save() {
             log::error!("write the networks' addresses: {error}");
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => log::warn!("{}: {error}", path.display()),
+            _ => {}
         }
     }
 

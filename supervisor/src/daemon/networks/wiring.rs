@@ -18,7 +18,7 @@ use crate::{
         mailbox,
         paths::Paths,
     },
-    unit::{self, DEFAULT_NETWORK, Dns, Network, Unit, UnitName},
+    unit::{self, Addresses, ContainerSpec, DEFAULT_NETWORK, Dns, Network, PodSpec, Port, Unit, UnitName},
 };
 
 /// The loop's side: who is or will be connected, and how, as soon as that is known.
@@ -37,16 +37,37 @@ impl Wiring {
     pub(crate) fn of(&self, unit: &UnitName) -> Option<&Connection> {
         self.connections.get(unit)?.as_ref()
     }
+
+    /// It is connected like that, unless it has been given up meanwhile.
+    pub(crate) fn put(&mut self, unit: &UnitName, connection: Connection) {
+        if let Some(place) = self.connections.get_mut(unit) {
+            *place = Some(connection);
+        }
+    }
+
+    pub(crate) fn forget(&mut self, unit: &UnitName) {
+        self.connections.remove(unit);
+    }
 }
 
 impl Daemon {
-    /// What a unit asks of the networks; nothing, unless it is on bridges. From here on it has something to be taken down.
+    /// What a container asks of the networks; nothing, unless it is on bridges. From here on it has something to be taken down.
     pub(crate) fn request_networks(&mut self, unit: &Unit) -> Option<Request> {
-        let wanted = wanted(unit)?;
+        self.request(&Wishes::of(unit)?)
+    }
+
+    pub(crate) fn request_pod_networks(&mut self, name: &UnitName, pod: &PodSpec) -> Option<Request> {
+        self.request(&Wishes::of_pod(name, pod))
+    }
+
+    fn request(&mut self, wishes: &Wishes<'_>) -> Option<Request> {
+        let wanted = wishes.wanted()?;
+        let containers = self.files.all().filter_map(|unit| Wishes::of(unit));
+        let pods = self.files.pods().map(|(name, pod)| Wishes::of_pod(name, &pod.spec));
         let mut reserved: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
-        for other in self.files.all().filter(|other| other.name != unit.name) {
-            for attachment in wanted_of(other) {
-                let name = attachment.network.clone().unwrap_or_else(|| DEFAULT_NETWORK.to_owned());
+        for other in containers.chain(pods).filter(|other| other.owner != wishes.owner) {
+            for attachment in other.wanted().unwrap_or_default() {
+                let name = attachment.network.unwrap_or_else(|| DEFAULT_NETWORK.to_owned());
                 let fixed = attachment.ip.map(IpAddr::from).into_iter().chain(attachment.ip6.map(IpAddr::from));
                 reserved.entry(name).or_default().extend(fixed);
             }
@@ -57,19 +78,21 @@ impl Daemon {
             let named = definitions.iter().find(|definition| Some(definition.name.as_str()) == name);
             (named.cloned().unwrap_or_else(Definition::usual), attachment)
         };
-        self.wiring.connections.insert(unit.name.clone(), None);
+        let (units, pods) = (self.files.all().map(|unit| &unit.name), self.files.pods().map(|(name, _)| name));
+        let known = units.chain(pods).cloned().chain(self.files.refused().into_keys()).collect();
+        self.wiring.connections.insert(wishes.owner.clone(), None);
         Some(Request {
-            owner: unit.name.clone(),
+            owner: wishes.owner.clone(),
             wanted: wanted.into_iter().map(find).collect(),
-            ports: unit.container.ports.clone(),
-            names: names(unit),
-            servers: match &unit.container.dns {
+            ports: wishes.ports.to_vec(),
+            names: wishes.names(),
+            servers: match wishes.dns {
                 Dns::OfImage => Vec::new(),
                 Dns::Generated { servers, .. } => servers.clone(),
             },
             reserved,
             written: definitions.iter().flat_map(Definition::written).collect(),
-            known: self.files.all().map(|unit| unit.name.clone()).chain(self.files.refused().into_keys()).collect(),
+            known,
         })
     }
 
@@ -105,8 +128,8 @@ impl Daemon {
         let is_current = record.is_some_and(|record| matches!(record.state, State::Creating { .. }));
         match result {
             Ok(connection) => {
-                if is_current && let Some(place) = self.wiring.connections.get_mut(unit) {
-                    *place = Some(connection);
+                if is_current {
+                    self.wiring.put(unit, connection);
                 }
                 self.created(unit, attempt);
             }
@@ -122,12 +145,7 @@ impl Daemon {
         let (networks, sender, name) = (self.wiring.networks.clone(), self.mail.sender(), unit.clone());
         let path = self.paths.connection(unit);
         mailbox::spawn(&format!("network of {name}"), move || {
-            networks.disconnect(&name);
-            if let Err(error) = fs::remove_file(&path)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                log::warn!("{}: {error}", path.display());
-            }
+            networks.disconnect(&name, &path);
             sender.send(Mail::Disconnected { unit: name, attempt });
         })
     }
@@ -158,28 +176,46 @@ impl Daemon {
     }
 }
 
-/// A unit's networks, if those are bridges: the default one where it names none. `IP=` and `IP6=` are its first one's.
-fn wanted(unit: &Unit) -> Option<Vec<unit::Attachment>> {
-    let (Network::Bridge(list), None) = (&unit.container.network, &unit.container.pod) else { return None };
-    let mut list = if list.is_empty() { vec![unit::Attachment::default()] } else { list.clone() };
-    let own = &unit.container.addresses;
-    if let Some(first) = list.first_mut() {
-        first.ip = first.ip.or(own.ip);
-        first.ip6 = first.ip6.or(own.ip6);
+/// What the file of a container or a pod says of its network.
+struct Wishes<'a> {
+    owner: &'a UnitName,
+    /// By which podman knows it.
+    name: String,
+    network: &'a Network,
+    addresses: &'a Addresses,
+    ports: &'a [Port],
+    dns: &'a Dns,
+}
+
+impl<'a> Wishes<'a> {
+    /// Nothing, where it has a pod's network.
+    fn of(unit: &'a Unit) -> Option<Self> {
+        let ContainerSpec { container_name, network, addresses, ports, dns, pod, .. } = &unit.container;
+        // podman-systemd.unit(5), ContainerName=: "systemd-%N".
+        let name = container_name.clone().unwrap_or_else(|| format!("systemd-{}", unit.name));
+        pod.is_none().then_some(Self { owner: &unit.name, name, network, addresses, ports, dns })
     }
-    Some(list)
-}
 
-fn wanted_of(unit: &Unit) -> Vec<unit::Attachment> {
-    wanted(unit).unwrap_or_default()
-}
+    fn of_pod(owner: &'a UnitName, pod: &'a PodSpec) -> Self {
+        let PodSpec { name, network, addresses, ports, dns, .. } = pod;
+        Self { owner, name: name.clone(), network, addresses, ports, dns }
+    }
 
-/// By which it is found: the container's name, its unit's, and those it has besides.
-fn names(unit: &Unit) -> Vec<String> {
-    let container = &unit.container;
-    // podman-systemd.unit(5), ContainerName=: "systemd-%N".
-    let own = container.container_name.clone().unwrap_or_else(|| format!("systemd-{}", unit.name));
-    [own, unit.name.to_string()].into_iter().chain(container.addresses.aliases.iter().cloned()).collect()
+    /// Its networks, if those are bridges: the default one where it names none. `IP=` and `IP6=` are its first one's.
+    fn wanted(&self) -> Option<Vec<unit::Attachment>> {
+        let Network::Bridge(list) = self.network else { return None };
+        let mut list = if list.is_empty() { vec![unit::Attachment::default()] } else { list.clone() };
+        if let Some(first) = list.first_mut() {
+            first.ip = first.ip.or(self.addresses.ip);
+            first.ip6 = first.ip6.or(self.addresses.ip6);
+        }
+        Some(list)
+    }
+
+    /// By which it is found: its own name, its unit's, and those it has besides.
+    fn names(&self) -> Vec<String> {
+        [self.name.clone(), self.owner.to_string()].into_iter().chain(self.addresses.aliases.iter().cloned()).collect()
+    }
 }
 
 /// The network namespace of a container; the host's own would be one that the runtime did not make.

@@ -258,7 +258,7 @@ pub(super) fn reference(text: &str) -> Result<(), Said> {
 fn container_network(sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Network {
     let network = network::network("Container", sheet, links).unwrap_or(Network::Bridge(Vec::new()));
     if sheet.last("Container", "Pod").is_none() {
-        network::only_on_bridges(&network, sheet);
+        network::only_on_bridges("Container", &network, sheet);
     }
     network
 }

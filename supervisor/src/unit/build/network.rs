@@ -1,6 +1,6 @@
 //! `Network=`, `PublishPort=`, `ExposeHostPort=`, `IP=`, `NetworkAlias=`, `DNS…=`, `AddHost=`, of containers and of pods.
 
-use std::{net::IpAddr, path::Path, rc::Rc};
+use std::{net::IpAddr, rc::Rc};
 
 use super::{Claim, Hosts, Link, links, name};
 use crate::unit::{
@@ -33,7 +33,6 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
             {
                 "networks that no .network file describes are"
             }
-            Network::Bridge(_) if section == "Pod" => "bridge networks are",
             Network::Bridge(_) | Network::Host | Network::None | Network::Container(_) => "",
         };
         if !what.is_empty() {
@@ -58,14 +57,6 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
     }
     // What is written wrongly is not missing as well.
     chosen.or(wrong.then_some(Network::None))
-}
-
-/// What is not said is a bridge.
-pub(super) fn refuse_default(path: &Path, sheet: &mut Sheet<'_>) {
-    if sheet.has_main() && sheet.is_strict() {
-        let text = "no Network=: bridge networks are not available in this version; write Network=host or Network=none";
-        sheet.missing(path, text);
-    }
 }
 
 fn one(section: &str, instance: Option<&str>, value: &Rc<Text>, links: &mut Vec<Link>) -> Result<Network, Said> {
@@ -227,14 +218,14 @@ pub(super) fn exposed(sheet: &mut Sheet<'_>) -> Vec<(u16, u16, Protocol)> {
     })
 }
 
-/// What only a container with a network of its own can have; podman-run(1) discards ports as well.
-pub(super) fn only_on_bridges(network: &Network, sheet: &mut Sheet<'_>) {
+/// What only a container or pod with a network of its own can have; podman-run(1) discards ports as well.
+pub(super) fn only_on_bridges(section: &'static str, network: &Network, sheet: &mut Sheet<'_>) {
     if matches!(network, Network::Bridge(_)) {
         return;
     }
     for key in ["IP", "IP6", "NetworkAlias", "PublishPort"] {
-        for value in sheet.all("Container", key) {
-            sheet.warning(&value, format!("{key}= has no effect here; it is for containers on bridge networks"));
+        for value in sheet.all(section, key) {
+            sheet.warning(&value, format!("{key}= has no effect here; it is for what is on bridge networks"));
         }
     }
 }

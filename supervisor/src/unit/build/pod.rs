@@ -24,14 +24,11 @@ pub(super) fn pod(
     shared: Shared,
 ) -> PodSpec {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let network = network::network("Pod", sheet, links).unwrap_or_else(|| {
-        network::refuse_default(path, sheet);
-        Network::Bridge(Vec::new())
-    });
+    let network = network::network("Pod", sheet, links).unwrap_or(Network::Bridge(Vec::new()));
     let ports = network::ports("Pod", sheet, claims);
-    if network == Network::Host
-        && let Some(value) = sheet.all("Pod", "PublishPort").first()
-    {
+    if network != Network::Host {
+        network::only_on_bridges("Pod", &network, sheet);
+    } else if let Some(value) = sheet.all("Pod", "PublishPort").first() {
         sheet.error(value, "with Network=host every port is the host's already; leave PublishPort= out");
     }
     container::refuse_idmap("Pod", &["Volume"], sheet);

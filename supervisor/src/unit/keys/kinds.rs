@@ -6,8 +6,6 @@ use super::{
     inert, later, only, refused, yes,
 };
 
-/// Of kinds that are not available as a whole each row says so too: one place to change when they are.
-const NET: &str = "containers have the machine's network or none until then";
 const HOST_IDS: &str = "the containers of a pod run in the machine's user namespace until then";
 const FOLDER: &str =
     "a volume is a folder of the state partition until then, with the owner that the container gives it";
@@ -29,12 +27,12 @@ pub(super) const POD: &[Rows] = &[
         "StopTimeout",
     ),
     only(&["host"], Value::Own("host, auto[:…], keep-id[:…], nomap, private"), "UserNS"),
-    later(NET, Value::Own("name"), "NetworkAlias"),
-    later(NET, Value::Own("[[ip:][host port]:]port[/protocol]"), "PublishPort"),
-    later(NET, Value::Own("address"), "IP IP6"),
-    later(NET, Value::Own("address, or none"), "DNS"),
-    later(NET, Value::Own("resolv.conf option"), "DNSOption"),
-    later(NET, Value::Own("domain, or ."), "DNSSearch"),
+    yes(Value::Own("name"), "NetworkAlias"),
+    yes(Value::Own("[[ip:][host port]:]port[/protocol]"), "PublishPort"),
+    yes(Value::Own("address"), "IP IP6"),
+    yes(Value::Own("address, or none"), "DNS"),
+    yes(Value::Own("resolv.conf option"), "DNSOption"),
+    yes(Value::Own("domain, or ."), "DNSSearch"),
     later(HOST_IDS, Value::Own("container:host:count words"), "UIDMap GIDMap"),
     later(HOST_IDS, Value::Own("name"), "SubUIDMap SubGIDMap"),
     refused(PODMAN, "PodmanArgs GlobalArgs"),

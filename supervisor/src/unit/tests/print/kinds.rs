@@ -7,8 +7,8 @@ use super::{
     write::{self, addresses, namespace, networks, pairs, ports, pull_word, span, volume as one_volume},
 };
 use crate::unit::{
-    Backing, Calendar, Declared, ImageSpec, IpRange, Ipam, Listen, ListenAddress, ListenKind, Network, NetworkDriver,
-    NetworkSpec, PodSpec, Pull, SocketSpec, Starts, TimerSpec, Trigger, User, VolumeSpec,
+    Addresses, Backing, Calendar, Declared, ImageSpec, IpRange, Ipam, Listen, ListenAddress, ListenKind, Network,
+    NetworkDriver, NetworkSpec, PodSpec, Pull, SocketSpec, Starts, TimerSpec, Trigger, User, VolumeSpec,
 };
 
 /// What all of them have, and the header of their own section.
@@ -338,11 +338,13 @@ pub(super) fn make_image(dice: &mut Dice) -> Declared<ImageSpec> {
 
 pub(super) fn make_pod(dice: &mut Dice) -> Declared<PodSpec> {
     let network = make::network(dice, false);
+    let on_bridge = matches!(network, Network::Bridge(_));
     let spec = PodSpec {
         name: format!("p{}", dice.roll(9)),
-        ports: if network == Network::Host { Vec::new() } else { make::ports(dice) },
+        ports: if on_bridge { make::ports(dice) } else { Vec::new() },
+        // Elsewhere they have no effect, and a warning says so.
+        addresses: if on_bridge || network == Network::Host { make::addresses(dice) } else { Addresses::default() },
         network,
-        addresses: make::addresses(dice),
         dns: make::dns(dice),
         hosts: make::hosts(dice),
         hostname: make::maybe(dice, |_| "pod.example".to_owned()),
