@@ -455,7 +455,7 @@ fn a_source_in_the_rootfs_is_mapped_in_a_user_namespace_too() {
 }
 
 #[test]
-fn where_nothing_is_mounted_on_dev_shm_it_is_a_folder_of_the_containers_dev() {
+fn who_asks_for_it_has_a_dev_shm_that_is_a_folder_of_the_containers_dev() {
     let with = |there: bool, dev: &str| {
         let mut c = Container::new(&["mode", "/dev/shm", "create", "/dev/shm/x"])
             .set("/process/user", json!({"uid": 7, "gid": 7}));
@@ -464,7 +464,14 @@ fn where_nothing_is_mounted_on_dev_shm_it_is_a_folder_of_the_containers_dev() {
         for mount in mounts.iter_mut().filter(|mount| mount["destination"] == "/dev") {
             mount["type"] = dev.into();
         }
-        c.run()
+        c.config["annotations"] = json!({"org.orlop.dev-shm": "folder"});
+        let said = c.run();
+        if !there {
+            // Who does not ask has none.
+            c.config["annotations"] = json!(null);
+            c.run().ok().has("/dev/shm: No such file or directory (os error 2)");
+        }
+        said
     };
     for there in [true, false] {
         with(there, "tmpfs").ok().has("/dev/shm: 41777 0 0 0").has("create /dev/shm/x: ok");

@@ -30,7 +30,8 @@ fn tracer(seccomp: Option<&Value>, no_new_privileges: bool) -> Container {
     c
 }
 
-/// It has caught some, and none of them had more than the container's own.
+/// It has caught some, and none of them had more than the container's own: nor the caller's environment, which is in the runtime's memory
+/// for as long as they are there, so that none shares that memory.
 #[track_caller]
 fn judge(c: &Container, what: &str, own: u64) {
     let said = c.output();

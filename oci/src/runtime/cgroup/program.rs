@@ -26,7 +26,8 @@ pub(super) fn get(instructions: &[u64], file: &Path) -> sys::Result<OwnedFd> {
     let program = bpf::load_device_program(instructions)?;
     // It is there to save something: without it all is well.
     if let Ok(bpf::Identity { id, tag, .. }) = bpf::identity(program.as_fd()) {
-        let temporary = file.with_extension(std::process::id().to_string());
+        // One name for all: what two have mixed is no program's text, and what is left by one that was killed is written over.
+        let temporary = file.with_extension("new");
         let written = std::fs::write(&temporary, format!("{id} {tag:x}{text}"));
         if written.and_then(|()| std::fs::rename(&temporary, file)).is_err() {
             let _ = std::fs::remove_file(&temporary);

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::{Doing, Done, Errno, Failed, LISTENER, fs, process, socket};
 use crate::runtime::plan::ProcessPlan;
 use crate::runtime::seccomp::Filter;
-use crate::runtime::sys::process::{Call, CapabilityWords};
+use crate::runtime::sys::call::{Call, calls_of_a_copy};
+use crate::runtime::sys::process::CapabilityWords;
 use crate::runtime::sys::schedule;
 
 /// All that can be done before `start`: afterwards this process has the container's identity and no way back.
@@ -214,7 +215,7 @@ pub(super) fn load_outside<'a>(
     let path = program(plan)?;
     let limits = plan.late_limits().next().is_some();
     let own = [last.call(), Call::exec(path, &plan.args, &plan.env)].into_iter();
-    let mut left = own.chain(process::calls_of_a_copy(channel, listener, plan.terminal, limits));
+    let mut left = own.chain(calls_of_a_copy(channel, listener, plan.terminal, limits));
     if filter.notifies() || left.any(|call| filter.refusal(&call).is_some()) {
         return Ok(Filtered::Last { admin: true });
     }

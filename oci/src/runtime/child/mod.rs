@@ -144,9 +144,9 @@ pub(crate) fn init(plan: &Plan, proc: BorrowedFd<'_>, ends: &Ends, cgroup: Optio
     }
 }
 
-/// Joins what has to be joined before the clone, and clones the container's process, which alone comes back from here. It is a child
-/// of the runtime; this one says its number and ends. Where all is made ready outside the pid namespace that clone comes last (see
-/// `go_inside`), and this process makes the new namespaces for itself.
+/// Joins what has to be joined before the clone, and clones the container's process, which then alone comes back from here: a child of
+/// the runtime, to which this one says its number, and ends. Where all is made ready outside the pid namespace that clone comes last
+/// (see `go_inside`): here the caller itself comes back, in the new namespaces, which it makes for itself.
 fn go_between<'a>(plan: &'a Plan, ends: &Ends, cgroup: Option<BorrowedFd<'_>>) -> Done<'a> {
     let all = &plan.namespaces;
     if !all.go_between() {

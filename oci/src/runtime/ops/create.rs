@@ -195,16 +195,15 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     let Held { plan, ends } = &**made.held.insert(Box::new(Held { plan, ends }));
     let outside = plan.process.made_outside;
     let between = plan.namespaces.go_between() && !outside;
-    let (flags, into) = if outside {
-        (0, cgroup.map(Cgroup::fd))
-    } else if between {
-        (0, None)
-    } else {
-        (plan.namespaces.create, cgroup.map(Cgroup::fd))
-    };
     // Who enters a time namespace has to have its memory for itself (setns(2)).
-    let shares = !between && !outside && !plan.namespaces.has(NamespaceKind::Time);
-    let memory = if shares { Memory::Shared } else { Memory::Copied };
+    let (flags, into, memory) = match () {
+        () if between => (0, None, Memory::Copied),
+        () if outside => (0, cgroup.map(Cgroup::fd), Memory::Copied),
+        () if plan.namespaces.has(NamespaceKind::Time) => {
+            (plan.namespaces.create, cgroup.map(Cgroup::fd), Memory::Copied)
+        }
+        () => (plan.namespaces.create, cgroup.map(Cgroup::fd), Memory::Shared),
+    };
     let _hidden = outside.then(Hidden::new).transpose().step("hide", "the caller's environment")?;
     let started = process::start(flags, into, memory, || {
         // With our copy of the runtime's end closed, its death is seen as the end of the channel.

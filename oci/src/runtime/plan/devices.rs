@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use super::DEV_SHM;
 use super::mounts::{Surroundings, normal};
 use super::namespaces::Namespaces;
 use crate::runtime::config::{Config, ConfigError, DeviceKind, IdMapping, Mount};
@@ -37,7 +38,7 @@ pub(crate) struct DevicePlan {
     pub(crate) made: Option<OwnedFd>,
     /// Text and name of each link in /dev.
     pub(crate) links: &'static [(&'static CStr, &'static CStr)],
-    /// /dev is a tmpfs of the container's and nothing is to be mounted on /dev/shm: it is a folder there.
+    /// Asked for by annotation (`DEV_SHM`); /dev is a tmpfs of the container's, and nothing is to be mounted on /dev/shm: it is a folder there.
     pub(crate) shm: bool,
 }
 
@@ -115,7 +116,8 @@ impl DevicePlan {
         }
         let tmpfs = |m: &Mount| m.kind.as_deref() == Some("tmpfs");
         let dev = config.mounts.iter().zip(&mounted).any(|(m, path)| path.as_os_str() == "/dev" && tmpfs(m));
-        let shm = dev && mounted.iter().all(|path| path.as_os_str() != "/dev/shm");
+        let asked = config.annotations.iter().any(|(key, value)| key == DEV_SHM && value == "folder");
+        let shm = asked && dev && mounted.iter().all(|path| path.as_os_str() != "/dev/shm");
         Ok(DevicePlan { nodes, made, links: &LINKS, shm })
     }
 }

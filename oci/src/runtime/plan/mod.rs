@@ -34,6 +34,10 @@ use super::sys;
 /// Podman's `--group-add keep-groups`: the caller's supplementary groups stay, which an ordinary user could not ask for by number.
 pub(crate) const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
+/// With the value `folder`: a /dev/shm for everybody, without a file system of its own (Orlop's supervisor). Engines that leave the mount out
+/// mean that there is none (Podman's `--ipc=none`).
+pub(crate) const DEV_SHM: &str = "org.orlop.dev-shm";
+
 pub(crate) struct Plan {
     pub(crate) namespaces: Namespaces,
     pub(crate) hostname: Option<CString>,

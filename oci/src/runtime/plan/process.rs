@@ -140,7 +140,8 @@ impl ProcessPlan {
         })
     }
 
-    /// That of the processes, where the one outside would be a process too many.
+    /// That of the processes, where the one outside would be a process too many. Set behind the change of user, it does not keep the
+    /// program from its exec, as runc's does (PF_NPROC_EXCEEDED, setrlimit(2)), but from every process more.
     pub(crate) fn limit_of_processes(&self) -> impl Iterator<Item = (u32, libc::rlimit)> {
         self.limits.iter().copied().filter(|(resource, _)| self.made_outside && *resource == NPROC)
     }

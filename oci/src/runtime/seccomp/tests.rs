@@ -3,7 +3,7 @@
 use super::*;
 use crate::runtime::config::Config;
 use crate::runtime::sys::Errno;
-use crate::runtime::sys::process::Call;
+use crate::runtime::sys::call::Call;
 
 fn seccomp(text: &str) -> Result<Seccomp> {
     let config = format!(r#"{{"ociVersion":"1.2.0","root":{{"path":"r"}},"linux":{{"seccomp":{text}}}}}"#);

@@ -5,7 +5,7 @@ use super::table::Arch;
 use super::tree::{AND, JUMP, JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_EQUAL, LOAD, RETURN};
 use super::{ALLOW, Answer, ERRNO, Filter, KILL_PROCESS, LOG, NOTIFY, TRACE};
 use crate::runtime::sys::Errno;
-use crate::runtime::sys::process::Call;
+use crate::runtime::sys::call::Call;
 
 impl Filter {
     /// Why this call of a process of ours would not be done; nothing where it would, or somebody is asked.

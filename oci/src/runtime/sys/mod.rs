@@ -3,6 +3,7 @@
 
 pub(crate) mod bpf;
 mod bump;
+pub(crate) mod call;
 pub(crate) mod entry;
 pub(crate) mod fs;
 pub(crate) mod memory;

@@ -15,7 +15,7 @@ pub use resolv::resolv_conf;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -251,11 +251,16 @@ pub fn runtime_spec(unit: &Unit, image: &ImageConfiguration, facts: &Facts) -> R
     let mut root = Root::default();
     root.set_path(facts.rootfs.clone());
     root.set_readonly(Some(unit.container.read_only));
-    let annotations: HashMap<String, String> = unit.container.annotations.clone().into_iter().collect();
+    let mounts = mounts::mounts(unit, &volumes(unit, image), facts)?;
+    let mut annotations: HashMap<String, String> = unit.container.annotations.clone().into_iter().collect();
+    if mounts.iter().all(|mount| mount.destination() != Path::new("/dev/shm")) {
+        // See `mounts::system`.
+        annotations.insert("org.orlop.dev-shm".to_owned(), "folder".to_owned());
+    }
     let mut spec = Spec::default();
     spec.set_version("1.2.0".to_owned());
     spec.set_root(Some(root));
-    spec.set_mounts(Some(mounts::mounts(unit, &volumes(unit, image), facts)?));
+    spec.set_mounts(Some(mounts));
     spec.set_process(Some(process::process(unit, config(image), facts, &hostname)?));
     spec.set_hostname(facts.joins.uts.is_none().then_some(hostname));
     spec.set_domainname(None);
