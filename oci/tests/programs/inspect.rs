@@ -174,8 +174,9 @@ fn main() {
                 println!("stdin {text}");
             }
             "seize" => seize(),
-            "trace" => trace(None),
-            "pretend" => trace(next().parse().ok()),
+            "trace" => trace(None, false),
+            "hold" => trace(None, true),
+            "pretend" => trace(next().parse().ok(), false),
             "sleep" => loop {
                 unsafe { pause() };
             },
@@ -252,8 +253,9 @@ fn seize() -> ! {
 }
 
 /// Takes hold of every process that shows itself in /proc as soon as it does, and tells, each thing once, what it has got: capabilities,
-/// descriptors beyond the standard streams, whose root, and whether it has the caller's environment. And says on its sockets that the container's process is this one of the host.
-fn trace(pretended: Option<i32>) -> ! {
+/// descriptors beyond the standard streams, whose root, and whether it has the caller's environment. And says on its sockets that the
+/// container's process is this one of the host; or lets nobody go, and takes nobody away who has ended.
+fn trace(pretended: Option<i32>, holds: bool) -> ! {
     const SEIZE: i64 = 0x4206;
     const INTERRUPT: i64 = 0x4207;
     const DETACH: i64 = 17;
@@ -283,6 +285,9 @@ fn trace(pretended: Option<i32>) -> ! {
             }
             unsafe { syscall(ptrace, INTERRUPT, pid, 0_i64, 0_i64) };
             reap(pid);
+            if holds {
+                continue;
+            }
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             for line in status.lines().filter(|line| line.starts_with("CapPrm:") || line.starts_with("CapEff:")) {
                 say(format!("capabilities {}", line.split_whitespace().nth(1).unwrap()));
@@ -307,7 +312,7 @@ fn trace(pretended: Option<i32>) -> ! {
             }
             unsafe { syscall(ptrace, DETACH, pid, 0_i64, 0_i64) };
         }
-        while reap(-1) > 0 {}
+        while !holds && reap(-1) > 0 {}
     }
 }
 

@@ -132,6 +132,28 @@ fn nobody_makes_a_process_of_the_host_the_containers() {
     canary.wait().unwrap();
 }
 
+/// Who traces a newcomer, and does not even take it away when it is killed, holds nobody but it.
+#[test]
+fn who_holds_a_newcomer_does_not_hold_the_runtime() {
+    let c = Container::new(&["hold"]).capabilities(&["CAP_SYS_PTRACE"]);
+    c.create().ok();
+    c.start().ok();
+    c.wait_for_output("trace");
+    let mut beside = Container::new(&["sleep"]);
+    beside.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");
+    let beside = beside.push("/linux/namespaces", json!({"type": "pid", "path": format!("/proc/{}/ns/pid", c.pid())}));
+    let failed = (0..500).find_map(|_| {
+        // Who is held when it waits for its start already was created.
+        let said = Some(beside.create()).filter(|said| said.status != 0);
+        if said.is_none() {
+            beside.oci(&["delete", "--force", &beside.id]).ok();
+        }
+        beside.assert_gone();
+        said
+    });
+    failed.expect("one that is held before that").refused("is held by somebody in its pid namespace");
+}
+
 /// Who makes a process ready does not take the place of that process: where its limit refuses another one (EAGAIN, which is said here in
 /// its controller's place, as not every machine has that), it leaves the cgroup, and the other one is put there.
 #[test]

@@ -14,6 +14,7 @@ use super::delete::leave_scope;
 use super::hooks::{Place, joinable, run_all, run_every};
 use super::newcomer::{cloned, failure, hand_over, heard, leaves, next, set_from_outside};
 use super::terminal::Terminal;
+use super::wait::end;
 use super::{net_devices, rdt, rootfs};
 use crate::runtime::cgroup::{self, Cgroup, LAST_PROGRAM};
 use crate::runtime::child::{self, CLONED, Ends, FULL, GO, HOOKS, IDMAP, JOINED, OFFSETS, READY};
@@ -31,6 +32,8 @@ use crate::runtime::time;
 
 /// What is left to be done by a process that is seen in somebody else's pid namespace takes no time; who stops it there must not hold us.
 const SEEN_PATIENCE_MS: i32 = 30_000;
+/// Where all is done there (`can_be_outside`), large folders may have to be copied.
+const BETWEEN_PATIENCE_MS: i32 = 600_000;
 
 #[derive(Default)]
 pub(crate) struct CreateOptions {
@@ -229,12 +232,17 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         cgroup.give_to(uid)?;
     }
     note(machine, state, pid)?;
+    if between {
+        // Others see it from now on: whoever wants to end it while we wait finds it.
+        state.save(folder)?;
+    }
     outside_steps(machine, plan, (pid, pidfd.as_fd()), ours.as_fd())?;
     // The one outside is nobody's but ours. Behind it speaks one that others see, and may have taken hold of: it is ready, or it failed.
     let (mut is_seen, mut place_of_it) = (false, None);
     loop {
-        if is_seen
-            && !process::wait_readable(ours.as_fd(), SEEN_PATIENCE_MS).step("wait for", "the container's process")?
+        let patience = if is_seen { SEEN_PATIENCE_MS } else { BETWEEN_PATIENCE_MS };
+        if (is_seen || between)
+            && !process::wait_readable(ours.as_fd(), patience).step("wait for", "the container's process")?
         {
             return Err(Error::ChildGone(
                 "the container's process is held by somebody in its pid namespace".to_owned(),
@@ -473,9 +481,7 @@ fn undo(machine: &Machine, folder: &Folder, hooks: &Hooks, state: &State, made: 
         }
     };
     if let Some(pidfd) = made.pidfd {
-        // It may have ended, and been waited for, already: both calls then have nothing to do.
-        let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
-        let _ = process::wait(pidfd.as_fd());
+        end(pidfd.as_fd());
     }
     if let Some(devices) = made.devices {
         tell(devices.give_back());

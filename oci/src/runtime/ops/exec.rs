@@ -8,7 +8,7 @@ use super::hooks::joinable;
 use super::kill::open_process;
 use super::newcomer::{Newcomer, hand_over};
 use super::terminal::Terminal;
-use super::wait::foreground;
+use super::wait::{end, foreground};
 use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::child::{self, Guest};
 use crate::runtime::config::{ConfigError, NamespaceKind, Process, parse_process};
@@ -98,7 +98,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     folder.unlock()?;
     let ends = signals.as_ref().map(Signals::that_end).transpose().step("take", "signals")?;
     let mut guest = Newcomer { pid, pidfd, channel: ours, plan: &plan, state: &state, status: Status::Running, ends };
-    let terminal = drive(machine, &mut guest, options, console.as_ref()).inspect_err(|_| guest.end())?;
+    let terminal = drive(machine, &mut guest, options, console.as_ref()).inspect_err(|_| end(guest.pidfd.as_fd()))?;
     drop((folder, hidden));
     let Some(signals) = signals else { return Ok(0) };
     foreground(guest.pidfd.as_fd(), &signals, terminal)

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use super::Machine;
 use super::exec::{self, filter, plan_of};
 use super::newcomer::Newcomer;
-use super::wait::Ended;
+use super::wait::{END_PATIENCE_MS, Ended, end};
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::child::{self, Guest};
 use crate::runtime::cli::Log;
@@ -75,7 +75,8 @@ fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_
     if !matches!(in_time, Ok(true)) {
         let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
     }
-    let ended = process::wait(pidfd.as_fd()).step("wait for hook", &hook.path)?;
+    let ended = process::wait_for(pidfd.as_fd(), END_PATIENCE_MS).step("wait for hook", &hook.path)?;
+    let ended = ended.ok_or_else(|| failed("somebody traces it and does not let it go".to_owned()))?;
     let why = match (in_time.step("wait for hook", &hook.path)?, ended) {
         (false, _) => format!("it did not end within {} s", hook.timeout_seconds.unwrap_or(0)),
         (true, Ended::Exited(0)) => return Ok(()),
@@ -239,7 +240,7 @@ fn inside(
     drop(theirs);
     let mut guest = Newcomer { pid, pidfd, channel: ours, plan: &plan, state, status: Status::Created, ends: None };
     let driven = guest.made_ready(machine).and_then(|()| guest.goes_inside(machine)).and_then(|()| guest.runs());
-    driven.inspect_err(|_| guest.end())?;
+    driven.inspect_err(|_| end(guest.pidfd.as_fd()))?;
     Ok(guest.pidfd)
 }
 

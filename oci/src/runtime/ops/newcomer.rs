@@ -60,11 +60,6 @@ impl Newcomer<'_> {
         self.says(&[])
     }
 
-    pub(super) fn end(&self) {
-        let _ = process::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
-        let _ = process::wait(self.pidfd.as_fd());
-    }
-
     fn says(&self, expected: &[u8]) -> Result<()> {
         answer(self.channel.as_fd(), self.pidfd.as_fd())?;
         self.until_ready()?;
@@ -119,8 +114,9 @@ pub(super) fn heard(channel: BorrowedFd<'_>, between: BorrowedFd<'_>) -> sys::Re
     }
 }
 
-/// Whose process it is that another one has cloned for us, as it says; it is put into that cgroup. Not only the one in between can have sent it: whoever traces in the pid namespace may take
-/// the channel from the one that is seen there, and would name any process of the host. None of those is a child of ours.
+/// Whose process it is that another one has cloned for us, as it says; it is put into that cgroup. Not only the one in between can have
+/// sent it: whoever traces in the pid namespace may take the channel from the one that is seen there, and would name any process of the
+/// host. None of those is a child of ours.
 pub(super) fn cloned(
     machine: &Machine,
     message: &[u8],

@@ -49,12 +49,23 @@ pub(super) fn foreground(pidfd: BorrowedFd<'_>, signals: &Signals, mut terminal:
     Ok(u8::try_from(status & 0xff).unwrap_or(255))
 }
 
+/// Of a process that is ending: what takes longer is held by somebody.
+pub(super) const END_PATIENCE_MS: i32 = 10_000;
+
+/// Ends it, and takes it away unless somebody traces it.
+pub(super) fn end(pidfd: BorrowedFd<'_>) {
+    // It may have ended, and been waited for, already: both calls then have nothing to do.
+    let _ = process::send_signal(pidfd, libc::SIGKILL);
+    let _ = process::wait_for(pidfd, END_PATIENCE_MS);
+}
+
 /// For a child that ended too early.
 pub(super) fn how_it_ended(pidfd: BorrowedFd<'_>) -> String {
-    match process::wait(pidfd) {
-        Ok(Ended::Exited(status)) => format!("ended with {status}"),
-        Ok(Ended::Killed(libc::SIGKILL)) => "was killed (is its memory limit too low?)".to_owned(),
-        Ok(Ended::Killed(signal)) => format!("was killed by signal {signal} ({})", words(signal)),
+    match process::wait_for(pidfd, END_PATIENCE_MS) {
+        Ok(Some(Ended::Exited(status))) => format!("ended with {status}"),
+        Ok(Some(Ended::Killed(libc::SIGKILL))) => "was killed (is its memory limit too low?)".to_owned(),
+        Ok(Some(Ended::Killed(signal))) => format!("was killed by signal {signal} ({})", words(signal)),
+        Ok(None) => "is held by who traces it and was given up".to_owned(),
         // Not our child: PID 1 waits for it.
         Err(_) => "ended".to_owned(),
     }

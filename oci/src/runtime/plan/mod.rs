@@ -14,7 +14,7 @@ mod sysctl;
 
 use std::cell::RefCell;
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 pub(crate) use console::{Console, ConsoleTo};
@@ -26,10 +26,10 @@ pub(crate) use options::known as known_mount_options;
 pub(crate) use process::ProcessPlan;
 
 use super::config::{Config, ConfigError, NamespaceKind, Process};
-use super::error::{Error, Result, c_string};
+use super::error::{Error, Result, Step, c_string};
 use super::procfs::Procfs;
 use super::seccomp::Filter;
-use super::sys;
+use super::sys::{self, Errno};
 
 /// Podman's `--group-add keep-groups`: the caller's supplementary groups stay, which an ordinary user could not ask for by number.
 pub(crate) const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
@@ -79,6 +79,24 @@ pub(crate) fn rootfs_path(config: &Config, bundle: &Path) -> PathBuf {
     bundle.join(&config.root.path)
 }
 
+/// Whether what enters an existing pid namespace can be made ready before it is seen there.
+fn can_be_outside(config: &Config, pid_namespace: BorrowedFd<'_>) -> Result<bool> {
+    // Hooks are given the number of the container's process, which has to be there then.
+    if config.hooks.any_at_create() {
+        return Ok(false);
+    }
+    if !config.mounts.iter().any(|one| one.kind.as_deref() == Some("proc")) {
+        return Ok(true);
+    }
+    match sys::mount::open_procfs_of(pid_namespace) {
+        Ok(_) => Ok(true),
+        // An older kernel makes a procfs for its mounter's own pid namespace alone: there all has to be done inside. EPERM: the
+        // namespace belongs to a user namespace that is entered inside, too.
+        Err(Errno(libc::EINVAL | libc::EPERM)) => Ok(false),
+        Err(errno) => Err(errno).step("prepare the procfs of", "the pid namespace to be joined"),
+    }
+}
+
 impl Plan {
     pub(crate) fn build(config: &Config, given: &Given<'_>, warn: &mut dyn FnMut(String)) -> Result<Plan> {
         let wrong = |error: ConfigError| Error::Config { file: "config.json".to_owned(), error };
@@ -110,11 +128,10 @@ impl Plan {
             process.name = CString::default();
         }
         process.limits_from_outside = user_namespace;
-        // An older kernel makes a procfs for its mounter's own pid namespace alone: there all has to be done inside.
-        let wants_procfs = config.mounts.iter().any(|one| one.kind.as_deref() == Some("proc"));
-        let outside = |pid: &OwnedFd| !wants_procfs || sys::mount::open_procfs_of(pid.as_fd()).is_ok();
-        // Hooks are given the number of the container's process, which has to be there then.
-        process.made_outside = !config.hooks.any_at_create() && namespaces.pid.as_ref().is_some_and(outside);
+        process.made_outside = match &namespaces.pid {
+            Some(pid) => can_be_outside(config, pid.as_fd())?,
+            None => false,
+        };
         process.keep_groups = config.annotations.iter().any(|(key, value)| key == KEEP_GROUPS && value != "0");
         process.new_keyring = !given.no_new_keyring;
         process.seccomp = config.linux.seccomp.as_ref().map(Filter::compile).transpose().map_err(wrong)?;

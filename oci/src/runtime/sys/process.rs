@@ -201,20 +201,35 @@ pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> Result<bool> {
 
 /// Waits for a child of ours by its pidfd: never by SIGCHLD, which can be lost.
 pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Ended> {
-    // SAFETY: siginfo_t is plain data; all zero is valid.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     loop {
-        let id = pidfd.as_raw_fd().unsigned_abs();
-        // SAFETY: the buffer is a whole siginfo_t.
-        match check(unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED) }) {
-            Err(e) if e.0 == libc::EINTR => {}
-            Err(e) => return Err(e),
-            Ok(_) => break,
+        if let Some(ended) = reap(pidfd, libc::WEXITED)? {
+            return Ok(ended);
         }
     }
-    // SAFETY: waitid with WEXITED fills the fields of a SIGCHLD.
+}
+
+/// As `wait`, for one that others may hold: `None` where it has not ended in time, or has, and somebody traces it, whose it is to
+/// take away first: a wait for it would be one for the tracer (kernel/exit.c, wait_consider_task).
+pub(crate) fn wait_for(pidfd: BorrowedFd<'_>, milliseconds: i32) -> Result<Option<Ended>> {
+    if wait_readable(pidfd, milliseconds)? { reap(pidfd, libc::WEXITED | libc::WNOHANG) } else { Ok(None) }
+}
+
+fn reap(pidfd: BorrowedFd<'_>, how: i32) -> Result<Option<Ended>> {
+    // SAFETY: siginfo_t is plain data; all zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let id = pidfd.as_raw_fd().unsigned_abs();
+    // SAFETY: the buffer is a whole siginfo_t.
+    while let Err(e) = check(unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, how) }) {
+        if e.0 != libc::EINTR {
+            return Err(e);
+        }
+    }
+    // SAFETY: waitid with WEXITED fills the fields of a SIGCHLD, or leaves them zero.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above.
     let status = unsafe { info.si_status() };
-    Ok(if info.si_code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Killed(status) })
+    let ended = if info.si_code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Killed(status) };
+    Ok((pid != 0).then_some(ended))
 }
 
 fn poll(fd: BorrowedFd<'_>, events: libc::c_short, milliseconds: i32) -> Result<bool> {
