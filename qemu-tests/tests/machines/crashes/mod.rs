@@ -255,14 +255,15 @@ fn whatever_the_supervisor_was_doing_when_it_was_killed_is_done_once() {
         println!("{unit}: {}", log.last().unwrap());
     }
 
-    // The timer goes on; one that had started its unit twice for one trigger would have done so too soon.
+    // The timer goes on; one that had started its unit twice for one trigger would have done so far too soon: the time is of the program's
+    // first word, which is late now and then, and early by that much the next time.
     let last = numbers("tick", "tick").len();
     machine.wait_for_log("tick", &format!("tick {} after", last + 2)).unwrap();
     let ticks = numbers("tick", "tick");
     assert!(ticks.iter().zip(1..).all(|(found, expected)| *found == expected), "{ticks:?}");
     let after = |line: &String| line.rsplit_once(" after ")?.1.parse::<u64>().ok();
     let pauses: Vec<u64> = machine.log("tick").unwrap().iter().filter_map(after).collect();
-    assert!(pauses.iter().skip(1).all(|pause| *pause >= TICK_MS), "{pauses:?}");
+    assert!(pauses.iter().skip(1).all(|pause| *pause >= TICK_MS / 2), "{pauses:?}");
     println!("tick: {} ticks", ticks.len());
     // What it says of itself is heard to the end.
     let beat =
