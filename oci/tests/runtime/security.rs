@@ -191,7 +191,7 @@ fn besiege(c: &Container) -> String {
         c.command(&["exec", &c.id, "/bin/inspect"]),
         beside.command(&["run", &beside.id]),
     ];
-    for round in 0..300 {
+    for round in 0..500 {
         let ran = crate::support::try_output(&mut commands[round % 3]);
         if c.output().contains("held") {
             // Nobody runs the file now: it is there to be written to.
