@@ -112,6 +112,27 @@ fn main() {
                 let result = unsafe { syscall(number, a, b, 0_i64, 0_i64, 0_i64, 0_i64) };
                 println!("syscall {number}: {}", if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 });
             }
+            // By a thread of its own: which may be ended alone, and then nobody can join it.
+            "beside" => {
+                let number: i64 = next().parse().unwrap();
+                std::thread::spawn(move || {
+                    let result = unsafe { syscall(number, 0_i64, 0_i64, 0_i64, 0_i64, 0_i64, 0_i64) };
+                    println!("beside: back {}", if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 });
+                });
+                while fs::read_dir("/proc/self/task").unwrap().count() > 1 {
+                    std::thread::yield_now();
+                }
+                println!("beside: over");
+            }
+            "handle" => drop(unsafe { signal(next().parse().unwrap(), handled as extern "C" fn(i32) as usize) }),
+            // As a 32-bit program calls, on an x86_64 machine.
+            #[cfg(target_arch = "x86_64")]
+            "call32" => {
+                let number: i64 = next().parse().unwrap();
+                let mut result = number;
+                unsafe { std::arch::asm!("int 0x80", inout("rax") result, out("r8") _, out("r9") _, out("r10") _, out("r11") _) };
+                println!("call32 {number}: {}", result as i32);
+            }
             "mode" => {
                 use std::os::unix::fs::MetadataExt;
                 let path = next();
@@ -187,6 +208,10 @@ fn main() {
         }
         std::io::stdout().flush().unwrap();
     }
+}
+
+extern "C" fn handled(number: i32) {
+    println!("handled {number}");
 }
 
 fn raw_fork() -> i64 {

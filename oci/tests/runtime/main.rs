@@ -20,6 +20,7 @@ mod resources;
 #[cfg(target_arch = "x86_64")] // its registers
 mod robust;
 mod rootless;
+mod seccomp;
 mod security;
 mod support;
 mod terminal;
