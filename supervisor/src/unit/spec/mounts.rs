@@ -62,8 +62,9 @@ fn system(container: &ContainerSpec, facts: &Facts, own_shm: bool) -> Vec<Mount>
     let sealed = container.read_only && !container.read_only_tmpfs;
     let shm_size = format!("size={}", container.shm_size_bytes);
     let shm_access = if sealed { "ro" } else { "rw" };
-    // The runtime makes /dev/shm a folder of /dev where nothing is mounted there (asked for by annotation, see `runtime_spec`): a file system of its own costs the kernel some
-    // 8 KiB, and with hundreds of containers twice that (each memory cgroup has a place for each file system's shrinker).
+    // The runtime makes /dev/shm a folder of /dev where nothing is mounted there (asked for by annotation, see `runtime_spec`): a file
+    // system of its own costs the kernel some 8 KiB, and with hundreds of containers twice that (each memory cgroup has a place for each
+    // file system's shrinker).
     let apart = sealed || own_shm || facts.joins.shm.is_some();
     let dev_size = if apart { "size=65536k" } else { &shm_size };
     let dev = words(&["nosuid", "noexec", "strictatime", "mode=755", dev_size]);

@@ -165,6 +165,7 @@ fn the_whole_of_a_small_unit() {
     let expected = json!({
         "ociVersion": "1.2.0",
         "root": {"path": "/run/orlop/units/web/rootfs", "readonly": false},
+        "annotations": {"org.orlop.dev-shm": "folder"},
         "hostname": "web",
         "process": {
             "terminal": false,
