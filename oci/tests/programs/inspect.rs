@@ -157,9 +157,9 @@ fn main() {
             }
             "ioprio" => println!("ioprio {}", unsafe { syscall(if cfg!(target_arch = "x86_64") { 252 } else { 31 }, 1_i64, 0_i64) }),
             "mempolicy" => {
-                let (mut mode, number) = (0_i32, if cfg!(target_arch = "x86_64") { 239 } else { 236 });
-                unsafe { syscall(number, &raw mut mode, 0_i64, 0_i64, 0_i64, 0_i64) };
-                println!("mempolicy {mode}");
+                let (mut mode, mut nodes, number) = (0_i32, [0_u64; 16], if cfg!(target_arch = "x86_64") { 239 } else { 236 });
+                unsafe { syscall(number, &raw mut mode, &raw mut nodes, 1024_i64, 0_i64, 0_i64) };
+                println!("mempolicy {mode} nodes {:x}", nodes[0]);
             }
             "mount" => {
                 let target = next();

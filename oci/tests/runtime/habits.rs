@@ -155,3 +155,19 @@ fn a_volume_may_lie_over_a_default_device() {
     std::fs::write(&steady, "four\n").unwrap();
     c.bind(&steady, "/dev/random", &["rbind"]).run().ok().has("/dev/random: four");
 }
+
+#[test]
+fn spec_writes_a_bundle_that_runs_and_nothing_over_another() {
+    let c = Container::new(&[]);
+    c.oci(&["spec"]).ok();
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(c.path("config.json")).unwrap()).unwrap();
+    assert_eq!(config["process"]["args"], json!(["sh"]));
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(["/bin/inspect", "say", "up"]);
+    std::fs::write(c.path("config.json"), config.to_string()).unwrap();
+    c.oci(&["spec"]).refused("config.json: file exists");
+    std::fs::create_dir(c.path("other")).unwrap();
+    c.oci(&["spec", "--rootless", "--bundle", "other"]).ok();
+    assert!(std::fs::read_to_string(c.path("other/config.json")).unwrap().contains("uidMappings"));
+    c.oci(&["run", &c.id]).ok().has("up");
+}

@@ -14,6 +14,7 @@ mod habits;
 mod inject;
 mod isolation;
 mod lifecycle;
+mod mounts;
 mod newcomers;
 mod races;
 mod resources;

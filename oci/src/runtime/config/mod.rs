@@ -344,6 +344,16 @@ mod tests {
             (r#""vm":{"kernel":{"path":"/k"}}"#, "vm"),
             (r#""linux":{"resources":{"memory":{"swappiness":10}}}"#, "linux.resources.memory.swappiness"),
             (r#""linux":{"resources":{"network":{"classID":10}}}"#, "linux.resources.network"),
+            (r#""linux":{"resources":{"memory":{"kernel":1}}}"#, "linux.resources.memory.kernel"),
+            (r#""linux":{"resources":{"memory":{"kernelTCP":1}}}"#, "linux.resources.memory.kernelTCP"),
+            (
+                r#""linux":{"resources":{"memory":{"disableOOMKiller":true}}}"#,
+                "linux.resources.memory.disableOOMKiller",
+            ),
+            (r#""linux":{"resources":{"memory":{"useHierarchy":false}}}"#, "linux.resources.memory.useHierarchy"),
+            (r#""linux":{"resources":{"cpu":{"realtimeRuntime":1}}}"#, "linux.resources.cpu.realtimeRuntime"),
+            (r#""linux":{"resources":{"cpu":{"realtimePeriod":1}}}"#, "linux.resources.cpu.realtimePeriod"),
+            (r#""linux":{"resources":{"blockIO":{"leafWeight":1}}}"#, "linux.resources.blockIO.leafWeight"),
             (
                 r#""linux":{"resources":{"devices":[{"allow":true,"major":4294967296}]}}"#,
                 "linux.resources.devices[0].major",
