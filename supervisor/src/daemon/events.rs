@@ -99,7 +99,11 @@ impl Daemon {
             (Kind::Query, result) => {
                 let status = match self.runtime.answer(&unit).as_deref() {
                     _ if result.is_err() => Found::Nothing,
-                    Some("running") => Found::Running,
+                    Some("running") => {
+                        // The supervisor that started it was killed before it could.
+                        self.runtime.forget_start(&unit);
+                        Found::Running
+                    }
                     Some("created") => Found::Created,
                     _ => Found::Nothing,
                 };

@@ -282,15 +282,17 @@ impl Networks {
         if state.running.is_empty() && leftovers.is_empty() {
             return Ok(());
         }
+        // One that fails keeps no other from its names and its ports.
+        let mut result = Ok(());
         for card in state.running.values().flat_map(|connection| &connection.cards) {
-            bridge::ensure(&card.network).map_err(|error| error.to_string())?;
+            result = result.and(bridge::ensure(&card.network).map_err(|error| error.to_string()));
         }
-        state.put()?;
+        result = state.put().and(result);
         for link in leftovers {
             log::warn!("{link}: a network interface that nobody has any more, removed");
-            bridge::detach(&link).map_err(|error| error.to_string())?;
+            result = result.and(bridge::detach(&link).map_err(|error| error.to_string()));
         }
-        Ok(())
+        result
     }
 }
 

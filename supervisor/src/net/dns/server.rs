@@ -265,7 +265,9 @@ impl Waiting {
 }
 
 fn connections(at: &Listening, zones: &Arc<Vec<Zone>>, shared: &Arc<Shared>) {
-    while let Ok((client, from)) = at.tcp.accept() {
+    // Who connects without end waits for its next turn as the others do.
+    for _ in 0..AT_ONCE {
+        let Ok((client, from)) = at.tcp.accept() else { return };
         let Some(place) = Place::take(shared, from.ip()) else { continue };
         let (zones, interface) = (Arc::clone(zones), at.interface.clone());
         let work = move || {
