@@ -10,8 +10,10 @@ use crate::support::{Container, Said, spawn};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Who {
     Runtime,
-    /// What it clones first.
+    /// What it clones first, and from its own clone on what that one has cloned.
     Child,
+    /// What the runtime clones first, and no other.
+    Maker,
 }
 
 /// What becomes of the call.
@@ -40,9 +42,8 @@ const RDI: usize = 14 * 8;
 const ORIG_RAX: usize = 15 * 8;
 
 /// Runs the operation; the call `number` (from 1) of `who` meets its fate.
-pub(crate) fn traced(c: &Container, args: &[&str], who: Who, number: usize, fate: Fate) -> Traced {
+pub(crate) fn traced(c: &Container, mut command: Command, who: Who, number: usize, fate: Fate) -> Traced {
     let file = |name: &str| std::fs::File::create(c.path(name)).unwrap();
-    let mut command: Command = c.command(args);
     command.stdout(file("traced.out")).stderr(file("traced.err")).stdin(Stdio::null());
     #[allow(unsafe_code)]
     // SAFETY: between fork and exec only ptrace is called, which is a plain system call.
@@ -53,7 +54,7 @@ pub(crate) fn traced(c: &Container, args: &[&str], who: Who, number: usize, fate
     let pid = runtime.id().cast_signed();
     // It stops when it executes the runtime.
     wait(pid).expect("the runtime stops at its exec");
-    let follow = if who == Who::Child {
+    let follow = if who != Who::Runtime {
         libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEEXEC
     } else {
         0
@@ -63,14 +64,14 @@ pub(crate) fn traced(c: &Container, args: &[&str], who: Who, number: usize, fate
     let mut target = (who == Who::Runtime).then_some(pid);
     let resume = if who == Who::Runtime { libc::PTRACE_SYSCALL } else { libc::PTRACE_CONT };
     ptrace(resume, pid, 0, 0).unwrap();
-    let call = follow_calls(pid, &mut target, number, fate);
+    let call = follow_calls(pid, (who, &mut target), number, fate);
     let status = Said::status_of(runtime.wait().unwrap());
     let text = |name: &str| std::fs::read_to_string(c.path(name)).unwrap();
     Traced { said: Said { status, out: text("traced.out"), err: text("traced.err") }, call }
 }
 
 /// Until the runtime ends, or the call has met its fate; then nobody is traced any more who can be let go.
-fn follow_calls(runtime: i32, target: &mut Option<i32>, number: usize, fate: Fate) -> Option<Call> {
+fn follow_calls(runtime: i32, (who, target): (Who, &mut Option<i32>), number: usize, fate: Fate) -> Option<Call> {
     let (mut calls, mut entering, mut failing) = (0, true, None);
     // The end of the runtime stays for its own wait: only stops are taken from it.
     while let Some((pid, status)) = next_stop(runtime) {
@@ -86,11 +87,25 @@ fn follow_calls(runtime: i32, target: &mut Option<i32>, number: usize, fate: Fat
             let _ = ptrace(libc::PTRACE_CONT, pid, 0, 0);
             continue;
         }
+        if status >> 16 != 0 && who == Who::Maker && Some(pid) == *target {
+            // What it made goes its own way. This one is in the midst of its call.
+            let made = event_message(pid);
+            if wait(made).is_ok_and(|status| libc::WIFSTOPPED(status)) {
+                ptrace(libc::PTRACE_DETACH, made, 0, 0).unwrap();
+            }
+            let _ = ptrace(libc::PTRACE_SYSCALL, pid, 0, 0);
+            continue;
+        }
         if status >> 16 != 0 {
             // A fork: what it made is traced from birth, who made it no more.
             *target = Some(event_message(pid));
             entering = true;
             ptrace(libc::PTRACE_DETACH, pid, 0, 0).unwrap();
+            continue;
+        }
+        if Some(pid) != *target && pid != runtime && who == Who::Maker && target.is_some() {
+            // Seen before its maker's word of it.
+            let _ = ptrace(libc::PTRACE_DETACH, pid, 0, 0);
             continue;
         }
         if Some(pid) != *target && pid != runtime {

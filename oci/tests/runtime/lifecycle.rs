@@ -288,6 +288,30 @@ fn the_standard_streams_are_the_containers_not_the_hooks() {
     assert_eq!(said.out, "");
 }
 
+/// The state is more than a pipe holds, so the runtime is in the midst of it when the hook ends. What it earns by that is not the program's.
+#[test]
+fn a_hook_that_does_not_read_its_state_harms_nobody() {
+    let hook = json!([{"path": "/bin/true"}]);
+    let mut c = Container::new(&[])
+        .set("/process/args", json!(["/bin/sh", "-c", "echo up; exec sleep 1000"]))
+        .set("/annotations", json!({"long": "x".repeat(1 << 18)}))
+        .set("/hooks", json!({"createRuntime": hook, "poststop": hook}));
+    // A program of Rust's would ignore it, and the first one of a pid namespace not hear it.
+    for folder in ["/bin", "/lib", "/lib64", "/usr"] {
+        if std::path::Path::new(folder).exists() {
+            c = c.bind(std::path::Path::new(folder), folder, &["rbind", "ro"]);
+        }
+    }
+    c.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");
+    c.write_config();
+    let mut run = c.command(&["run", &c.id]);
+    let mut run = spawn(run.stdout(std::fs::File::create(c.path("out")).unwrap()));
+    wait_until("the program or its end", || c.output().contains("up") || run.try_wait().unwrap().is_some());
+    let pid = nix::unistd::Pid::from_raw(run.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(128 + libc::SIGTERM));
+}
+
 #[test]
 fn a_hook_may_call_the_runtime_about_its_container() {
     let c = Container::new(&["say", "up", "sleep"]);

@@ -23,6 +23,8 @@ mod robust;
 mod rootless;
 mod seccomp;
 mod security;
+#[cfg(target_arch = "x86_64")] // for the one above that needs its registers
+mod shapes;
 mod support;
 mod terminal;
 mod update;

@@ -169,7 +169,7 @@ fn one_free_place_is_enough() {
     let refused = |c: &Container, args: &[&str]| {
         // It has its signals to reset first.
         for number in 65..400 {
-            let traced = traced(c, args, Who::Child, number, Fate::Fails(libc::EAGAIN));
+            let traced = traced(c, c.command(args), Who::Child, number, Fate::Fails(libc::EAGAIN));
             reap();
             if traced.call.is_some_and(|call| call.number == libc::SYS_clone) {
                 return traced.said.ok();

@@ -10,56 +10,43 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 
 use crate::inject::{Fate, Traced, Who, reap, traced};
+use crate::shapes::{Shape, Shaped};
 use crate::support::{Container, Said, spawn, wait_until};
 
-/// An operation and the state of the container it is for.
+/// An operation, what it is done to, and the state of that.
 #[derive(Clone, Copy)]
 struct Operation {
     verb: &'static [&'static str],
     before: Before,
+    shape: Shape,
+    /// Of its calls only so many meet a fate: one of each this many.
+    step: usize,
+}
+
+impl Operation {
+    const fn new(verb: &'static [&'static str], before: Before) -> Operation {
+        Operation { verb, before, shape: Shape::Plain, step: 1 }
+    }
+
+    /// In another way, and one of each `step` calls: `ORLOP_EVERY_ERRNO=1` makes it all of them.
+    fn of(self, shape: Shape, step: usize) -> Operation {
+        Operation { shape, step: if everything() { 1 } else { step }, ..self }
+    }
+}
+
+fn everything() -> bool {
+    std::env::var_os("ORLOP_EVERY_ERRNO").is_some()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,
-    /// The container is to join a pid namespace that exists.
-    Beside,
     Created,
     Running,
 }
 
-const SAYS: [&str; 10] = [
-    "status",
-    "CapInh,CapPrm,CapEff,CapBnd,CapAmb,NoNewPrivs,Seccomp,Uid,Gid,Groups",
-    "fds",
-    "cat",
-    "/proc/sys/kernel/hostname",
-    "ls",
-    "/sys/firmware",
-    "limit",
-    "7",
-    "umask",
-];
-
-fn container(before: Before) -> Container {
-    let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
-        {"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]});
-    let verbs: Vec<&str> = if before == Before::Running { vec!["say", "up", "sleep"] } else { SAYS.to_vec() };
-    let mut c = Container::new(&verbs).set("/linux/seccomp", filter);
-    if before == Before::Beside {
-        c.config["process"]["noNewPrivileges"] = json!(false);
-        for one in c.config["linux"]["namespaces"].as_array_mut().unwrap() {
-            if one["type"] == "pid" {
-                one["path"] = json!("/proc/self/ns/pid");
-            }
-        }
-    }
-    c.write_config();
-    c
-}
-
 fn prepare(c: &Container, before: Before) {
-    if matches!(before, Before::Nothing | Before::Beside) {
+    if before == Before::Nothing {
         return;
     }
     c.create().ok();
@@ -73,37 +60,48 @@ fn prepare(c: &Container, before: Before) {
 fn processes(c: &Container) -> BTreeSet<String> {
     let mark = c.path("state").display().to_string();
     let all = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|one| one.file_name().into_string().ok());
+    let bundle = c.path("");
     all.filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()))
-        .filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(&mark)))
+        .filter(|pid| {
+            // Who is seen by others shows no command line.
+            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&bundle))
+                || std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(&mark))
+        })
         .collect()
 }
 
 /// Every call of the operation, until it has no more; gives how many there were.
 fn every_call(operation: Operation, who: Who, fates: &(impl Fn(usize) -> Fate + Sync)) {
     let next = AtomicUsize::new(1);
+    let shape = operation.shape;
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                let c = container(operation.before);
-                let expected = undisturbed(&c, operation);
+                let shaped = Shaped::new(shape, operation.before == Before::Running);
+                let c = &shaped.c;
+                let expected = undisturbed(&shaped, operation);
                 loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let number = next.fetch_add(operation.step, Ordering::Relaxed);
                     let fate = fates(number);
-                    prepare(&c, operation.before);
+                    prepare(c, operation.before);
                     let mut args: Vec<&str> = operation.verb.to_vec();
                     args.insert(1, &c.id);
-                    let done = traced(&c, &args, who, number, fate);
-                    let what = format!("{args:?}: call {number} of {who:?} {fate:?}: {:?}: {:?}", done.call, done.said);
+                    let done = traced(c, shaped.command(&args), who, number, fate);
+                    let what = format!(
+                        "{shape:?}: {args:?}: call {number} of {who:?} {fate:?}: {:?}: {:?}",
+                        done.call, done.said
+                    );
                     judge(&what, &done, &expected, fate);
-                    let state = c.oci(&["state", &c.id]);
+                    let state = shaped.oci(&["state", &c.id]);
                     assert!(state.status == 0 || state.err.contains("does not exist"), "{what}: then: {state:?}");
-                    let deleted = c.oci(&["delete", "--force", &c.id]);
+                    let deleted = shaped.oci(&["delete", "--force", &c.id]);
+                    shaped.hang_up();
                     assert_eq!(deleted.status, 0, "{what}: then: {deleted:?}");
                     reap();
                     assert_eq!(c.left_behind(), "", "{what}");
                     wait_until("the end of all processes", || {
                         reap();
-                        processes(&c).is_empty()
+                        processes(c).is_empty()
                     });
                     if done.call.is_none() {
                         assert!(number > 10, "{what}");
@@ -116,13 +114,15 @@ fn every_call(operation: Operation, who: Who, fates: &(impl Fn(usize) -> Fate + 
 }
 
 /// What the operation says when nothing is in its way.
-fn undisturbed(c: &Container, operation: Operation) -> String {
+fn undisturbed(shaped: &Shaped, operation: Operation) -> String {
+    let c = &shaped.c;
     prepare(c, operation.before);
     let mut args: Vec<&str> = operation.verb.to_vec();
     args.insert(1, &c.id);
     // Its output is kept in a file: `create` leaves a process behind that would hold a pipe open.
-    let done = traced(c, &args, Who::Runtime, usize::MAX, Fate::Killed);
-    c.oci(&["delete", "--force", &c.id]).ok();
+    let done = traced(c, shaped.command(&args), Who::Runtime, usize::MAX, Fate::Killed);
+    shaped.oci(&["delete", "--force", &c.id]).ok();
+    shaped.hang_up();
     done.said.ok().out
 }
 
@@ -150,21 +150,18 @@ const ERRNOS: [(i32, &str); 3] = [
 
 /// Each call once with one of the errnos in turn; `ORLOP_EVERY_ERRNO=1` makes it each call with each of them.
 fn fails(operation: Operation, who: Who) {
-    let rounds = if std::env::var_os("ORLOP_EVERY_ERRNO").is_some() { 3 } else { 1 };
+    let rounds = if everything() { 3 } else { 1 };
     for round in 0..rounds {
         every_call(operation, who, &|number| Fate::Fails(ERRNOS[(number + round) % 3].0));
     }
 }
 
-const CREATE: Operation = Operation { verb: &["create"], before: Before::Nothing };
-const START: Operation = Operation { verb: &["start"], before: Before::Created };
-const RUN: Operation = Operation { verb: &["run"], before: Before::Nothing };
-const BESIDE: Operation = Operation { verb: &["run"], before: Before::Beside };
-const EXEC: Operation = Operation {
-    verb: &["exec", "/bin/inspect", "status", "CapEff,CapBnd,NoNewPrivs,Seccomp"],
-    before: Before::Running,
-};
-const DELETE: Operation = Operation { verb: &["delete"], before: Before::Created };
+const CREATE: Operation = Operation::new(&["create"], Before::Nothing);
+const START: Operation = Operation::new(&["start"], Before::Created);
+const RUN: Operation = Operation::new(&["run"], Before::Nothing);
+const EXEC: Operation =
+    Operation::new(&["exec", "/bin/inspect", "status", "CapEff,CapBnd,NoNewPrivs,Seccomp"], Before::Running);
+const DELETE: Operation = Operation::new(&["delete"], Before::Created);
 
 #[test]
 fn any_call_of_create_fails() {
@@ -189,14 +186,17 @@ fn any_call_of_run_fails() {
 
 #[test]
 fn any_call_of_a_run_in_a_pid_namespace_that_exists_fails() {
-    fails(BESIDE, Who::Runtime);
-    fails(BESIDE, Who::Child);
+    let beside = RUN.of(Shape::Beside, 1);
+    fails(beside, Who::Runtime);
+    fails(beside, Who::Child);
+    fails(RUN.of(Shape::Beside, 5), Who::Maker);
 }
 
 #[test]
 fn any_call_of_exec_fails() {
     fails(EXEC, Who::Runtime);
     fails(EXEC, Who::Child);
+    fails(EXEC.of(Shape::Plain, 5), Who::Maker);
 }
 
 #[test]
@@ -207,9 +207,72 @@ fn create_and_its_child_are_killed_at_any_call() {
 
 #[test]
 fn run_start_exec_and_delete_are_killed_at_any_call() {
-    for operation in [RUN, BESIDE, START, EXEC, DELETE] {
+    for operation in [RUN, RUN.of(Shape::Beside, 1), START, EXEC, DELETE] {
         every_call(operation, Who::Runtime, &|_| Fate::Killed);
     }
+}
+
+#[test]
+fn who_joins_a_pid_namespace_is_killed_at_any_call() {
+    for operation in [RUN.of(Shape::Beside, 5), EXEC.of(Shape::Plain, 5)] {
+        every_call(operation, Who::Child, &|_| Fate::Killed);
+        every_call(operation, Who::Maker, &|_| Fate::Killed);
+    }
+}
+
+/// The same where the container is made in another way: some of the calls of each.
+fn in_another_way(shape: Shape) {
+    for operation in [CREATE.of(shape, 29), RUN.of(shape, 37)] {
+        for who in [Who::Runtime, Who::Child] {
+            fails(operation, who);
+            every_call(operation, who, &|_| Fate::Killed);
+        }
+    }
+}
+
+#[test]
+fn one_on_the_hosts_mounts() {
+    in_another_way(Shape::NoMountNamespace);
+}
+
+#[test]
+fn one_in_a_user_namespace() {
+    in_another_way(Shape::User);
+}
+
+#[test]
+fn one_in_a_time_namespace() {
+    in_another_way(Shape::Time);
+}
+
+#[test]
+fn one_with_hooks() {
+    in_another_way(Shape::Hooks);
+}
+
+#[test]
+fn one_with_a_terminal() {
+    in_another_way(Shape::Terminal);
+}
+
+#[test]
+fn one_with_an_agent_for_its_calls() {
+    in_another_way(Shape::Notify);
+}
+
+#[test]
+fn one_of_an_ordinary_user() {
+    in_another_way(Shape::Rootless);
+}
+
+#[test]
+fn one_in_a_pid_namespace_that_exists() {
+    in_another_way(Shape::Beside);
+}
+
+#[test]
+fn one_with_hooks_in_a_pid_namespace_that_exists() {
+    in_another_way(Shape::BesideHooks);
 }
 
 #[test]

@@ -184,7 +184,7 @@ fn go_between<'a>(plan: &'a Plan, ends: &Ends, cgroup: Option<BorrowedFd<'_>>) -
         Side::Child => Ok(()),
         Side::Parent { pid, .. } => {
             // Should the runtime be gone, the container's process will find out by itself.
-            let _ = socket::send(ends.channel.as_fd(), &[CLONED, &pid.to_le_bytes()]);
+            socket::send(ends.channel.as_fd(), &[CLONED, &pid.to_le_bytes()]).doing("report to", c"the runtime")?;
             process::exit_now(0)
         }
     }
@@ -267,7 +267,7 @@ fn go_inside<'a>(
     if let Some(pid) = copied.doing("clone", "the container's process")? {
         // Should the runtime be gone, that one will find out by itself.
         let more = if let Filtered::Last { admin: true } = filtered { ADMIN } else { b"" };
-        let _ = socket::send(channel, &[CLONED, &pid.to_le_bytes(), more]);
+        socket::send(channel, &[CLONED, &pid.to_le_bytes(), more]).doing("report to", c"the runtime")?;
         process::exit_now(0);
     }
     // The session of the one outside ends with it.

@@ -23,10 +23,11 @@ pub(super) fn build<'a>(plan: &'a Plan, channel: BorrowedFd<'_>) -> Done<'a, Opt
         mount::set_attributes(old.as_fd(), true, &private).doing("make private", c"the mount namespace")?;
     }
     let root = plan.root.tree.as_fd();
-    // Where the rootfs lies, so that hooks find it there; in a user namespace that may be out of reach: then over the old root.
+    // Where the rootfs lies, so that hooks find it there. In a user namespace that may be out of reach, in a mount namespace that was
+    // joined it may be none: then over the old root, where hooks see the container's instead.
     let place = match fs::open_host(&plan.root.path, flags, 0) {
-        Err(errno) if plan.root.shared => return Err(errno).doing("open rootfs", &plan.root.path),
-        place => place.unwrap_or(old),
+        Err(Errno(libc::EACCES | libc::ENOENT | libc::ENOTDIR)) if !plan.root.shared => old,
+        other => other.doing("open rootfs", &plan.root.path)?,
     };
     if let Some(made) = &plan.devices.made {
         // Only what is attached can be cloned; the rootfs covers it.

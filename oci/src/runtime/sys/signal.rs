@@ -31,7 +31,8 @@ pub(crate) fn words(signal: i32) -> String {
     unsafe { CStr::from_ptr(text) }.to_string_lossy().to_ascii_lowercase()
 }
 
-/// Every signal, blocked for this process and readable.
+/// Every signal, blocked for this process and readable, but the one our own writes earn (to a hook that does not want its state):
+/// that is ignored, which the kernel does only with what is not blocked.
 pub(crate) struct Signals {
     fd: OwnedFd,
 }
@@ -42,6 +43,8 @@ impl Signals {
         let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
         // SAFETY: the set is ours.
         check(unsafe { libc::sigfillset(&raw mut all) })?;
+        // SAFETY: the set is whole.
+        check(unsafe { libc::sigdelset(&raw mut all, libc::SIGPIPE) })?;
         // SAFETY: the set is whole; null means the old mask is not wanted.
         check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut()) })?;
         // SAFETY: the set is whole; -1 asks for a new descriptor.
