@@ -133,6 +133,11 @@ impl Paths {
         self.at("var/lib/orlop/secrets")
     }
 
+    /// Those that something is mounted for.
+    pub(crate) fn mounted_volumes(&self) -> PathBuf {
+        self.at("run/orlop/volumes")
+    }
+
     pub(crate) fn volume(&self, name: &str) -> PathBuf {
         self.at("var/lib/orlop/volumes").join(name)
     }

@@ -10,7 +10,8 @@ use nix::{
 };
 
 use super::{
-    bundle, cgroup, clock,
+    bundle::{self, Machine},
+    cgroup, clock,
     core::{Daemon, Mail},
     engine::Effect,
     logs::{Remarks, Stream},
@@ -134,7 +135,8 @@ impl Daemon {
             Ok(both) => both,
             Err(text) => return self.later(unit, Event::CreateFailed { attempt, text }),
         };
-        let (paths, hostname, sender) = (self.paths.clone(), hostname(), self.mail.sender());
+        let (paths, sender) = (self.paths.clone(), self.mail.sender());
+        let machine = Machine { hostname: hostname(), volumes: self.files.volumes() };
         let name = unit.clone();
         let has_target = |limit: &IoLimit| limit.kind == IoLimitKind::Latency;
         if described.container.resources.io_limits.iter().any(has_target) && !paths.io_latency().exists() {
@@ -147,7 +149,7 @@ impl Daemon {
         let started = mailbox::spawn(&format!("bundle of {name}"), move || {
             let planned = request.map_or(Ok(()), |request| networks.plan(&request, &paths.connection(&name)));
             let result = planned.and_then(|()| borrowed.take()).and_then(|joins| {
-                bundle::build(&paths, &described, &image, &hostname, listen, startup, joins)
+                bundle::build(&paths, &described, &image, &machine, listen, startup, joins)
                     .map_err(|error| error.to_string())
             });
             sender.send(Mail::Bundle { unit: name, attempt, result });
@@ -247,6 +249,7 @@ impl Daemon {
     /// The runtime has forgotten the container: take down what we made.
     pub(crate) fn cleaned(&mut self, unit: &UnitName, attempt: u64) {
         self.unmount(unit);
+        bundle::release_volumes(&self.paths, unit);
         bundle::forget_secrets(&self.paths, unit);
         if let Err(error) = cgroup::remove(&self.paths.cgroup(unit)) {
             log::warn!("{unit}: remove its cgroup: {error}");

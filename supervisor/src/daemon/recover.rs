@@ -147,6 +147,11 @@ impl Daemon {
         }
         if taken_over {
             self.adopt_networks();
+            let has = |unit: &str| {
+                let found = UnitName::parse(unit).ok().and_then(|unit| self.engine.get(&unit));
+                found.is_some_and(|entry| !entry.record.state.at_rest())
+            };
+            bundle::sweep_volumes(&self.paths, has);
             self.adopt_units();
             self.remove_leftovers();
         }

@@ -14,7 +14,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use super::{engine::Plan, machine::Policy, paths::Paths};
 use crate::unit::{
     Condition, Declared, Links, NetworkSpec, Options, PodSpec, Problem, SocketSpec, TimerSpec, Unit, UnitName,
-    VolumeSource, load, tree,
+    VolumeSource, VolumeSpec, load, tree,
 };
 
 pub(crate) struct UnitFiles {
@@ -23,6 +23,8 @@ pub(crate) struct UnitFiles {
     asked: BTreeSet<UnitName>,
     pods: BTreeMap<UnitName, Arc<Declared<PodSpec>>>,
     networks: BTreeMap<UnitName, Declared<NetworkSpec>>,
+    /// By their own names.
+    volumes: Arc<BTreeMap<String, VolumeSpec>>,
     sockets: BTreeMap<UnitName, Declared<SocketSpec>>,
     timers: BTreeMap<UnitName, Arc<Declared<TimerSpec>>>,
     problems: Vec<Problem>,
@@ -38,8 +40,21 @@ impl UnitFiles {
         let (units, asked, pods) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         let (sockets, timers, options) = (BTreeMap::new(), BTreeMap::new(), Options::default());
         let (problems, circles) = (Vec::new(), Vec::new());
-        let networks = BTreeMap::new();
-        Ok(Self { units, asked, pods, networks, sockets, timers, problems, circles, options, inotify, stale: true })
+        let (networks, volumes) = (BTreeMap::new(), Arc::default());
+        Ok(Self {
+            units,
+            asked,
+            pods,
+            networks,
+            volumes,
+            sockets,
+            timers,
+            problems,
+            circles,
+            options,
+            inotify,
+            stale: true,
+        })
     }
 
     pub(crate) fn watch(&self) -> BorrowedFd<'_> {
@@ -160,6 +175,10 @@ impl UnitFiles {
         refused
     }
 
+    pub(crate) fn volumes(&self) -> Arc<BTreeMap<String, VolumeSpec>> {
+        Arc::clone(&self.volumes)
+    }
+
     /// Reads the folders; returns the problems that were not there before.
     pub(crate) fn read(&mut self, paths: &Paths) -> Vec<String> {
         // Watched before they are read: a change in between is seen.
@@ -175,6 +194,8 @@ impl UnitFiles {
         self.timers = set.timers.into_iter().map(|(name, timer)| (name, Arc::new(timer))).collect();
         self.problems = set.problems;
         self.networks = set.networks;
+        let named = |volume: Declared<VolumeSpec>| (volume.spec.name.clone(), volume.spec);
+        self.volumes = Arc::new(set.volumes.into_values().map(named).collect());
         // For a mistake in its file no connection is refused: as it was read last, a socket stays until the file is mended or gone.
         let before = std::mem::replace(&mut self.sockets, set.sockets);
         let mistaken: BTreeSet<UnitName> = self.mistaken().collect();

@@ -162,8 +162,12 @@ impl Resources<'_> {
     fn name_volumes(&self, volumes: &mut [Volume]) {
         for volume in volumes {
             let Volume { source: VolumeSource::Named(name), .. } = volume else { continue };
-            if let Some(found) = self.node(Kind::Volume, name).and_then(|name| self.set.volumes.get(name)) {
+            let by_file = self.node(Kind::Volume, name).and_then(|name| self.set.volumes.get(name));
+            let by_name = || self.set.volumes.values().find(|found| found.spec.name == *name);
+            if let Some(found) = by_file.or_else(by_name) {
                 volume.copy_up &= found.spec.copy;
+                // A mount of a mount has flags of its own.
+                volume.read_only |= found.spec.backing.is_read_only();
                 volume.source = VolumeSource::Named(found.spec.name.clone());
             }
         }

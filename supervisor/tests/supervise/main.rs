@@ -24,6 +24,7 @@ mod shim;
 mod sockets;
 mod surroundings;
 mod versions;
+mod volumes;
 
 use std::{fs, time::Duration};
 

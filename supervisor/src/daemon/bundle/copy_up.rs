@@ -6,7 +6,7 @@ use std::{
     fs, io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::{MetadataExt, PermissionsExt},
+        unix::fs::{MetadataExt, PermissionsExt, chown},
     },
     path::{Path, PathBuf},
     sync::{Condvar, Mutex, PoisonError},
@@ -50,14 +50,33 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Makes the volume's folder, filled from the image if it is new.
-pub(super) fn prepare(
-    root: &OwnedFd,
-    destination: &str,
-    dir: &Path,
-    copy: bool,
-    ids: Option<&IdMaps>,
-) -> Result<(), BundleError> {
+/// What a new volume begins with.
+pub(super) struct Beginning<'a> {
+    pub(super) root: &'a OwnedFd,
+    pub(super) destination: &'a str,
+    pub(super) copy: bool,
+    pub(super) ids: Option<&'a IdMaps>,
+    /// As the unit file has it; else the image's.
+    pub(super) owner: (Option<u32>, Option<u32>),
+}
+
+impl Beginning<'_> {
+    /// For a folder that nobody sees yet.
+    pub(super) fn give(&self, folder: &Path) -> Result<(), BundleError> {
+        if self.copy {
+            match rootfs::open(self.root, self.destination, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+                Ok(source) => fill(&source, folder, self.ids).map_err(at("copy the image's files to", folder))?,
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
+                Err(errno) => return Err(at("open the image's", Path::new(self.destination))(errno.into())),
+            }
+        }
+        let (uid, gid) = self.owner;
+        chown(folder, uid, gid).map_err(at("chown", folder))
+    }
+}
+
+/// Makes the volume's folder, if it is new.
+pub(super) fn prepare(dir: &Path, beginning: &Beginning<'_>) -> Result<(), BundleError> {
     let _turn = Turn::wait(dir);
     if dir.exists() {
         return Ok(());
@@ -71,13 +90,7 @@ pub(super) fn prepare(
         _ => {}
     }
     make_folder(&unfinished, 0o755)?;
-    if copy {
-        match rootfs::open(root, destination, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
-            Ok(source) => fill(&source, &unfinished, ids).map_err(at("copy the image's files to", dir))?,
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
-            Err(errno) => return Err(at("open the image's", Path::new(destination))(errno.into())),
-        }
-    }
+    beginning.give(&unfinished)?;
     fs::rename(&unfinished, dir).map_err(at("rename", dir))?;
     let sync = |path: &Path| fs::File::open(path).and_then(|folder| folder.sync_all());
     sync(parent).map_err(at("sync", parent))
@@ -173,17 +186,18 @@ mod tests {
         symlink("/etc/passwd", image.join("data/link")).unwrap();
         let root: OwnedFd = fs::File::open(&image).unwrap().into();
         let volume = folder.path().join("volumes/pg");
-        prepare(&root, "/data", &volume, true, None).unwrap();
+        let beginning = Beginning { root: &root, destination: "/data", copy: true, ids: None, owner: (None, None) };
+        prepare(&volume, &beginning).unwrap();
         assert_eq!(fs::read_to_string(volume.join("sub/file")).unwrap(), "content");
         assert_eq!(fs::metadata(volume.join("sub/file")).unwrap().mode() & 0o7777, 0o4640);
         assert_eq!(fs::metadata(&volume).unwrap().mode() & 0o7777, 0o1777);
         assert_eq!(fs::read_link(volume.join("link")).unwrap(), Path::new("/etc/passwd"));
         fs::write(volume.join("sub/file"), "changed").unwrap();
-        prepare(&root, "/data", &volume, true, None).unwrap();
+        prepare(&volume, &beginning).unwrap();
         assert_eq!(fs::read_to_string(volume.join("sub/file")).unwrap(), "changed");
         for (destination, copy) in [("/data", false), ("/nowhere", true)] {
             let empty = folder.path().join("volumes").join(format!("empty{copy}"));
-            prepare(&root, destination, &empty, copy, None).unwrap();
+            prepare(&empty, &Beginning { destination, copy, ..beginning }).unwrap();
             assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
         }
     }
@@ -201,7 +215,11 @@ mod tests {
             for round in 0..8 {
                 let volume = folder.path().join("volumes").join(format!("{files}-{round}"));
                 let make = || {
-                    prepare(&root, source, &volume, true, None).unwrap();
+                    prepare(
+                        &volume,
+                        &Beginning { root: &root, destination: source, copy: true, ids: None, owner: (None, None) },
+                    )
+                    .unwrap();
                     (fs::metadata(&volume).unwrap().ino(), fs::read_dir(&volume).unwrap().count())
                 };
                 let seen: BTreeSet<_> = std::thread::scope(|scope| {

@@ -1,24 +1,21 @@
 //! A root for a container in a user namespace: overlayfs over layers whose ids are mapped, so that the disk has the container's own
 //! ids (Documentation/filesystems/idmappings.rst), and one unpacked layer serves every container.
 //!
-//! Before Linux 6.15 overlayfs takes only layers that are attached somewhere. So all of it is put together in a mount namespace of its
-//! own, which ends with its thread: nothing but the root itself is ever seen outside, and who is killed over it leaves nothing.
+//! Before Linux 6.15 overlayfs takes only layers that are attached somewhere: all of it is put together `apart`.
 
 use std::{
     fmt::Write,
     fs,
     os::fd::{AsFd, OwnedFd},
     path::Path,
-    thread,
 };
 
 use nix::{
     mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
     unistd::chdir,
 };
 
-use super::{BundleError, at, overlay};
+use super::{BundleError, apart::apart, at, overlay};
 use crate::{
     daemon::sys::idmap,
     unit::{IdMap, IdMaps},
@@ -26,20 +23,11 @@ use crate::{
 
 /// Mounts `container`'s upper and work folder over the layers, highest first. The mount is attached nowhere.
 pub(super) fn root(container: &Path, rootfs: &Path, layers: &[&Path], ids: &IdMaps) -> Result<OwnedFd, BundleError> {
-    thread::scope(|scope| {
-        let work = move || put_together(container, rootfs, layers, ids);
-        let thread = thread::Builder::new().name("idmapped root".to_owned()).spawn_scoped(scope, work);
-        let gone = || std::io::Error::other("its thread ended");
-        thread.map_err(at("start a thread for", rootfs))?.join().unwrap_or_else(|_| Err(at("mount", rootfs)(gone())))
-    })
+    apart(rootfs, || put_together(container, rootfs, layers, ids))
 }
 
 fn put_together(container: &Path, rootfs: &Path, layers: &[&Path], ids: &IdMaps) -> Result<OwnedFd, BundleError> {
-    // With it come a root and a current folder of this thread's own.
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|e| at("make a mount namespace for", rootfs)(e.into()))?;
     let none = None::<&Path>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-        .map_err(|e| at("seal", "/".as_ref())(e.into()))?;
     mount(Some("tmpfs"), rootfs, Some("tmpfs"), MsFlags::empty(), none)
         .map_err(|e| at("mount a tmpfs on", rootfs)(e.into()))?;
     chdir(rootfs).map_err(|e| at("enter", rootfs)(e.into()))?;
@@ -49,7 +37,7 @@ fn put_together(container: &Path, rootfs: &Path, layers: &[&Path], ids: &IdMaps)
     };
     let place = |folder: &Path, name: &str, namespace: &OwnedFd| {
         fs::create_dir(name).map_err(at("make a place for", folder))?;
-        let copy = idmap::copy_of_mount(folder).map_err(at("copy the mount of", folder))?;
+        let copy = idmap::copy_of_mount(folder, false).map_err(at("copy the mount of", folder))?;
         idmap::map_ids(copy.as_fd(), namespace.as_fd()).map_err(at("map the ids of", folder))?;
         idmap::attach(copy.as_fd(), name.as_ref()).map_err(at("mount", folder))
     };
@@ -65,7 +53,7 @@ fn put_together(container: &Path, rootfs: &Path, layers: &[&Path], ids: &IdMaps)
     place(container, "w", &writable)?;
     fs::create_dir("root").map_err(at("make a place for", rootfs))?;
     overlay::mount_on("root".as_ref(), &lower, "w/upper", "w/work")?;
-    idmap::copy_of_mount("root".as_ref()).map_err(at("copy the mount of", rootfs))
+    idmap::copy_of_mount("root".as_ref(), false).map_err(at("copy the mount of", rootfs))
 }
 
 /// As in /proc/PID/uid_map.

@@ -1,10 +1,12 @@
 //! Bundles: from a unit and its prepared image to the folder the runtime takes. Runs in a worker thread; everything it makes is
 //! made anew at every start and taken down after it.
 
+mod apart;
 mod copy_up;
 mod devices;
 mod folder;
 mod idmapped;
+mod mounted;
 mod overlay;
 mod rootfs;
 
@@ -16,12 +18,14 @@ use std::{
     net::IpAddr,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use oci::image::PreparedImage;
 
+use copy_up::Beginning;
 pub(crate) use devices::memory_bytes;
+pub(crate) use mounted::{release as release_volumes, sweep as sweep_volumes};
 pub(crate) use overlay::unmount;
 
 use super::{
@@ -33,8 +37,8 @@ use super::{
 use crate::{
     net::dns::DOMAIN,
     unit::{
-        Dns, Facts, IdMaps, Joins, Network, Notify, Root, SecretTarget, SpecError, Unit, UnitName, VolumeSource,
-        runtime_spec, spec,
+        Backing, Dns, Facts, IdMaps, Joins, Network, Notify, Root, SecretTarget, SpecError, Unit, UnitName,
+        VolumeSource, VolumeSpec, runtime_spec, spec,
     },
 };
 
@@ -53,6 +57,10 @@ pub(crate) enum BundleError {
     },
     /// A host path among the volumes is not there.
     NoSuchHostPath(PathBuf),
+    /// What a volume's `Device=` binds is not there.
+    NoSuchDevice(PathBuf),
+    /// The kernel does not know a volume's `Type=`.
+    NoSuchFileSystem(String),
     Spec(SpecError),
     Ids(id_ranges::RangeError),
     Secret(SecretError),
@@ -68,7 +76,7 @@ impl std::error::Error for BundleError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::File { source, .. } => Some(source),
-            Self::NoSuchHostPath(_) => None,
+            Self::NoSuchHostPath(_) | Self::NoSuchDevice(_) | Self::NoSuchFileSystem(_) => None,
             Self::Spec(source) => Some(source),
             Self::Ids(source) => Some(source),
             Self::Secret(source) => Some(source),
@@ -85,6 +93,8 @@ impl fmt::Display for BundleError {
             Self::NoSuchHostPath(path) => {
                 write!(f, "Volume={}: there is no such file or folder on this machine", path.display())
             }
+            Self::NoSuchDevice(path) => write!(f, "Device={}: there is no such folder on this machine", path.display()),
+            Self::NoSuchFileSystem(kind) => write!(f, "Type={kind}: this machine's kernel has no such file system"),
             Self::Spec(error) => error.fmt(f),
             Self::Ids(error) => error.fmt(f),
             Self::Secret(error) => error.fmt(f),
@@ -121,13 +131,20 @@ pub(crate) fn container_id(unit: &UnitName) -> String {
     id
 }
 
+/// What the machine has.
+pub(crate) struct Machine {
+    pub(crate) hostname: String,
+    /// Volumes that have a file, by name.
+    pub(crate) volumes: Arc<BTreeMap<String, VolumeSpec>>,
+}
+
 /// Makes the bundle: root file system mounted, volumes and generated files there, config.json written.
 /// `listen`: the names of the sockets it will be handed; `startup`: see `Facts`. Returns the machine's ids of the container's root, if that is somebody there.
 pub(crate) fn build(
     paths: &Paths,
     unit: &Unit,
     image: &PreparedImage,
-    hostname: &str,
+    machine: &Machine,
     listen: Vec<String>,
     startup: bool,
     joins: Joins,
@@ -153,7 +170,7 @@ pub(crate) fn build(
             }
         }
     };
-    let hostname = &spec::hostname(unit, hostname);
+    let hostname = &spec::hostname(unit, &machine.hostname);
     let (etc, notify) = (paths.etc(&unit.name), paths.notify(&unit.name));
     make_folder(&etc, 0o755)?;
     write_etc(paths, &etc, unit, hostname, ids.as_ref().and_then(IdMaps::root))?;
@@ -192,7 +209,21 @@ pub(crate) fn build(
             VolumeSource::Named(name) => paths.volume(name),
             VolumeSource::Anonymous => paths.container(&unit.name).join("anonymous").join(index.to_string()),
         };
-        copy_up::prepare(&root, &volume.destination, &dir, volume.copy_up, facts.ids.as_ref())?;
+        let declared = match &volume.source {
+            VolumeSource::Named(name) => machine.volumes.get(name),
+            _ => None,
+        };
+        let beginning = Beginning {
+            root: &root,
+            destination: &volume.destination,
+            copy: volume.copy_up,
+            ids: facts.ids.as_ref(),
+            owner: declared.map_or((None, None), |declared| declared.owner),
+        };
+        let dir = match declared.filter(|declared| declared.backing != Backing::Folder) {
+            Some(declared) => mounted::claim(paths, &unit.name, declared, &beginning)?,
+            None => copy_up::prepare(&dir, &beginning).map(|()| dir)?,
+        };
         facts.volume_dirs.insert(volume.destination.clone(), dir);
     }
     for (path, optional) in &unit.container.environment_files {

@@ -26,7 +26,7 @@ pub(super) fn any_matches(pattern: &str) -> bool {
     !found.is_empty()
 }
 
-pub(super) fn is_mount_point(path: &Path) -> bool {
+pub(in crate::daemon) fn is_mount_point(path: &Path) -> bool {
     let Ok(path) = fs::canonicalize(path) else { return false };
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let place = |line: &str| line.split(' ').nth(4).map(unescaped);

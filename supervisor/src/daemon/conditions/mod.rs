@@ -1,7 +1,7 @@
 //! `Condition…=` and `Assert…=`, systemd.unit(5): asked of the machine right before each start, in a thread, because a path may lie on
 //! a disk that is slow to answer. What cannot be told does not hold, whatever sign stands before it.
 
-mod files;
+pub(in crate::daemon) mod files;
 mod machine;
 
 use std::{fs, path::Path};

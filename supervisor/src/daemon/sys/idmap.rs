@@ -33,10 +33,11 @@ fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL.into())
 }
 
-/// A copy of what is mounted there, without what is mounted below it, that is attached nowhere.
-pub(in super::super) fn copy_of_mount(path: &Path) -> io::Result<OwnedFd> {
+/// A copy of what is mounted there, that is attached nowhere; with what is mounted below it, if `recursive`.
+pub(in super::super) fn copy_of_mount(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC.unsigned_abs();
+    let depth = if recursive { libc::AT_RECURSIVE.unsigned_abs() } else { 0 };
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC.unsigned_abs() | depth;
     // SAFETY: the path ends in NUL and lives through the call.
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
     let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;

@@ -1,4 +1,4 @@
-//! `[Volume]`, `[Network]`, `[Image]`.
+//! `[Network]`, `[Image]`.
 
 use std::{
     collections::BTreeMap,
@@ -8,63 +8,13 @@ use std::{
 };
 
 use super::{
-    Claim, Link, claimed,
-    container::{Bare, assignments, image_name, pull, reference},
+    Claim, claimed,
+    container::{Bare, assignments, pull, reference},
     health, name,
 };
 use crate::unit::{
-    Backing, DEFAULT_NETWORK, ImageSpec, IpRange, Ipam, NetworkDriver, NetworkSpec, Subnet, User, VolumeSpec,
-    sheet::Sheet, text::Text, values,
+    DEFAULT_NETWORK, ImageSpec, IpRange, Ipam, NetworkDriver, NetworkSpec, Subnet, sheet::Sheet, text::Text, values,
 };
-
-pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, claims: &mut Vec<Claim>) -> VolumeSpec {
-    let driver = sheet.read("Volume", "Driver", |text| match text {
-        "local" | "image" => Ok(text.to_owned()),
-        _ => Err("expected local or image; there are no volume plugins here"),
-    });
-    let by_image = driver.as_deref() == Some("image");
-    let image = image_name("Volume", sheet, links);
-    match (&image, by_image) {
-        (None, true) => {
-            if let Some(value) = sheet.last("Volume", "Driver") {
-                sheet.error(&value, "Driver=image needs Image= beside it");
-            }
-        }
-        (Some((value, _)), false) => sheet.error(value, "Image= is for volumes with Driver=image"),
-        _ => {}
-    }
-    let device = sheet.text("Volume", "Device");
-    if by_image && let Some(value) = sheet.last("Volume", "Device") {
-        sheet.error(&value, "Device= is for volumes of a folder, this one is an image");
-    }
-    let (kind, options) = (sheet.text("Volume", "Type"), sheet.text("Volume", "Options"));
-    for key in ["Type", "Options"] {
-        if device.is_none()
-            && let Some(value) = sheet.last("Volume", key)
-        {
-            sheet.error(&value, format!("{key}= needs Device= beside it"));
-        }
-    }
-    let owner = |key, sheet: &mut Sheet<'_>| {
-        sheet.read("Volume", key, |text| {
-            let good = text.parse::<u32>().is_ok() || name(text).is_ok();
-            if good { Ok(text.to_owned()) } else { Err("expected a name or number of the host") }
-        })
-    };
-    let (user, group) = (owner("User", sheet), owner("Group", sheet));
-    VolumeSpec {
-        name: claimed(sheet, ("Volume", "VolumeName"), stem, "volume", claims),
-        labels: assignments(sheet, ("Volume", "Label"), Bare::Empty),
-        copy: sheet.read("Volume", "Copy", values::boolean).unwrap_or(true),
-        owner: (user.is_some() || group.is_some())
-            .then(|| User { user: user.unwrap_or_else(|| "0".to_owned()), group }),
-        backing: match (image.filter(|_| by_image), device) {
-            (Some((_, image)), _) => Backing::Image(image),
-            (None, Some(device)) => Backing::Device { device, kind, options },
-            (None, None) => Backing::Folder,
-        },
-    }
-}
 
 pub(super) fn network(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> NetworkSpec {
     let flag = |key, sheet: &mut Sheet<'_>| sheet.read("Network", key, values::boolean).unwrap_or(false);

@@ -21,6 +21,7 @@ mod resources;
 mod secrets;
 mod service;
 mod timer;
+mod volume;
 
 use std::{
     collections::BTreeSet,
@@ -104,7 +105,7 @@ pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
     let what = match kind {
         Kind::Container => What::Container(Box::new(unit(path, stem, sheet, &mut links, &mut claims, &aliases))),
         Kind::Volume => {
-            What::Volume(declare(path, sheet, &mut links, |s, l, _| declared::volume(stem, s, l, &mut claims)))
+            What::Volume(declare(path, sheet, &mut links, |s, l, _| volume::volume(stem, s, l, &mut claims)))
         }
         Kind::Network => {
             What::Network(declare(path, sheet, &mut links, |s, _, _| declared::network(stem, s, &mut claims)))

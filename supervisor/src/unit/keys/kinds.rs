@@ -7,8 +7,7 @@ use super::{
 };
 
 const HOST_IDS: &str = "the containers of a pod run in the machine's user namespace until then";
-const FOLDER: &str =
-    "a volume is a folder of the state partition until then, with the owner that the container gives it";
+const FOLDER: &str = "a volume is a folder, or what Device= names, until then";
 const STORE: &str = "images come from the machine's own store, nothing is pulled";
 
 pub(super) const POD: &[Rows] = &[
@@ -64,12 +63,13 @@ pub(super) const VOLUME: &[Rows] = &[
     yes(Value::Own("boolean"), "Copy"),
     only(&["local"], Value::Own("local, image"), "Driver"),
     later(FOLDER, Value::Own("image's full name, or x.image"), "Image"),
-    later(FOLDER, Value::Own("path or device"), "Device"),
-    later(FOLDER, Value::Own("file system"), "Type"),
-    later(FOLDER, Value::Own("mount options"), "Options"),
-    later(FOLDER, Value::Own("name or number"), "User Group"),
+    // `build` says what fits together.
+    yes(Value::Own("path, block device, or tmpfs"), "Device"),
+    yes(Value::Own("bind, tmpfs, virtiofs, or a disk's file system"), "Type"),
+    yes(Value::Own("mount options"), "Options"),
+    yes(Value::Own("number, or root"), "User Group"),
     // Podman 6.
-    later(FOLDER, Value::Number, "UID GID"),
+    yes(Value::Own("number"), "UID GID"),
     refused(PODMAN, "PodmanArgs GlobalArgs"),
     refused(MODULE, "ContainersConfModule"),
 ];

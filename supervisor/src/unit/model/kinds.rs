@@ -8,8 +8,7 @@ use std::{
 };
 
 use super::{
-    Addresses, Condition, Dns, Links, MachineActions, Network, Origin, Port, Pull, UnitName, User, UserNamespace,
-    Volume,
+    Addresses, Condition, Dns, Links, MachineActions, Network, Origin, Port, Pull, UnitName, UserNamespace, Volume,
 };
 use crate::unit::calendar::Calendar;
 
@@ -33,8 +32,8 @@ pub struct VolumeSpec {
     pub labels: BTreeMap<String, String>,
     /// A new, empty volume gets what the image has at its destination.
     pub copy: bool,
-    /// `User=`, `Group=` of the volume's folder.
-    pub owner: Option<User>,
+    /// Of its folder, when it is made: `User=` or `UID=`, `Group=` or `GID=`.
+    pub owner: (Option<u32>, Option<u32>),
     pub backing: Backing,
 }
 
@@ -42,14 +41,28 @@ pub struct VolumeSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backing {
     Folder,
+    /// `Device=` with `bind` or `rbind`: another folder of the machine.
+    Bind {
+        path: PathBuf,
+        recursive: bool,
+        options: Vec<String>,
+    },
     /// `Device=`, `Type=`, `Options=`: mounted in place of a folder.
-    Device {
+    FileSystem {
+        kind: String,
         device: String,
-        kind: Option<String>,
-        options: Option<String>,
+        options: Vec<String>,
     },
     /// `Driver=image`: this image's files.
     Image(String),
+}
+
+impl Backing {
+    /// The last word counts.
+    pub fn is_read_only(&self) -> bool {
+        let (Self::Bind { options, .. } | Self::FileSystem { options, .. }) = self else { return false };
+        options.iter().rfind(|word| matches!(word.as_str(), "ro" | "rw")).is_some_and(|word| word == "ro")
+    }
 }
 
 /// `[Network]`

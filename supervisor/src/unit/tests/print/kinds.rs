@@ -8,7 +8,7 @@ use super::{
 };
 use crate::unit::{
     Addresses, Backing, Calendar, Declared, ImageSpec, IpRange, Ipam, Listen, ListenAddress, ListenKind, Network,
-    NetworkDriver, NetworkSpec, PodSpec, Pull, SocketSpec, Starts, TimerSpec, Trigger, User, VolumeSpec,
+    NetworkDriver, NetworkSpec, PodSpec, Pull, SocketSpec, Starts, TimerSpec, Trigger, VolumeSpec,
 };
 
 /// What all of them have, and the header of their own section.
@@ -31,16 +31,19 @@ pub(super) fn volume(declared: &Declared<VolumeSpec>) -> String {
     t.put("VolumeName", name);
     pairs(&mut t, "Label", labels);
     t.put("Copy", copy);
-    if let Some(User { user, group }) = owner {
-        t.put("User", user);
-        t.each("Group", group);
-    }
+    t.each("User", owner.0);
+    t.each("GID", owner.1);
     match backing {
         Backing::Folder => {}
-        Backing::Device { device, kind, options } => {
+        Backing::Bind { path, recursive, options } => {
+            t.put("Device", path.display());
+            let bind = if *recursive { "rbind" } else { "bind" };
+            t.put("Options", [&[bind.to_owned()], options.as_slice()].concat().join(","));
+        }
+        Backing::FileSystem { kind, device, options } => {
             t.put("Device", device);
-            t.each("Type", kind);
-            t.each("Options", options);
+            t.put("Type", kind);
+            t.put("Options", options.join(","));
         }
         Backing::Image(image) => {
             t.put("Driver", "image");
@@ -263,21 +266,27 @@ fn declared<T>(dice: &mut Dice, path: &str, spec: T) -> Declared<T> {
 }
 
 fn volume_spec(dice: &mut Dice) -> VolumeSpec {
-    VolumeSpec {
-        name: format!("v{}", dice.roll(9)),
-        labels: make::pairs(dice),
-        copy: make::coin(dice),
-        owner: make::user(dice),
-        backing: match dice.roll(3) {
-            0 => Backing::Folder,
-            1 => Backing::Device {
-                device: "/dev/sda1".to_owned(),
-                kind: make::maybe(dice, |_| "ext4".to_owned()),
-                options: make::maybe(dice, |_| "ro,noatime".to_owned()),
-            },
-            _ => Backing::Image("docker.io/library/x:1".to_owned()),
+    let backing = match dice.roll(5) {
+        0 => Backing::Folder,
+        1 => Backing::Bind { path: "/srv/x".into(), recursive: make::coin(dice), options: vec!["ro".to_owned()] },
+        2 => Backing::FileSystem {
+            kind: "ext4".to_owned(),
+            device: "/dev/sda1".to_owned(),
+            options: vec!["ro".to_owned(), "noatime".to_owned()],
         },
-    }
+        3 => Backing::FileSystem {
+            kind: "tmpfs".to_owned(),
+            device: "tmpfs".to_owned(),
+            options: vec!["size=1m".to_owned()],
+        },
+        _ => Backing::Image("docker.io/library/x:1".to_owned()),
+    };
+    let tmpfs = matches!(&backing, Backing::FileSystem { kind, .. } if kind == "tmpfs");
+    let owned = !matches!(&backing, Backing::Bind { .. } | Backing::FileSystem { .. }) || tmpfs;
+    let mut id = || (owned && make::coin(dice)).then(|| make::number(dice, 9999));
+    let owner = (id(), id());
+    let copy = !matches!(backing, Backing::Bind { .. } | Backing::FileSystem { .. }) && make::coin(dice);
+    VolumeSpec { name: format!("v{}", dice.roll(9)), labels: make::pairs(dice), copy, owner, backing }
 }
 
 pub(super) fn make_volume(dice: &mut Dice) -> Declared<VolumeSpec> {
