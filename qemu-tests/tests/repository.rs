@@ -85,10 +85,10 @@ fn no_source_file_is_too_long() {
 fn the_supervisor_reaches_containers_by_the_runtime_alone() {
     let runtime = initramfs::workspace().join("supervisor/src/daemon/runtime.rs");
     let own = ["setns", "unshare(", "CLONE_NEW", "clone3", "pivot_root", "cgroup.freeze", "/orlop-oci\""];
-    // Where nothing of a container runs: mounts with mapped ids are put together aside, a pod's namespaces hold no process, a card is
+    // Where nothing of a container runs: mounts are put together aside, a pod's namespaces hold no process, a card is
     // set up from within its namespace, a test fills a file system of its own.
     let places = [
-        "daemon/bundle/idmapped.rs",
+        "daemon/bundle/apart.rs",
         "daemon/sys/idmap.rs",
         "daemon/pods.rs",
         "net/bridge/namespace.rs",
