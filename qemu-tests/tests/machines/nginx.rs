@@ -38,13 +38,20 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What the mirror has, whatever is installed here: an installed version may be one that the mirror no longer gives out.
+fn apt(program: &str) -> Command {
+    let mut apt = Command::new(program);
+    apt.env("LC_ALL", "C").args(["-q", "-o", "Dir::State::status=/dev/null"]);
+    apt
+}
+
 /// nginx, its libraries, and what has the users of a Debian system.
 fn packages() -> BTreeSet<String> {
     let mut wanted: Vec<String> = ["nginx", "nginx-common", "base-passwd"].map(String::from).to_vec();
     let mut found = BTreeSet::new();
     while let Some(package) = wanted.pop() {
         if found.insert(package.clone()) {
-            let depends = run(Command::new("apt-cache").env("LC_ALL", "C").args(["depends", "--important", &package]));
+            let depends = run(apt("apt-cache").args(["depends", "--important", &package]));
             let names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
             // Programs that only an installation needs stay out: this is an image, not a system.
             wanted.extend(names.filter(|name| name.starts_with("lib") || *name == "zlib1g").map(String::from));
@@ -58,7 +65,7 @@ fn downloaded(out: &Path) -> PathBuf {
     let folder = out.join("nginx-packages");
     if !folder.exists() {
         let unfinished = tempfile::tempdir_in(out).unwrap();
-        run(Command::new("apt-get").arg("-q").arg("download").args(packages()).current_dir(unfinished.path()));
+        run(apt("apt-get").arg("download").args(packages()).current_dir(unfinished.path()));
         fs::rename(unfinished.keep(), &folder).unwrap();
     }
     folder
