@@ -3,6 +3,7 @@
 use crate::sys;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -113,6 +114,15 @@ pub(crate) fn cat(files: &[&str]) -> io::Result<()> {
         print!("{text}");
     }
     io::stdout().flush()
+}
+
+pub(crate) fn digest(files: &[&str]) -> io::Result<()> {
+    for file in files {
+        let mut digest = DefaultHasher::new();
+        digest.write(&fs::read(file)?);
+        println!("{file}: {:016x}", digest.finish());
+    }
+    Ok(())
 }
 
 pub(crate) fn count(file: &str) -> io::Result<()> {

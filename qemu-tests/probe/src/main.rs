@@ -8,6 +8,7 @@ mod kernel;
 mod meter;
 mod net;
 mod processes;
+mod seize;
 mod stack;
 #[allow(unsafe_code)]
 mod sys;
@@ -33,6 +34,7 @@ probe multiply                   start processes until no more are allowed, then
 probe show FILE...               print `FILE: TEXT` of each, lines joined by |
 probe sizes FOLDER               print `NAME: BYTES` of each file in it
 probe cat FILE...                print files
+probe digest FILE...             print `FILE: DIGEST` of each; two differ when the files do
 probe count FILE                 add one to the number in FILE, sync, print it
 probe tick FILE                  the same, and how many ms ago the one before it ended: `tick N after MS`
 probe alone FILE                 be there for a moment; fails if another is
@@ -40,6 +42,8 @@ probe herald                     say `announcing`, by sd_notify(3) that it is re
 probe keep-killing CGROUP [TIMES] kill everything in the cgroup whenever there is something
 probe keep-freezing CGROUP       freeze the cgroup whenever it is not frozen
 probe freeze SECONDS CGROUP...   freeze the cgroups, thaw them after SECONDS
+probe seize PROC                 write to the file of every other program below this procfs as soon as nobody runs it; each for the first
+                                 time, `held PROGRAM`, then `refused PROGRAM: WHY` or `wrote PROGRAM`
 probe stack PROC FOLDER IMAGE... file systems over loop and device mapper, one in another, on the host of this procfs
 probe load-kernel IMAGE INITRAMFS WORDS... have one ready for a kexec, its command line this one's and these words
 probe on-request PORT COMMAND... wait for a connection, then do that
@@ -94,6 +98,7 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         }
         ["sizes", folder] => files::sizes(folder),
         ["cat", files @ ..] => files::cat(files),
+        ["digest", files @ ..] => files::digest(files),
         ["count", file] => files::count(file),
         ["tick", file] => files::tick(file),
         ["alone", file] => files::alone(file),
@@ -103,6 +108,7 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["keep-freezing", cgroup] => cgroups::keep_freezing(cgroup),
         ["load-kernel", image, initramfs, words @ ..] => kernel::load(image, initramfs, &words.join(" ")),
         ["freeze", seconds, cgroups @ ..] => with_number(seconds, |seconds| cgroups::freeze(seconds, cgroups)),
+        ["seize", proc] => seize::seize(proc),
         ["stack", proc, folder, images @ ..] => stack::stack(proc, folder, images),
         ["now"] => meter::now(),
         ["measure", lines @ ..] => meter::measure(lines),

@@ -18,6 +18,7 @@ mod networks;
 mod nginx;
 mod power;
 mod runtime;
+mod seizure;
 mod state;
 mod supervisor;
 mod support;
