@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Docker's daemon uses the containerd of the lane's first cases.
-const LANES: [&[&str]; 2] = [&["podman", "systemd"], &["containerd", "docker"]];
+const LANES: [&[&str]; 2] = [&["podman", "systemd"], &["containerd", "docker", "cgroups"]];
 const SELINUX_LANES: [&[&str]; 1] = [&["selinux"]];
 /// Loading an image, starting daemons: under emulation, on two busy cores.
 const SETUP_LIMIT: Duration = Duration::from_secs(300);

@@ -134,6 +134,10 @@ fn cpu(cpu: &Cpu, all: &mut Vec<Setting>) -> Result<()> {
         all.push(set("cpu.max", format!("{} {}", amount(quota.unwrap_or(-1)), period.unwrap_or(100_000))));
     }
     if let Some(burst) = cpu.burst {
+        if let Some(quota) = quota.and_then(|quota| u64::try_from(quota).ok()).filter(|quota| burst > *quota) {
+            let why = format!("{burst} is above the quota, {quota}");
+            return Err(ConfigError::invalid("linux.resources.cpu.burst", why));
+        }
         all.push(Setting { optional: burst == 0, ..set("cpu.max.burst", burst) });
     }
     for (file, list) in [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)] {
@@ -216,8 +220,7 @@ mod tests {
         // What the kernel checks on both writes; there is no limit at first.
         let (mut quota, mut burst) = (u64::MAX, 0);
         let mut apply = |new: (u64, u64)| {
-            let json = format!(r#"{{"cpu":{{"quota":{},"period":100000,"burst":{}}}}}"#, new.0, new.1);
-            let all = settings(&crate::runtime::config::parse_resources(&json).unwrap().0).unwrap();
+            let all = [set("cpu.max", format!("{} 100000", new.0)), set("cpu.max.burst", new.1)];
             in_turn(&all, |setting| {
                 let number = setting.value.split(' ').next().unwrap().parse().unwrap();
                 let to = if setting.file == "cpu.max" { (number, burst) } else { (quota, number) };
@@ -237,6 +240,9 @@ mod tests {
         }
         assert!(apply((4000, 4001)).is_err());
         assert_eq!((quota, burst), (4000, 4000));
+        let why = lines(r#"{"cpu":{"quota":4000,"burst":4001}}"#).unwrap_err();
+        assert_eq!(why, "linux.resources.cpu.burst: 4001 is above the quota, 4000");
+        assert!(lines(r#"{"cpu":{"quota":-1,"burst":4001}}"#).is_ok());
     }
 
     #[test]

@@ -341,7 +341,7 @@ impl Words {
             match self.word()? {
                 Word::End => {
                     // Not before: where they go may stand behind.
-                    remarks.iter().for_each(|remark| self.log.warn(remark));
+                    remarks.iter().chain(&resources.remark()).for_each(|remark| self.log.warn(remark));
                     return Ok(Command::Update { id: need_id(id)?, resources, rdt });
                 }
                 Word::Positional(word) => take_id(&mut id, &word)?,

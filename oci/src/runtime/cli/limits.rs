@@ -11,6 +11,8 @@ pub(super) fn set(all: &mut Resources, flag: &str, value: &str) -> Result<bool> 
     let size = || bytes(value).ok_or_else(wrong);
     let number = || value.parse::<i64>().map_err(|_| wrong());
     let positive = || value.parse::<u64>().map_err(|_| wrong());
+    // No list is none, as in a file.
+    let list = || Some(value.to_owned()).filter(|list| !list.is_empty());
     // 0 is how an option is taken back.
     match flag {
         "memory" | "m" => all.memory.limit = Some(size()?),
@@ -21,8 +23,8 @@ pub(super) fn set(all: &mut Resources, flag: &str, value: &str) -> Result<bool> 
         "cpu-burst" => all.cpu.burst = Some(positive()?),
         "cpu-share" => all.cpu.shares = Some(positive()?),
         "cpu-idle" => all.cpu.idle = Some(number()?),
-        "cpuset-cpus" => all.cpu.cpus = Some(value.to_owned()),
-        "cpuset-mems" => all.cpu.mems = Some(value.to_owned()),
+        "cpuset-cpus" => all.cpu.cpus = list(),
+        "cpuset-mems" => all.cpu.mems = list(),
         "pids-limit" => all.pids_limit = Some(number()?),
         "blkio-weight" => all.block_io.weight = Some(positive()?),
         "cpu-rt-period" | "cpu-rt-runtime" | "kernel-memory" | "kernel-memory-tcp" => {
@@ -152,7 +154,9 @@ mod tests {
     #[test]
     fn options_and_files_say_the_same() {
         let mut all = Resources::default();
-        for (flag, value) in [("memory", "1m"), ("pids-limit", "-1"), ("cpuset-cpus", "0"), ("kernel-memory", "0")] {
+        for (flag, value) in
+            [("memory", "1m"), ("pids-limit", "-1"), ("cpuset-cpus", "0"), ("cpuset-mems", ""), ("kernel-memory", "0")]
+        {
             assert!(set(&mut all, flag, value).unwrap());
         }
         let text = r#"{"memory":{"limit":1048576},"pids":{"limit":-1},"cpu":{"cpus":"0"}}"#;

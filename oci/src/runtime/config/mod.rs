@@ -123,6 +123,8 @@ impl Config {
             Ok(Taken::Yes)
         })?;
         config.remarks = reader.finish()?;
+        let remark = config.linux.resources.as_ref().and_then(Resources::remark);
+        config.remarks.extend(remark.map(|remark| format!("linux.resources.{remark}")));
         config.check_version()?;
         if config.root.path.is_empty() {
             return Err(ConfigError::missing("root.path"));

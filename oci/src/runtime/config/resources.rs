@@ -70,6 +70,12 @@ pub(crate) struct Resources {
 }
 
 impl Resources {
+    /// What is asked for beside something that leaves it without meaning.
+    pub(crate) fn remark(&self) -> Option<String> {
+        let weightless = self.cpu.idle == Some(1) && self.cpu.shares.is_some_and(|shares| shares != 0);
+        weightless.then(|| "cpu.shares: an idle cgroup has no weight, ignored".to_owned())
+    }
+
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Resources> {
         let mut all = Resources::default();
         r.object(&mut |r, name| {

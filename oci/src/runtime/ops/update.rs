@@ -2,7 +2,7 @@
 
 use super::{Machine, rdt};
 use crate::runtime::cgroup::{self, Cgroup, LAST_PROGRAM};
-use crate::runtime::config::{ConfigError, IntelRdt, Memory, Resources};
+use crate::runtime::config::{BlockIo, ConfigError, Cpu, IntelRdt, Memory, Resources, Throttle};
 use crate::runtime::error::{Error, Result};
 use crate::runtime::id::ContainerId;
 use crate::runtime::state::{START_SOCKET, State, Status};
@@ -42,14 +42,49 @@ fn complete(resources: &mut Resources, cgroup: &Cgroup) -> Result<()> {
     if memory.swap.is_some() && memory.limit.is_none() {
         memory.limit = cgroup.value("memory.max", "").map(|limit| limit.unwrap_or(-1));
     }
-    if cpu.quota.is_some() != cpu.period.is_some()
+    let named = |file: &str| resources.unified.iter().any(|(name, _)| name == file);
+    // A weight ends idleness, as under systemd: the kernel takes none before.
+    let weighed = cpu.shares.is_some_and(|shares| shares != 0) || named("cpu.weight");
+    if weighed && cpu.idle.is_none() && !named("cpu.idle") && cgroup.value("cpu.idle", "") == Some(Some(1)) {
+        cpu.idle = Some(0);
+    }
+    if (cpu.quota.is_some() != cpu.period.is_some() || cpu.burst.is_some())
         && let Ok(text) = cgroup.read("cpu.max")
     {
         let (quota, period) = text.trim().split_once(' ').unwrap_or(("max", "100000"));
         cpu.quota = cpu.quota.or(Some(quota.parse().unwrap_or(-1)));
         cpu.period = cpu.period.or(period.parse().ok());
     }
+    if let Ok(text) = cgroup.read("io.bfq.weight") {
+        keep_weights(&mut resources.block_io, &text);
+    }
+    keeps_burst(cpu, cgroup.value("cpu.max.burst", "").flatten())?;
     fits(memory, |file| cgroup.value(file, "").flatten())
+}
+
+/// BFQ forgets the weights that disks have of their own when there is another for all.
+fn keep_weights(io: &mut BlockIo, set: &str) {
+    if io.weight.is_none() {
+        return;
+    }
+    for (disk, weight) in set.lines().filter_map(|line| line.split_once(' ')) {
+        let numbers = disk.split_once(':').map(|(major, minor)| (major.parse(), minor.parse(), weight.parse()));
+        let Some((Ok(major), Ok(minor), Ok(rate))) = numbers else { continue };
+        if !io.weight_device.iter().any(|named| (named.major, named.minor) == (major, minor)) {
+            io.weight_device.push(Throttle { major, minor, rate });
+        }
+    }
+}
+
+/// The kernel lets no quota below the burst.
+fn keeps_burst(cpu: &Cpu, set: Option<i64>) -> Result<()> {
+    match (cpu.quota, set) {
+        (Some(quota @ 1..), Some(burst)) if cpu.burst.is_none() && quota < burst => {
+            let why = format!("{quota} is below the burst that is set, {burst}: a smaller one has to come with it");
+            Err(wrong(ConfigError::invalid("cpu.quota", why)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// With `checkBeforeUpdate`, a limit below what is used is refused, where the kernel would call the OOM killer.
@@ -87,6 +122,38 @@ fn ours(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use crate::runtime::config::parse_resources;
+
+    #[test]
+    fn a_quota_below_the_burst_that_is_set_is_refused_by_name() {
+        let said = |json: &str, set| {
+            let cpu = parse_resources(json).unwrap().0.cpu;
+            super::keeps_burst(&cpu, set).map_err(|error| error.to_string())
+        };
+        let why = said(r#"{"cpu":{"quota":2000}}"#, Some(3000)).unwrap_err();
+        assert!(why.starts_with("update: cpu.quota: 2000 is below the burst that is set, 3000"), "{why}");
+        for (json, set) in [
+            (r#"{"cpu":{"quota":3000}}"#, Some(3000)),
+            (r#"{"cpu":{"quota":2000}}"#, None),
+            (r#"{"cpu":{"quota":-1}}"#, Some(3000)),
+            // The new one is judged beside the new quota.
+            (r#"{"cpu":{"quota":2000,"burst":1000}}"#, Some(3000)),
+        ] {
+            assert_eq!(said(json, set), Ok(()), "{json}");
+        }
+    }
+
+    #[test]
+    fn weights_of_disks_outlive_one_for_all() {
+        let kept = |json: &str| {
+            let mut io = parse_resources(json).unwrap().0.block_io;
+            super::keep_weights(&mut io, "default 100\n8:0 250\n8:16 70\n");
+            io.weight_device.iter().map(|disk| (disk.minor, disk.rate)).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(r#"{"blockIO":{"weight":20}}"#), [(0, 250), (16, 70)]);
+        let named = r#"{"blockIO":{"weight":20,"weightDevice":[{"major":8,"minor":16,"weight":30}]}}"#;
+        assert_eq!(kept(named), [(16, 30), (0, 250)]);
+        assert_eq!(kept("{}"), []);
+    }
 
     #[test]
     fn a_limit_below_what_is_used_is_refused_where_that_is_asked_for() {
