@@ -24,6 +24,7 @@ use oci_spec::image::{Descriptor, ImageConfiguration};
 
 pub use digest::{Algorithm, Digest, DigestError};
 pub use error::{ImageError, LayerError};
+pub use layer::remove_all;
 pub use layout::Layout;
 pub use manifest::HealthCheck;
 pub use reference::{Reference, ReferenceError};

@@ -22,6 +22,7 @@ use nix::{
 use oci::image::PreparedImage;
 
 use super::{
+    bundle::Folders,
     clock,
     conditions::Unmet,
     engine::{Engine, JobId},
@@ -159,6 +160,7 @@ pub(crate) struct Daemon {
     pub(crate) building: BTreeSet<UnitName>,
     pub(crate) runtime: Runtime,
     pub(crate) cgroup_watch: Inotify,
+    pub(crate) folders: Folders,
     pub(crate) logs: Logs,
     /// Of units, on their way into their logs.
     pub(crate) remarks: BTreeMap<UnitName, Remarks>,
@@ -220,6 +222,7 @@ impl Daemon {
         readable(handoff.fd(), class::HANDOFF)?;
         let sender = mail.sender();
         let complain = move |error, text| {
+        let folders = Folders::new(paths.containers());
             let full = matches!(error, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
             sender.send(Mail::DiskTakesNoLogs { full, text });
         };
@@ -245,6 +248,7 @@ impl Daemon {
             building: BTreeSet::new(),
             cgroup_watch,
             remarks: BTreeMap::new(),
+            folders,
             waiters: Vec::new(),
             clients: Vec::new(),
             settled_waiters: Vec::new(),

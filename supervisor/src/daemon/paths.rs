@@ -103,9 +103,13 @@ impl Paths {
         self.unit(unit).join("fds.json")
     }
 
-    /// The container's writable layer.
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.at("var/lib/orlop/containers")
+    }
+
+    /// What the container writes and nobody keeps.
     pub(crate) fn container(&self, unit: &UnitName) -> PathBuf {
-        self.at("var/lib/orlop/containers").join(unit.as_str())
+        self.containers().join(unit.as_str())
     }
 
     /// The files it gets instead of its image's. It may write them as it may write its layer: below /run one container could

@@ -136,7 +136,8 @@ impl Daemon {
             Err(text) => return self.later(unit, Event::CreateFailed { attempt, text }),
         };
         let (paths, sender) = (self.paths.clone(), self.mail.sender());
-        let machine = Machine { hostname: hostname(), volumes: self.files.volumes() };
+        let (volumes, folders) = (self.files.volumes(), self.folders.clone());
+        let machine = Machine { hostname: hostname(), volumes, folders };
         let name = unit.clone();
         let has_target = |limit: &IoLimit| limit.kind == IoLimitKind::Latency;
         if described.container.resources.io_limits.iter().any(has_target) && !paths.io_latency().exists() {
@@ -249,6 +250,7 @@ impl Daemon {
     /// The runtime has forgotten the container: take down what we made.
     pub(crate) fn cleaned(&mut self, unit: &UnitName, attempt: u64) {
         self.unmount(unit);
+        self.folders.end(unit);
         bundle::release_volumes(&self.paths, unit);
         bundle::forget_secrets(&self.paths, unit);
         if let Err(error) = cgroup::remove(&self.paths.cgroup(unit)) {

@@ -145,6 +145,8 @@ impl Daemon {
         for (process, wait_status) in exits {
             self.on_exit(process, wait_status);
         }
+        let lives = self.engine.units().filter(|(_, entry)| !entry.record.state.at_rest());
+        self.folders.take_over(lives.map(|(unit, _)| unit.clone()).collect());
         if taken_over {
             self.adopt_networks();
             let has = |unit: &str| {

@@ -13,6 +13,7 @@ mod http;
 mod identities;
 mod inject;
 mod kinds;
+mod layers;
 mod life;
 mod names;
 mod networks;

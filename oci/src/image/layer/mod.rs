@@ -15,7 +15,7 @@ mod sys;
 mod times;
 mod tree;
 
-pub(super) use remove::remove_all;
+pub use remove::remove_all;
 #[cfg(test)]
 pub(super) use sys::get_xattr;
 

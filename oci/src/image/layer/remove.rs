@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 64;
 /// Removes a name, and if it is a folder everything below it, without ever following a link. Folders that lie too deep
 /// are moved to `graveyard` for a moment, a folder on the same file system that nobody looks into. A name that does not
 /// exist is fine.
-pub(in super::super) fn remove_all(parent: BorrowedFd<'_>, name: &[u8], graveyard: BorrowedFd<'_>) -> nix::Result<()> {
+pub fn remove_all(parent: BorrowedFd<'_>, name: &[u8], graveyard: BorrowedFd<'_>) -> nix::Result<()> {
     let mut deep = Vec::new();
     remove(parent, name, graveyard, &mut deep, 0)?;
     while let Some(name) = deep.pop() {

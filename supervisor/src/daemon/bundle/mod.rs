@@ -8,6 +8,7 @@ mod folder;
 mod idmapped;
 mod mounted;
 mod overlay;
+mod own;
 mod rootfs;
 
 use std::{
@@ -27,6 +28,7 @@ use copy_up::Beginning;
 pub(crate) use devices::memory_bytes;
 pub(crate) use mounted::{release as release_volumes, sweep as sweep_volumes};
 pub(crate) use overlay::unmount;
+pub(crate) use own::Folders;
 
 use super::{
     id_ranges, mailbox,
@@ -136,6 +138,7 @@ pub(crate) struct Machine {
     pub(crate) hostname: String,
     /// Volumes that have a file, by name.
     pub(crate) volumes: Arc<BTreeMap<String, VolumeSpec>>,
+    pub(crate) folders: Folders,
 }
 
 /// Makes the bundle: root file system mounted, volumes and generated files there, config.json written.
@@ -157,6 +160,7 @@ pub(crate) fn build(
     overlay::make_mount_points(&mount_points)?;
     layers.insert(0, &mount_points);
     let (container, rootfs) = (paths.container(&unit.name), paths.rootfs(&unit.name));
+    machine.folders.begin(&unit.name).map_err(at("empty", &container))?;
     let root = match &unit.container.root {
         Root::Image(_) => overlay::mount(&container, &rootfs, &layers, ids.as_ref())?,
         Root::Folder { path, overlay } => {

@@ -42,7 +42,8 @@ pub(super) fn make_mount_points(layer: &Path) -> Result<(), BundleError> {
     Ok(())
 }
 
-/// Mounts a fresh root at `rootfs` and returns a descriptor of it. The layers come lowest first.
+/// Mounts a root at `rootfs`, over the folder `container` that nothing is in yet, and returns a descriptor of it. The layers come
+/// lowest first.
 pub(super) fn mount(
     container: &Path,
     rootfs: &Path,
@@ -52,12 +53,6 @@ pub(super) fn mount(
     // An earlier start's may still be there after a crash.
     unmount(rootfs).map_err(at("unmount", rootfs))?;
     let (upper, work) = (container.join("upper"), container.join("work"));
-    for stale in [&upper, &work, &container.join("anonymous")] {
-        match fs::remove_dir_all(stale) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("empty", stale)(error)),
-            _ => {}
-        }
-    }
     for folder in [container, &upper, &work, rootfs] {
         make_folder(folder, 0o755)?;
     }
