@@ -16,7 +16,7 @@ use super::{
     paths::Paths,
     store,
 };
-use crate::{api::server::Server, unit::UnitName};
+use crate::api::server::Server;
 
 const SEED_SERIAL: &str = "orlop-seed";
 /// Serial ports that are not there yet are looked for so long after the start.
@@ -56,7 +56,7 @@ impl Daemon {
             let generation = self.generation;
             self.say(format!("{:<9} taken over, supervisor {generation} of this boot", "orlop"));
         } else {
-            self.start_enabled();
+            self.engine.start_enabled(clock::now());
         }
         self.begin_timers();
         // From here on a new supervisor takes over instead of starting everything; the jobs are written with it.
@@ -79,15 +79,6 @@ impl Daemon {
         // `ip=off`: whoever wants that waits for nothing.
         if self.network.patience.is_none() {
             self.engine.network_is_online(clock::now());
-        }
-    }
-
-    fn start_enabled(&mut self) {
-        let enabled: Vec<UnitName> =
-            self.engine.units().filter(|(_, entry)| entry.plan.enabled).map(|(name, _)| name.clone()).collect();
-        let now = clock::now();
-        for unit in enabled {
-            self.engine.start(&unit, now);
         }
     }
 

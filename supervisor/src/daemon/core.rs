@@ -299,7 +299,8 @@ impl Daemon {
         let shutdown = self.shutdown.as_ref().map(Shutdown::next_deadline);
         let deadlines = [
             self.engine.next_deadline(),
-            self.timers.next_deadline(clock::now()),
+            // In a shutdown they start nothing any more.
+            self.shutdown.is_none().then(|| self.timers.next_deadline(clock::now())).flatten(),
             self.server.next_deadline(),
             shutdown,
             self.look_for_ports,

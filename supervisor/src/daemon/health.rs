@@ -27,6 +27,7 @@ use crate::{api::server::ConnectionId, unit::UnitName};
 /// into a cgroup that was killed before.
 const CGROUP: &str = "orlop-health-";
 const RELOAD_CGROUP: &str = "orlop-reload-";
+const KILL_AGAIN: Duration = Duration::from_secs(1);
 /// Read at one time, before others get their turn.
 const TURN: usize = 16;
 
@@ -43,6 +44,8 @@ struct Checker {
     pipe: io::PipeReader,
     output: Vec<u8>,
     keep: usize,
+    /// When it has to have ended; once it was killed, when it is looked at again.
+    due: Option<Duration>,
 }
 
 /// What follows from its end, and who waits for it.
@@ -70,18 +73,21 @@ impl Checkers {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        self.running.values().filter_map(Checker::deadline).min()
+        self.running.values().filter_map(|checker| checker.due).min()
+    }
+
+    /// Reloads that took too long. The kernel may need its time to end them, as where a disk does not answer.
+    fn take_late(&mut self, now: Duration) -> Vec<(u32, UnitName)> {
+        let late = self.running.iter_mut().filter(|(_, checker)| checker.due.is_some_and(|due| due <= now));
+        let late = late.map(|(pid, checker)| {
+            checker.due = Some(now + KILL_AGAIN);
+            (*pid, checker.unit.clone())
+        });
+        late.collect()
     }
 }
 
 impl Checker {
-    fn deadline(&self) -> Option<Duration> {
-        match self.purpose {
-            Purpose::Reload { deadline, .. } => deadline,
-            Purpose::Health { .. } => None,
-        }
-    }
-
     /// True at the end of the pipe.
     fn read(&mut self) -> bool {
         let mut bytes = [0; 4096];
@@ -133,7 +139,11 @@ impl Daemon {
         let pid = self.runtime.check(unit, &cgroup, command, write)?;
         let token = (u64::from(class::CHECKS) << 32) | u64::from(pid);
         self.epoll.add(&pipe, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
-        let checker = Checker { unit: unit.clone(), purpose, pipe, output: Vec::new(), keep };
+        let due = match purpose {
+            Purpose::Reload { deadline, .. } => deadline,
+            Purpose::Health { .. } => None,
+        };
+        let checker = Checker { unit: unit.clone(), purpose, pipe, output: Vec::new(), keep, due };
         self.checkers.running.insert(pid, checker);
         Ok(())
     }
@@ -178,21 +188,20 @@ impl Daemon {
     /// What a check started, and the check.
     pub(crate) fn kill_check(&self, unit: &UnitName) {
         let is_check = |checker: &Checker| checker.unit == *unit && matches!(checker.purpose, Purpose::Health { .. });
-        self.kill_inside(unit, CGROUP, self.checkers.running.iter().filter(|(_, checker)| is_check(checker)));
+        let checks = self.checkers.running.iter().filter(|(_, checker)| is_check(checker));
+        self.kill_inside(unit, CGROUP, checks.map(|(pid, _)| *pid));
     }
 
     /// Commands that reload, and had their time.
-    pub(crate) fn kill_late_reloads(&self, now: Duration) {
-        for (pid, checker) in &self.checkers.running {
-            if checker.deadline().is_some_and(|deadline| deadline <= now) {
-                self.kill_inside(&checker.unit, RELOAD_CGROUP, [(pid, checker)].into_iter());
-            }
+    pub(crate) fn kill_late_reloads(&mut self, now: Duration) {
+        for (pid, unit) in self.checkers.take_late(now) {
+            self.kill_inside(&unit, RELOAD_CGROUP, [pid].into_iter());
         }
     }
 
-    fn kill_inside<'a>(&self, unit: &UnitName, cgroups: &str, processes: impl Iterator<Item = (&'a u32, &'a Checker)>) {
-        for (pid, _) in processes {
-            if let Some(found) = process::identify(*pid) {
+    fn kill_inside(&self, unit: &UnitName, cgroups: &str, processes: impl Iterator<Item = u32>) {
+        for pid in processes {
+            if let Some(found) = process::identify(pid) {
                 let _ = process::signal(found, libc::SIGKILL);
             }
         }

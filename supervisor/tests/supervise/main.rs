@@ -252,13 +252,20 @@ fn the_machine_goes_down_in_order_and_says_for_whom_it_waits() {
         let enabled = "[Install]\nWantedBy=default.target";
         place.unit("db", COUNT, "", enabled);
         place.unit("app", DEAF, "StopTimeout=20", &format!("[Unit]\nRequires=db.service\nAfter=db.service\n{enabled}"));
+        place.unit("late", COUNT, "", "");
+        let timer = "[Timer]\nOnActiveSec=4\nAccuracySec=1us\n[Install]\nWantedBy=timers.target\n";
+        fs::write("/etc/containers.d/late.timer", timer).unwrap();
         let machine = Pid1::boot(place);
         let settled: Value = machine.get("/v1/system/settled");
         assert_eq!(settled["settled"], true);
         let up = |machine: &Pid1| machine.said().iter().any(|line| line.starts_with("app       up after"));
         machine.wait("a word of it", up);
         machine.request_shutdown(ShutdownKind::Reboot);
+        let sleeps = machine.supervisor_sleeps();
         machine.wait("the end", |machine| machine.shutdown_asked() == Some(ShutdownKind::Reboot));
+        // The timer's time has come meanwhile: nothing to do for it, and nothing to turn round for.
+        let sleeps = machine.supervisor_sleeps() - sleeps;
+        assert!(sleeps < 2000, "{sleeps} turns for the end of two units");
         let said = machine.said();
         assert!(said.iter().any(|line| line.contains("waiting for app (killed in ")), "{said:?}");
         let down = |unit: &str| fs::read_to_string(format!("/var/log/orlop/{unit}/current")).unwrap();

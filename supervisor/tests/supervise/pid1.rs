@@ -175,6 +175,14 @@ impl Pid1 {
         let pid = Pid::from_raw(i32::try_from(pid.as_i64().expect("a pid")).unwrap());
         kill(pid, Signal::try_from(signal).unwrap()).unwrap();
     }
+    /// How often the supervisor has gone to sleep so far.
+    pub(crate) fn supervisor_sleeps(&self) -> u64 {
+        let pid = self.supervisor.expect("a supervisor");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse().unwrap()
+    }
+
 
     pub(crate) fn queued_exits(&self) -> usize {
         self.shared.lock().unwrap().exits.len()

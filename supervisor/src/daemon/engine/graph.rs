@@ -137,15 +137,25 @@ impl Graph {
     /// The unit and everything that comes along with it. Of two in it that conflict systemd deletes the start that nobody requires,
     /// and refuses all of it where both are required (transaction_merge_jobs() in its src/core/transaction.c): so here.
     pub(crate) fn transaction(&self, name: &UnitName) -> Transaction {
+        self.together([name].into(), Some(name))
+    }
+
+    /// The same for several that are wanted, and none of them more than another: what a target comes to that wants them.
+    pub(crate) fn transaction_of(&self, wanted: &BTreeSet<UnitName>) -> Transaction {
+        self.together(wanted.iter().collect(), None)
+    }
+
+    fn together(&self, wanted: Vec<&UnitName>, asked: Option<&UnitName>) -> Transaction {
         let mut dropped = BTreeMap::new();
         if self.conflicts.is_empty() {
-            return Transaction { all: closure(name, |at| of(&self.pulls, at)), dropped: Vec::new() };
+            let all = closure_without(wanted, |at| of(&self.pulls, at), &dropped);
+            return Transaction { all, dropped: Vec::new() };
         }
-        let needed = closure(name, |at| self.requires(at));
+        let needed = asked.map(|name| closure(name, |at| self.requires(at))).unwrap_or_default();
         loop {
             // What can never start brings nothing along.
             let comes = |at: &UnitName| if self.contradictions.contains_key(at) { &NONE } else { of(&self.pulls, at) };
-            let mut all = closure_without(name, comes, &dropped);
+            let mut all = closure_without(wanted.clone(), comes, &dropped);
             let Some((one, other)) = self.pair(&all) else {
                 return Transaction { all, dropped: dropped.into_iter().collect() };
             };
@@ -153,10 +163,10 @@ impl Graph {
             let (loser, winner) = (loser.clone(), winner.clone());
             all.retain(|each| closure(each, |at| self.requires(at)).contains(&loser));
             let news = dropped.len();
-            dropped.extend(all.into_iter().filter(|each| each != name).map(|each| (each, winner.clone())));
+            dropped.extend(all.into_iter().filter(|each| asked != Some(each)).map(|each| (each, winner.clone())));
             if dropped.len() == news {
                 // It needs what may not run beside it: it alone is started, and refused.
-                return Transaction { all: BTreeSet::from([name.clone()]), dropped: Vec::new() };
+                return Transaction { all: asked.into_iter().cloned().collect(), dropped: Vec::new() };
             }
         }
     }
@@ -217,16 +227,17 @@ fn of<'a>(edges: &'a Edges, name: &UnitName) -> &'a BTreeSet<UnitName> {
 }
 
 fn closure<'a>(name: &'a UnitName, edges: impl Fn(&UnitName) -> &'a BTreeSet<UnitName>) -> BTreeSet<UnitName> {
-    closure_without(name, edges, &BTreeMap::new())
+    closure_without(vec![name], edges, &BTreeMap::new())
 }
 
 fn closure_without<'a>(
-    name: &'a UnitName,
+    names: Vec<&'a UnitName>,
     edges: impl Fn(&UnitName) -> &'a BTreeSet<UnitName>,
     without: &BTreeMap<UnitName, UnitName>,
 ) -> BTreeSet<UnitName> {
-    let mut found = BTreeSet::from([name.clone()]);
-    let mut queue = vec![name];
+    let mut queue = names;
+    queue.retain(|name| !without.contains_key(*name));
+    let mut found: BTreeSet<UnitName> = queue.iter().copied().cloned().collect();
     while let Some(at) = queue.pop() {
         for next in edges(at) {
             if !without.contains_key(next) && found.insert(next.clone()) {

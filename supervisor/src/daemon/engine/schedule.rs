@@ -20,6 +20,16 @@ impl Engine {
         id
     }
 
+    /// At the boot: all enabled units at once, so that of two that conflict one is not started, and not started and stopped.
+    pub(crate) fn start_enabled(&mut self, now: Now) {
+        let enabled = self.units.iter().filter(|(_, entry)| entry.plan.enabled).map(|(name, _)| name.clone()).collect();
+        let transaction = self.graph.transaction_of(&enabled);
+        for each in self.agreed(transaction, "at the boot") {
+            self.start_job(&each);
+        }
+        self.schedule(now);
+    }
+
     /// Stops a unit and those that go down with it.
     pub(crate) fn stop(&mut self, name: &UnitName, now: Now) -> Option<JobId> {
         let id = self.stop_with_all(name);
@@ -39,11 +49,15 @@ impl Engine {
         id
     }
 
-    /// What starts with it; what may not run beside these is stopped.
+    /// What starts with it.
     fn transaction(&mut self, name: &UnitName) -> BTreeSet<UnitName> {
-        let Transaction { all, dropped } = self.graph.transaction(name);
+        self.agreed(self.graph.transaction(name), &format!("with {name}"))
+    }
+
+    /// What starts; what may not run beside these is stopped.
+    fn agreed(&mut self, Transaction { all, dropped }: Transaction, how: &str) -> BTreeSet<UnitName> {
         for (unit, winner) in dropped.into_iter().filter(|(unit, _)| !self.units.get(unit).is_none_or(is_active)) {
-            let text = format!("not started with {name}: {winner} is, and they conflict");
+            let text = format!("not started {how}: {winner} is, and they conflict");
             self.effects.push(Effect::Act { unit, action: Action::Remark(text) });
         }
         self.stop_conflicts(&all);

@@ -232,6 +232,22 @@ fn of_two_in_one_transaction_that_conflict_the_one_that_is_only_wanted_does_not_
 }
 
 #[test]
+fn of_enabled_units_that_conflict_one_is_not_started_at_all() {
+    let rival = linked(|links| links.conflicts = names(&["db"]));
+    let mut off = plan();
+    off.enabled = false;
+    let more = requires(&["rival"]);
+    let mut world =
+        World::new(&[("db", plan()), ("rival", rival), ("more", more), ("off", off), ("other", after(&["db"]))]);
+    world.engine.start_enabled(world.now);
+    world.run();
+    assert_eq!(world.diary, ["db up", "other up"]);
+    for unit in ["rival", "more"] {
+        assert_eq!((world.state(unit), world.engine.get(&name(unit)).unwrap().record.attempt), ("dead", 0));
+    }
+}
+
+#[test]
 fn who_has_to_be_active_is_not_when_it_has_ended_well() {
     let mut done = plan();
     done.policy.oneshot = true;
