@@ -50,7 +50,7 @@ use crate::{
         server::{ConnectionId, Server},
         types::BootStage,
     },
-    net::NetEvent,
+    net::{NetEvent, dns::Keep},
     unit::UnitName,
 };
 
@@ -128,6 +128,8 @@ pub(crate) enum Mail {
         unit: UnitName,
         attempt: u64,
     },
+    /// What PID 1 is to keep for the networks.
+    Keep(Keep),
     Network(NetEvent),
 }
 
@@ -158,9 +160,9 @@ pub(crate) struct Daemon {
     pub(crate) prepared: BTreeMap<UnitName, Arc<PreparedImage>>,
     /// Whose bundle a thread is making, wanted or not: nobody else works at its files until it says that it has ended.
     pub(crate) building: BTreeSet<UnitName>,
+    pub(crate) folders: Folders,
     pub(crate) runtime: Runtime,
     pub(crate) cgroup_watch: Inotify,
-    pub(crate) folders: Folders,
     pub(crate) logs: Logs,
     /// Of units, on their way into their logs.
     pub(crate) remarks: BTreeMap<UnitName, Remarks>,
@@ -220,9 +222,9 @@ impl Daemon {
         readable(cgroup_watch.as_fd(), class::CGROUPS)?;
         readable(files.watch(), class::UNIT_FILES)?;
         readable(handoff.fd(), class::HANDOFF)?;
+        let folders = Folders::new(paths.containers());
         let sender = mail.sender();
         let complain = move |error, text| {
-        let folders = Folders::new(paths.containers());
             let full = matches!(error, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
             sender.send(Mail::DiskTakesNoLogs { full, text });
         };
@@ -230,7 +232,7 @@ impl Daemon {
             // Only on a machine of ours: in development the kernel is somebody else's.
             logs: Logs::start(paths.logs(), paths.spools(), own, Some(paths.kmsg()), complain)?,
             runtime: Runtime::new(paths.clone()),
-            wiring: Wiring::new(&paths),
+            wiring: Wiring::new(&paths, mail.sender()),
             server: Server::new(class::API, nix::unistd::geteuid().as_raw()),
             started: paths.settled().exists(),
             paths,
@@ -246,9 +248,9 @@ impl Daemon {
             images: Images::default(),
             prepared: BTreeMap::new(),
             building: BTreeSet::new(),
+            folders,
             cgroup_watch,
             remarks: BTreeMap::new(),
-            folders,
             waiters: Vec::new(),
             clients: Vec::new(),
             settled_waiters: Vec::new(),

@@ -1,6 +1,6 @@
 //! What comes in from outside: signals, ended processes, PID 1's messages, the workers' mail, cgroups that became empty.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use ::handoff::{Exit, ToInit, ToSupervisor};
 use nix::sys::inotify::AddWatchFlags;
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     api::types::BootStage,
+    net::dns::Keep,
     unit::{Notify, UnitName, spec},
 };
 
@@ -201,6 +202,8 @@ impl Daemon {
                 let most = if full { self.who_wrote_most() } else { None };
                 self.say(most.map_or_else(|| text.clone(), |most| format!("{text}; {most}")));
             }
+            Mail::Keep(Keep::Put(name, fd)) => self.store_fd(name, fd.as_fd()),
+            Mail::Keep(Keep::Drop(name)) => self.tell(&ToInit::DropFd { name }),
             Mail::Network(event) => {
                 match weight(&event) {
                     Weight::Detail => log::info!("network: {event}"),

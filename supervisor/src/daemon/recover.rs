@@ -23,7 +23,7 @@ use super::{
     notify::Gone,
     pods, process, replies, shutdown, sockets, store,
 };
-use crate::{api::server::Server, unit::UnitName};
+use crate::{api::server::Server, net::dns, unit::UnitName};
 
 /// For PID 1's first words: it sends them right after the exec.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -287,6 +287,9 @@ impl Daemon {
         }
         if name.starts_with(sockets::PREFIX) {
             return self.sockets.keep_stored(name.to_owned(), fd);
+        }
+        if name.starts_with(dns::PREFIX) {
+            return self.wiring.networks.take_socket(name.to_owned(), fd);
         }
         if name.starts_with(replies::PREFIX) {
             return self.adopt_client(name, fd);

@@ -1,6 +1,6 @@
 //! Names on the containers' networks.
 
-use std::{fs, net::UdpSocket, process::Command, thread};
+use std::{fs, net::UdpSocket, process::Command, thread, time::Duration};
 
 use crate::{COUNT, pid1::Pid1, place};
 
@@ -95,5 +95,78 @@ fn containers_find_each_other_by_name_over_kills() {
         let sockets = ["udp", "tcp"].map(|kind| fs::read_to_string(format!("/proc/net/{kind}")).unwrap());
         let listening = |text: &String| text.lines().filter(|line| line.contains(":0035 00000000:0000")).count();
         assert_eq!(sockets.each_ref().map(listening), [1, 0], "but for the test's own, nobody listens: {sockets:?}");
+    });
+}
+
+/// Asks without pause, and ends with the first question that is refused or not answered at all.
+const ASK_ON: &str = r#"
+$| = 1;
+my $count = 0;
+while (1) { gethostbyname($ARGV[0]) or die "refused: $!\n"; print "answered\n" if ++$count % 1000 == 1; }
+"#;
+
+#[test]
+fn nobody_is_refused_an_answer_while_supervisors_are_killed() {
+    place::inside("names::nobody_is_refused_an_answer_while_supervisors_are_killed", |place| {
+        let shared = place.shared_folder();
+        fs::write(shared.join("ask"), ASK_ON).unwrap();
+        fs::write("/etc/containers.d/app.network", "[Network]\nSubnet=10.66.0.0/24\n").unwrap();
+        let keys = format!("Network=app.network\nVolume={}:/ask:ro\nStopTimeout=0", shared.display());
+        place.unit("web", "exec sleep 1000", &format!("Network=\n{keys}"), "");
+        // What was read and not answered when its reader died is asked again.
+        let asks = format!("Network=\n{keys}\nDNSOption=timeout:1\nDNSOption=attempts:5");
+        place.unit("asker", "exec perl /ask/ask web", &asks, "");
+        let mut machine = Pid1::boot(place);
+        machine.post("/v1/units/web/start");
+        machine.post("/v1/units/asker/start");
+        for round in 0..crate::crashes() / 2 {
+            let answered = says(&machine, "asker").len();
+            machine.wait("more answers", |machine| says(machine, "asker").len() > answered);
+            machine.let_run(Duration::from_millis(round * 13 % 50));
+            machine.kill_supervisor();
+            // Questions of then wait, too.
+            machine.let_run(Duration::from_millis(round * 29 % 300));
+            machine.start_supervisor();
+        }
+        let asker = machine.unit("asker");
+        assert!(asker["state"] == "active" && asker["restarts"] == 0, "{asker:#}");
+        let kept = |machine: &Pid1| machine.stored().iter().filter(|name| name.starts_with("names:")).count();
+        assert_eq!(kept(&machine), 2, "{:?}", machine.stored());
+        // With who can be asked for they go; and its end may come while nobody looks.
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        machine.post("/v1/units/asker/stop");
+        machine.post("/v1/units/web/stop");
+        machine.wait("the end of the sockets", |machine| kept(machine) == 0);
+        machine.post("/v1/units/web/start");
+        machine.wait("new ones", |machine| kept(machine) == 2);
+    });
+}
+
+#[test]
+fn a_network_whose_names_cannot_be_asked_for_is_no_trouble_of_others() {
+    place::inside("names::a_network_whose_names_cannot_be_asked_for_is_no_trouble_of_others", |place| {
+        fs::write("/etc/containers.d/app.network", "[Network]\nSubnet=10.66.0.0/24\n").unwrap();
+        fs::write("/etc/containers.d/far.network", "[Network]\nSubnet=10.67.0.0/24\nDisableDNS=yes\n").unwrap();
+        for (unit, network) in
+            [("app", "app.network"), ("late", "app.network"), ("far", "far.network"), ("usual", "bridge")]
+        {
+            place.unit(unit, "exec sleep 1000", &format!("Network=\nNetwork={network}\nStopTimeout=0"), "");
+        }
+        let mut machine = Pid1::boot(place);
+        machine.post("/v1/units/app/start");
+        // Somebody has all addresses of the machine, of which the next supervisor finds none for the network that is there.
+        machine.kill_supervisor();
+        machine.forget_stored("names:");
+        let everybodys = UdpSocket::bind("0.0.0.0:53").unwrap();
+        machine.start_supervisor();
+        for unit in ["far", "usual"] {
+            machine.post(&format!("/v1/units/{unit}/start"));
+        }
+        let problem = machine.try_post("/v1/units/late/start").unwrap().to_string();
+        assert!(problem.contains("listen for names on 10.66.0.1 port 53: Address already in use"), "{problem}");
+        assert_eq!(machine.unit("app")["state"], "active");
+        drop(everybodys);
+        machine.post("/v1/units/late/start");
     });
 }

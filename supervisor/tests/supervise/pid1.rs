@@ -154,6 +154,11 @@ impl Pid1 {
         self.shared.lock().unwrap().fds.keys().cloned().collect()
     }
 
+    /// As if these had never been given to it.
+    pub(crate) fn forget_stored(&self, prefix: &str) {
+        self.shared.lock().unwrap().fds.retain(|name, _| !name.starts_with(prefix));
+    }
+
     /// The next supervisor is told of what has ended so far when it asks for the second time.
     pub(crate) fn tell_exits_late(&self) {
         self.shared.lock().unwrap().lists_before_exits = 2;
@@ -170,11 +175,6 @@ impl Pid1 {
         self.wait("the supervisor's end", |machine| machine.shared.lock().unwrap().supervisor != Some(pid));
     }
 
-    /// Signals a process that a status names.
-    pub(crate) fn kill(&self, pid: &Value, signal: i32) {
-        let pid = Pid::from_raw(i32::try_from(pid.as_i64().expect("a pid")).unwrap());
-        kill(pid, Signal::try_from(signal).unwrap()).unwrap();
-    }
     /// How often the supervisor has gone to sleep so far.
     pub(crate) fn supervisor_sleeps(&self) -> u64 {
         let pid = self.supervisor.expect("a supervisor");
@@ -183,6 +183,11 @@ impl Pid1 {
         count.unwrap().trim().parse().unwrap()
     }
 
+    /// Signals a process that a status names.
+    pub(crate) fn kill(&self, pid: &Value, signal: i32) {
+        let pid = Pid::from_raw(i32::try_from(pid.as_i64().expect("a pid")).unwrap());
+        kill(pid, Signal::try_from(signal).unwrap()).unwrap();
+    }
 
     pub(crate) fn queued_exits(&self) -> usize {
         self.shared.lock().unwrap().exits.len()

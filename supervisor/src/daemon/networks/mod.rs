@@ -22,7 +22,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     net::IpAddr,
-    os::{fd::BorrowedFd, unix::fs::DirBuilderExt},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -35,7 +38,7 @@ use crate::{
     api::types::{NetworkStatus, PortStatus},
     net::{
         bridge::{self, Attachment, Firewall, Mac, Network, Published, Subnet, Zone},
-        dns::{self, Resolver},
+        dns::{self, Keep, Resolver},
     },
     unit::{self, Port, UnitName},
 };
@@ -174,20 +177,22 @@ impl Connection {
 }
 
 /// All of them. Clones are of the same.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Networks(Arc<Mutex<State>>);
 
-#[derive(Debug)]
 struct State {
     resolver: Resolver,
     book: Book,
     running: BTreeMap<UnitName, Connection>,
+    /// Bridges whose names cannot be asked for, and why.
+    deaf: BTreeMap<String, String>,
 }
 
 impl Networks {
-    pub(crate) fn new(paths: &Paths) -> Self {
-        let resolver = Resolver::new(paths.resolv_conf());
-        Self(Arc::new(Mutex::new(State { resolver, book: Book::open(paths.networks()), running: BTreeMap::new() })))
+    /// `keep`: for what outlives the supervisor.
+    pub(crate) fn new(paths: &Paths, keep: impl Fn(Keep) + Send + Sync + 'static) -> Self {
+        let (resolver, book) = (Resolver::new(paths.resolv_conf(), keep), Book::open(paths.networks()));
+        Self(Arc::new(Mutex::new(State { resolver, book, running: BTreeMap::new(), deaf: BTreeMap::new() })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -221,14 +226,17 @@ impl Networks {
 
     /// Joins the owner's namespace to its networks, and opens its ports.
     pub(crate) fn connect(&self, owner: &UnitName, namespace: BorrowedFd<'_>) -> Result<Connection, String> {
-        let state = self.lock();
-        let connection = state.running.get(owner).ok_or("its networks were taken down meanwhile")?;
+        let state = &mut *self.lock();
+        let connection = state.running.get(owner).ok_or("its networks were taken down meanwhile")?.clone();
         for card in &connection.cards {
             bridge::ensure(&card.network).map_err(|error| error.to_string())?;
             bridge::attach(namespace, &card.attachment(owner)).map_err(|error| error.to_string())?;
         }
         state.put()?;
-        Ok(connection.clone())
+        match connection.cards.iter().find_map(|card| state.deaf.get(&card.network.interface)) {
+            Some(text) => Err(text.clone()),
+            None => Ok(connection),
+        }
     }
 
     /// Takes down what the owner had, which was written to `path`. Goes on where something fails.
@@ -264,6 +272,11 @@ impl Networks {
         }
     }
 
+    /// A socket that was kept for this supervisor.
+    pub(crate) fn take_socket(&self, name: String, socket: OwnedFd) {
+        self.lock().resolver.take(name, socket);
+    }
+
     /// These were connected when the last supervisor died.
     pub(crate) fn remember(&self, connections: BTreeMap<UnitName, Connection>) {
         self.lock().running = connections;
@@ -271,7 +284,7 @@ impl Networks {
 
     /// Makes once more what is remembered, and removes what nobody has.
     pub(crate) fn restore(&self) -> Result<(), String> {
-        let state = self.lock();
+        let state = &mut *self.lock();
         let mut keep = BTreeSet::new();
         for (owner, connection) in &state.running {
             keep.extend(
@@ -280,6 +293,7 @@ impl Networks {
         }
         let leftovers = bridge::leftovers(&keep).map_err(|error| error.to_string())?;
         if state.running.is_empty() && leftovers.is_empty() {
+            state.resolver.set(Vec::new());
             return Ok(());
         }
         // One that fails keeps no other from its names and its ports.
@@ -297,16 +311,20 @@ impl Networks {
 }
 
 impl State {
-    /// The firewall and the names that follow from all that runs.
-    fn put(&self) -> Result<(), String> {
+    /// The firewall and the names that follow from all that runs. A network whose names nobody can ask for is no error of others.
+    fn put(&mut self) -> Result<(), String> {
         let mut zones: BTreeMap<&str, Zone> = BTreeMap::new();
         for card in self.running.values().flat_map(|connection| &connection.cards) {
             zones.entry(&card.network.name).or_insert_with(|| Zone::of(&card.network));
         }
         let published = self.running.values().flat_map(|connection| connection.published.clone()).collect();
         let firewall = Firewall { zones: zones.into_values().collect(), published };
-        let names = self.resolver.set(self.names());
-        firewall.put().map_err(|error| format!("write the firewall's rules: {error}")).and(names)
+        let deaf = self.resolver.set(self.names());
+        for (interface, text) in deaf.iter().filter(|(interface, text)| self.deaf.get(*interface) != Some(text)) {
+            log::warn!("{interface}: {text}");
+        }
+        self.deaf = deaf;
+        firewall.put().map_err(|error| format!("write the firewall's rules: {error}"))
     }
 
     fn names(&self) -> Vec<dns::Zone> {

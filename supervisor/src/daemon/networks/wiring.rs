@@ -15,22 +15,22 @@ use crate::{
         clock,
         core::{Daemon, Mail},
         machine::{Event, State},
-        mailbox,
+        mailbox::{self, Sender},
         paths::Paths,
     },
     unit::{self, Addresses, ContainerSpec, DEFAULT_NETWORK, Dns, Network, PodSpec, Port, Unit, UnitName},
 };
 
 /// The loop's side: who is or will be connected, and how, as soon as that is known.
-#[derive(Debug)]
 pub(crate) struct Wiring {
     pub(crate) networks: Networks,
     connections: BTreeMap<UnitName, Option<Connection>>,
 }
 
 impl Wiring {
-    pub(crate) fn new(paths: &Paths) -> Self {
-        Self { networks: Networks::new(paths), connections: BTreeMap::new() }
+    pub(crate) fn new(paths: &Paths, mail: Sender<Mail>) -> Self {
+        let networks = Networks::new(paths, move |keep| mail.send(Mail::Keep(keep)));
+        Self { networks, connections: BTreeMap::new() }
     }
 
     /// How a unit's container is connected now.

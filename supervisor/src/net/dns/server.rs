@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -39,13 +39,25 @@ const STREAMS: (usize, usize) = (32, 8);
 const AT_ONCE: usize = 32;
 const STACK_BYTES: usize = 256 << 10;
 
+/// Begins the names of the sockets outside.
+pub(crate) const PREFIX: &str = "names:";
+
+/// What becomes of a socket that is kept outside under a name, so that who asks between two supervisors waits and is not refused.
+#[derive(Debug)]
+pub(crate) enum Keep {
+    Put(String, OwnedFd),
+    Drop(String),
+}
+
 /// Clones are of the same.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Resolver(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     resolv_conf: PathBuf,
+    keep: Box<dyn Fn(Keep) + Send + Sync>,
+    /// What was kept outside, until it is known whose it is.
+    kept: Mutex<BTreeMap<String, OwnedFd>>,
     table: Mutex<Table>,
     streams: Mutex<BTreeMap<IpAddr, usize>>,
 }
@@ -70,39 +82,59 @@ struct Listening {
 
 impl Resolver {
     /// `resolv_conf`: where the machine's own name servers stand.
-    pub(crate) fn new(resolv_conf: PathBuf) -> Self {
-        Self(Arc::new(Shared { resolv_conf, table: Mutex::default(), streams: Mutex::default() }))
+    pub(crate) fn new(resolv_conf: PathBuf, keep: impl Fn(Keep) + Send + Sync + 'static) -> Self {
+        let (kept, table, streams) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self(Arc::new(Shared { resolv_conf, keep: Box::new(keep), kept, table, streams }))
+    }
+
+    /// A socket of the last supervisor's. Those that nobody needs go when it is said who is there.
+    pub(crate) fn take(&self, name: String, socket: OwnedFd) {
+        lock(&self.0.kept).insert(name, socket);
     }
 
     /// These it answers for from now on. A network whose bridge is not there yet is waited for: its turn comes with its bridge.
-    pub(crate) fn set(&self, zones: Vec<Zone>) -> Result<(), String> {
+    /// Returns at which interfaces it hears nobody, and why.
+    pub(crate) fn set(&self, zones: Vec<Zone>) -> BTreeMap<String, String> {
         let mut table = lock(&self.0.table);
         let before = std::mem::take(&mut table.sockets);
-        let mut result = Ok(());
+        let mut kept = std::mem::take(&mut *lock(&self.0.kept));
+        let mut deaf = BTreeMap::new();
         for zone in zones.iter().filter(|zone| if_nametoindex(zone.interface.as_str()).is_ok()) {
             for address in &zone.listen {
                 let same = |open: &&Arc<Listening>| open.interface == zone.interface && open.address == *address;
-                match before.iter().find(same).filter(|open| open.is_there()) {
-                    Some(open) => table.sockets.push(Arc::clone(open)),
-                    None => match Listening::open(&zone.interface, *address) {
-                        Ok(open) => table.sockets.push(Arc::new(open)),
-                        Err(error) => {
-                            result = Err(format!(
-                                "listen for names on {address} port {PORT}: {error}; DisableDNS=yes in the .network file does without"
-                            ));
-                        }
-                    },
+                let open = match before.iter().find(same).filter(|open| open.is_there()) {
+                    Some(open) => Ok(Arc::clone(open)),
+                    None => Listening::open(&zone.interface, *address, &mut kept, &self.0.keep).map(Arc::new),
+                };
+                match open {
+                    Ok(open) => table.sockets.push(open),
+                    Err(error) => {
+                        let text = format!(
+                            "listen for names on {address} port {PORT}: {error}; DisableDNS=yes in the .network file does without"
+                        );
+                        deaf.insert(zone.interface.clone(), text);
+                    }
                 }
             }
         }
+        let is_used = |name: &String| table.sockets.iter().any(|open| open.names().contains(name));
+        let gone = before.iter().filter(|open| !table.sockets.iter().any(|now| Arc::ptr_eq(now, open)));
+        let gone = gone.flat_map(|open| open.retire()).chain(kept.into_keys()).filter(|name| !is_used(name));
+        gone.for_each(|name| (self.0.keep)(Keep::Drop(name)));
         table.zones = Arc::new(zones);
         if table.bell.is_none() && !table.sockets.is_empty() {
-            table.bell = Some(self.begin().map_err(|error| format!("start the networks' resolver: {error}"))?);
+            match self.begin() {
+                Ok(bell) => table.bell = Some(bell),
+                Err(error) => {
+                    let text = format!("start the networks' resolver: {error}");
+                    deaf.extend(table.sockets.iter().map(|open| (open.interface.clone(), text.clone())));
+                }
+            }
         }
         if let Some(bell) = &table.bell {
             let _ = bell.write(1);
         }
-        result
+        deaf
     }
 
     fn begin(&self) -> io::Result<Arc<EventFd>> {
@@ -126,30 +158,66 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Listening {
-    /// Bound to the bridge as well: neither the outside nor another network can ask.
-    fn open(interface: &str, address: IpAddr) -> io::Result<Self> {
-        let open = |kind| -> nix::Result<OwnedFd> {
-            let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-            let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-            setsockopt(&fd, sockopt::BindToDevice, &interface.into())?;
-            if kind == SockType::Stream {
-                // Connections of the last supervisor's may still be closing.
-                setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    /// Takes what was kept of this address, as far as it still is of this bridge.
+    fn open(
+        interface: &str,
+        address: IpAddr,
+        kept: &mut BTreeMap<String, OwnedFd>,
+        keep: &dyn Fn(Keep),
+    ) -> io::Result<Self> {
+        let mut open = |kind| -> io::Result<OwnedFd> {
+            let name = kept_name(interface, address, kind);
+            if let Some(fd) = kept.remove(&name).filter(|fd| is_bound(fd, interface)) {
+                return Ok(fd);
             }
-            bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(SocketAddr::new(address, PORT)))?;
-            if kind == SockType::Stream {
-                listen(&fd, Backlog::new(64)?)?;
-            }
+            let fd = listen_at(interface, address, kind)?;
+            keep(Keep::Put(name, fd.try_clone()?));
             Ok(fd)
         };
         let (udp, tcp) = (open(SockType::Datagram)?.into(), open(SockType::Stream)?.into());
         Ok(Self { interface: interface.to_owned(), address, udp, tcp })
     }
 
+    fn names(&self) -> [String; 2] {
+        [SockType::Datagram, SockType::Stream].map(|kind| kept_name(&self.interface, self.address, kind))
+    }
+
+    /// Whoever still has copies of them: they are in nobody's way, should its address be listened at again.
+    fn retire(&self) -> [String; 2] {
+        let _ = setsockopt(&self.udp, sockopt::BindToDevice, &"lo".into());
+        let _ = setsockopt(&self.tcp, sockopt::BindToDevice, &"lo".into());
+        self.names()
+    }
+
     /// Its bridge is still the same one: of one that was made anew nothing would come.
     fn is_there(&self) -> bool {
-        getsockopt(&self.udp, sockopt::BindToDevice).is_ok_and(|name| name == self.interface.as_str())
+        is_bound(&self.udp, &self.interface)
     }
+}
+
+fn is_bound(socket: &impl AsFd, interface: &str) -> bool {
+    getsockopt(socket, sockopt::BindToDevice).is_ok_and(|name| name == interface)
+}
+
+fn kept_name(interface: &str, address: IpAddr, kind: SockType) -> String {
+    let kind = if kind == SockType::Stream { "tcp" } else { "udp" };
+    format!("{PREFIX}{interface}:{address}:{kind}")
+}
+
+/// Bound to the bridge as well: neither the outside nor another network can ask.
+fn listen_at(interface: &str, address: IpAddr, kind: SockType) -> nix::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    setsockopt(&fd, sockopt::BindToDevice, &interface.into())?;
+    if kind == SockType::Stream {
+        // Connections of the last supervisor's may still be closing.
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    }
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, PORT)))?;
+    if kind == SockType::Stream {
+        listen(&fd, Backlog::new(64)?)?;
+    }
+    Ok(fd)
 }
 
 /// The thread's own.
