@@ -4,6 +4,11 @@ image=localhost/busybox:latest
 fail() { echo "FAILED: $*"; exit 1; }
 is() { [ "$1" = "$2" ] || fail "got '$1' where '$2' was expected"; }
 has() { case "$1" in *"$2"*) ;; *) fail "no '$2' in: $1" ;; esac; }
+# A number, such as 26.5%, is at least this one.
+at_least() { [ "$(echo "$2" | tr -d % | cut -d. -f1)" -ge "$1" ] || fail "got '$2' where at least $1 was expected"; }
+# Has a quarter of 16 MiB of memory, which is no file's, and says so; then all of the CPU that it gets: to be given little, the guest
+# has others.
+busy='x=$(head -c 4m /dev/zero | tr "\0" x); echo there; while :; do :; done'
 # The command fails, and says so with this text.
 fails() {
     wanted=$1

@@ -57,11 +57,16 @@ is "$(status pause)" RUNNING
 gone pause
 
 ### task metrics
-sleeper metrics --memory-limit 33554432
-out=$(c task metrics metrics)
-has "$out" memory.usage_limit
-has "$out" 33554432
-has "$out" pids.current
+run -d --cpus 0.2 --memory-limit 16777216 $image metrics sh -c "$busy" >/dev/null
+metric() { c task metrics metrics | awk -v name="$1" '$1 == name { print $2 }'; }
+full() { [ "$(metric memory.usage)" -ge 4194304 ]; }
+eventually full
+is "$(metric memory.usage_limit)" 16777216
+alone() { [ "$(metric pids.current)" = 1 ]; }
+eventually alone
+before=$(metric cpu.usage_usec)
+more() { [ "$(metric cpu.usage_usec)" -ge $((before + 10000)) ]; }
+eventually more
 gone metrics
 
 ### task ps

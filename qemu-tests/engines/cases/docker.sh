@@ -31,6 +31,11 @@ is $? 127
 d run --rm $image /etc/passwd
 is $? 126
 
+### short run -d, exec, AppArmor
+sleeper confined
+is "$(d exec confined sh -c 'echo $0; cat /proc/1/attr/current /proc/self/attr/current' hello | xargs)" "hello docker-default (enforce) docker-default (enforce)"
+gone confined
+
 ### run -d -p
 mkdir -p /var/tmp/www
 echo page >/var/tmp/www/index.html
@@ -63,6 +68,13 @@ sleeper stats --memory 64m
 has "$(d stats --no-stream --format '{{.Name}} {{.PIDs}} {{.MemUsage}}' stats)" "stats 1 "
 has "$(d stats --no-stream --format '{{.MemUsage}}' stats)" "/ 64MiB"
 gone stats
+d run -d --name busy --cpus 0.2 --memory 16m $image sh -c "$busy" >/dev/null
+full() { d logs busy | grep -q there; }
+eventually full
+set -- $(d stats --no-stream --format '{{.CPUPerc}} {{.MemPerc}}' busy)
+at_least 5 "$1"
+at_least 25 "$2"
+gone busy
 
 ### stop, kill, start, restart
 d run -d --name stop $image sh -c 'trap "exit 5" TERM; while :; do sleep 0.2; done' >/dev/null

@@ -127,6 +127,13 @@ out=$(p stats --no-stream --format '{{.Name}} {{.PIDs}} {{.MemUsage}}' stats)
 has "$out" "stats 1 "
 has "$out" "/ 67.11MB"
 gone stats
+p run -d --name busy --cpus 0.2 --memory 16m $image sh -c "$busy" >/dev/null
+full() { p logs busy | grep -q there; }
+eventually full
+set -- $(p stats --no-stream --format '{{.CPUPerc}} {{.MemPerc}}' busy)
+at_least 5 "$1"
+at_least 25 "$2"
+gone busy
 
 ### top
 sleeper top

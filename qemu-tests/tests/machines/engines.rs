@@ -12,8 +12,8 @@ fn short_cases_hold(security: Security, at_least: usize) {
 }
 
 #[test]
-fn podman_and_containerd_of_debian_use_the_runtime() {
-    short_cases_hold(Security::AppArmor, 3);
+fn podman_containerd_and_docker_of_debian_use_the_runtime() {
+    short_cases_hold(Security::AppArmor, 4);
 }
 
 #[test]
