@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::blob;
 use super::error::ImageError;
 use super::manifest;
+use super::platform::Platform;
 use super::reference::Reference;
 
 /// What OCI tools write: the full reference, or the bare tag.
@@ -51,16 +52,20 @@ impl Layout {
     }
 
     /// The entry a reference means: by its digest if it has one, else by full name, else by [`Layout::resolve_tag`].
-    pub fn resolve(&self, reference: &Reference) -> Result<Option<Descriptor>, ImageError> {
-        match self.resolve_name(reference)? {
-            None => self.resolve_tag(reference),
+    pub fn resolve(&self, reference: &Reference, wanted: &Platform) -> Result<Option<Descriptor>, ImageError> {
+        match self.resolve_name(reference, wanted)? {
+            None => self.resolve_tag(reference, wanted),
             found => Ok(found),
         }
     }
 
     /// The entry that carries exactly this reference. A digest decides alone: it may also be that of an image inside an
     /// index.
-    pub(super) fn resolve_name(&self, reference: &Reference) -> Result<Option<Descriptor>, ImageError> {
+    pub(super) fn resolve_name(
+        &self,
+        reference: &Reference,
+        wanted: &Platform,
+    ) -> Result<Option<Descriptor>, ImageError> {
         let index = self.index()?;
         if let Some(digest) = reference.digest() {
             return manifest::by_digest(&self.path, index.manifests(), digest);
@@ -69,12 +74,16 @@ impl Layout {
             let matches = |name: &String| name.parse::<Reference>().is_ok_and(|name| name == *reference);
             [CONTAINERD_NAME, REF_NAME].iter().any(|key| annotation(entry, key).is_some_and(matches))
         });
-        Ok(manifest::prefer_platform(named))
+        Ok(wanted.choose(named))
     }
 
     /// umoci and buildah write only the tag into a layout. Such an entry is taken for any name with that tag, and one
     /// without any name for every reference, as long as the layout holds nothing else it could be.
-    pub(super) fn resolve_tag(&self, reference: &Reference) -> Result<Option<Descriptor>, ImageError> {
+    pub(super) fn resolve_tag(
+        &self,
+        reference: &Reference,
+        wanted: &Platform,
+    ) -> Result<Option<Descriptor>, ImageError> {
         let index = self.index()?;
         let (None, Some(tag)) = (reference.digest(), reference.tag()) else { return Ok(None) };
         let tagged: Vec<_> = index
@@ -95,7 +104,7 @@ impl Layout {
         if candidates.len() > 1 && platforms.len() < candidates.len() {
             return Ok(None);
         }
-        Ok(manifest::prefer_platform(candidates.into_iter()))
+        Ok(wanted.choose(candidates.into_iter()))
     }
 
     fn index(&self) -> Result<ImageIndex, ImageError> {

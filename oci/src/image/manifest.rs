@@ -1,16 +1,17 @@
-//! From a descriptor to the manifest and configuration of the one image this machine can run.
+//! From a descriptor to the manifest and configuration of the one image for a platform.
 //!
 //! A document's own words never overrule its descriptor: media types must agree (CVE-2021-41190), sizes and digests are
 //! checked before anything is parsed, and the nesting of indexes is bounded.
 
 use std::path::Path;
 
-use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os, Platform};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 use serde::Deserialize;
 
 use super::blob;
 use super::digest::Digest;
 use super::error::ImageError;
+use super::platform::Platform;
 
 /// How deep indexes may nest, and how many are read to find one digest.
 const INDEX_DEPTH: usize = 4;
@@ -81,18 +82,18 @@ struct Shape {
     config: Option<serde::de::IgnoredAny>,
 }
 
-/// Follows indexes to the manifest for this machine's platform and reads it with its configuration.
-pub(super) fn load(layout: &Path, descriptor: &Descriptor) -> Result<Image, ImageError> {
+/// Follows indexes to the manifest for a platform and reads it with its configuration.
+pub(super) fn load(layout: &Path, descriptor: &Descriptor, wanted: &Platform) -> Result<Image, ImageError> {
     let mut descriptor = descriptor.clone();
     for _ in 0..INDEX_DEPTH {
         let digest = digest_of(&descriptor)?;
         if !is_index(&descriptor) {
-            return manifest(layout, digest, &descriptor);
+            return manifest(layout, digest, &descriptor, wanted);
         }
         let index = index(layout, &digest, &descriptor)?;
-        descriptor = prefer_platform(index.manifests().iter()).ok_or_else(|| {
+        descriptor = wanted.choose(index.manifests().iter()).ok_or_else(|| {
             let offered: Vec<_> = index.manifests().iter().filter_map(|e| e.platform().as_ref()).map(show).collect();
-            let reason = format!("no image for {}; it offers: {}", show(&host()), offered.join(", "));
+            let reason = format!("no image for {wanted}; it offers: {}", offered.join(", "));
             ImageError::Document { digest, reason }
         })?;
     }
@@ -127,21 +128,6 @@ pub(super) fn by_digest(
     Ok(None)
 }
 
-/// The first entry for this machine, else the first that names no platform (its configuration is checked later).
-pub(super) fn prefer_platform<'a>(entries: impl Iterator<Item = &'a Descriptor>) -> Option<Descriptor> {
-    let mut unnamed = None;
-    for entry in entries {
-        match entry.platform() {
-            Some(platform) if runs_here(platform.os(), platform.architecture(), platform.variant().as_deref()) => {
-                return Some(entry.clone());
-            }
-            None if unnamed.is_none() => unnamed = Some(entry),
-            _ => {}
-        }
-    }
-    unnamed.cloned()
-}
-
 fn index(layout: &Path, digest: &Digest, descriptor: &Descriptor) -> Result<ImageIndex, ImageError> {
     let bytes = blob::document(layout, digest, descriptor.size())?;
     let shape: Shape = parse(digest, &bytes)?;
@@ -152,7 +138,7 @@ fn index(layout: &Path, digest: &Digest, descriptor: &Descriptor) -> Result<Imag
     parse(digest, &bytes)
 }
 
-fn manifest(layout: &Path, digest: Digest, descriptor: &Descriptor) -> Result<Image, ImageError> {
+fn manifest(layout: &Path, digest: Digest, descriptor: &Descriptor, wanted: &Platform) -> Result<Image, ImageError> {
     let is_manifest = matches!(descriptor.media_type(), MediaType::ImageManifest)
         || descriptor.media_type().as_ref() == DOCKER_MANIFEST;
     if !is_manifest {
@@ -172,9 +158,10 @@ fn manifest(layout: &Path, digest: Digest, descriptor: &Descriptor) -> Result<Im
     let config_digest = digest_of(manifest.config())?;
     let bytes = blob::document(layout, &config_digest, manifest.config().size())?;
     let config: ImageConfiguration = parse(&config_digest, &bytes)?;
-    if !runs_here(config.os(), config.architecture(), config.variant().as_deref()) {
+    if !wanted.takes(config.os(), config.architecture(), config.variant().as_deref()) {
         let found = format!("{}/{}", config.os(), config.architecture());
-        return Err(refuse(&config_digest, format!("an image for {found}, this machine is {}", show(&host()))));
+        let why = if *wanted == Platform::default() { "this machine is" } else { "wanted is one for" };
+        return Err(refuse(&config_digest, format!("an image for {found}, {why} {wanted}")));
     }
     let layers = layers(&digest, &manifest, &config)?;
     let health_check = parse::<Extended>(&config_digest, &bytes)?.config.and_then(|config| config.healthcheck);
@@ -255,32 +242,7 @@ fn refuse(digest: &Digest, reason: impl Into<String>) -> ImageError {
     ImageError::Document { digest: digest.clone(), reason: reason.into() }
 }
 
-/// The platform programs of this machine are built for, in Go's words.
-fn host() -> Platform {
-    let mut platform = Platform::default();
-    platform.set_os(Os::Linux);
-    platform.set_architecture(match std::env::consts::ARCH {
-        "x86_64" => Arch::Amd64,
-        "aarch64" => Arch::ARM64,
-        "riscv64" => Arch::RISCV64,
-        other => Arch::Other(other.into()),
-    });
-    platform
-}
-
-/// Variants above the baseline need CPU features nobody promised; the baseline's own names are fine.
-fn runs_here(os: &Os, architecture: &Arch, variant: Option<&str>) -> bool {
-    let baseline = match architecture {
-        Arch::Amd64 => "v1",
-        Arch::ARM64 => "v8",
-        _ => "",
-    };
-    *os == Os::Linux
-        && architecture == host().architecture()
-        && variant.is_none_or(|variant| variant.is_empty() || variant == baseline)
-}
-
-fn show(platform: &Platform) -> String {
+fn show(platform: &oci_spec::image::Platform) -> String {
     let mut text = format!("{}/{}", platform.os(), platform.architecture());
     if let Some(variant) = platform.variant() {
         text.push('/');

@@ -11,6 +11,7 @@ mod layer;
 mod layout;
 mod manifest;
 mod packing;
+mod platform;
 mod reference;
 mod store;
 
@@ -27,6 +28,7 @@ pub use error::{ImageError, LayerError};
 pub use layer::remove_all;
 pub use layout::Layout;
 pub use manifest::HealthCheck;
+pub use platform::Platform;
 pub use reference::{Reference, ReferenceError};
 
 use blob::BlobReader;
@@ -46,7 +48,7 @@ pub struct PreparedImage {
     pub layers: Vec<PathBuf>,
 }
 
-/// Finds the reference in the first layout that has it, verifies every digest, and unpacks the layers that neither `sealed_dir` nor
+/// Finds the reference in the first layout that has it, for the platform that is wanted, verifies every digest, and unpacks the layers that neither `sealed_dir` nor
 /// `layers_dir` has yet. What lies in `sealed_dir` is believed: it is part of a read-only system. May be called from several
 /// threads and processes at once. Needs root.
 pub fn prepare(
@@ -54,9 +56,10 @@ pub fn prepare(
     sealed_dir: &Path,
     layers_dir: &Path,
     reference: &Reference,
+    platform: &Platform,
 ) -> Result<PreparedImage, ImageError> {
-    let (layout, descriptor) = find(layouts, reference)?;
-    let image = manifest::load(layout.path(), &descriptor)?;
+    let (layout, descriptor) = find(layouts, reference, platform)?;
+    let image = manifest::load(layout.path(), &descriptor, platform)?;
     let store = Store::open(layers_dir)?;
     store.sweep()?;
 
@@ -96,11 +99,15 @@ pub fn prepare(
 
 /// An exact name in any layout comes before a bare tag in an earlier one. A layout that cannot be read matters only
 /// when no other has the image.
-fn find<'l>(layouts: &'l [Layout], reference: &Reference) -> Result<(&'l Layout, Descriptor), ImageError> {
+fn find<'l>(
+    layouts: &'l [Layout],
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<(&'l Layout, Descriptor), ImageError> {
     let mut unreadable = None;
     for resolve in [Layout::resolve_name, Layout::resolve_tag] {
         for layout in layouts {
-            match resolve(layout, reference) {
+            match resolve(layout, reference, platform) {
                 Ok(Some(descriptor)) => return Ok((layout, descriptor)),
                 Ok(None) => {}
                 Err(error) => unreadable = Some(error),

@@ -51,7 +51,7 @@ use crate::{
         types::BootStage,
     },
     net::{NetEvent, dns::Keep},
-    unit::UnitName,
+    unit::{ImageName, UnitName},
 };
 
 /// High halves of epoll tokens: whose event it is.
@@ -76,7 +76,7 @@ const MAX_UNCLAIMED: usize = 256;
 #[derive(Debug)]
 pub(crate) enum Mail {
     Image {
-        image: String,
+        image: ImageName,
         prepared: Prepared,
     },
     /// What of a unit's conditions does not hold.

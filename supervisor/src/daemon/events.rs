@@ -20,7 +20,7 @@ use super::{
 use crate::{
     api::types::BootStage,
     net::dns::Keep,
-    unit::{Notify, UnitName, spec},
+    unit::{ImageName, Notify, UnitName, spec},
 };
 
 impl Daemon {
@@ -232,7 +232,7 @@ impl Daemon {
         Some(format!("of the units that run {unit} has written most, {} MiB", bytes >> 20))
     }
 
-    fn on_image(&mut self, image: &str, prepared: &Prepared) {
+    fn on_image(&mut self, image: &ImageName, prepared: &Prepared) {
         for (unit, attempt) in self.images.done(image) {
             match prepared {
                 Ok(prepared) => {

@@ -14,7 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{paths::Paths, store};
-use crate::unit::{FIRST_GIVEN_ID, IdMap, IdMaps, Unit, UserNamespace};
+use crate::unit::{FIRST_GIVEN_ID, IdMap, IdMaps, UnitName, UserNamespace};
 
 const VERSION: u32 = 1;
 /// As many as programs and images count on: 65534 is nobody. All ranges begin at a multiple of it.
@@ -80,15 +80,15 @@ impl fmt::Display for RangeError {
     }
 }
 
-/// The ids of a unit's container; `None`: the machine's own user namespace.
-pub(crate) fn of(paths: &Paths, unit: &Unit) -> Result<Option<IdMaps>, RangeError> {
+/// The ids of a container or a pod; `None`: the machine's own user namespace.
+pub(crate) fn of(paths: &Paths, unit: &UnitName, namespace: &UserNamespace) -> Result<Option<IdMaps>, RangeError> {
     let whole = |range: Range| vec![IdMap { container: 0, host: range.first, count: range.count }];
-    Ok(match &unit.container.user_namespace {
+    Ok(match namespace {
         UserNamespace::Host => None,
         UserNamespace::Mapped { uids, gids } => Some(IdMaps { uids: uids.clone(), gids: gids.clone() }),
         UserNamespace::Auto { size, uids, gids } => {
             let count = size.unwrap_or(USUAL);
-            let range = given(paths, |record| &mut record.units, unit.name.as_str(), count)?;
+            let range = given(paths, |record| &mut record.units, unit.as_str(), count)?;
             let range = Range { count, ..range };
             Some(IdMaps { uids: beside(uids, range), gids: beside(gids, range) })
         }

@@ -6,7 +6,7 @@ use oci::image::{Layout, PreparedImage, Reference, prepare};
 use oci_spec::image::ImageConfiguration;
 
 use super::{mailbox, paths::Paths};
-use crate::unit::UnitName;
+use crate::unit::{ImageName, UnitName};
 
 /// How a preparation ended; the sentence is for the person who wrote the unit.
 pub(crate) type Prepared = Result<Arc<PreparedImage>, String>;
@@ -14,7 +14,7 @@ pub(crate) type Prepared = Result<Arc<PreparedImage>, String>;
 #[derive(Debug, Default)]
 pub(crate) struct Images {
     /// References being prepared, and for whom (with their attempt).
-    wanted: BTreeMap<String, Vec<(UnitName, u64)>>,
+    wanted: BTreeMap<ImageName, Vec<(UnitName, u64)>>,
 }
 
 impl Images {
@@ -25,18 +25,18 @@ impl Images {
         paths: &Paths,
         unit: &UnitName,
         attempt: u64,
-        image: &str,
-        report: impl FnOnce(String, Prepared) + Send + 'static,
+        image: &ImageName,
+        report: impl FnOnce(ImageName, Prepared) + Send + 'static,
     ) -> bool {
-        let waiting = self.wanted.entry(image.to_owned()).or_default();
+        let waiting = self.wanted.entry(image.clone()).or_default();
         waiting.push((unit.clone(), attempt));
         if waiting.len() > 1 {
             return true;
         }
-        let (paths, name) = (paths.clone(), image.to_owned());
-        let started = mailbox::spawn(&format!("image {name}"), move || {
-            let prepared = find(&paths, &name);
-            report(name, prepared.map(Arc::new));
+        let (paths, wanted) = (paths.clone(), image.clone());
+        let started = mailbox::spawn(&format!("image {}", wanted.name), move || {
+            let prepared = find(&paths, &wanted);
+            report(wanted, prepared.map(Arc::new));
         });
         if !started {
             self.wanted.remove(image);
@@ -45,12 +45,13 @@ impl Images {
     }
 
     /// Who waited for it.
-    pub(crate) fn done(&mut self, image: &str) -> Vec<(UnitName, u64)> {
+    pub(crate) fn done(&mut self, image: &ImageName) -> Vec<(UnitName, u64)> {
         self.wanted.remove(image).unwrap_or_default()
     }
 }
 
-fn find(paths: &Paths, image: &str) -> Result<PreparedImage, String> {
+pub(crate) fn find(paths: &Paths, image: &ImageName) -> Result<PreparedImage, String> {
+    let ImageName { name: image, platform } = image;
     // `Rootfs=`: no reference begins so, and a folder brings no configuration.
     if image.starts_with('/') {
         let config = ImageConfiguration::default();
@@ -67,5 +68,5 @@ fn find(paths: &Paths, image: &str) -> Result<PreparedImage, String> {
             }
         }
     }
-    prepare(&layouts, &paths.sealed_layers(), &paths.layers(), &reference).map_err(|error| error.to_string())
+    prepare(&layouts, &paths.sealed_layers(), &paths.layers(), &reference, platform).map_err(|error| error.to_string())
 }

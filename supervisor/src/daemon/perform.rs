@@ -107,8 +107,8 @@ impl Daemon {
             return self.make_pod(unit, attempt);
         }
         let image = self.files.get(unit).map(|unit| match &unit.container.root {
-            Root::Image(name) => name.clone(),
-            Root::Folder { path, .. } => path.display().to_string(),
+            Root::Image(image) => image.clone(),
+            Root::Folder { path, .. } => path.display().to_string().into(),
         });
         let Some(image) = image else {
             let text = "its unit file is gone or has mistakes".to_owned();

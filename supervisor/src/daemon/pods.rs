@@ -1,4 +1,4 @@
-//! Pods: the namespaces that several containers share, network, ipc and uts as podman has it, and a /dev/shm. No process holds them:
+//! Pods: the namespaces that several containers share, network, ipc, uts and user as podman has it, and a /dev/shm. No process holds them:
 //! each is bound to a file below /run/orlop/pods/<pod>, so that they outlive every supervisor and every container, and go when they are
 //! unmounted. A container that takes another's network holds that one's in the same way.
 //!
@@ -18,7 +18,7 @@ use std::{
 
 use nix::{
     mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, statfs},
     unistd::sethostname,
 };
@@ -26,17 +26,22 @@ use nix::{
 use super::{
     bundle, clock,
     core::{Daemon, Mail},
+    id_ranges,
     machine::{Event, Process},
     networks::Connection,
     process,
+    sys::idmap,
 };
 use crate::{
     net,
-    unit::{Declared, Joins, Network, PodSpec, Unit, UnitName, spec},
+    unit::{Declared, IdMaps, Joins, Network, PodSpec, Unit, UnitName, spec},
 };
 
-const NAMESPACES: [&str; 3] = ["net", "ipc", "uts"];
+/// The one the others belong to comes first, if there is one.
+const NAMESPACES: [&str; 4] = ["user", "net", "ipc", "uts"];
 const SHM: &str = "shm";
+/// Which ids are mapped in the user namespace.
+const IDS: &str = "ids.json";
 
 /// The threads that make and take down, each after the one before it of the same pod.
 #[derive(Debug, Default)]
@@ -67,15 +72,21 @@ impl Daemon {
             None => "its unit file is gone or has mistakes".to_owned(),
             Some(file) => {
                 let (own, folder, sender) = (Own::of(&file.spec), self.paths.pod(pod), self.mail.sender());
+                let (paths, namespace) = (self.paths.clone(), file.spec.user_namespace.clone());
                 let (request, networks) = (self.request_pod_networks(pod, &file.spec), self.wiring.networks.clone());
                 let (unit, path) = (pod.clone(), self.paths.connection(pod));
                 let made = self.pods.spawn(pod, move || {
                     // Its networks are the machine's, where this thread stays.
-                    let made = thread::scope(|scope| {
-                        let thread = thread::Builder::new().spawn_scoped(scope, || make(&folder, &own))?;
-                        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes it panicked")))
-                    });
-                    let result = made.map_err(|error| error.to_string()).and_then(|()| {
+                    let apart = |ids: Option<IdMaps>| {
+                        let made = thread::scope(|scope| {
+                            let work = || make(&folder, &own, ids.as_ref());
+                            let thread = thread::Builder::new().spawn_scoped(scope, work)?;
+                            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes it panicked")))
+                        });
+                        made.map_err(|error| error.to_string())
+                    };
+                    let ids = id_ranges::of(&paths, &unit, &namespace).map_err(|error| error.to_string());
+                    let result = ids.and_then(apart).and_then(|()| {
                         let Some(request) = request else { return Ok(None) };
                         networks.plan(&request, &path)?;
                         let namespace = fs::File::open(folder.join("net"));
@@ -148,7 +159,8 @@ impl Daemon {
                 (Some(_), Network::Host) => unit.container.network = Network::None,
                 _ => {}
             }
-            borrowed.joins = Joins { net, ipc: at("ipc"), uts: at("uts"), shm: at(SHM) };
+            let user = held_ids(&folder).map_err(|error| format!("the ids of {pod}: {error}"))?;
+            borrowed.joins = Joins { net, ipc: at("ipc"), uts: at("uts"), shm: at(SHM), user };
         }
         if let Network::Container(other) = &unit.container.network {
             let process = self.engine.get(other).and_then(|entry| entry.record.state.process());
@@ -183,6 +195,15 @@ impl Borrowed {
         }
         Ok(joins)
     }
+}
+
+/// The pod's user namespace, if it has one.
+fn held_ids(folder: &Path) -> io::Result<Option<(PathBuf, IdMaps)>> {
+    let place = folder.join("user");
+    if !place.exists() {
+        return Ok(None);
+    }
+    Ok(Some((place, serde_json::from_slice(&fs::read(folder.join(IDS))?)?)))
 }
 
 /// In that of the supervisor, which is the machine's.
@@ -245,32 +266,61 @@ impl Own {
 }
 
 /// On a thread that ends after it: it stays in the namespaces.
-fn make(folder: &Path, own: &Own) -> io::Result<()> {
+fn make(folder: &Path, own: &Own, ids: Option<&IdMaps>) -> io::Result<()> {
     let doing = |what: &'static str| move |error: io::Error| io::Error::other(format!("{what}: {error}"));
     remove(folder)?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(doing("make the pod's folder"))?;
     let shm = folder.join(SHM);
     fs::create_dir(&shm).map_err(doing("make the pod's /dev/shm"))?;
-    let options = format!("mode=1777,size={}", own.shm_bytes);
+    let (uid, gid) = ids.and_then(IdMaps::root).unwrap_or((0, 0));
+    let options = format!("mode=1777,size={},uid={uid},gid={gid}", own.shm_bytes);
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("shm"), &shm, Some("tmpfs"), flags, Some(options.as_str()))
         .map_err(|errno| doing("mount the pod's /dev/shm")(errno.into()))?;
-    let mut kinds = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
-    kinds.set(CloneFlags::CLONE_NEWNET, own.network);
-    unshare(kinds).map_err(|errno| doing("make the pod's namespaces")(errno.into()))?;
+    let namespaces = enter(own.network, ids).map_err(doing("make the pod's namespaces"))?;
     sethostname(&own.hostname).map_err(|errno| doing("set the pod's host name")(errno.into()))?;
     if own.network {
         net::loopback_up().map_err(doing("bring up the pod's loopback"))?;
     }
-    for name in NAMESPACES.into_iter().filter(|name| own.network || *name != "net") {
+    if let Some(ids) = ids {
+        let text = serde_json::to_vec(ids).map_err(io::Error::from);
+        text.and_then(|text| fs::write(folder.join(IDS), text)).map_err(doing("write the pod's ids"))?;
+    }
+    for (name, namespace) in namespaces {
         let place = folder.join(name);
         fs::File::create(&place).map_err(doing("make a place for a namespace"))?;
         fs::set_permissions(&place, fs::Permissions::from_mode(0o600)).map_err(doing("seal a namespace's place"))?;
-        let source = format!("/proc/thread-self/ns/{name}");
+        let source = format!("/proc/thread-self/fd/{}", namespace.as_raw_fd());
         mount(Some(source.as_str()), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(|errno| doing("keep a namespace of the pod")(errno.into()))?;
     }
     Ok(())
+}
+
+/// Moves this thread into new namespaces, and returns them. With ids they belong to a user namespace, which no thread can enter: they
+/// are made by a process that lives in it meanwhile.
+fn enter(network: bool, ids: Option<&IdMaps>) -> io::Result<Vec<(&'static str, fs::File)>> {
+    let mut kinds = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    kinds.set(CloneFlags::CLONE_NEWNET, network);
+    let has = |name: &&str| match *name {
+        "user" => ids.is_some(),
+        "net" => network,
+        _ => true,
+    };
+    let open = |process: &str| {
+        let file = |name| Ok((name, fs::File::open(format!("/proc/{process}/ns/{name}"))?));
+        NAMESPACES.into_iter().filter(has).map(file).collect::<io::Result<Vec<_>>>()
+    };
+    let Some(ids) = ids else {
+        unshare(kinds)?;
+        return open("thread-self");
+    };
+    let (uids, gids) = (bundle::id_lines(&ids.uids), bundle::id_lines(&ids.gids));
+    let made = idmap::in_user_namespace(kinds, &uids, &gids, |pid| open(&pid.to_string()))?;
+    for (_, namespace) in made.iter().filter(|(name, _)| *name != "user") {
+        setns(namespace, CloneFlags::empty())?;
+    }
+    Ok(made)
 }
 
 /// Nothing there is a success.
@@ -286,5 +336,6 @@ pub(crate) fn remove(folder: &Path) -> io::Result<()> {
     }
     let shm = folder.join(SHM);
     bundle::unmount(&shm).and_then(|()| gone(fs::remove_dir(&shm))).map_err(named)?;
+    gone(fs::remove_file(folder.join(IDS))).map_err(named)?;
     gone(fs::remove_dir(folder)).map_err(named)
 }

@@ -18,7 +18,7 @@ use crate::{
         route::{Call, LogQuery, SecretCall, Verb, route},
         server::ConnectionId,
     },
-    unit::UnitName,
+    unit::{Requests, UnitName},
 };
 
 /// Log streams at the same time: each has a thread.
@@ -126,6 +126,10 @@ impl Daemon {
             self.files.forget(&unit);
             return Some(self.no_such_unit(&unit));
         }
+        if let Some(key) = self.refuses(&unit, verb) {
+            let text = format!("{unit}: {key}=yes in its file: other units start and stop it, and no person");
+            return Some(Answer::problem(409, text));
+        }
         let now = clock::now();
         if verb != Verb::Stop {
             self.engine.forgive(&unit, now);
@@ -144,6 +148,16 @@ impl Daemon {
         let stored = self.keep_client(verb, connection, &unit);
         self.waiters.push(Waiter { connection, job, unit, stored });
         None
+    }
+
+    /// A restart is both (bus_unit_queue_job() in systemd's src/core/dbus-unit.c).
+    fn refuses(&self, unit: &UnitName, verb: Verb) -> Option<&'static str> {
+        let Requests { refuse_start, refuse_stop, .. } = self.files.requests(unit);
+        match verb {
+            Verb::Start | Verb::Restart if refuse_start => Some("RefuseManualStart"),
+            Verb::Stop | Verb::Restart if refuse_stop => Some("RefuseManualStop"),
+            _ => None,
+        }
     }
 
     pub(crate) fn on_job_done(&mut self, id: JobId, unit: &UnitName, result: &Result<(), String>) {

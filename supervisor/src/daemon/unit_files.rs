@@ -13,8 +13,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::{engine::Plan, machine::Policy, paths::Paths};
 use crate::unit::{
-    Condition, Declared, Links, NetworkSpec, Options, PodSpec, Problem, SocketSpec, TimerSpec, Unit, UnitName,
-    VolumeSource, VolumeSpec, load, tree,
+    Condition, Declared, Links, NetworkSpec, Options, PodSpec, Problem, Requests, SocketSpec, TimerSpec, Unit,
+    UnitName, VolumeSource, VolumeSpec, load, tree,
 };
 
 pub(crate) struct UnitFiles {
@@ -99,6 +99,12 @@ impl UnitFiles {
     pub(crate) fn conditions(&self, name: &UnitName) -> Vec<Condition> {
         let of_pod = || self.pod(name).map(|pod| &pod.spec.conditions);
         self.get(name).map(|unit| &unit.conditions).or_else(of_pod).cloned().unwrap_or_default()
+    }
+
+    /// What its file says of who may ask for it.
+    pub(crate) fn requests(&self, name: &UnitName) -> Requests {
+        let of_pod = || self.pod(name).map(|pod| pod.spec.requests);
+        self.get(name).map(|unit| unit.requests).or_else(of_pod).unwrap_or_default()
     }
 
     /// Description and file.
@@ -244,6 +250,7 @@ impl UnitFiles {
             after_network: unit.after_network_online,
             forbidden: forbidden.or_else(|| self.incomplete(&unit.links)),
             ends_pod: pod.filter(|(_, pod)| pod.spec.stop_when_empty).map(|(name, _)| name.clone()),
+            stop_when_unneeded: unit.requests.stop_when_unneeded,
         }
     }
 
@@ -255,6 +262,7 @@ impl UnitFiles {
             after_network: pod.spec.after_network_online,
             forbidden: self.incomplete(&pod.spec.links),
             ends_pod: None,
+            stop_when_unneeded: pod.spec.requests.stop_when_unneeded,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Links, Network, Root, Unit, UnitName, UnitSet, Volume, VolumeSource,
+    Backing, ImageName, Links, Network, Root, Unit, UnitName, UnitSet, Volume, VolumeSource,
     build::{Draft, Link, LinkKind, What},
     kind::{Kind, of_instance},
     set::Drafts,
@@ -30,6 +30,13 @@ pub(super) fn connect(drafts: Drafts, set: &mut UnitSet) {
         }
     }
     turn_around(&mut links);
+    let mut volumes = std::mem::take(&mut set.volumes);
+    for (name, volume) in &mut volumes {
+        if let Backing::Image(image) = &mut volume.spec.backing {
+            Resources { files: &drafts.files, instance: name.instance(), set }.name_image(image);
+        }
+    }
+    set.volumes = volumes;
     let mut names: BTreeSet<UnitName> = containers.iter().map(|unit| unit.name.clone()).collect();
     names.extend(set.pods.keys().cloned());
     let mut pods = std::mem::take(&mut set.pods);
@@ -153,9 +160,10 @@ impl Resources<'_> {
         self.files.get(&(kind, of_instance(stem, self.instance)))
     }
 
-    fn name_image(&self, name: &mut String) {
-        if let Some(image) = self.node(Kind::Image, name).and_then(|name| self.set.images.get(name)) {
-            *name = image.spec.tag.clone().unwrap_or_else(|| image.spec.image.clone());
+    fn name_image(&self, wanted: &mut ImageName) {
+        if let Some(image) = self.node(Kind::Image, &wanted.name).and_then(|name| self.set.images.get(name)) {
+            wanted.name = image.spec.tag.clone().unwrap_or_else(|| image.spec.image.clone());
+            wanted.platform.clone_from(&image.spec.platform);
         }
     }
 
@@ -188,8 +196,8 @@ impl Resources<'_> {
 fn name_resources(unit: &mut Unit, files: &Files, set: &UnitSet) {
     let Unit { name, container, .. } = unit;
     let resources = Resources { files, instance: name.instance(), set };
-    if let Root::Image(name) = &mut container.root {
-        resources.name_image(name);
+    if let Root::Image(image) = &mut container.root {
+        resources.name_image(image);
     }
     container.image_mounts.iter_mut().for_each(|mount| resources.name_image(&mut mount.image));
     resources.name_volumes(&mut container.volumes);

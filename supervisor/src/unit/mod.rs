@@ -51,11 +51,12 @@ pub use model::FIRST_GIVEN_ID;
 pub use model::{
     Addresses, Amount, Attachment, Backing, Capabilities, Condition, ContainerSpec, CpuPolicy, CpuQuota, CpuWeight,
     DEFAULT_NETWORK, Declared, Device, Dns, ExitStatuses, Glob, Health, HealthAction, IdMap, IdmapMount, ImageMount,
-    ImageSpec, IoLimit, IoLimitKind, IoPriority, IpRange, Ipam, Links, Listen, ListenAddress, ListenKind, LogLimits,
-    LogSpec, MachineAction, MachineActions, MachineEnd, Network, NetworkDriver, NetworkSpec, Notify, OomPolicy, Origin,
-    Overlay, PodSpec, Port, Preserve, Propagation, Protocol, Pull, Reload, Resources, Restart, Root, Scheduling,
-    Seccomp, Secret, SecretTarget, ServiceSpec, ServiceType, SocketSpec, Starts, Startup, Subnet, TimerSpec, Tmpfs,
-    TmpfsKind, Trigger, Ulimit, Unit, UnitSet, Unmask, User, UserNamespace, Volume, VolumeSource, VolumeSpec,
+    ImageName, ImageSpec, IoLimit, IoLimitKind, IoPriority, IpRange, Ipam, Links, Listen, ListenAddress, ListenKind,
+    LogLimits, LogSpec, MachineAction, MachineActions, MachineEnd, Network, NetworkDriver, NetworkSpec, Notify,
+    OomPolicy, Origin, Overlay, PodSpec, Port, Preserve, Propagation, Protocol, Pull, Reload, Requests, Resources,
+    Restart, Root, Scheduling, Seccomp, Secret, SecretTarget, ServiceSpec, ServiceType, SocketSpec, Starts, Startup,
+    Subnet, TimerSpec, Tmpfs, TmpfsKind, Trigger, Ulimit, Unit, UnitSet, Unmask, User, UserNamespace, Volume,
+    VolumeSource, VolumeSpec,
 };
 pub use name::{NameError, UnitName};
 pub use options::{Endpoint, Options};

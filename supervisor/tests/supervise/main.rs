@@ -6,11 +6,13 @@
 
 #![allow(clippy::unwrap_used)] // tests are exempt, their helpers too
 
+mod asked;
 mod ends;
 mod faults;
 mod given;
 mod http;
 mod identities;
+mod images;
 mod inject;
 mod kinds;
 mod layers;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use nix::mount::{MsFlags, mount};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::shim;
@@ -203,32 +203,50 @@ fn has_controllers() -> bool {
         .all(|path| fs::write(path.join("cgroup.subtree_control"), "+memory +pids").is_ok())
 }
 
-/// An OCI layout with one image of one layer: folders to mount the host's programs on.
+/// An OCI layout with an image of one layer, folders to mount the host's programs on; and one that is there for two platforms, with a
+/// folder that says for which.
 fn image(layout: &Path) {
+    let own = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let folders = ["bin", "lib", "lib64", "usr", "etc", "proc", "sys", "dev", "tmp"];
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
+    let mut manifests = Vec::new();
+    for (name, architecture, more) in [
+        ("localhost/shell:latest", own, None),
+        ("localhost/many:latest", own, Some("of-the-machine")),
+        ("localhost/many:latest", "s390x", Some("of-another")),
+    ] {
+        let folders: Vec<&str> = folders.into_iter().chain(more).collect();
+        let mut manifest = manifest(&blobs, architecture, &folders);
+        manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
+        if more.is_some() {
+            manifest["platform"] = json!({ "os": "linux", "architecture": architecture });
+        }
+        manifests.push(manifest);
+    }
+    let index = json!({ "schemaVersion": 2, "manifests": manifests });
+    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    let mut marker =
+        OpenOptions::new().write(true).create(true).truncate(true).open(layout.join("oci-layout")).unwrap();
+    marker.write_all(br#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+fn manifest(blobs: &Path, architecture: &str, folders: &[&str]) -> Value {
     let blob = |kind: &str, bytes: &[u8]| {
         let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         fs::write(blobs.join(&digest), bytes).unwrap();
         json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": format!("sha256:{digest}"), "size": bytes.len() })
     };
-    let layer = blob("layer.v1.tar", &tar(&["bin", "lib", "lib64", "usr", "etc", "proc", "sys", "dev", "tmp"]));
+    let layer = blob("layer.v1.tar", &tar(folders));
     let config = json!({
-        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
-        "config": { "Cmd": ["/bin/sh"] },
+        "architecture": architecture, "os": "linux", "config": { "Cmd": ["/bin/sh"] },
         "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
     });
     let config = blob("config.v1+json", config.to_string().as_bytes());
     let manifest = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [layer],
     });
-    let mut manifest = blob("manifest.v1+json", manifest.to_string().as_bytes());
-    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": "localhost/shell:latest" });
-    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
-    fs::write(layout.join("index.json"), index.to_string()).unwrap();
-    let mut marker =
-        OpenOptions::new().write(true).create(true).truncate(true).open(layout.join("oci-layout")).unwrap();
-    marker.write_all(br#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    blob("manifest.v1+json", manifest.to_string().as_bytes())
 }
 
 /// A tar archive of empty folders.

@@ -124,6 +124,68 @@ fn containers_of_a_pod_share_network_ipc_name_and_shm_and_nothing_else() {
     });
 }
 
+/// As in /proc/PID/uid_map.
+fn id_map(unit: &Value) -> Vec<u32> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", unit["pid"])).unwrap();
+    assert_eq!(read("uid_map"), read("gid_map"));
+    read("uid_map").split_ascii_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
+#[test]
+fn the_containers_of_a_pod_have_one_user_namespace() {
+    place::inside("pods::the_containers_of_a_pod_have_one_user_namespace", |place| {
+        let shared = place.shared_folder();
+        fs::write(shared.join("serve"), SERVE).unwrap();
+        fs::write(shared.join("ask"), ASK).unwrap();
+        let own = |keys: &str| pod(&format!("{POD}Volume={}:/ask\nVolume=data:/data\n{keys}\n", shared.display()));
+        own("UserNS=auto:size=4096");
+        let script = "touch /data/$$HOSTNAME /dev/shm/s; stat -c '%%u %%n' /data /data/boat /dev/shm /dev/shm/s; \
+                      test -d /sys/class && cat /proc/sys/net/ipv4/ip_unprivileged_port_start; exec perl /ask/";
+        unit(place, "server", &format!("{script}serve"), "Pod=app.pod");
+        unit(place, "client", &format!("{script}ask"), "Pod=app.pod");
+        let mut machine = Pid1::boot(place);
+        machine.post("/v1/units/app-pod/start");
+        let said = |machine: &Pid1, unit: &str, text: &str| {
+            machine.logs(&format!("/v1/units/{unit}/logs")).iter().filter(|line| line["message"] == text).count()
+        };
+        let both = |machine: &Pid1| ["server", "client"].map(|unit| machine.until_active(unit));
+        machine.wait("what the client sees", |m| said(m, "client", "hello sysv posix boat boat 1 alone") == 1);
+        for line in ["0 /data", "0 /data/boat", "0 /dev/shm", "0 /dev/shm/s", "0"] {
+            assert_eq!(said(&machine, "client", line), 1, "{line}");
+        }
+        let [server, client] = both(&machine);
+        for kind in ["user", "net", "ipc", "uts"] {
+            assert_eq!([namespace(&server, kind), namespace(&client, kind)], [held(kind); 2], "{kind}");
+        }
+        let map = id_map(&server);
+        assert_eq!((map[0], map[2], &map), (0, 4096, &id_map(&client)));
+        assert!(map[1] >= 1 << 31, "{map:?}");
+        assert_eq!(
+            fs::metadata("/var/lib/orlop/volumes/data/boat").unwrap().uid(),
+            0,
+            "the disk has the pod's own ids"
+        );
+
+        // The pod that is there counts, whatever is written about it, and whoever supervises.
+        own("UIDMap=0:300000:1000");
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        machine.post("/v1/units/client/restart");
+        assert_eq!(id_map(&machine.until_active("client")), map);
+        machine.post("/v1/units/app-pod/restart");
+        for unit in both(&machine) {
+            assert_eq!((id_map(&unit), namespace(&unit, "user")), (vec![0, 300_000, 1000], held("user")));
+        }
+        own("UserNS=host");
+        machine.post("/v1/units/app-pod/restart");
+        for unit in both(&machine) {
+            assert_ne!(id_map(&unit)[2], 1000);
+        }
+        machine.post("/v1/units/app-pod/stop");
+        assert_eq!((pods(), place.mounts().contains("/run/orlop/pods")), (Vec::new(), false), "nothing is left");
+    });
+}
+
 #[test]
 fn a_pod_ends_with_its_last_container_unless_it_is_to_stay() {
     place::inside("pods::a_pod_ends_with_its_last_container_unless_it_is_to_stay", |place| {
@@ -164,7 +226,7 @@ fn a_pod_ends_with_its_last_container_unless_it_is_to_stay() {
 #[test]
 fn a_pod_is_whole_whenever_its_supervisors_are_killed() {
     place::inside("pods::a_pod_is_whole_whenever_its_supervisors_are_killed", |place| {
-        pod(&format!("{POD}[Unit]\nStartLimitIntervalSec=0\n"));
+        pod(&format!("{POD}UserNS=auto\n[Unit]\nStartLimitIntervalSec=0\n"));
         unit(place, "one", COUNT, "Pod=app.pod");
         let mut machine = Pid1::boot(place);
         for round in 0..crashes() {
@@ -182,7 +244,7 @@ fn a_pod_is_whole_whenever_its_supervisors_are_killed() {
         assert_eq!(namespace(&one, "uts"), held("uts"));
         let mounted =
             |name: &str| place.mounts().lines().filter(|line| line.contains(&format!("/pods/app-pod/{name} "))).count();
-        assert_eq!(["net", "ipc", "uts", "shm"].map(mounted), [1; 4], "each is there once: {}", place.mounts());
+        assert_eq!(["user", "net", "ipc", "uts", "shm"].map(mounted), [1; 5], "each is there once: {}", place.mounts());
         machine.post("/v1/units/app-pod/stop");
         assert_eq!((pods(), place.mounts().contains("/run/orlop/pods")), (Vec::new(), false), "nothing is left");
     });

@@ -92,6 +92,45 @@ fn what_is_mounted_for_a_volume_goes_with_its_last_user() {
     });
 }
 
+#[test]
+fn a_volume_of_an_image_shows_its_files_and_keeps_what_was_changed() {
+    place::inside("volumes::a_volume_of_an_image_shows_its_files_and_keeps_what_was_changed", |place| {
+        fs::write("/etc/containers.d/site.image", "[Image]\nImage=localhost/many:latest\nArch=s390x\n").unwrap();
+        volume("site", "Driver=image\nImage=site.image");
+        let script = "ls -d /site/of-*; test -e /site/kept && echo kept; test -e /site/usr || echo changed; \
+                      touch /site/kept; rmdir /site/usr; sleep 1000";
+        let keys = "StopSignal=KILL\nVolume=site.volume:/site";
+        for unit in ["one", "two"] {
+            place.unit(unit, script, keys, "");
+        }
+        place.unit("mapped", script, &format!("UserNS=auto\n{keys}"), "");
+        let mut machine = Pid1::boot(place);
+        machine.post("/v1/units/one/start");
+        machine.wait("the image's files", |machine| said(machine, "one", "/site/of-another") == 1);
+        machine.wait("the end of its script", |_| place.sleeps("one"));
+        machine.post("/v1/units/two/start");
+        // Both have the same one.
+        machine.wait("what the other has changed", |machine| said(machine, "two", "changed") == 1);
+        assert_eq!((said(&machine, "two", "kept"), mounted(place).len()), (1, 1));
+        machine.post("/v1/units/two/stop");
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        machine.post("/v1/units/one/stop");
+        machine.wait("the end of the mount", |_| mounted(place).is_empty());
+        machine.post("/v1/units/one/start");
+        machine.wait("what it has changed before", |machine| said(machine, "one", "changed") == 1);
+        assert_eq!(said(&machine, "one", "/site/of-another"), 2);
+        let problem = machine.try_post("/v1/units/mapped/start").unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains("Driver=image"), "{problem}");
+        machine.post("/v1/units/one/stop");
+        machine.wait("the end of the mount", |_| mounted(place).is_empty());
+        // The image's own files are as they were.
+        let layers = fs::read_dir("/var/lib/orlop/layers").unwrap().flatten();
+        let shared = layers.map(|layer| layer.path()).find(|layer| layer.join("of-another").exists()).unwrap();
+        assert!(shared.join("usr").exists() && !shared.join("kept").exists());
+    });
+}
+
 /// As `killed_at_any_instant_nothing_is_lost_and_nothing_starts_twice`, and as often.
 #[test]
 fn a_volume_is_mounted_once_whenever_supervisors_are_killed() {

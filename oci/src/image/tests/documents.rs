@@ -138,6 +138,50 @@ fn platform(mut descriptor: Value, os: &str, architecture: &str, variant: Option
 }
 
 #[test]
+fn another_platform_than_the_machines_is_chosen_by_request() {
+    let home = Home::new();
+    let for_platform = |architecture: &str, variant: Option<&str>, content: &[u8]| {
+        let archive = tar([file("a", content)]);
+        let mut config = config(&[Digest::sha256_of(&archive).to_string()]);
+        config["architecture"] = architecture.into();
+        if let Some(variant) = variant {
+            config["variant"] = variant.into();
+        }
+        let config = home.put_json(CONFIG, &config);
+        let image = home.put_json(MANIFEST, &manifest(&config, &[home.put_layer(PLAIN, &archive)]));
+        platform(image, "linux", architecture, variant)
+    };
+    let (v6, v7) = (for_platform("arm", Some("v6"), b"6"), for_platform("arm", Some("v7"), b"7"));
+    let (plain, v3) = (for_platform("amd64", None, b"1"), for_platform("amd64", Some("v3"), b"3"));
+    let all = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [v3, v6, plain, v7]});
+    home.write_index(&[named(home.put_json(INDEX, &all), DEMO)]);
+    let wanted = |architecture: &str, variant: Option<&str>| {
+        let architecture = Some(architecture.to_owned()).filter(|name| !name.is_empty());
+        Platform { architecture, variant: variant.map(str::to_owned) }
+    };
+    for (architecture, variant, found) in [
+        ("amd64", None, &plain),
+        ("amd64", Some("v3"), &v3),
+        ("amd64", Some("v4"), &plain),
+        ("arm", None, &v7),
+        ("arm", Some("v8"), &v7),
+        ("arm", Some("v6"), &v6),
+    ] {
+        let prepared = home.prepare_for(DEMO, &wanted(architecture, variant)).unwrap();
+        assert_eq!(prepared.digest, found["digest"], "{architecture} {variant:?}");
+    }
+    let error = home.prepare_for(DEMO, &wanted("s390x", None)).unwrap_err().to_string();
+    assert!(error.contains("no image for linux/s390x; it offers: linux/amd64/v3, linux/arm/v6"), "{error}");
+    // Without an index there is one image, and it has to be what was asked for.
+    let mut only = v7.clone();
+    only.as_object_mut().unwrap().remove("platform");
+    home.write_index(&[named(only, DEMO)]);
+    assert_eq!(home.prepare_for(DEMO, &wanted("arm", None)).unwrap().digest, v7["digest"]);
+    let error = home.prepare_for(DEMO, &wanted("arm", Some("v6"))).unwrap_err().to_string();
+    assert!(error.contains("an image for linux/arm, wanted is one for linux/arm/v6"), "{error}");
+}
+
+#[test]
 fn the_platform_is_chosen_through_nested_indexes() {
     let (home, image) = good();
     let other = home.put_image(&[(PLAIN, &tar([file("other", b"")]))]);
@@ -178,7 +222,7 @@ fn names_in_a_layout() {
     let (home, one) = good();
     let two = home.put_image(&[(PLAIN, &tar([file("two", b"")]))]);
     let resolve = |name: &str| {
-        let found = home.layout().resolve(&name.parse().unwrap()).unwrap();
+        let found = home.layout().resolve(&name.parse().unwrap(), &Platform::default()).unwrap();
         found.map(|descriptor| descriptor.digest().to_string())
     };
     let digest = |image: &Value| Some(image["digest"].as_str().unwrap().to_string());
@@ -207,13 +251,25 @@ fn names_in_a_layout() {
     let later = Home::new();
     let image = later.put_image(&[(PLAIN, &tar([file("three", b"")]))]);
     later.write_index(&[named(image.clone(), DEMO)]);
-    let found =
-        prepare(&[home.layout(), later.layout()], &home.sealed_dir(), &home.layers_dir(), &DEMO.parse().unwrap())
-            .unwrap();
+    let found = prepare(
+        &[home.layout(), later.layout()],
+        &home.sealed_dir(),
+        &home.layers_dir(),
+        &DEMO.parse().unwrap(),
+        &Platform::default(),
+    )
+    .unwrap();
     assert_eq!(found.digest, image["digest"]);
     // An earlier one that is broken does not either.
     fs::write(home.path("layout/index.json"), "{").unwrap();
-    prepare(&[home.layout(), later.layout()], &home.sealed_dir(), &home.layers_dir(), &DEMO.parse().unwrap()).unwrap();
+    prepare(
+        &[home.layout(), later.layout()],
+        &home.sealed_dir(),
+        &home.layers_dir(),
+        &DEMO.parse().unwrap(),
+        &Platform::default(),
+    )
+    .unwrap();
     assert!(home.prepare(DEMO).unwrap_err().to_string().contains("index.json"));
 }
 

@@ -110,7 +110,12 @@ impl Home {
     }
 
     fn prepare(&self, name: &str) -> Result<PreparedImage, ImageError> {
-        let result = prepare(&[self.layout()], &self.sealed_dir(), &self.layers_dir(), &name.parse().unwrap());
+        self.prepare_for(name, &Platform::default())
+    }
+
+    fn prepare_for(&self, name: &str, platform: &Platform) -> Result<PreparedImage, ImageError> {
+        let name = name.parse().unwrap();
+        let result = prepare(&[self.layout()], &self.sealed_dir(), &self.layers_dir(), &name, platform);
         assert_eq!(self.look_at_canary(), self.canary, "something outside the layers was touched");
         result
     }

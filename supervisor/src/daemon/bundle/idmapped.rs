@@ -52,12 +52,12 @@ fn put_together(container: &Path, rootfs: &Path, layers: &[&Path], ids: &IdMaps)
     let writable = namespace([&ids.uids, &ids.gids].map(|maps| lines(maps) + &of_the_machine(maps)))?;
     place(container, "w", &writable)?;
     fs::create_dir("root").map_err(at("make a place for", rootfs))?;
-    overlay::mount_on("root".as_ref(), &lower, "w/upper", "w/work")?;
+    overlay::mount_on("root".as_ref(), &lower, "w/upper", "w/work", true)?;
     idmap::copy_of_mount("root".as_ref(), false).map_err(at("copy the mount of", rootfs))
 }
 
 /// As in /proc/PID/uid_map.
-fn lines(maps: &[IdMap]) -> String {
+pub(crate) fn lines(maps: &[IdMap]) -> String {
     maps.iter().fold(String::new(), |mut text, IdMap { container, host, count }| {
         let _ = writeln!(text, "{container} {host} {count}");
         text

@@ -26,6 +26,7 @@ use oci::image::PreparedImage;
 
 use copy_up::Beginning;
 pub(crate) use devices::memory_bytes;
+pub(crate) use idmapped::lines as id_lines;
 pub(crate) use mounted::{release as release_volumes, sweep as sweep_volumes};
 pub(crate) use overlay::unmount;
 pub(crate) use own::Folders;
@@ -63,6 +64,15 @@ pub(crate) enum BundleError {
     NoSuchDevice(PathBuf),
     /// The kernel does not know a volume's `Type=`.
     NoSuchFileSystem(String),
+    /// The image of a volume cannot be prepared.
+    Image {
+        volume: String,
+        text: String,
+    },
+    /// A volume of an image, for a container in a user namespace.
+    MappedImage(String),
+    /// The same of a root that is a folder.
+    MappedRootfs,
     Spec(SpecError),
     Ids(id_ranges::RangeError),
     Secret(SecretError),
@@ -79,6 +89,7 @@ impl std::error::Error for BundleError {
         match self {
             Self::File { source, .. } => Some(source),
             Self::NoSuchHostPath(_) | Self::NoSuchDevice(_) | Self::NoSuchFileSystem(_) => None,
+            Self::Image { .. } | Self::MappedImage(_) | Self::MappedRootfs => None,
             Self::Spec(source) => Some(source),
             Self::Ids(source) => Some(source),
             Self::Secret(source) => Some(source),
@@ -97,6 +108,14 @@ impl fmt::Display for BundleError {
             }
             Self::NoSuchDevice(path) => write!(f, "Device={}: there is no such folder on this machine", path.display()),
             Self::NoSuchFileSystem(kind) => write!(f, "Type={kind}: this machine's kernel has no such file system"),
+            Self::Image { volume, text } => write!(f, "the volume {volume}: {text}"),
+            Self::MappedImage(volume) => write!(
+                f,
+                "the volume {volume} is an image (Driver=image), and such a one has no ids of a user namespace; write UserNS=host"
+            ),
+            Self::MappedRootfs => {
+                f.write_str("Rootfs= in a pod with a user namespace is not available in this version")
+            }
             Self::Spec(error) => error.fmt(f),
             Self::Ids(error) => error.fmt(f),
             Self::Secret(error) => error.fmt(f),
@@ -153,7 +172,10 @@ pub(crate) fn build(
     joins: Joins,
 ) -> Result<Option<(u32, u32)>, BundleError> {
     let folder = paths.unit(&unit.name);
-    let ids = id_ranges::of(paths, unit).map_err(BundleError::Ids)?;
+    let ids = match &joins.user {
+        Some((_, ids)) => Some(ids.clone()),
+        None => id_ranges::of(paths, &unit.name, &unit.container.user_namespace).map_err(BundleError::Ids)?,
+    };
     make_folder(&folder, 0o700)?;
     let mut layers: Vec<&Path> = image.layers.iter().map(PathBuf::as_path).collect();
     let mount_points = paths.mount_points();
@@ -163,6 +185,8 @@ pub(crate) fn build(
     machine.folders.begin(&unit.name).map_err(at("empty", &container))?;
     let root = match &unit.container.root {
         Root::Image(_) => overlay::mount(&container, &rootfs, &layers, ids.as_ref())?,
+        // Of a pod's user namespace its container's file knows nothing.
+        Root::Folder { .. } if ids.is_some() => return Err(BundleError::MappedRootfs),
         Root::Folder { path, overlay } => {
             let folder = folder::open_folder(path)?;
             let name = folder::name(&folder);

@@ -18,9 +18,9 @@ use nix::{
     mount::{MsFlags, mount},
 };
 
-use super::{BundleError, apart::apart, at, copy_up::Beginning, make_folder, unmount};
+use super::{BundleError, apart::apart, at, copy_up::Beginning, make_folder, overlay, unmount};
 use crate::{
-    daemon::{conditions::files::is_mount_point, mailbox, paths::Paths, sys::idmap},
+    daemon::{conditions::files::is_mount_point, images, mailbox, paths::Paths, sys::idmap},
     unit::{Backing, UnitName, VolumeSpec},
 };
 
@@ -39,6 +39,7 @@ pub(super) fn claim(
     volume: &VolumeSpec,
     beginning: &Beginning<'_>,
 ) -> Result<PathBuf, BundleError> {
+    let layers = layers(paths, volume, beginning)?;
     let _turn = turn();
     let folder = paths.mounted_volumes().join(&volume.name);
     let (users, place) = (folder.join("users"), folder.join("mount"));
@@ -49,7 +50,10 @@ pub(super) fn claim(
     fs::write(&mark, "").map_err(at("write", &mark))?;
     if !is_mount_point(&place) {
         let made = apart(&place, || {
-            put_on(&place, &volume.backing)?;
+            match volume.backing {
+                Backing::Image(_) => put_image(&paths.volume(&volume.name), &place, &layers)?,
+                _ => put_on(&place, &volume.backing)?,
+            }
             // Others may hold what somebody stored.
             if matches!(&volume.backing, Backing::FileSystem { kind, .. } if kind == "tmpfs") {
                 beginning.give(&place)?;
@@ -60,6 +64,33 @@ pub(super) fn claim(
         idmap::attach(made.as_fd(), &place).map_err(at("mount a volume on", &place))?;
     }
     Ok(place)
+}
+
+/// Of an image, lowest first: found and unpacked before anybody waits for it.
+fn layers(paths: &Paths, volume: &VolumeSpec, beginning: &Beginning<'_>) -> Result<Vec<PathBuf>, BundleError> {
+    let Backing::Image(image) = &volume.backing else { return Ok(Vec::new()) };
+    // An overlay cannot be mapped as a whole (Documentation/filesystems/idmappings.rst), and it has more than one user.
+    if beginning.ids.is_some() {
+        return Err(BundleError::MappedImage(volume.name.clone()));
+    }
+    let prepared = images::find(paths, image);
+    let prepared = prepared.map_err(|text| BundleError::Image { volume: volume.name.clone(), text })?;
+    Ok(prepared.layers)
+}
+
+/// "An overlay filesystem is created" (podman-volume-create(1)): what containers write stays as long as the volume's folder does.
+fn put_image(changes: &Path, place: &Path, layers: &[PathBuf]) -> Result<(), BundleError> {
+    let (upper, work, new) = (changes.join("upper"), changes.join("work"), changes.join("new"));
+    make_folder(changes, 0o711)?;
+    make_folder(&work, 0o700)?;
+    if !upper.exists() {
+        make_folder(&new, 0o755)?;
+        if let Some(top) = layers.last() {
+            overlay::be_as(&new, top)?;
+        }
+        fs::rename(&new, &upper).map_err(at("rename", &upper))?;
+    }
+    overlay::stack(place, layers.iter().rev().map(PathBuf::as_path).collect(), [&upper, &work], false)
 }
 
 fn put_on(place: &Path, backing: &Backing) -> Result<(), BundleError> {

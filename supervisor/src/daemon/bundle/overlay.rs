@@ -56,20 +56,35 @@ pub(super) fn mount(
     for folder in [container, &upper, &work, rootfs] {
         make_folder(folder, 0o755)?;
     }
-    // What the container sees as `/` has the upper folder's owner and mode.
     if let Some(top) = layers.last() {
-        let meta = fs::metadata(top).map_err(at("read the layer", top))?;
-        chown(&upper, Some(meta.uid()), Some(meta.gid())).map_err(at("chown", &upper))?;
-        let mode = fs::Permissions::from_mode(meta.mode() & 0o7777);
-        fs::set_permissions(&upper, mode).map_err(at("chmod", &upper))?;
+        be_as(&upper, top)?;
     }
-    let mut folders: Vec<&Path> = layers.iter().rev().copied().collect();
+    let folders: Vec<&Path> = layers.iter().rev().copied().collect();
     if let Some(ids) = ids {
         let root = idmapped::root(container, rootfs, &folders, ids)?;
         idmap::attach(root.as_fd(), rootfs).map_err(at("mount overlay on", rootfs))?;
         return open_root(rootfs);
     }
-    folders.extend([upper.as_path(), work.as_path()]);
+    stack(rootfs, folders, [&upper, &work], true)?;
+    open_root(rootfs)
+}
+
+/// What is seen as `/` has the upper folder's owner and mode: those of the highest layer.
+pub(super) fn be_as(upper: &Path, top: &Path) -> Result<(), BundleError> {
+    let meta = fs::metadata(top).map_err(at("read the layer", top))?;
+    chown(upper, Some(meta.uid()), Some(meta.gid())).map_err(at("chown", upper))?;
+    let mode = fs::Permissions::from_mode(meta.mode() & 0o7777);
+    fs::set_permissions(upper, mode).map_err(at("chmod", upper))
+}
+
+/// Mounts upper and work folder over others, highest first. `volatile`: nobody waits for fsyncs.
+pub(super) fn stack<'a>(
+    rootfs: &Path,
+    mut folders: Vec<&'a Path>,
+    written: [&'a Path; 2],
+    volatile: bool,
+) -> Result<(), BundleError> {
+    folders.extend(written);
     // Named by descriptors where a name would be cut or read as syntax; the kernel resolves them while it mounts.
     let plain = folders.iter().all(|path| !path.as_os_str().as_encoded_bytes().iter().any(|b| b",:\\".contains(b)));
     let length: usize = folders.iter().map(|path| path.as_os_str().len() + 1).sum();
@@ -87,14 +102,20 @@ pub(super) fn mount(
     }
     let (lower, writable) = names.split_at(names.len() - 2);
     let [upper, work] = writable else { return Err(at("mount overlay on", rootfs)(Errno::EINVAL.into())) };
-    mount_on(rootfs, lower, upper, work)?;
-    open_root(rootfs)
+    mount_on(rootfs, lower, upper, work, volatile)
 }
 
 /// All layers by names without `:`, `,` and `\`; the lower ones highest first.
-pub(super) fn mount_on(rootfs: &Path, lower: &[String], upper: &str, work: &str) -> Result<(), BundleError> {
-    // volatile: the layer does not outlive the container, so nobody waits for its fsyncs.
-    let options = format!("volatile,lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
+pub(super) fn mount_on(
+    rootfs: &Path,
+    lower: &[String],
+    upper: &str,
+    work: &str,
+    volatile: bool,
+) -> Result<(), BundleError> {
+    // A container's own layer does not outlive it.
+    let volatile = if volatile { "volatile," } else { "" };
+    let options = format!("{volatile}lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
     if options.len() > MAX_OPTIONS_BYTES {
         let error = io::Error::new(io::ErrorKind::InvalidInput, format!("{} layers are too many", lower.len()));
         return Err(at("mount overlay on", rootfs)(error));

@@ -28,12 +28,14 @@ impl Engine {
         let Some(entry) = self.units.get(name) else { return };
         let rests = matches!(to, Inactive | Failed);
         let asked = entry.job.as_ref().is_some_and(super::Job::is_stopping);
-        let fate = entry.record.state.fate(&entry.plan.policy);
+        let (fate, direct) = (entry.record.state.fate(&entry.plan.policy), entry.plan.policy.restart_direct);
         let ends = rests || (from == Active && to == Deactivating && fate != Some(Fate::Remains));
         if !asked && !entry.finished_well() && ends {
             for bound in self.graph.bound_by(name).clone() {
                 if fate == Some(Fate::Again) {
-                    self.restart_those_up(&bound, name);
+                    if !direct {
+                        self.restart_those_up(&bound, name);
+                    }
                 } else if self.units.get(&bound).is_some_and(is_up) {
                     self.stop_with_all(&bound);
                 }
@@ -125,6 +127,27 @@ impl Engine {
                 .get(upholder)
                 .is_some_and(|entry| entry.record.state.active(&entry.plan.policy) == ActiveState::Active)
         })
+    }
+
+    /// `StopWhenUnneeded=`, as unit_is_unneeded() in systemd's src/core/unit.c has it: up, and nobody who needs it is up or is about
+    /// to be. The boot needs what is enabled. True if something is stopped for it.
+    pub(super) fn stop_unneeded(&mut self) -> bool {
+        let needs =
+            |other: &UnitName| self.units.get(other).is_some_and(|entry| entry.job.is_some() || is_active(entry));
+        let is_unneeded = |name: &&UnitName| {
+            self.units.get(*name).is_some_and(|entry| {
+                entry.job.is_none()
+                    && !entry.plan.enabled
+                    && entry.record.state.active(&entry.plan.policy) == ActiveState::Active
+            }) && !self.graph.needed_by(name).iter().any(needs)
+        };
+        let unneeded: Vec<UnitName> = self.modest.iter().filter(is_unneeded).cloned().collect();
+        for name in &unneeded {
+            let text = "no unit that needs it is active: it ends, as StopWhenUnneeded= has it".to_owned();
+            self.effects.push(Effect::Act { unit: name.clone(), action: Action::Remark(text) });
+            self.stop_with_all(name);
+        }
+        !unneeded.is_empty()
     }
 
     fn want(&mut self, name: &UnitName, upheld: bool, now: Now) {

@@ -22,6 +22,8 @@ pub(crate) struct Graph {
     bound_by: Edges,
     propagates_stop: Edges,
     upheld_by: Edges,
+    /// The reverse of `requires` and `pulls`.
+    needed_by: Edges,
     /// In both directions.
     conflicts: Edges,
     /// Units on a cycle of the ordering, each with the path as a sentence.
@@ -59,10 +61,12 @@ impl Graph {
             for other in links.requires.iter().chain(&links.binds_to).chain(&links.requisite).filter(known) {
                 link(&mut graph.requires, name, other);
                 link(&mut graph.stops, other, name);
+                link(&mut graph.needed_by, other, name);
             }
             let pulled = [&links.requires, &links.binds_to, &links.wants, &links.upholds];
             for other in pulled.into_iter().flatten().filter(known) {
                 link(&mut graph.pulls, name, other);
+                link(&mut graph.needed_by, other, name);
             }
             for other in links.part_of.iter().filter(known) {
                 link(&mut graph.stops, other, name);
@@ -118,6 +122,10 @@ impl Graph {
 
     pub(crate) fn upheld_by(&self, name: &UnitName) -> &BTreeSet<UnitName> {
         of(&self.upheld_by, name)
+    }
+
+    pub(crate) fn needed_by(&self, name: &UnitName) -> &BTreeSet<UnitName> {
+        of(&self.needed_by, name)
     }
 
     pub(crate) fn conflicts(&self, name: &UnitName) -> &BTreeSet<UnitName> {

@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) forbidden: Option<String>,
     /// The pod that it is in, if that ends with its last container.
     pub(crate) ends_pod: Option<UnitName>,
+    /// It ends when nobody needs it.
+    pub(crate) stop_when_unneeded: bool,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,8 @@ pub(crate) struct Engine {
     /// To be started because of what became of others, and when that was done last.
     wanted: BTreeMap<UnitName, Wanted>,
     fated: BTreeMap<UnitName, Duration>,
+    /// Those with `stop_when_unneeded`.
+    modest: BTreeSet<UnitName>,
     /// How many are starting, and how many of these are suspected to kill supervisors.
     starting: usize,
     suspects: usize,
@@ -157,6 +161,7 @@ impl Engine {
                     after_network: false,
                     forbidden: None,
                     ends_pod: None,
+                    stop_when_unneeded: false,
                 };
                 self.units.insert(name.clone(), Entry { plan, record, job: None, loaded: false, changed: false });
                 self.regraph();
@@ -200,6 +205,8 @@ impl Engine {
     fn regraph(&mut self) {
         let links = self.units.iter().map(|(name, entry)| (name.clone(), entry.plan.links.clone())).collect();
         self.graph = Graph::new(&links);
+        let modest = self.units.iter().filter(|(_, entry)| entry.plan.stop_when_unneeded);
+        self.modest = modest.map(|(name, _)| name.clone()).collect();
         self.pending.retain(|name| self.units.contains_key(name));
     }
 
@@ -228,6 +235,7 @@ impl Engine {
         let policy = &entry.plan.policy;
         let from = entry.record.state.active(policy);
         let waited = entry.record.state == State::Waiting;
+        let direct = policy.restart_direct;
         let restarts = event == Event::Deadline && matches!(entry.record.state, State::AutoRestart { .. });
         let said = |record: &Record| record.checks.as_ref().map_or(Health::None, |checks| checks.status);
         let health = said(&entry.record);
@@ -255,7 +263,7 @@ impl Engine {
             self.effects.push(Effect::Changed { unit: name.clone(), from, to, reason });
             self.follow(name, (from, to), waited, now);
         }
-        if restarts {
+        if restarts && !direct {
             self.restart_with(name);
         }
     }

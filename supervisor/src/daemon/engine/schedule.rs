@@ -152,7 +152,7 @@ impl Engine {
             }
             let added = std::mem::replace(&mut self.pending, names);
             self.pending.extend(added);
-            if !moved && !self.start_wanted(now) {
+            if !moved && !self.start_wanted(now) && !self.stop_unneeded() {
                 break;
             }
         }

@@ -72,11 +72,17 @@ impl Machine<'_> {
     }
 
     pub(super) fn stop(&mut self, process: Process, timeout: Option<Outcome>) {
-        self.stop_by(self.policy.stop_signal, process, timeout);
+        self.stop_by(self.policy.stop_signal, self.policy.stop_timeout, process, timeout);
     }
 
-    pub(super) fn stop_by(&mut self, signal: i32, process: Process, timeout: Option<Outcome>) {
-        let kill_at = self.policy.stop_timeout.map(|t| self.now.mono + t);
+    pub(super) fn stop_by(
+        &mut self,
+        signal: i32,
+        patience: Option<Duration>,
+        process: Process,
+        timeout: Option<Outcome>,
+    ) {
+        let kill_at = patience.map(|t| self.now.mono + t);
         self.goto(State::Stopping { process, kill_at, timeout, unsent: Some(signal) });
         self.ask(process, signal);
     }

@@ -79,7 +79,7 @@ impl Machine<'_> {
     /// It hangs. SIGABRT, as systemd has it, so that it may leave a core.
     pub(super) fn abort(&mut self, process: Process) {
         let outcome = Outcome::Watchdog { after: self.record.watchdog.unwrap_or_default() };
-        self.stop_by(libc::SIGABRT, process, Some(outcome));
+        self.stop_by(libc::SIGABRT, self.policy.abort_timeout, process, Some(outcome));
     }
 }
 

@@ -40,6 +40,9 @@ pub(crate) struct Policy {
     pub(crate) runtime_extra: Duration,
     pub(crate) restart: RestartOn,
     pub(crate) restart_delay: Duration,
+    /// Who depends on it is not told of a restart.
+    #[serde(default)]
+    pub(crate) restart_direct: bool,
     /// In so many steps the delay grows to this one.
     #[serde(default)]
     pub(crate) restart_growth: Option<(u32, Duration)>,
@@ -55,12 +58,20 @@ pub(crate) struct Policy {
     pub(crate) restart_force: ExitStatuses,
     pub(crate) start_timeout: Option<Duration>,
     pub(crate) stop_timeout: Option<Duration>,
+    /// The same where it hangs, and may take its time to leave a core.
+    #[serde(default = "usual_stop_timeout")]
+    pub(crate) abort_timeout: Option<Duration>,
     pub(crate) stop_signal: i32,
     pub(crate) start_limit_burst: u32,
     /// Zero: no limit.
     pub(crate) start_limit_interval: Duration,
     #[serde(default)]
     pub(crate) actions: MachineActions,
+}
+
+/// Podman's.
+fn usual_stop_timeout() -> Option<Duration> {
+    Some(Duration::from_secs(10))
 }
 
 /// The rows of systemd.service(5)'s table as the record on disk keeps them.
@@ -120,13 +131,15 @@ impl Policy {
             runtime_extra: Duration::ZERO,
             restart: RestartOn::No,
             restart_delay: Duration::from_millis(100),
+            restart_direct: false,
             restart_growth: None,
             restart_spread: Duration::ZERO,
             success: ExitStatuses::default(),
             restart_prevent: ExitStatuses::default(),
             restart_force: ExitStatuses::default(),
             start_timeout: Some(Duration::from_secs(90)),
-            stop_timeout: Some(Duration::from_secs(10)),
+            stop_timeout: usual_stop_timeout(),
+            abort_timeout: usual_stop_timeout(),
             stop_signal: libc::SIGTERM,
             start_limit_burst: 5,
             start_limit_interval: Duration::from_secs(10),
@@ -157,6 +170,7 @@ impl Policy {
                 Restart::Always => RestartOn::Always,
             },
             restart_delay: service.restart_delay,
+            restart_direct: service.restart_direct,
             restart_growth: service.restart_growth,
             restart_spread: service.restart_spread,
             success: service.success.clone(),
@@ -164,6 +178,7 @@ impl Policy {
             restart_force: service.restart_force.clone(),
             start_timeout: service.start_timeout,
             stop_timeout: service.stop_timeout,
+            abort_timeout: service.abort_timeout.unwrap_or(service.stop_timeout),
             stop_signal: unit.container.stop_signal.or(service.kill_signal).unwrap_or(libc::SIGTERM),
             start_limit_burst: unit.start_limit_burst,
             start_limit_interval: unit.start_limit_interval,

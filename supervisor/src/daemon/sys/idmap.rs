@@ -2,7 +2,7 @@
 
 use std::{
     ffi::CString,
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Write},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use nix::errno::Errno;
+use nix::{errno::Errno, sched::CloneFlags};
 
 // From <linux/mount.h>; libc has them for some C libraries only.
 const OPEN_TREE_CLONE: libc::c_uint = 1;
@@ -76,13 +76,23 @@ pub(in super::super) fn attach(mount: BorrowedFd<'_>, target: &Path) -> io::Resu
 
 /// A user namespace with these contents of uid_map and gid_map. It lives as long as the descriptor.
 pub(in super::super) fn user_namespace(uids: &str, gids: &str) -> io::Result<OwnedFd> {
-    let (pid, pidfd) = inhabitant()?;
+    in_user_namespace(CloneFlags::empty(), uids, gids, |pid| Ok(File::open(format!("/proc/{pid}/ns/user"))?.into()))
+}
+
+/// The same with other new namespaces, which belong to it: what is asked of a process that lives there meanwhile.
+pub(in super::super) fn in_user_namespace<T>(
+    kinds: CloneFlags,
+    uids: &str,
+    gids: &str,
+    ask: impl FnOnce(i64) -> io::Result<T>,
+) -> io::Result<T> {
+    let (pid, pidfd) = inhabitant(kinds)?;
     let made = (|| {
         for (file, maps) in [("uid_map", uids), ("gid_map", gids)] {
             // In one write: the kernel takes no second.
             OpenOptions::new().write(true).open(format!("/proc/{pid}/{file}"))?.write_all(maps.as_bytes())?;
         }
-        Ok(std::fs::File::open(format!("/proc/{pid}/ns/user"))?.into())
+        ask(pid)
     })();
     // Whatever failed: it is ended and waited for, by us, because nobody else sees its end.
     let _ = super::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
@@ -100,11 +110,11 @@ pub(in super::super) fn user_namespace(uids: &str, gids: &str) -> io::Result<Own
 
 /// A process in a new user namespace that does nothing until it is killed. Its end makes no SIGCHLD, so that nobody takes it for a
 /// process of the runtime; and it ends with this thread, should that be killed first.
-fn inhabitant() -> io::Result<(i64, OwnedFd)> {
+fn inhabitant(kinds: CloneFlags) -> io::Result<(i64, OwnedFd)> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain integers; all zero is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = u64::from((libc::CLONE_NEWUSER | libc::CLONE_PIDFD).unsigned_abs());
+    args.flags = u64::from((kinds.bits() | libc::CLONE_NEWUSER | libc::CLONE_PIDFD).unsigned_abs());
     args.pidfd = (&raw mut pidfd).addr() as u64;
     let own = libc::c_long::from(std::process::id());
     let size = size_of::<libc::clone_args>();

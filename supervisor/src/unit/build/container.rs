@@ -78,7 +78,7 @@ pub(super) fn container(
     sheet.last("Container", "AppArmor");
     ContainerSpec {
         root: root(path, sheet, links),
-        pull: sheet.read("Container", "Pull", pull).unwrap_or_default(),
+        pull: pull("Container", "Pull", sheet),
         retry: sheet.read("Container", "Retry", health::number).unwrap_or(3),
         retry_delay: sheet.read("Container", "RetryDelay", health::go_duration),
         container_name,
@@ -170,7 +170,7 @@ fn root(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Root {
     }
     match (folder, image) {
         (Some(folder), _) => folder,
-        (None, Some((_, image))) => Root::Image(image),
+        (None, Some((_, image))) => Root::Image(image.into()),
         (None, None) => {
             if sheet.has_main() && !said {
                 sheet.missing(
@@ -178,7 +178,7 @@ fn root(path: &Path, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Root {
                     "no Image=: write the image's full name, such as Image=docker.io/library/nginx:1.27",
                 );
             }
-            Root::Image(String::new())
+            Root::Image(String::new().into())
         }
     }
 }
@@ -263,15 +263,26 @@ fn container_network(sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Network {
     network
 }
 
-pub(super) fn pull(text: &str) -> Result<Pull, &'static str> {
-    Ok(match text {
-        "always" => Pull::Always,
-        "missing" => Pull::Missing,
-        "never" => Pull::Never,
-        "newer" => Pull::Newer,
-        // Reported by the table of keys.
-        _ => Pull::Missing,
-    })
+pub(super) fn pull(section: &'static str, key: &'static str, sheet: &mut Sheet<'_>) -> Pull {
+    let word = |text: &str| {
+        Ok::<_, Said>(match text {
+            "always" => Pull::Always,
+            "never" => Pull::Never,
+            "newer" => Pull::Newer,
+            // What is no policy at all is reported by the table of keys.
+            _ => Pull::Missing,
+        })
+    };
+    let pull = sheet.read(section, key, word).unwrap_or_default();
+    // podman-pull(1): "Errors are suppressed if a local image was found", and no registry ever answers here.
+    if pull == Pull::Newer
+        && let Some(value) = sheet.last(section, key)
+    {
+        let text =
+            format!("{key}=newer is as missing: nothing is pulled in this version, the image is the machine's own");
+        sheet.warning(&value, text);
+    }
+    pull
 }
 
 fn seccomp(sheet: &mut Sheet<'_>) -> Seccomp {

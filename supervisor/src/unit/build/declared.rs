@@ -1,16 +1,13 @@
 //! `[Network]`, `[Image]`.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    path::{Path, PathBuf},
-    rc::Rc,
-};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, rc::Rc};
+
+use oci::image::Platform;
 
 use super::{
     Claim, claimed,
     container::{Bare, assignments, pull, reference},
-    health, name,
+    name,
 };
 use crate::unit::{
     DEFAULT_NETWORK, ImageSpec, IpRange, Ipam, NetworkDriver, NetworkSpec, Subnet, sheet::Sheet, text::Text, values,
@@ -177,27 +174,51 @@ pub(super) fn image(path: &Path, sheet: &mut Sheet<'_>) -> ImageSpec {
     if image.is_empty() && sheet.has_main() {
         sheet.missing(path, "no Image=: write the image's full name, such as Image=docker.io/library/nginx:1.27");
     }
-    ImageSpec {
-        image,
-        tag,
-        pull: sheet.read("Image", "Policy", pull).unwrap_or_default(),
-        all_tags: sheet.read("Image", "AllTags", values::boolean).unwrap_or(false),
-        tls_verify: sheet.read("Image", "TLSVerify", values::boolean).unwrap_or(true),
-        architecture: sheet.text("Image", "Arch"),
-        os: sheet.text("Image", "OS"),
-        variant: sheet.text("Image", "Variant"),
-        auth_file: sheet.text("Image", "AuthFile").map(PathBuf::from),
-        cert_dir: sheet.text("Image", "CertDir").map(PathBuf::from),
-        credentials: sheet.text("Image", "Creds"),
-        decryption_key: sheet.text("Image", "DecryptionKey"),
-        retry: sheet.read("Image", "Retry", health::number).unwrap_or(3),
-        retry_delay: sheet.read("Image", "RetryDelay", health::go_duration),
+    ImageSpec { image, tag, pull: pull("Image", "Policy", sheet), platform: platform(sheet) }
+}
+
+fn platform(sheet: &mut Sheet<'_>) -> Platform {
+    sheet.read(
+        "Image",
+        "OS",
+        |text| if text == "linux" { Ok(()) } else { Err("the machine runs programs for linux alone") },
+    );
+    let architecture = sheet.read("Image", "Arch", |text| word(text).map(architecture));
+    let own = sheet.read("Image", "Variant", word);
+    let (architecture, variant) = architecture.unzip();
+    Platform { architecture, variant: own.or(variant.flatten()) }
+}
+
+/// As indexes have them; a variant that no index has leads to no image, and the machine says which there are.
+fn word(text: &str) -> Result<String, &'static str> {
+    let good = (1..=32).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.'));
+    if good { Ok(text.to_owned()) } else { Err("expected a word in lower case, such as amd64, arm64 or v8") }
+}
+
+/// Other names of one architecture, as Podman knows them: uname(2)'s, Debian's, and systemd's (`%a`).
+fn architecture(name: String) -> (String, Option<String>) {
+    match name.as_str() {
+        "x86_64" | "x86-64" => ("amd64".to_owned(), None),
+        "aarch64" => ("arm64".to_owned(), None),
+        "i386" => ("386".to_owned(), None),
+        "armhf" => ("arm".to_owned(), Some("v7".to_owned())),
+        "armel" => ("arm".to_owned(), Some("v6".to_owned())),
+        _ => (name, None),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_architecture_has_many_names() {
+        assert_eq!(architecture("x86-64".to_owned()), ("amd64".to_owned(), None));
+        assert_eq!(architecture("armhf".to_owned()), ("arm".to_owned(), Some("v7".to_owned())));
+        assert_eq!(architecture("s390x".to_owned()), ("s390x".to_owned(), None));
+        assert!(["", "ARM", "a b", "a/b"].iter().all(|text| word(text).is_err()));
+    }
 
     #[test]
     fn subnets_and_what_lies_inside() {

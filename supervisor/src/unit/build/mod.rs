@@ -234,6 +234,7 @@ fn unit(
         start_limit_burst: limit.burst,
         start_limit_interval: limit.interval,
         actions: limit.actions,
+        requests: limit.requests,
         service: super::ServiceSpec {
             // Quadlet's podman kills after StopTimeout=, systemd after TimeoutStopSec=: whichever is first.
             stop_timeout: [service.stop_timeout, container::stop_timeout(sheet)].into_iter().flatten().min(),

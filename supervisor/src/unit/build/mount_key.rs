@@ -33,7 +33,7 @@ impl Mounted {
     fn file(&self) -> Option<(&str, Kind)> {
         let (name, kind) = match self {
             Self::Volume(Volume { source: VolumeSource::Named(name), .. }) => (name, Kind::Volume),
-            Self::Image(image) => (&image.image, Kind::Image),
+            Self::Image(image) => (&image.image.name, Kind::Image),
             _ => return None,
         };
         name.ends_with(&format!(".{}", kind.suffix())).then_some((name, kind))
@@ -261,7 +261,7 @@ fn image(name: &str, to: &str, options: &[(String, String)]) -> Result<ImageMoun
         reference(name)?;
     }
     let mut mount =
-        ImageMount { image: name.to_owned(), destination: mounts::target(to)?, writable: false, subpath: None };
+        ImageMount { image: name.to_owned().into(), destination: mounts::target(to)?, writable: false, subpath: None };
     for (key, value) in options {
         match key.as_str() {
             "rw" | "readwrite" => mount.writable = flag(key, value)?,

@@ -8,7 +8,7 @@ use super::{
     links, mounts, namespaces, network,
 };
 use crate::unit::{
-    Links, Network, PodSpec, UnitName,
+    Links, Network, PodSpec, UnitName, UserNamespace,
     kind::{Kind, of_instance},
     sheet::Sheet,
     values,
@@ -31,7 +31,10 @@ pub(super) fn pod(
     } else if let Some(value) = sheet.all("Pod", "PublishPort").first() {
         sheet.error(value, "with Network=host every port is the host's already; leave PublishPort= out");
     }
-    container::refuse_idmap("Pod", &["Volume"], sheet);
+    let user_namespace = namespaces::user_namespace("Pod", sheet);
+    if user_namespace == UserNamespace::Host {
+        container::refuse_idmap("Pod", &["Volume"], sheet);
+    }
     let by_default = shared.default_dependencies && network != Network::None;
     PodSpec {
         name: claimed(sheet, ("Pod", "PodName"), stem, super::CONTAINER, claims),
@@ -43,7 +46,7 @@ pub(super) fn pod(
         hostname: sheet.read("Pod", "HostName", network::hostname),
         volumes: mounts::volumes("Pod", folder, sheet, links, &mut mounts::Taken::new()),
         shm_size_bytes: sheet.read("Pod", "ShmSize", values::size).unwrap_or(64 << 20),
-        user_namespace: namespaces::user_namespace("Pod", sheet),
+        user_namespace,
         labels: assignments(sheet, ("Pod", "Label"), Bare::Empty),
         stop_when_empty: sheet
             .read("Pod", "ExitPolicy", |text| match text {
@@ -59,6 +62,7 @@ pub(super) fn pod(
         start_limit_burst: shared.limit.burst,
         start_limit_interval: shared.limit.interval,
         actions: shared.limit.actions,
+        requests: shared.limit.requests,
     }
 }
 

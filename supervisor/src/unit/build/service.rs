@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use super::health::number;
 use crate::unit::{
-    ExitStatuses, MachineAction, MachineActions, MachineEnd, Preserve, Restart, Said, ServiceSpec, ServiceType,
-    kind::Kind, sheet::Sheet, values,
+    ExitStatuses, MachineAction, MachineActions, MachineEnd, Preserve, Requests, Restart, Said, ServiceSpec,
+    ServiceType, kind::Kind, sheet::Sheet, values,
 };
 
 pub(super) struct StartLimit {
     pub(super) burst: u32,
     pub(super) interval: Duration,
     pub(super) actions: MachineActions,
+    pub(super) requests: Requests,
 }
 
 /// DefaultTimeoutStartSec=, DefaultTimeoutStopSec= of systemd-system.conf(5).
@@ -63,6 +64,7 @@ pub(super) fn service(sheet: &mut Sheet<'_>) -> ServiceSpec {
         remain_after_exit: sheet.read("Service", "RemainAfterExit", values::boolean).unwrap_or(false),
         restart,
         restart_delay: delay,
+        restart_direct: sheet.text("Service", "RestartMode").as_deref() == Some("direct"),
         restart_growth: steps.zip(longest),
         restart_spread: sheet.read("Service", "RestartRandomizedDelaySec", values::finite).unwrap_or_default(),
         success: statuses(sheet, "SuccessExitStatus"),
@@ -122,12 +124,21 @@ pub(super) fn start_limit(sheet: &mut Sheet<'_>) -> StartLimit {
             failure: sheet.read("Unit", "FailureAction", action).flatten(),
             success: sheet.read("Unit", "SuccessAction", action).flatten(),
         },
+        requests: Requests {
+            refuse_start: flag(sheet, "RefuseManualStart"),
+            refuse_stop: flag(sheet, "RefuseManualStop"),
+            stop_when_unneeded: flag(sheet, "StopWhenUnneeded"),
+        },
         burst: sheet.read("Unit", "StartLimitBurst", number).unwrap_or(5),
         // "infinity" bounds all starts there ever are (systemd.unit(5)).
         interval: sheet
             .read("Unit", "StartLimitIntervalSec", values::span)
             .map_or(Duration::from_secs(10), |span| span.unwrap_or(Duration::MAX)),
     }
+}
+
+fn flag(sheet: &mut Sheet<'_>, key: &'static str) -> bool {
+    sheet.read("Unit", key, values::boolean).unwrap_or(false)
 }
 
 /// What is right and not built is the table's business.

@@ -70,13 +70,26 @@ pub(super) fn volume(stem: &str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>, c
         _ => {}
     }
     let device = sheet.last("Volume", "Device").filter(|value| !value.text.is_empty());
-    if by_image && let Some(value) = &device {
-        sheet.error(value, "Device= is for volumes of a folder, this one is an image");
+    if by_image {
+        for key in ["Device", "Type", "Options"] {
+            if let Some(value) = sheet.last("Volume", key).filter(|value| !value.text.is_empty()) {
+                sheet.error(&value, format!("{key}= is for volumes of a folder, this one is an image"));
+            }
+        }
+        // Quadlet does not pass them on for such a volume.
+        for key in ["User", "UID", "Group", "GID"] {
+            if let Some(value) = sheet.last("Volume", key) {
+                sheet.warning(&value, format!("{key}= has no effect on an image: its files have owners of their own"));
+            }
+        }
     }
     let copy = sheet.read("Volume", "Copy", values::boolean);
     let mut owner = (id(sheet, "User", "UID"), id(sheet, "Group", "GID"));
     let backing = match (image.filter(|_| by_image), device) {
-        (Some((_, image)), _) => Backing::Image(image),
+        (Some((_, image)), _) => {
+            owner = (None, None);
+            Backing::Image(image.into())
+        }
         (None, Some(device)) => mounted(sheet, &device, &mut owner, copy),
         (None, None) => {
             for key in ["Type", "Options"] {

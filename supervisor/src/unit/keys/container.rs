@@ -5,6 +5,8 @@ use super::{Rows, Value, inert, later, only, refused, yes};
 const NO: &[&str] = &["no", "false", "off", "0"];
 
 pub(super) const PULL: Value = Value::Choice(&["always", "missing", "never", "newer"]);
+pub(super) const NAMESPACE: Value = Value::Own("host, private, auto[:size=number,uidmapping=map,gidmapping=map]");
+pub(super) const ID_MAP: Value = Value::Own("[+ug]container:[@]host[:count] words");
 pub(super) const PODMAN: &str = "there is no podman on this machine; write the key that says it";
 pub(super) const MODULE: &str = "there is no containers.conf on this machine";
 
@@ -73,11 +75,11 @@ pub(super) const CONTAINER: &[Rows] = &[
         "LogDriver",
     ),
     yes(Value::Own("max-size=size, max-file=number"), "LogOpt"),
-    only(&["missing", "never"], PULL, "Pull"),
+    only(&["missing", "never", "newer"], PULL, "Pull"),
     only(NO, Value::Boolean, "RunInit EnvironmentHost"),
     yes(Value::Own("boolean, or healthy"), "Notify"),
     only(&["unconfined"], Value::Own("unconfined, or path of a profile"), "SeccompProfile"),
-    yes(Value::Own("host, private, auto[:size=number,uidmapping=map,gidmapping=map]"), "UserNS"),
+    yes(NAMESPACE, "UserNS"),
     yes(Value::Own("name[,type=mount|env][,target=][,uid=][,gid=][,mode=]"), "Secret"),
     yes(Value::Own("command line"), "ReloadCmd"),
     yes(Value::Own("signal"), "ReloadSignal"),
@@ -98,7 +100,7 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("name"), "NetworkAlias"),
     yes(Value::Own("x.pod"), "Pod"),
     yes(Value::Own("boolean"), "StartWithPod"),
-    yes(Value::Own("[+ug]container:[@]host[:count] words"), "UIDMap GIDMap"),
+    yes(ID_MAP, "UIDMap GIDMap"),
     // The machine keeps a range of ids for each name, the same for whoever names it.
     yes(Value::Own("name"), "SubUIDMap SubGIDMap"),
     refused(PODMAN, "PodmanArgs GlobalArgs"),

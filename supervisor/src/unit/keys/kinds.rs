@@ -2,13 +2,11 @@
 
 use super::{
     Rows, Value,
-    container::{MODULE, PODMAN, PULL},
-    inert, later, only, refused, yes,
+    container::{ID_MAP, MODULE, NAMESPACE, PODMAN, PULL},
+    inert, only, refused, yes,
 };
 
-const HOST_IDS: &str = "the containers of a pod run in the machine's user namespace until then";
-const FOLDER: &str = "a volume is a folder, or what Device= names, until then";
-const STORE: &str = "images come from the machine's own store, nothing is pulled";
+const STORE: &str = "nothing is pulled in this version: the image is the one in the machine's own store";
 
 pub(super) const POD: &[Rows] = &[
     yes(Value::Own("name"), "PodName ServiceName"),
@@ -25,15 +23,15 @@ pub(super) const POD: &[Rows] = &[
         Value::Number,
         "StopTimeout",
     ),
-    only(&["host"], Value::Own("host, auto[:…], keep-id[:…], nomap, private"), "UserNS"),
+    yes(NAMESPACE, "UserNS"),
     yes(Value::Own("name"), "NetworkAlias"),
     yes(Value::Own("[[ip:][host port]:]port[/protocol]"), "PublishPort"),
     yes(Value::Own("address"), "IP IP6"),
     yes(Value::Own("address, or none"), "DNS"),
     yes(Value::Own("resolv.conf option"), "DNSOption"),
     yes(Value::Own("domain, or ."), "DNSSearch"),
-    later(HOST_IDS, Value::Own("container:host:count words"), "UIDMap GIDMap"),
-    later(HOST_IDS, Value::Own("name"), "SubUIDMap SubGIDMap"),
+    yes(ID_MAP, "UIDMap GIDMap"),
+    yes(Value::Own("name"), "SubUIDMap SubGIDMap"),
     refused(PODMAN, "PodmanArgs GlobalArgs"),
     refused(MODULE, "ContainersConfModule"),
     refused(
@@ -61,8 +59,8 @@ pub(super) const VOLUME: &[Rows] = &[
     yes(Value::Own("name"), "VolumeName ServiceName"),
     yes(Value::Own("NAME=value words"), "Label"),
     yes(Value::Own("boolean"), "Copy"),
-    only(&["local"], Value::Own("local, image"), "Driver"),
-    later(FOLDER, Value::Own("image's full name, or x.image"), "Image"),
+    yes(Value::Own("local, image"), "Driver"),
+    yes(Value::Own("image's full name, or x.image"), "Image"),
     // `build` says what fits together.
     yes(Value::Own("path, block device, or tmpfs"), "Device"),
     yes(Value::Own("bind, tmpfs, virtiofs, or a disk's file system"), "Type"),
@@ -77,14 +75,18 @@ pub(super) const VOLUME: &[Rows] = &[
 pub(super) const IMAGE: &[Rows] = &[
     yes(Value::Own("image's full name"), "Image ImageTag"),
     yes(Value::Own("name"), "ServiceName"),
-    // What is not pulled needs no second try.
-    yes(Value::Own("number"), "Retry"),
-    yes(Value::Own("time span"), "RetryDelay"),
-    only(&["missing", "never"], PULL, "Policy"),
-    later(STORE, Value::Own("boolean"), "AllTags TLSVerify"),
-    later(STORE, Value::Own("name"), "Arch OS Variant"),
-    later(STORE, Value::Own("path"), "AuthFile CertDir"),
-    later(STORE, Value::Own("name[:password]"), "Creds DecryptionKey"),
+    only(&["missing", "never", "newer"], PULL, "Policy"),
+    yes(Value::Own("amd64, arm64, … as image indexes have it"), "Arch"),
+    yes(Value::Own("v8, v7, … as image indexes have it"), "Variant"),
+    yes(Value::Own("linux"), "OS"),
+    inert(STORE, Value::Boolean, "AllTags TLSVerify"),
+    inert(STORE, Value::Text, "AuthFile CertDir Creds"),
+    inert("what is not pulled needs no second try", Value::Number, "Retry"),
+    inert("what is not pulled needs no second try", Value::Span, "RetryDelay"),
+    refused(
+        "encrypted images are not read; store the image decrypted, as skopeo copy --decryption-key does",
+        "DecryptionKey",
+    ),
     refused(PODMAN, "PodmanArgs GlobalArgs"),
     refused(MODULE, "ContainersConfModule"),
 ];

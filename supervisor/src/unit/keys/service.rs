@@ -17,15 +17,10 @@ pub(super) const SERVICE: &[Rows] = &[
     yes(Value::Own("number"), "RestartSteps"),
     yes(Value::Own("time span or infinity"), "RestartMaxDelaySec"),
     yes(Value::Own("time span or infinity"), "WatchdogSec"),
-    yes(Value::Own("time span or infinity"), "RuntimeMaxSec"),
-    later(
-        "what does not give a sign of life is stopped as by hand, within TimeoutStopSec=",
-        Value::Own("time span or infinity"),
-        "TimeoutAbortSec",
-    ),
+    yes(Value::Own("time span or infinity"), "RuntimeMaxSec TimeoutAbortSec"),
     yes(Value::Own("exit codes and signals"), "SuccessExitStatus RestartPreventExitStatus RestartForceExitStatus"),
     yes(Value::Own("time span"), "RuntimeRandomizedExtraSec"),
-    only(&["normal"], Value::Choice(&["normal", "direct", "debug"]), "RestartMode"),
+    only(&["normal", "direct"], Value::Choice(&["normal", "direct", "debug"]), "RestartMode"),
     // A container ends with its first process.
     only(&["main"], Value::Choice(&["main", "cgroup"]), "ExitType"),
     only(

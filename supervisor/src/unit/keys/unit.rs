@@ -52,7 +52,8 @@ pub(super) const UNIT: &[Rows] = &[
     later("write Network=other.container in [Container], or Pod=", Value::Units, "JoinsNamespaceOf"),
     // The unit is started, with what it requires; nothing else is stopped for it.
     only(&["replace", "fail"], JOB_MODE, "OnFailureJobMode OnSuccessJobMode"),
-    only(NO, Value::Boolean, "StopWhenUnneeded RefuseManualStart RefuseManualStop SurviveFinalKillSignal"),
+    yes(Value::Own("boolean"), "StopWhenUnneeded RefuseManualStart RefuseManualStop"),
+    only(NO, Value::Boolean, "SurviveFinalKillSignal"),
     // A start has a time of its own, TimeoutStartSec=, and so has a stop.
     only(&["infinity", "0"], Value::Timeout, "JobTimeoutSec JobRunningTimeoutSec"),
     only(&["none"], ACTION, "JobTimeoutAction"),

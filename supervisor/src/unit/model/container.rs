@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use oci::image::Platform;
+
 use super::{
     Addresses, Dns, Health, IdMap, Network, Notify, Port, Protocol, Reload, Resources, Secret, UnitName, UserNamespace,
 };
@@ -95,19 +97,36 @@ impl ContainerSpec {
     /// The image's name, unless a folder is in its place.
     pub fn image(&self) -> Option<&str> {
         match &self.root {
-            Root::Image(name) => Some(name),
+            Root::Image(image) => Some(&image.name),
             Root::Folder { .. } => None,
         }
+    }
+}
+
+/// An image that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ImageName {
+    /// As written, or what the `.image` file says: a reference, to be normalised by `oci::image::Reference`.
+    pub name: String,
+    /// The machine's own, unless the `.image` file says another.
+    pub platform: Platform,
+}
+
+impl From<String> for ImageName {
+    fn from(name: String) -> Self {
+        Self { name, platform: Platform::default() }
     }
 }
 
 /// What the container's root is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Root {
-    /// As written, or what the `.image` file says: a reference, to be normalised by `oci::image::Reference`.
-    Image(String),
+    Image(ImageName),
     /// `Rootfs=`. With an `overlay`, `:O`, what the container writes is gone with it; without, it is written into the folder.
-    Folder { path: PathBuf, overlay: bool },
+    Folder {
+        path: PathBuf,
+        overlay: bool,
+    },
 }
 
 /// `LogDriver=`: what becomes of the container's output.
@@ -166,7 +185,7 @@ pub enum Overlay {
 /// The files of an image, or of a folder in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageMount {
-    pub image: String,
+    pub image: ImageName,
     pub destination: String,
     /// Writable, in a layer that is gone with the container.
     pub writable: bool,

@@ -8,8 +8,11 @@ use std::{
 };
 
 use super::{
-    Addresses, Condition, Dns, Links, MachineActions, Network, Origin, Port, Pull, UnitName, UserNamespace, Volume,
+    Addresses, Condition, Dns, ImageName, Links, MachineActions, Network, Origin, Port, Pull, Requests, UnitName,
+    UserNamespace, Volume,
 };
+use oci::image::Platform;
+
 use crate::unit::calendar::Calendar;
 
 /// A unit that is no container, and what its kind says.
@@ -53,8 +56,8 @@ pub enum Backing {
         device: String,
         options: Vec<String>,
     },
-    /// `Driver=image`: this image's files.
-    Image(String),
+    /// `Driver=image`: this image's files, below what the containers have changed.
+    Image(ImageName),
 }
 
 impl Backing {
@@ -119,17 +122,8 @@ pub struct ImageSpec {
     /// `ImageTag=`: what containers that name this file get; `image` without one.
     pub tag: Option<String>,
     pub pull: Pull,
-    pub all_tags: bool,
-    pub tls_verify: bool,
-    pub architecture: Option<String>,
-    pub os: Option<String>,
-    pub variant: Option<String>,
-    pub auth_file: Option<PathBuf>,
-    pub cert_dir: Option<PathBuf>,
-    pub credentials: Option<String>,
-    pub decryption_key: Option<String>,
-    pub retry: u32,
-    pub retry_delay: Option<Duration>,
+    /// `Arch=` and `Variant=`: whose programs are in it.
+    pub platform: Platform,
 }
 
 /// `[Pod]`
@@ -158,6 +152,7 @@ pub struct PodSpec {
     pub start_limit_burst: u32,
     pub start_limit_interval: Duration,
     pub actions: MachineActions,
+    pub requests: Requests,
 }
 
 /// `[Timer]`

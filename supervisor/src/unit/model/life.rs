@@ -6,6 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::Place;
 
+/// Who may ask for a unit, and that somebody has to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Requests {
+    /// `RefuseManualStart=`, `RefuseManualStop=`: other units may, and no person.
+    pub refuse_start: bool,
+    pub refuse_stop: bool,
+    /// `StopWhenUnneeded=`: it ends when no unit that is up needs it.
+    pub stop_when_unneeded: bool,
+}
+
 /// `Notify=`: when the unit counts as started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Notify {

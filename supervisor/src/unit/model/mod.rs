@@ -8,8 +8,8 @@ mod limits;
 mod network;
 
 pub use container::{
-    Capabilities, ContainerSpec, Device, Glob, IdmapMount, ImageMount, LogLimits, LogSpec, Overlay, Propagation, Pull,
-    Root, Seccomp, Tmpfs, TmpfsKind, Ulimit, Unmask, User, Volume, VolumeSource,
+    Capabilities, ContainerSpec, Device, Glob, IdmapMount, ImageMount, ImageName, LogLimits, LogSpec, Overlay,
+    Propagation, Pull, Root, Seccomp, Tmpfs, TmpfsKind, Ulimit, Unmask, User, Volume, VolumeSource,
 };
 pub use kinds::{
     Backing, Declared, ImageSpec, IpRange, Ipam, Listen, ListenAddress, ListenKind, NetworkDriver, NetworkSpec,
@@ -17,6 +17,7 @@ pub use kinds::{
 };
 pub use life::{
     Condition, ExitStatuses, Health, HealthAction, MachineAction, MachineActions, MachineEnd, Notify, Origin, Reload,
+    Requests,
 };
 pub use limits::{
     Amount, CpuPolicy, CpuQuota, CpuWeight, IoLimit, IoLimitKind, IoPriority, OomPolicy, Resources, Scheduling, Startup,
@@ -89,6 +90,7 @@ pub struct Unit {
     /// Zero: no limit on starts.
     pub start_limit_interval: Duration,
     pub actions: MachineActions,
+    pub requests: Requests,
     pub service: ServiceSpec,
     /// `WantedBy=` (or `RequiredBy=`) default.target or multi-user.target: started at boot.
     pub enabled: bool,
@@ -130,6 +132,8 @@ pub struct ServiceSpec {
     pub remain_after_exit: bool,
     pub restart: Restart,
     pub restart_delay: Duration,
+    /// `RestartMode=direct`: who depends on it does not see that it was away.
+    pub restart_direct: bool,
     /// `RestartSteps=` and `RestartMaxDelaySec=`: in so many steps the delay grows to this one.
     pub restart_growth: Option<(u32, Duration)>,
     /// `RestartRandomizedDelaySec=`: up to so much is added to each.

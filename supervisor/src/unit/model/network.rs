@@ -79,7 +79,7 @@ pub enum Dns {
 }
 
 /// `count` ids from `container` on are those from `host` on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
     pub container: u32,
     pub host: u32,

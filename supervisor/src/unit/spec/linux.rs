@@ -73,6 +73,7 @@ fn namespaces(container: &ContainerSpec, facts: &Facts) -> Vec<LinuxNamespace> {
             Type::Network => facts.joins.net.clone(),
             Type::Ipc => facts.joins.ipc.clone(),
             Type::Uts => facts.joins.uts.clone(),
+            Type::User => facts.joins.user.as_ref().map(|(path, _)| path.clone()),
             _ => None,
         });
         namespace

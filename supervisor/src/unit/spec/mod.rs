@@ -25,6 +25,8 @@ use oci_spec::{
     runtime::{Root, Spec},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{Health, IdMap, Network, Propagation, Unit, Volume, VolumeSource, values};
 
 /// What neither the unit nor the image's configuration says.
@@ -68,7 +70,7 @@ pub struct Facts {
 }
 
 /// Which ids of the host a container's are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct IdMaps {
     pub uids: Vec<IdMap>,
     pub gids: Vec<IdMap>,
@@ -104,6 +106,8 @@ impl IdMaps {
 pub struct Joins {
     pub net: Option<PathBuf>,
     pub ipc: Option<PathBuf>,
+    /// And which ids are mapped in it.
+    pub user: Option<(PathBuf, IdMaps)>,
     /// Its name is set already.
     pub uts: Option<PathBuf>,
     /// Mounted as /dev/shm.

@@ -124,8 +124,8 @@ fn what_a_pod_holds_is_joined() {
     let unit = unit("Network=none", "");
     let alone = make(&unit, &demo(), &facts()).unwrap();
     let at = |name: &str| Some(format!("/run/orlop/pods/app-pod/{name}").into());
-    let joins = Joins { net: at("net"), ipc: at("ipc"), uts: at("uts"), shm: at("shm") };
-    let made = make(&unit, &demo(), &Facts { joins, ..facts() }).unwrap();
+    let joins = Joins { net: at("net"), ipc: at("ipc"), uts: at("uts"), shm: at("shm"), user: None };
+    let made = make(&unit, &demo(), &Facts { joins: joins.clone(), ..facts() }).unwrap();
     let mut namespaces = alone["linux"]["namespaces"].clone();
     for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
         let all = namespaces.as_array_mut().unwrap();
@@ -137,6 +137,15 @@ fn what_a_pod_holds_is_joined() {
     let shm = made["mounts"].as_array().unwrap().iter().find(|mount| mount["destination"] == "/dev/shm").unwrap();
     assert_eq!((&shm["type"], &shm["source"]), (&json!("bind"), &json!("/run/orlop/pods/app-pod/shm")));
     assert_eq!(shm["options"], json!(["bind", "rprivate", "nosuid", "noexec", "nodev", "rw"]));
+
+    let map = vec![IdMap { container: 0, host: 300_000, count: 1000 }];
+    let ids = IdMaps { uids: map.clone(), gids: map };
+    let joins = Joins { user: at("user").map(|path| (path, ids.clone())), ..joins };
+    let mapped = make(&unit, &demo(), &Facts { joins, ids: Some(ids), ..facts() }).unwrap();
+    let user = json!({ "type": "user", "path": "/run/orlop/pods/app-pod/user" });
+    assert!(mapped["linux"]["namespaces"].as_array().unwrap().contains(&user));
+    let map = json!([{ "containerID": 0, "hostID": 300_000, "size": 1000 }]);
+    assert_eq!([&mapped["linux"]["uidMappings"], &mapped["linux"]["gidMappings"]], [&map, &map]);
 }
 
 #[test]

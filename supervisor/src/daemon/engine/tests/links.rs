@@ -3,7 +3,7 @@
 use super::*;
 use crate::unit::{MachineAction, MachineActions, MachineEnd};
 
-fn linked(change: impl FnOnce(&mut Links)) -> Plan {
+pub(super) fn linked(change: impl FnOnce(&mut Links)) -> Plan {
     let mut plan = plan();
     change(&mut plan.links);
     plan
@@ -11,13 +11,13 @@ fn linked(change: impl FnOnce(&mut Links)) -> Plan {
 
 impl World {
     /// Its process ends by itself.
-    fn ends(&mut self, unit: &str, wait_status: i32) {
+    pub(super) fn ends(&mut self, unit: &str, wait_status: i32) {
         let process = self.live.remove(&name(unit)).expect("it lives");
         self.engine.event(&name(unit), Event::Exited { process, wait_status, out_of_memory: false }, self.now);
         self.run();
     }
 
-    fn all_up(&mut self, units: &[&str]) {
+    pub(super) fn all_up(&mut self, units: &[&str]) {
         for unit in units {
             self.start(unit);
         }
@@ -25,19 +25,19 @@ impl World {
         self.diary.clear();
     }
 
-    fn stop(&mut self, unit: &str) {
+    pub(super) fn stop(&mut self, unit: &str) {
         self.engine.stop(&name(unit), self.now);
         self.run();
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.now.mono += time;
         self.engine.tick(self.now);
         self.run();
     }
 }
 
-const FAILED: i32 = 1 << 8;
+pub(super) const FAILED: i32 = 1 << 8;
 
 #[test]
 fn binds_to_brings_along_and_goes_down_with_whatever_ends() {

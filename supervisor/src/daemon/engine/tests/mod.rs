@@ -1,4 +1,5 @@
 mod links;
+mod needed;
 mod random;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ fn plan() -> Plan {
         after_network: false,
         forbidden: None,
         ends_pod: None,
+        stop_when_unneeded: false,
     }
 }
 

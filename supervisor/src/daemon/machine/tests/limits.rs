@@ -132,6 +132,17 @@ fn the_main_process_is_asked_to_end_and_the_first_ones_end_counts() {
 }
 
 #[test]
+fn what_hangs_has_a_time_of_its_own_to_leave_a_core() {
+    let abort_timeout = Some(Duration::from_secs(30));
+    let mut unit = Bench::new(Policy { notify: true, abort_timeout, ..Policy::plain() });
+    unit.run();
+    let notice = Notice { ready: true, hangs: true, ..Notice::default() };
+    unit.event(Event::Notified { attempt: 1, notice });
+    assert_eq!(unit.record.deadline(), Some(unit.now.mono + Duration::from_secs(30)));
+    assert_eq!(unit.wait_out(), [Action::KillCgroup]);
+}
+
+#[test]
 fn who_takes_over_before_the_signal_was_sent_sends_the_same_one() {
     let mut unit = Bench::new(Policy { notify: true, ..Policy::plain() });
     unit.run();

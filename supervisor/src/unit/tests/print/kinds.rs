@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use oci::image::Platform;
+
 use super::{
     Dice, Lines, make, word,
     write::{self, addresses, namespace, networks, pairs, ports, pull_word, span, volume as one_volume},
@@ -47,7 +49,7 @@ pub(super) fn volume(declared: &Declared<VolumeSpec>) -> String {
         }
         Backing::Image(image) => {
             t.put("Driver", "image");
-            t.put("Image", image);
+            t.put("Image", &image.name);
         }
     }
     t.0
@@ -109,37 +111,13 @@ pub(super) fn network(declared: &Declared<NetworkSpec>) -> String {
 }
 
 pub(super) fn image(declared: &Declared<ImageSpec>) -> String {
-    let ImageSpec {
-        image,
-        tag,
-        pull,
-        all_tags,
-        tls_verify,
-        architecture,
-        os,
-        variant,
-        auth_file,
-        cert_dir,
-        credentials,
-        decryption_key,
-        retry,
-        retry_delay,
-    } = &declared.spec;
+    let ImageSpec { image, tag, pull, platform } = &declared.spec;
     let mut t = head(declared, "Image");
     t.put("Image", image);
     t.each("ImageTag", tag);
     t.put("Policy", pull_word(*pull));
-    t.put("AllTags", all_tags);
-    t.put("TLSVerify", tls_verify);
-    t.each("Arch", architecture);
-    t.each("OS", os);
-    t.each("Variant", variant);
-    t.each("AuthFile", auth_file.as_ref().map(|path| path.display()));
-    t.each("CertDir", cert_dir.as_ref().map(|path| path.display()));
-    t.each("Creds", credentials);
-    t.each("DecryptionKey", decryption_key);
-    t.put("Retry", retry);
-    t.each("RetryDelay", retry_delay.map(span));
+    t.each("Arch", &platform.architecture);
+    t.each("Variant", &platform.variant);
     t.0
 }
 
@@ -164,6 +142,7 @@ pub(super) fn pod(declared: &Declared<PodSpec>) -> String {
         start_limit_burst,
         start_limit_interval,
         actions,
+        requests,
     } = &declared.spec;
     let mut t = head(declared, "Pod");
     t.put("PodName", name);
@@ -184,6 +163,7 @@ pub(super) fn pod(declared: &Declared<PodSpec>) -> String {
         t.put("After", "network-online.target");
     }
     write::starts(&mut t, conditions, (*start_limit_burst, *start_limit_interval), *actions);
+    super::service::write_requests(&mut t, *requests);
     t.section("Install");
     t.each("Alias", aliases.iter().map(|name| format!("{name}.service")));
     t.0
@@ -279,10 +259,10 @@ fn volume_spec(dice: &mut Dice) -> VolumeSpec {
             device: "tmpfs".to_owned(),
             options: vec!["size=1m".to_owned()],
         },
-        _ => Backing::Image("docker.io/library/x:1".to_owned()),
+        _ => Backing::Image("docker.io/library/x:1".to_owned().into()),
     };
     let tmpfs = matches!(&backing, Backing::FileSystem { kind, .. } if kind == "tmpfs");
-    let owned = !matches!(&backing, Backing::Bind { .. } | Backing::FileSystem { .. }) || tmpfs;
+    let owned = backing == Backing::Folder || tmpfs;
     let mut id = || (owned && make::coin(dice)).then(|| make::number(dice, 9999));
     let owner = (id(), id());
     let copy = !matches!(backing, Backing::Bind { .. } | Backing::FileSystem { .. }) && make::coin(dice);
@@ -329,18 +309,8 @@ pub(super) fn make_image(dice: &mut Dice) -> Declared<ImageSpec> {
     let spec = ImageSpec {
         image: format!("docker.io/library/x:{}", dice.roll(9)),
         tag: make::maybe(dice, word("localhost/x:1")),
-        pull: make::one(dice, &[Pull::Always, Pull::Missing, Pull::Never, Pull::Newer]),
-        all_tags: make::coin(dice),
-        tls_verify: make::coin(dice),
-        architecture: make::maybe(dice, word("arm64")),
-        os: make::maybe(dice, word("linux")),
-        variant: make::maybe(dice, word("v8")),
-        auth_file: make::maybe(dice, |_| "/etc/auth.json".into()),
-        cert_dir: make::maybe(dice, |_| "/etc/certs".into()),
-        credentials: make::maybe(dice, word("me:secret")),
-        decryption_key: make::maybe(dice, word("/etc/key.pem")),
-        retry: make::number(dice, 9),
-        retry_delay: make::maybe(dice, make::span),
+        pull: make::one(dice, &[Pull::Always, Pull::Missing, Pull::Never]),
+        platform: Platform { architecture: make::maybe(dice, word("arm64")), variant: make::maybe(dice, word("v8")) },
     };
     declared(dice, "x.image", spec)
 }
@@ -369,6 +339,7 @@ pub(super) fn make_pod(dice: &mut Dice) -> Declared<PodSpec> {
         start_limit_burst: make::number(dice, 99),
         start_limit_interval: make::span(dice),
         actions: make::actions(dice),
+        requests: make::requests(dice),
     };
     declared(dice, "x.pod", spec)
 }

@@ -11,8 +11,8 @@ use super::{Dice, service};
 use crate::unit::{
     Addresses, Attachment, Capabilities, Condition, ContainerSpec, Device, Dns, Glob, Health, HealthAction, IdMap,
     IdmapMount, ImageMount, Links, LogLimits, LogSpec, MachineActions, Network, Notify, Overlay, Port, Propagation,
-    Protocol, Pull, Reload, Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Unit, UnitName, Unmask, User,
-    UserNamespace, Volume, VolumeSource,
+    Protocol, Pull, Reload, Requests, Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Unit, UnitName, Unmask,
+    User, UserNamespace, Volume, VolumeSource,
 };
 
 /// Something that a word may be, the odd ones included.
@@ -122,6 +122,10 @@ pub(super) fn actions(dice: &mut Dice) -> MachineActions {
     }
 }
 
+pub(super) fn requests(dice: &mut Dice) -> Requests {
+    Requests { refuse_start: coin(dice), refuse_stop: coin(dice), stop_when_unneeded: coin(dice) }
+}
+
 pub(super) fn unit(dice: &mut Dice) -> Unit {
     let mut container = container(dice);
     if coin(dice) {
@@ -139,6 +143,7 @@ pub(super) fn unit(dice: &mut Dice) -> Unit {
         start_limit_burst: number(dice, 99),
         start_limit_interval: span(dice),
         actions: actions(dice),
+        requests: requests(dice),
         service: service::make(dice, container.notify),
         enabled: coin(dice),
         path: "web.container".into(),
@@ -198,9 +203,10 @@ fn container(dice: &mut Dice) -> ContainerSpec {
     ContainerSpec {
         root: match dice.roll(3) {
             0 => Root::Folder { path: "/srv/root".into(), overlay: coin(dice) },
-            _ => Root::Image(format!("registry.example/x:{}", dice.roll(9))),
+            _ => Root::Image(format!("registry.example/x:{}", dice.roll(9)).into()),
         },
-        pull: one(dice, &[Pull::Always, Pull::Missing, Pull::Never, Pull::Newer]),
+        // Of the fourth a warning is given.
+        pull: one(dice, &[Pull::Always, Pull::Missing, Pull::Never]),
         retry: number(dice, 9),
         retry_delay: maybe(dice, span),
         container_name: maybe(dice, |dice| format!("c{}", dice.roll(9))),
@@ -210,7 +216,7 @@ fn container(dice: &mut Dice) -> ContainerSpec {
         environment_files: list(dice, |dice, i| (PathBuf::from(format!("/etc/a b{i}.env")), coin(dice))),
         volumes: volumes(dice, true),
         image_mounts: list(dice, |dice, i| ImageMount {
-            image: one(dice, &["localhost/i", "docker.io/library/x:1"]).to_owned(),
+            image: one(dice, &["localhost/i", "docker.io/library/x:1"]).to_owned().into(),
             destination: format!("/i/{i}"),
             writable: coin(dice),
             subpath: maybe(dice, |_| "/sub".to_owned()),

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::unit::{
     Amount, CpuPolicy, CpuQuota, CpuWeight, ExitStatuses, Health, IoLimit, IoLimitKind, IoPriority, MachineAction,
-    MachineEnd, Notify, OomPolicy, Preserve, Resources, Restart, Scheduling, ServiceSpec, ServiceType, Startup, Ulimit,
+    MachineEnd, Notify, OomPolicy, Preserve, Requests, Resources, Restart, Scheduling, ServiceSpec, ServiceType,
+    Startup, Ulimit,
 };
 
 pub(super) fn checks(t: &mut Lines, health: Option<&Health>, startup: Option<&Health>) {
@@ -69,6 +70,7 @@ pub(super) fn write(t: &mut Lines, service: &ServiceSpec) {
         remain_after_exit,
         restart,
         restart_delay,
+        restart_direct,
         restart_growth,
         restart_spread,
         success,
@@ -89,6 +91,7 @@ pub(super) fn write(t: &mut Lines, service: &ServiceSpec) {
     let words = ["no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"];
     t.put("Restart", words[*restart as usize]);
     t.put("RestartSec", span(*restart_delay));
+    t.put("RestartMode", if *restart_direct { "direct" } else { "normal" });
     if let Some((steps, most)) = restart_growth {
         t.put("RestartSteps", steps);
         t.put("RestartMaxDelaySec", span(*most));
@@ -115,6 +118,13 @@ pub(super) fn write(t: &mut Lines, service: &ServiceSpec) {
     t.each("TimeoutAbortSec", abort_timeout.map(endless));
     t.put("TimeoutStartSec", endless(*start_timeout));
     t.put("TimeoutStopSec", endless(*stop_timeout));
+}
+
+pub(super) fn write_requests(t: &mut Lines, requests: Requests) {
+    let Requests { refuse_start, refuse_stop, stop_when_unneeded } = requests;
+    t.put("RefuseManualStart", refuse_start);
+    t.put("RefuseManualStop", refuse_stop);
+    t.put("StopWhenUnneeded", stop_when_unneeded);
 }
 
 pub(super) fn write_resources(t: &mut Lines, resources: &Resources) {
@@ -237,6 +247,7 @@ pub(super) fn make(dice: &mut Dice, notify: Notify) -> ServiceSpec {
         restart_spread: some_span(dice),
         success: statuses(dice),
         restart_prevent: statuses(dice),
+        restart_direct: coin(dice),
         restart_force: statuses(dice),
         runtime_max,
         runtime_extra: runtime_max.map_or(Duration::ZERO, |_| some_span(dice)),

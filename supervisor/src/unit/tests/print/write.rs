@@ -49,6 +49,7 @@ pub(super) fn unit(unit: &Unit) -> String {
         start_limit_burst,
         start_limit_interval,
         actions,
+        requests,
         service: how,
         enabled,
         path: _,
@@ -63,6 +64,7 @@ pub(super) fn unit(unit: &Unit) -> String {
         t.put("After", "network-online.target");
     }
     starts(&mut t, conditions, (*start_limit_burst, *start_limit_interval), *actions);
+    service::write_requests(&mut t, *requests);
     t.section("Install");
     if *enabled {
         t.put("WantedBy", "default.target");
@@ -202,7 +204,7 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
     } = container;
     t.section("Container");
     match root {
-        Root::Image(name) => t.put("Image", name),
+        Root::Image(image) => t.put("Image", &image.name),
         Root::Folder { path: folder, overlay } => {
             t.put("Rootfs", format!("{}{}", path(folder), if *overlay { ":O" } else { "" }));
         }
@@ -224,7 +226,7 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
     volumes.iter().for_each(|volume| self::volume(t, volume));
     for ImageMount { image, destination, writable, subpath } in image_mounts {
         let sub = subpath.as_ref().map_or(String::new(), |path| format!(",subpath={path}"));
-        t.put("Mount", format!("type=image,src={image},dst={destination},rw={writable}{sub}"));
+        t.put("Mount", format!("type=image,src={},dst={destination},rw={writable}{sub}", image.name));
     }
     globs.iter().for_each(|glob| by_mount(t, "glob", &glob.volume));
     for Tmpfs { kind, destination, options } in tmpfs {
