@@ -298,7 +298,9 @@ fn bind_mounts_with_their_options() {
 fn a_program_is_found_in_the_containers_path() {
     let c = Container::new(&[])
         .set("/process/args", json!(["inspect", "say", "found"]))
-        .set("/process/env", json!(["PATH=/nowhere:/bin"]));
+        .set("/process/env", json!(["PATH=/nowhere:/opt:/bin"]));
+    // A folder of that name is none.
+    std::fs::create_dir_all(c.rootfs("opt/inspect")).unwrap();
     c.run().ok().has("found");
     let c = c.set("/process/args", json!(["absent"]));
     c.run().refused("executable file not found in $PATH: absent: no such file or directory");

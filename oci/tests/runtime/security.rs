@@ -1,6 +1,6 @@
 //! Rows of the security notes: a hostile bundle, and a canary outside that must not change.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -31,6 +31,58 @@ fn a_working_directory_behind_a_leaked_descriptor_is_refused() {
         let said = c.run_behind(&format!("exec {n}</"), "");
         assert!(said.status == 1 && said.err.contains("working directory"), "{said:?}");
         c.assert_gone();
+    }
+}
+
+#[test]
+fn the_program_is_never_one_of_the_hosts() {
+    // CVE-2024-21626 by the program's path: the kernel walks it before it closes what is close-on-exec. N is the runtime's own, or a folder
+    // left open and inheritable; the image's part is a link or a script.
+    let shell = Container::new(&[]);
+    let host = shell.path("host");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::copy(shell.rootfs("bin/inspect"), host.join("inspect")).unwrap();
+    let without_pid = |mut c: Container| {
+        c.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");
+        c
+    };
+    let living = [Container::new(&["say", "up", "sleep"]), without_pid(Container::new(&["say", "up", "sleep"]))];
+    for c in &living {
+        c.create().ok();
+        c.start().ok();
+        c.wait_for_output("up");
+    }
+    let seized = |said: &Said| said.status == 0 || said.out.contains("seized");
+    for n in 3..100 {
+        let open = format!("exec {n}<{}", host.display());
+        let own = format!("/proc/self/fd/{n}/../../../../../..{}/inspect", host.display());
+        // Its own are few.
+        let own = (n < 24).then_some(own);
+        for target in own.into_iter().chain([format!("/proc/self/fd/{n}/inspect")]) {
+            let leaks = if target.contains("..") { "true" } else { open.as_str() };
+            let c = Container::new(&[]);
+            symlink(&target, c.rootfs("bin/link")).unwrap();
+            std::fs::write(c.rootfs("bin/script"), format!("#!{target} say\nseized\n")).unwrap();
+            std::fs::set_permissions(c.rootfs("bin/script"), PermissionsExt::from_mode(0o755)).unwrap();
+            let mut c = without_pid(c);
+            for (at, path) in [target.as_str(), "/bin/link", "/bin/script"].into_iter().enumerate() {
+                c.config["process"]["args"] = json!([path, "say", "seized"]);
+                let said = c.run_behind(leaks, "");
+                assert!(!seized(&said), "run {path} {target}: {said:?}");
+                if at == 1 {
+                    let hooks = json!({"startContainer": [{"path": path, "args": ["link", "say", "seized"]}]});
+                    c.config["hooks"] = hooks;
+                    c.config["process"]["args"] = json!(["/bin/inspect", "pid"]);
+                    let said = c.run_behind(leaks, "");
+                    assert!(said.status != 0, "hook {path} {target}: {said:?}");
+                    c.config["hooks"] = json!({});
+                }
+            }
+            for c in &living {
+                let said = c.behind(leaks, &format!("exec {} {target} say seized", c.id));
+                assert!(!seized(&said), "exec {target}: {said:?}");
+            }
+        }
     }
 }
 

@@ -168,7 +168,7 @@ fn program(plan: &ProcessPlan) -> Done<'_, &CStr> {
     }
     let mut denied = None;
     for path in &plan.candidates {
-        match fs::executable(fs::cwd(), path) {
+        match fs::executable(path) {
             Ok(()) => return Ok(path),
             Err(Errno(libc::ENOENT | libc::ENOTDIR)) => {}
             Err(errno) => denied = denied.or(Some(errno)),

@@ -236,9 +236,7 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
         rootfs::terminal(root.as_fd(), plan, console, false)?;
     }
     identity::assume(plan, given.proc, given.preserve_fds)?;
-    if plan.made_outside {
-        fs::close_all_but([given.channel, given.channel], given.preserve_fds.saturating_add(3));
-    }
+    let_go([given.channel; 2], given.preserve_fds);
     socket::send(given.channel, &[READY]).doing("report to", c"the runtime")?;
     wait_go(given.channel)?;
     let filtered = if plan.made_outside { go_inside(plan, given.channel, None)? } else { BY_ITSELF };
@@ -299,6 +297,12 @@ fn wait_go<'a>(channel: BorrowedFd<'_>) -> Done<'a> {
     }
 }
 
+/// All of the host's that is open, before anything looks for the program: close-on-exec would be too late, as the kernel walks to the program
+/// and to a script's interpreter first, and an image may name `/proc/self/fd/N/../…` for both (CVE-2024-21626).
+fn let_go(but: [BorrowedFd<'_>; 2], preserved: u32) {
+    fs::close_all_but(but, preserved.saturating_add(3));
+}
+
 /// Nothing of the caller's but what the container is meant to have.
 fn common<'a>() -> Done<'a> {
     process::reset_signals().doing("reset", c"signals")?;
@@ -352,12 +356,9 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a, Fi
     rootfs::seal(plan, empty)?;
     rootfs::enter(plan)?;
     identity::assume(&plan.process, proc, plan.preserve_fds)?;
-    if ends.listener.is_some() || plan.process.made_outside {
-        // It will wait for as long as nobody starts it: with nothing of the host in its hands, and not longer than it is let.
-        let listener = ends.listener.as_ref().map_or(channel, AsFd::as_fd);
-        fs::close_all_but([channel, listener], plan.preserve_fds.saturating_add(3));
-    }
+    let_go([channel, ends.listener.as_ref().map_or(channel, AsFd::as_fd)], plan.preserve_fds);
     if ends.listener.is_some() {
+        // It will wait for as long as nobody starts it, and not longer than it is let.
         signal::end_when_asked().doing("handle", c"signals")?;
     }
     let starter = ends.listener.as_ref().map(AsFd::as_fd);

@@ -295,10 +295,12 @@ pub(crate) fn rewind(fd: BorrowedFd<'_>) -> Result<()> {
     if at < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
-/// Whether the caller may execute a path, as its effective ids see it.
-pub(crate) fn executable(at: BorrowedFd<'_>, path: &CStr) -> Result<()> {
+/// Whether the caller may execute the file at a path, as its effective ids see it.
+pub(crate) fn executable(path: &CStr) -> Result<()> {
     // SAFETY: path ends in NUL.
-    check(unsafe { libc::faccessat(at.as_raw_fd(), path.as_ptr(), libc::X_OK, libc::AT_EACCESS) }).map(drop)
+    check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) })?;
+    // Of a folder it is another right.
+    if stat_host(path)?.st_mode & libc::S_IFMT == libc::S_IFDIR { Err(Errno(libc::EACCES)) } else { Ok(()) }
 }
 
 /// Whether a descriptor of this number is open.
