@@ -63,6 +63,17 @@ fn what_is_not_known_is_not_ignored_in_silence() {
 }
 
 #[test]
+fn an_update_that_is_refused_changes_nothing() {
+    let c = running(Container::new(&["say", "up", "sleep"]));
+    let depth = || std::fs::read_to_string(c.cgroup("cgroup.max.depth")).unwrap();
+    with_resources(&c, &[], r#"{"unified":{"cgroup.max.depth":"9"}}"#).ok();
+    let half = r#"{"unified":{"cgroup.max.depth":"7","cgroup.max.descendants":"3","nothing.max":"1"}}"#;
+    with_resources(&c, &[], half).refused("cannot enable the controller nothing");
+    assert_eq!(depth(), "9\n");
+    assert_eq!(std::fs::read_to_string(c.cgroup("cgroup.max.descendants")).unwrap(), "max\n");
+}
+
+#[test]
 fn device_rules_are_replaced_not_added() {
     // A device that this kernel may not have: then the answer to an allowed open is another error.
     let c = Container::new(&["mknod", "/dev/fuse", "10", "229", "say", "up", "sleep"]).capabilities(&["CAP_MKNOD"]);

@@ -83,6 +83,22 @@ pub(super) fn in_turn(settings: &[Setting], mut set: impl FnMut(&Setting) -> err
     early.into_iter().try_for_each(set)
 }
 
+/// What puts a setting back, from what its file says now. Nothing where that cannot be read.
+pub(super) fn as_it_was(setting: &Setting, read: impl Fn(&str) -> Option<String>) -> Option<Setting> {
+    let instead = setting.instead.as_ref().and_then(|(file, value)| Some((*file, value, read(file)?)));
+    let own = || Some((setting.file.as_str(), &setting.value, read(&setting.file)?));
+    let (file, value, text) = instead.or_else(own)?;
+    if !["io.", "rdma.", "misc."].iter().any(|controller| file.starts_with(controller)) {
+        // An empty write is none.
+        return Some(set(file, if text.trim().is_empty() { "\n" } else { text.trim() }));
+    }
+    // A line a device, and one for all others.
+    let key = value.split_once(' ').map_or("default", |(key, _)| key);
+    let line = text.lines().find(|line| line.split(' ').next() == Some(key)).map(str::to_owned);
+    let none = if file == "io.max" { "rbps=max wbps=max riops=max wiops=max" } else { "default" };
+    Some(set(file, line.unwrap_or_else(|| format!("{key} {none}"))))
+}
+
 fn memory(memory: &Memory, all: &mut Vec<Setting>) -> Result<()> {
     let path = "linux.resources.memory.swap";
     let limit = memory.limit.filter(|limit| *limit != 0);
@@ -243,6 +259,33 @@ mod tests {
         let why = lines(r#"{"cpu":{"quota":4000,"burst":4001}}"#).unwrap_err();
         assert_eq!(why, "linux.resources.cpu.burst: 4001 is above the quota, 4000");
         assert!(lines(r#"{"cpu":{"quota":-1,"burst":4001}}"#).is_ok());
+    }
+
+    #[test]
+    fn what_was_set_can_be_put_back() {
+        let files = [
+            ("cpu.max", "max 100000\n"),
+            ("cpuset.cpus", "\n"),
+            ("io.max", "8:16 rbps=5 wbps=max riops=max wiops=max\n"),
+            ("io.bfq.weight", "default 100\n8:16 250\n"),
+        ];
+        let read = |file: &str| files.iter().find(|(name, _)| *name == file).map(|(_, text)| (*text).to_owned());
+        let resources = r#"{"cpu":{"quota":5000,"period":50000,"cpus":"0","shares":7},"blockIO":{"weight":10,
+            "weightDevice":[{"major":8,"minor":16,"weight":20},{"major":8,"minor":0,"weight":20}],
+            "throttleReadBpsDevice":[{"major":8,"minor":16,"rate":9},{"major":8,"minor":0,"rate":9}]}}"#;
+        let all = settings(&crate::runtime::config::parse_resources(resources).unwrap().0).unwrap();
+        let back: Vec<(String, String)> =
+            all.iter().filter_map(|one| as_it_was(one, read)).map(|one| (one.file, one.value)).collect();
+        let want = [
+            ("cpu.max", "max 100000"),
+            ("cpuset.cpus", "\n"),
+            ("io.bfq.weight", "default 100"),
+            ("io.bfq.weight", "8:16 250"),
+            ("io.bfq.weight", "8:0 default"),
+            ("io.max", "8:16 rbps=5 wbps=max riops=max wiops=max"),
+            ("io.max", "8:0 rbps=max wbps=max riops=max wiops=max"),
+        ];
+        assert_eq!(back, want.map(|(file, value)| (file.to_owned(), value.to_owned())));
     }
 
     #[test]

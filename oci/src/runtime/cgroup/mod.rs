@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub(crate) use limits::Setting;
-use limits::{in_turn, settings};
+use limits::{as_it_was, in_turn, settings};
 pub(crate) use program::FILE as LAST_PROGRAM;
 
 use super::config::{DeviceRule, Resources};
@@ -196,6 +196,27 @@ impl Cgroup {
         let settings = limits(resources)?;
         self.enable_all();
         in_turn(&settings, |setting| self.set(setting))
+    }
+
+    /// The same, all of them or none: when one is refused, those before it are put back and come along with the error.
+    pub(crate) fn change(&self, resources: &Resources) -> std::result::Result<(), (Error, Vec<Setting>)> {
+        let settings = limits(resources).map_err(|error| (error, Vec::new()))?;
+        self.enable_all();
+        let mut before = Vec::new();
+        let done = in_turn(&settings, |setting| {
+            let was = as_it_was(setting, |file| self.read(file).ok());
+            self.set(setting)?;
+            before.extend(was);
+            Ok(())
+        });
+        done.map_err(|error| {
+            // What the kernel does not take back (the weight of an idle cgroup) was not there.
+            let _ = in_turn(&before, |was| match self.set(was) {
+                Err(error) if was.file.starts_with("cpu.max") => Err(error),
+                _ => Ok(()),
+            });
+            (error, before)
+        })
     }
 
     fn set(&self, setting: &Setting) -> Result<()> {

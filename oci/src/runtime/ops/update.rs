@@ -21,7 +21,12 @@ pub(crate) fn update(machine: &Machine, id: &ContainerId, mut resources: Resourc
         // It would set the old ones again some day.
         machine.systemd()?.set(&state.scope, &cgroup::limits(&resources).map_err(ours)?)?;
     }
-    cgroup.apply(&resources).map_err(ours)?;
+    if let Err((error, before)) = cgroup.change(&resources) {
+        if !state.scope.is_empty() {
+            let _ = machine.systemd().and_then(|mut systemd| systemd.set(&state.scope, &before));
+        }
+        return Err(ours(error));
+    }
     if !resources.devices.is_empty() {
         cgroup.guard_devices(&resources.devices, true, &machine.store.file(LAST_PROGRAM))?;
     }
