@@ -5,6 +5,8 @@
 //! `create` holds the lock.
 
 use std::ffi::CStr;
+use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -214,10 +216,15 @@ pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> std::result::Re
     Ok(())
 }
 
-/// Replaces a file an engine named (`--pid-file`), whole.
+/// Replaces a file an engine named (`--pid-file`), whole. Others may write in its folder: no link of theirs is followed.
 pub(crate) fn replace_file(path: &Path, content: &str) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.orlop-new"));
-    std::fs::write(&temporary, content).step("write", path.display())?;
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).step("remove", temporary.display())?,
+        _ => {}
+    }
+    let written = File::create_new(&temporary).and_then(|mut file| file.write_all(content.as_bytes()));
+    written.step("write", path.display())?;
     std::fs::rename(&temporary, path).step("write", path.display())
 }

@@ -94,6 +94,25 @@ fn without_a_mount_namespace_the_root_is_a_chroot_and_goes_with_the_container() 
 }
 
 #[test]
+fn hooks_of_start_are_where_those_of_create_are() {
+    let c = Container::new(&["sleep"]);
+    let hook =
+        |file: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("pwd > {}", c.path(file).display())]}]);
+    let hooks = json!({"createRuntime": hook("before"), "poststart": hook("behind")});
+    let c = c.set("/hooks", hooks);
+    c.create().ok();
+    c.start().ok();
+    for file in ["before", "behind"] {
+        assert_eq!(
+            std::fs::read_to_string(c.path(file)).unwrap().trim_end(),
+            c.path("").to_str().unwrap().trim_end_matches('/')
+        );
+    }
+    c.oci(&["delete", "--force", &c.id]).ok();
+    c.assert_gone();
+}
+
+#[test]
 fn a_device_the_host_has_under_no_such_name_is_there_in_a_user_namespace_too() {
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     let device =

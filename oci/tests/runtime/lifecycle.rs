@@ -15,7 +15,12 @@ fn run_gives_the_programs_exit_status() {
 fn the_states_of_a_life() {
     let c = Container::new(&["say", "up", "sleep"]).set("/annotations", json!({"k": "v"}));
     let id = c.id.as_str();
+    // Who may write there, too, has no say in where the number goes.
+    std::fs::write(c.path("canary"), "canary").unwrap();
+    std::os::unix::fs::symlink(c.path("canary"), c.path(".pid.orlop-new")).unwrap();
     c.create_with(&["--pid-file", "pid"]).ok();
+    assert_eq!(std::fs::read_to_string(c.path("canary")).unwrap(), "canary");
+    assert!(c.path("pid").symlink_metadata().unwrap().is_file());
     let state = c.state();
     assert_eq!(
         (&state["status"], &state["id"], &state["annotations"]["k"]),
@@ -389,20 +394,23 @@ fn a_failing_hook_undoes_the_container() {
 
 #[test]
 fn who_has_ended_takes_no_heir_of_its_cgroup_along() {
-    let mut c = Container::new(&["say", "bye"]);
-    c.create().ok();
-    c.start().ok();
-    c.wait_for_status("stopped");
-    // The same cgroupsPath, empty by now.
-    let first = std::mem::replace(&mut c.id, "heir".to_owned());
-    let c = c.with_args(&["sleep"]);
-    c.create().ok();
-    c.start().ok();
-    c.wait_for_status("running");
-    c.oci(&["kill", "--all", &first, "KILL"]).ok();
-    let said = c.oci(&["delete", &first]).ok();
-    assert!(said.err.contains("container heir has it now"), "{said:?}");
-    assert_eq!(c.state()["status"], "running");
-    c.oci(&["delete", "--force", &c.id]).ok();
-    c.assert_gone();
+    // The same cgroupsPath, empty by now; or one below it.
+    for below in ["", "/below"] {
+        let mut c = Container::new(&["say", "bye"]);
+        c.create().ok();
+        c.start().ok();
+        c.wait_for_status("stopped");
+        let path = format!("{}{below}", c.config["linux"]["cgroupsPath"].as_str().unwrap());
+        let first = std::mem::replace(&mut c.id, "heir".to_owned());
+        let c = c.with_args(&["sleep"]).set("/linux/cgroupsPath", json!(path));
+        c.create().ok();
+        c.start().ok();
+        c.wait_for_status("running");
+        c.oci(&["kill", "--all", &first, "KILL"]).ok();
+        let said = c.oci(&["delete", &first]).ok();
+        assert!(said.err.contains("container heir is in it now"), "{said:?}");
+        assert_eq!(c.state()["status"], "running");
+        c.oci(&["delete", "--force", &c.id]).ok();
+        c.assert_gone();
+    }
 }

@@ -44,3 +44,12 @@ fn propagation_is_for_one_mount_and_its_r_form_for_all_below() {
         said.has(&format!("mount /tree/below rw,relatime {below} tmpfs"));
     }
 }
+
+#[test]
+fn words_that_a_file_system_decides_for_itself_are_taken() {
+    for option in ["defaults", "iversion", "noiversion", "silent", "loud"] {
+        let tmpfs = json!({"destination": "/tree", "type": "tmpfs", "source": "tmpfs", "options": [option]});
+        let c = Container::new(&["mount", "/tree"]).push("/mounts", tmpfs);
+        c.run().ok().has("mount /tree rw,relatime  tmpfs");
+    }
+}

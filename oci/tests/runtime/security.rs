@@ -198,6 +198,10 @@ fn nothing_is_mounted_over_proc() {
             "{said:?}"
         );
     }
+    let over =
+        |mount| Container::new(&["pid"]).push("/mounts", mount).run().refused("only a procfs may be mounted on /proc");
+    over(json!({"destination": "/proc", "type": "tmpfs", "source": "tmpfs"}));
+    over(json!({"destination": "/proc", "type": "cgroup", "source": "cgroup"}));
     let c = Container::new(&["cat", "/proc/uptime"]);
     std::fs::write(c.path("uptime"), "1 1").unwrap();
     let uptime = c.path("uptime");

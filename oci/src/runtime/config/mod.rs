@@ -126,10 +126,23 @@ impl Config {
         let remark = config.linux.resources.as_ref().and_then(Resources::remark);
         config.remarks.extend(remark.map(|remark| format!("linux.resources.{remark}")));
         config.check_version()?;
+        let minor = config.minor_version();
+        let pids = config.linux.resources.as_mut().and_then(|resources| resources.pids_limit.as_mut());
+        if let Some(limit) = pids.filter(|limit| **limit == 0)
+            && minor >= 3
+        {
+            // A limit like any other since 1.3 (before, it was how engines wrote "not set"). The container's own process is let in.
+            *limit = 1;
+        }
         if config.root.path.is_empty() {
             return Err(ConfigError::missing("root.path"));
         }
         Ok(config)
+    }
+
+    /// Of a version that was checked.
+    fn minor_version(&self) -> u32 {
+        self.oci_version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0)
     }
 
     /// Every 1.x is compatible by semantic versioning (spec, section "Specification version").
@@ -248,6 +261,18 @@ mod tests {
     }
 
     #[test]
+    fn no_processes_are_a_limit_since_1_3() {
+        let limit = |version: &str, limit: i64| {
+            let text = format!(
+                r#"{{"ociVersion":"{version}","root":{{"path":"r"}},"linux":{{"resources":{{"pids":{{"limit":{limit}}}}}}}}}"#
+            );
+            Config::parse(&text).unwrap().linux.resources.unwrap().pids_limit
+        };
+        assert_eq!((limit("1.2.1", 0), limit("1.3.0", 0), limit("1.10.0", 0)), (Some(0), Some(1), Some(1)));
+        assert_eq!((limit("1.3.0", 7), limit("1.3.0", -1)), (Some(7), Some(-1)));
+    }
+
+    #[test]
     fn the_least_config() {
         let config = Config::parse(r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"},"x":{"y":1}}"#).unwrap();
         assert_eq!(config.root.path, "rootfs");
@@ -258,6 +283,9 @@ mod tests {
     #[test]
     fn required_fields_are_named() {
         assert_eq!(error("{}"), "ociVersion: is required and missing");
+        let lines =
+            r#"{"ociVersion":"1.3.0","root":{"path":"r"},"linux":{"intelRdt":{"schemata":["L3:0=f\nMB:0=9"]}}}"#;
+        assert_eq!(error(lines), "linux.intelRdt.schemata: has a line break in one of its lines");
         assert_eq!(error(r#"{"ociVersion":"1.2.0"}"#), "root.path: is required and missing");
         assert!(error(r#"{"ociVersion":"2.0.0","root":{"path":"r"}}"#).contains("it reads 1.x.y"));
         for good in ["1.0.0", "1.3.0-rc.1", "1.0.2-dev", "1.2.0+git.07", "1.0.0-0a.-+x"] {

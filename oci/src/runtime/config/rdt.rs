@@ -27,7 +27,12 @@ impl IntelRdt {
                     }
                     all.bandwidth = Some(schema).filter(|schema| !schema.is_empty());
                 }
-                "schemata" => all.schemata = r.strings()?,
+                "schemata" => {
+                    all.schemata = r.strings()?;
+                    if all.schemata.iter().any(|line| line.contains('\n')) {
+                        return Err(r.invalid("has a line break in one of its lines"));
+                    }
+                }
                 // The two older ones ask for a part of what the newer one gives.
                 "enableMonitoring" | "enableCMT" | "enableMBM" => all.monitoring |= r.boolean()?,
                 _ => return Ok(Taken::No),

@@ -54,7 +54,7 @@ pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: O
     if let Some(cgroup) = cgroup {
         match heir(machine, state, &cgroup)? {
             Some(id) => {
-                machine.log.warn(&format!("cgroup {}: container {id} has it now; it is left as it is", state.cgroup));
+                machine.log.warn(&format!("cgroup {}: container {id} is in it now; it is left as it is", state.cgroup));
             }
             None => cgroup.remove()?,
         }
@@ -69,14 +69,16 @@ pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: O
     Ok(())
 }
 
-/// Who lives in the cgroup of a container that has ended: an empty one is taken over by whoever has the same cgroupsPath.
+/// Who lives in the cgroup of a container that has ended, or below it: an empty one is taken over by whoever has the same cgroupsPath.
 pub(super) fn heir(machine: &Machine, state: &State, cgroup: &Cgroup) -> Result<Option<ContainerId>> {
     if !cgroup.populated() {
         return Ok(None);
     }
+    let within =
+        |other: &str| other.strip_prefix(&state.cgroup).is_some_and(|rest| matches!(rest.get(..1), None | Some("/")));
     let ids = machine.store.ids()?;
     Ok(ids.into_iter().filter(|id| id.as_str() != state.id).find(|id| {
-        let other = State::peek(&machine.store, id).ok().filter(|other| other.cgroup == state.cgroup);
+        let other = State::peek(&machine.store, id).ok().filter(|other| within(&other.cgroup));
         other.is_some_and(|other| other.pid == 0 || other.lives(&machine.proc).unwrap_or(true))
     }))
 }

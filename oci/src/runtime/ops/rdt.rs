@@ -59,13 +59,18 @@ fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32, made: &mut Vec<PathBuf>
         } else {
             std::fs::read_to_string(&file).step("read", file.display())?
         };
-        if let Some(line) = lines.iter().find(|line| !have.lines().any(|one| one.trim() == line.trim())) {
+        let step = std::fs::read_to_string(root.join("info/MB/bandwidth_gran"));
+        let step = step.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1);
+        if let Some(line) = lines.iter().find(|line| !has(&have, line, step)) {
             return wrong("closID", &format!("names a group that exists and has not {line:?}"));
         }
     } else {
         if !exists {
             std::fs::create_dir(&group).step("create", group.display())?;
-            made.push(group.clone());
+            // Spec, section "IntelRdt": only a container's own is removed. One with a name is for others, too.
+            if rdt.class.is_none() {
+                made.push(group.clone());
+            }
         }
         set(&group, &lines)?;
     }
@@ -79,6 +84,30 @@ fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32, made: &mut Vec<PathBuf>
         groups.push(folder);
     }
     Ok(groups)
+}
+
+/// Whether a group's `schemata` gives what a line asks for. The kernel pads its numbers, tells all domains whatever was written, and
+/// rounds a bandwidth up to a multiple of `step`.
+fn has(schemata: &str, line: &str, step: u64) -> bool {
+    let parts = |line: &str| {
+        let (name, domains) = line.split_once(':')?;
+        let name = name.trim().to_owned();
+        let radix = if name.ends_with("MB") || name == "SMBA" { 10 } else { 16 };
+        let domain = |one: &str| {
+            let (number, value) = one.split_once('=')?;
+            Some((number.trim().parse::<u32>().ok()?, u64::from_str_radix(value.trim(), radix).ok()?))
+        };
+        let domains: Option<Vec<_>> = domains.trim().split(';').map(domain).collect();
+        Some((name, radix == 10, domains?))
+    };
+    let Some((name, rounded, wanted)) = parts(line) else {
+        return schemata.lines().any(|one| one.trim() == line.trim());
+    };
+    let given = schemata.lines().filter_map(parts).find(|(one, ..)| *one == name);
+    let fits = |wanted: u64, given: u64| given == wanted || (rounded && given == wanted.next_multiple_of(step.max(1)));
+    given.is_some_and(|(_, _, given)| {
+        wanted.iter().all(|(domain, wanted)| given.iter().any(|(one, given)| one == domain && fits(*wanted, *given)))
+    })
 }
 
 /// One write a line, as the kernel takes them.
@@ -146,6 +175,16 @@ mod tests {
         assert_eq!(groups, [root.path().join("web"), root.path().join("web/mon_groups/c")]);
         assert_eq!(made, groups[1..]);
         assert!(join(&rdt(Some("../x"), None), "b", 7).0.is_err());
+        // A class that has a name stays for the next one of it, whose words the kernel has written in its own way.
+        let (groups, made) = join(&rdt(Some("gold"), Some("L3:0=f\nMB:0=45")), "f", 12);
+        assert!(made.is_empty() && groups.unwrap() == [root.path().join("gold")]);
+        std::fs::create_dir_all(root.path().join("info/MB")).unwrap();
+        std::fs::write(root.path().join("info/MB/bandwidth_gran"), "10\n").unwrap();
+        std::fs::write(root.path().join("gold/schemata"), "    MB:0= 50;1=100\n    L3:0=00f;1=fff\n").unwrap();
+        join(&rdt(Some("gold"), Some("L3:0=f\nMB:0=45")), "g", 13).0.unwrap();
+        for other in ["L3:0=e", "L3:2=f", "MB:0=40", "L2:0=f", "L3"] {
+            assert!(join(&rdt(Some("gold"), Some(other)), "g", 13).0.is_err(), "{other}");
+        }
         let (groups, made) = join(&rdt(Some("/"), None), "d", 10);
         assert!(made.is_empty() && groups.unwrap() == [root.path()] && read("tasks") == "10\n");
         // What fails behind the making of a group is told with what was made.

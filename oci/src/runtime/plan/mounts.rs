@@ -181,6 +181,8 @@ pub(super) fn normal(path: &str) -> PathBuf {
     out
 }
 
+const ONLY_PROCFS: &str = "only a procfs may be mounted on /proc";
+
 pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Result<MountStep> {
     let at = |field: &str| format!("mounts[{index}].{field}");
     let options = Options::parse(&given.options);
@@ -232,6 +234,9 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
             Idmap { attributes, recursive, _namespace: namespace }
         });
         if let Some(inside) = around.mounted_before(index, &path, &options) {
+            if destination == Path::new("/proc") {
+                return Err(invalid(at("destination"), ONLY_PROCFS));
+            }
             let steps = attributes_of_bind(&mut step, &options, false);
             let recursive = options.bind == Some(Bind::Recursive);
             step.source = Source::Inside { path: inside, recursive, steps, idmap };
@@ -240,7 +245,7 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
         let tree = bind(&mut step, &path, &options, false, around)?;
         if destination == Path::new("/proc") {
             if fs::file_system(tree.as_fd()).step("check", path.display())? != fs::PROC_MAGIC {
-                return Err(invalid(at("destination"), "only a procfs may be mounted on /proc"));
+                return Err(invalid(at("destination"), ONLY_PROCFS));
             }
             step.inside_proc = true;
         }
@@ -248,6 +253,8 @@ pub(super) fn step(index: usize, given: &Mount, around: &Surroundings<'_>) -> Re
             idmap.set(tree.as_fd()).step("map the ids of", step.label.to_string_lossy())?;
         }
         step.source = Source::Tree(tree);
+    } else if destination == Path::new("/proc") && !matches!(kind, "proc" | "none") {
+        return Err(invalid(at("destination"), ONLY_PROCFS));
     } else if matches!(kind, "cgroup" | "cgroup2") {
         cgroup(&mut step, options, around)?;
     } else if kind == "none" {

@@ -87,8 +87,8 @@ const PROPAGATION: [(&str, (u64, bool)); 8] = [
 
 /// Words of a file system's super block, which every file system takes; the defaults among them change nothing for a bind mount.
 const SUPER_BLOCK: [&str; 7] = ["async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync"];
-/// Words of mount(8) that ask for what is so anyway.
-const NOTHING: [&str; 4] = ["defaults", "loud", "noiversion", "silent"];
+/// Words of mount(8) that ask for what is so anyway, or that each file system decides for itself (a super block's `iversion`).
+const NOTHING: [&str; 5] = ["defaults", "iversion", "loud", "noiversion", "silent"];
 const OTHERS: [&str; 6] = ["bind", "idmap", "rbind", "remount", "ridmap", "tmpcopyup"];
 
 /// Every word that is known here, for `features`.

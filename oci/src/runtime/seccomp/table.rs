@@ -15,7 +15,7 @@ pub(super) enum Arch {
 }
 
 /// All that the spec names; most cannot run on the machines this program is built for, so a filter need not know their calls.
-pub(crate) const ARCHITECTURES: [&str; 22] = [
+pub(crate) const ARCHITECTURES: [&str; 23] = [
     "SCMP_ARCH_AARCH64",
     "SCMP_ARCH_ARM",
     "SCMP_ARCH_LOONGARCH64",
@@ -35,6 +35,7 @@ pub(crate) const ARCHITECTURES: [&str; 22] = [
     "SCMP_ARCH_S390",
     "SCMP_ARCH_S390X",
     "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB",
     "SCMP_ARCH_X32",
     "SCMP_ARCH_X86",
     "SCMP_ARCH_X86_64",
