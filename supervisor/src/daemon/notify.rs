@@ -137,6 +137,8 @@ struct Received {
     /// The sender's.
     pid: u32,
     fds: Vec<OwnedFd>,
+    /// Else it has more than MAX_BYTES.
+    whole: bool,
 }
 
 impl Drop for Received {
@@ -172,7 +174,8 @@ fn receive(fd: &OwnedFd, peek: bool) -> nix::Result<Received> {
         }
     }
     let length = message.bytes;
-    Ok(Received { bytes: bytes[..length].to_vec(), pid, fds })
+    let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
+    Ok(Received { bytes: bytes[..length].to_vec(), pid, fds, whole })
 }
 
 /// The process of this cgroup that has this pid where the sender lives.
@@ -285,8 +288,14 @@ impl Daemon {
             };
             let (unit, attempt) = (unit.clone(), *attempt);
             if is_of(&unit, received.pid).unwrap_or(gone == Gone::Heard || gone == Gone::First(received.pid)) {
-                self.on_message(&unit, attempt, &mut received);
-                self.save();
+                if !received.whole {
+                    // systemd passes over it, too: half a number is another one.
+                    let text = format!("a notification of more than {MAX_BYTES} bytes: ignored");
+                    self.complain(&unit, "length", &text);
+                } else {
+                    self.on_message(&unit, attempt, &mut received);
+                    self.save();
+                }
             } else {
                 let text = format!("notification from pid={}, which is not in its cgroup: ignored", received.pid);
                 self.complain(&unit, "senders", &text);
@@ -375,12 +384,17 @@ mod tests {
         drop(theirs);
         for peek in [true, false] {
             let received = receive(&socket, peek).unwrap();
-            let Received { bytes, pid, fds } = &received;
+            let Received { bytes, pid, fds, .. } = &received;
             // Of what was cut short there is nothing but the words.
             let beside = if peek { (std::process::id(), 1) } else { (0, 0) };
             assert_eq!((bytes.as_slice(), (*pid, fds.len())), (&b"BARRIER=1"[..], beside));
         }
         assert_eq!(receive(&socket, true).err(), Some(Errno::EAGAIN));
+        for (length, whole) in [(MAX_BYTES, true), (MAX_BYTES + 1, false)] {
+            client.send(&vec![b'x'; length]).unwrap();
+            assert_eq!(receive(&socket, true).unwrap().whole, whole);
+            assert_eq!(receive(&socket, false).unwrap().whole, whole);
+        }
         assert_eq!(std::io::Read::read(&mut barrier, &mut [0]).unwrap(), 0, "the other end is closed");
     }
 

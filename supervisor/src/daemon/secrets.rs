@@ -172,7 +172,10 @@ pub(crate) fn remove(paths: &Paths, name: &str) -> Result<(), SecretError> {
     match fs::remove_file(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SecretError::Missing(name.to_owned())),
         removed => removed.map_err(at("remove", &path)),
-    }
+    }?;
+    // Whoever was told so finds it gone after a power cut, too.
+    let folder = paths.secrets();
+    fs::File::open(&folder).and_then(|folder| folder.sync_all()).map_err(at("sync", &folder))
 }
 
 /// Names, and when each was given its value.

@@ -292,7 +292,8 @@ fn a_container_is_ready_when_it_says_so_and_nobody_says_it_for_another() {
         fs::write(shared.join("say"), SAY).unwrap();
         let ask = format!("Volume={}:/ask", shared.display());
         let until = |file: &str| format!("while [ ! -e /ask/{file} ]; do sleep 0.01; done");
-        let script = format!("{}; perl /ask/say READY=1 STATUS=serving; sleep 1000", until("go"));
+        let long = "STAY=1000 perl /ask/say READY=1 X=$$(printf %%05000d 0) &";
+        let script = format!("{long} {}; perl /ask/say READY=1 STATUS=serving; sleep 1000", until("go"));
         place.unit("web", &script, &format!("Notify=true\n{ask}"), "[Install]\nWantedBy=default.target");
         let after = "[Unit]\nRequires=web.service\nAfter=web.service\n[Install]\nWantedBy=default.target";
         place.unit("app", COUNT, "", after);
@@ -304,6 +305,10 @@ fn a_container_is_ready_when_it_says_so_and_nobody_says_it_for_another() {
         let mut machine = Pid1::boot(place);
         machine.wait("the container", |machine| {
             machine.unit("web")["sub_state"] == "starting" && place.live_containers("web") == 1
+        });
+        let ignored = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("4096 bytes: ignored"));
+        machine.wait("a word of what is too long", |machine| {
+            machine.logs("/v1/logs?unit=@supervisor").iter().any(ignored)
         });
         machine.post("/v1/units/forger/start");
         machine.wait("the forgery", |_| shared.join("forged").exists());

@@ -170,3 +170,40 @@ fn a_network_whose_names_cannot_be_asked_for_is_no_trouble_of_others() {
         machine.post("/v1/units/late/start");
     });
 }
+
+/// Asks once, when it is told to.
+const ASK_ONCE: &str = r#"
+while (!-e "/ask/go") { select(undef, undef, undef, 0.01) }
+my $at = gethostbyname("web");
+open(my $said, ">", "/ask/said") or die "$!";
+print $said $at ? "answered" : "refused: $!";
+close($said);
+sleep 1000;
+"#;
+
+#[test]
+fn a_connection_for_which_there_is_no_room_waits_and_costs_nothing() {
+    place::inside("names::a_connection_for_which_there_is_no_room_waits_and_costs_nothing", |place| {
+        let shared = place.shared_folder();
+        fs::write(shared.join("ask"), ASK_ONCE).unwrap();
+        fs::write("/etc/containers.d/app.network", "[Network]\nSubnet=10.66.0.0/24\n").unwrap();
+        let keys = format!("Network=\nNetwork=app.network\nVolume={}:/ask\nStopTimeout=0", shared.display());
+        place.unit("web", "exec sleep 1000", &keys, "");
+        place.unit("asker", "exec perl /ask/ask", &format!("{keys}\nDNSOption=use-vc\nDNSOption=timeout:60"), "");
+        let machine = Pid1::boot(place);
+        machine.post("/v1/units/web/start");
+        machine.post("/v1/units/asker/start");
+        machine.limit_descriptors(true);
+        let before = machine.supervisor_ticks();
+        fs::write(shared.join("go"), "").unwrap();
+        machine.let_run(Duration::from_secs(3));
+        // A hundred are a second of work.
+        let ticks = machine.supervisor_ticks() - before;
+        assert!(ticks < 100, "{ticks} ticks for a connection that waits");
+        machine.limit_descriptors(false);
+        // Not in its log: that may have wanted a descriptor, too.
+        let said = || fs::read_to_string(shared.join("said")).unwrap_or_default();
+        machine.wait("the answer", |_| !said().is_empty());
+        assert_eq!(said(), "answered");
+    });
+}

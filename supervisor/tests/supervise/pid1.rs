@@ -183,6 +183,28 @@ impl Pid1 {
         count.unwrap().trim().parse().unwrap()
     }
 
+    /// How long the supervisor has worked so far, in hundredths of a second.
+    pub(crate) fn supervisor_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.supervisor.expect("a supervisor"))).unwrap();
+        let (_, rest) = stat.rsplit_once(')').unwrap();
+        rest.split_ascii_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
+    /// The supervisor gets no descriptor besides those it has; or as many as ever.
+    pub(crate) fn limit_descriptors(&self, limited: bool) {
+        let pid = self.supervisor.expect("a supervisor").to_string();
+        let free = |number: &u32| !std::path::Path::new(&format!("/proc/{pid}/fd/{number}")).exists();
+        let limit = if limited { (0..4096).find(free).unwrap() } else { 4096 };
+        // Whoever is PID 1 here reaps every child: what came of it is seen, not told.
+        let set = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:")]).spawn();
+        drop(set.expect("this test needs the program prlimit of util-linux"));
+        self.wait("the limit", |_| {
+            let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+            let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap().trim();
+            files.starts_with(&format!("{limit} "))
+        });
+    }
+
     /// Signals a process that a status names.
     pub(crate) fn kill(&self, pid: &Value, signal: i32) {
         let pid = Pid::from_raw(i32::try_from(pid.as_i64().expect("a pid")).unwrap());

@@ -38,6 +38,8 @@ const STREAMS: (usize, usize) = (32, 8);
 /// Taken from one socket before the others get their turn.
 const AT_ONCE: usize = 32;
 const STACK_BYTES: usize = 256 << 10;
+/// Connections wait so long when there is no descriptor or memory for one; others give theirs back meanwhile.
+const ROOM_MAY_COME: Duration = Duration::from_secs(1);
 
 /// Begins the names of the sockets outside.
 pub(crate) const PREFIX: &str = "names:";
@@ -222,24 +224,33 @@ fn listen_at(interface: &str, address: IpAddr, kind: SockType) -> nix::Result<Ow
 
 /// The thread's own.
 #[derive(Default)]
-struct Waiting(Vec<Forward>);
+struct Waiting {
+    forwards: Vec<Forward>,
+    /// No connection is taken before.
+    streams_from: Option<Instant>,
+}
 
 impl Waiting {
     /// Ends only with an error of waiting itself.
     fn run(&mut self, shared: &Arc<Shared>, bell: &EventFd) -> nix::Result<()> {
         let mut room = vec![0; usize::from(u16::MAX)];
         let mut table = lock(&shared.table).clone();
-        self.0.clear();
+        self.forwards.clear();
         loop {
             let now = Instant::now();
-            let next = self.0.iter().map(|forward| forward.deadline.saturating_duration_since(now)).min();
+            self.streams_from = self.streams_from.filter(|from| *from > now);
+            let deadlines = self.forwards.iter().map(|forward| forward.deadline).chain(self.streams_from);
+            let next = deadlines.map(|deadline| deadline.saturating_duration_since(now)).min();
             // Rounded up, or the last millisecond would be a busy one.
             let next = next.map(|left| left + Duration::from_millis(1));
             let patience = next.map_or(PollTimeout::NONE, |left| left.try_into().unwrap_or(PollTimeout::MAX));
             let read = |fd| PollFd::new(fd, PollFlags::POLLIN);
             let mut fds = vec![read(bell.as_fd())];
-            fds.extend(table.sockets.iter().flat_map(|open| [read(open.udp.as_fd()), read(open.tcp.as_fd())]));
-            fds.extend(self.0.iter().map(|forward| read(forward.socket.as_fd())));
+            let streams = if self.streams_from.is_some() { PollFlags::empty() } else { PollFlags::POLLIN };
+            for open in &table.sockets {
+                fds.extend([read(open.udp.as_fd()), PollFd::new(open.tcp.as_fd(), streams)]);
+            }
+            fds.extend(self.forwards.iter().map(|forward| read(forward.socket.as_fd())));
             match poll(&mut fds, patience) {
                 Err(Errno::EINTR) => continue,
                 result => result?,
@@ -252,8 +263,8 @@ impl Waiting {
                 if ready[0] {
                     self.questions(place, &table, &shared.resolv_conf, &mut room);
                 }
-                if ready[1] {
-                    connections(&table.sockets[place], &table.zones, shared);
+                if ready[1] && !connections(&table.sockets[place], &table.zones, shared) {
+                    self.streams_from = Some(Instant::now() + ROOM_MAY_COME);
                 }
             }
             if ready[0] {
@@ -274,13 +285,13 @@ impl Waiting {
                 Verdict::Reply(answer) => Some(answer),
                 Verdict::Forward(given) => {
                     let question = room[..length].to_vec();
-                    let of_client = self.0.iter().filter(|forward| forward.client.ip() == client.ip()).count();
-                    let has_room = self.0.len() < WAITING.0 && of_client < WAITING.1;
+                    let of_client = self.forwards.iter().filter(|forward| forward.client.ip() == client.ip()).count();
+                    let has_room = self.forwards.len() < WAITING.0 && of_client < WAITING.1;
                     let failure = super::zone::failure(&question);
                     let servers = if has_room { forward::servers(given, resolv_conf) } else { Vec::new() };
                     match Forward::begin(place, client, question, servers) {
                         Some(forward) => {
-                            self.0.push(forward);
+                            self.forwards.push(forward);
                             None
                         }
                         None => failure,
@@ -298,7 +309,7 @@ impl Waiting {
     fn answers(&mut self, ready: &[bool], table: &Table, room: &mut [u8]) {
         let now = Instant::now();
         let mut ready = ready.iter().copied();
-        self.0.retain_mut(|forward| {
+        self.forwards.retain_mut(|forward| {
             let came = ready.next().unwrap_or(false);
             let answer = match came.then(|| forward.socket.recv(room)) {
                 Some(Ok(length)) => forward.accept(&mut room[..length]).then_some(length),
@@ -324,7 +335,7 @@ impl Waiting {
 
     /// Sockets have other places now; of those that are gone nobody waits for an answer.
     fn move_to(&mut self, before: &[Arc<Listening>], now: &[Arc<Listening>]) {
-        self.0.retain_mut(|forward| {
+        self.forwards.retain_mut(|forward| {
             let place = now.iter().position(|open| Arc::ptr_eq(open, &before[forward.by]));
             forward.by = place.unwrap_or_default();
             place.is_some()
@@ -332,10 +343,17 @@ impl Waiting {
     }
 }
 
-fn connections(at: &Listening, zones: &Arc<Vec<Zone>>, shared: &Arc<Shared>) {
+/// False: there is no room for one.
+fn connections(at: &Listening, zones: &Arc<Vec<Zone>>, shared: &Arc<Shared>) -> bool {
     // Who connects without end waits for its next turn as the others do.
     for _ in 0..AT_ONCE {
-        let Ok((client, from)) = at.tcp.accept() else { return };
+        let (client, from) = match at.tcp.accept() {
+            Ok(both) => both,
+            Err(error) => {
+                let none = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+                return !error.raw_os_error().is_some_and(|number| none.contains(&number));
+            }
+        };
         let Some(place) = Place::take(shared, from.ip()) else { continue };
         let (zones, interface) = (Arc::clone(zones), at.interface.clone());
         let work = move || {
@@ -346,6 +364,7 @@ fn connections(at: &Listening, zones: &Arc<Vec<Zone>>, shared: &Arc<Shared>) {
         // Without a thread the connection is closed, and asked for again.
         let _ = thread::Builder::new().name("name".into()).stack_size(STACK_BYTES).spawn(work);
     }
+    true
 }
 
 fn answer(client: TcpStream, interface: &str, zones: &[Zone], resolv_conf: &Path) -> io::Result<()> {

@@ -10,13 +10,11 @@ use std::{
 use super::{
     PORT,
     forward::{self, PATIENCE, is_answer},
-    zone::{self, Verdict, Zone, judge},
+    zone::{self, MOST_BYTES, Verdict, Zone, judge},
 };
 
 /// For all that one connection is for.
 const WHOLE: Duration = Duration::from_secs(10);
-/// Of a question; an answer may have any that there is.
-const MOST_BYTES: u16 = 4096;
 
 /// Answers one question after the other until the client has no more, or the time is up.
 pub(super) fn serve(mut client: TcpStream, interface: &str, zones: &[Zone], resolv_conf: &Path) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use simple_dns::{
     CLASS, Name, Packet, PacketFlag, QTYPE, Question, RCODE, ResourceRecord, SimpleDnsError, TYPE,
-    rdata::{A, AAAA, PTR, RData},
+    rdata::{A, AAAA, OPT, PTR, RData},
 };
 
 /// The domain of all names here, as Podman has it; it may be left out.
@@ -13,6 +13,8 @@ pub(crate) const DOMAIN: &str = "dns.podman";
 /// RFC 1035 4.2.1, where the client says nothing else.
 const UDP_BYTES: usize = 512;
 const HEAD_BYTES: usize = 12;
+/// Of a question, which may have to wait; an answer may have any that there is.
+pub(super) const MOST_BYTES: u16 = 4096;
 
 /// A network and who is on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +58,9 @@ pub(super) fn judge(zones: &[Zone], interface: &str, from: IpAddr, message: &[u8
     if head[2] & 0x80 != 0 {
         return Verdict::Nothing;
     }
+    if message.len() > MOST_BYTES.into() {
+        return Verdict::Reply(refusal(head, RCODE::FormatError));
+    }
     // One question, nothing else but EDNS and a signature: with that the parser's work is bounded, too.
     if head[2] & 0x78 != 0 || head[4..10] != [0, 1, 0, 0, 0, 0] || head[10] != 0 || head[11] > 2 {
         return Verdict::Reply(refusal(head, RCODE::NotImplemented));
@@ -73,14 +78,42 @@ pub(super) fn judge(zones: &[Zone], interface: &str, from: IpAddr, message: &[u8
             Some(question) => (packet, question),
             None => return Verdict::Reply(refusal(head, RCODE::FormatError)),
         },
-        // Of a kind that the library does not know: not ours.
-        Err(SimpleDnsError::InvalidQType(_)) => return elsewhere(head, &seen, here, client),
+        Err(SimpleDnsError::InvalidQType(_)) => return judge_unknown(zones, interface, from, message, stream),
         Err(_) => return Verdict::Reply(refusal(head, RCODE::FormatError)),
     };
     let most = if stream { usize::from(u16::MAX) } else { packet.opt().map_or(0, |opt| opt.udp_packet_size.into()) };
     match own(&seen, &question) {
-        Some(found) => Verdict::Reply(reply(head, &question, found, most.max(UDP_BYTES))),
+        Some(found) => Verdict::Reply(reply(head, &question, found, most.max(UDP_BYTES), packet.opt().is_some())),
         None => elsewhere(head, &seen, here, client),
+    }
+}
+
+/// A question for a type of records that the library does not know: what is said of it is what is said of one that it knows, and
+/// that no name of ours has.
+fn judge_unknown(zones: &[Zone], interface: &str, from: IpAddr, message: &[u8], stream: bool) -> Verdict {
+    let mut at = HEAD_BYTES;
+    // One name without pointers, its type and class.
+    while let Some(length @ 1..=63) = message.get(at) {
+        at += usize::from(*length) + 1;
+    }
+    let place = at + 1..at + 3;
+    let (Some(0), Some(asked)) = (message.get(at), message.get(place.clone())) else {
+        return message
+            .first_chunk()
+            .map_or(Verdict::Nothing, |head| Verdict::Reply(refusal(head, RCODE::FormatError)));
+    };
+    let known = u16::from(TYPE::HINFO).to_be_bytes();
+    let mut other = message.to_vec();
+    other[place.clone()].copy_from_slice(&known);
+    match judge(zones, interface, from, &other, stream) {
+        Verdict::Reply(mut reply) => {
+            // The question comes back with the name as it was; there is none behind a head alone.
+            if let Some(back) = reply.get_mut(place).filter(|back| **back == known) {
+                back.copy_from_slice(asked);
+            }
+            Verdict::Reply(reply)
+        }
+        verdict => verdict,
     }
 }
 
@@ -145,6 +178,7 @@ fn reply(
     question: &Question<'_>,
     found: Result<Vec<RData<'_>>, RCODE>,
     most_bytes: usize,
+    extended: bool,
 ) -> Vec<u8> {
     let build = |records: &[RData<'_>], more: PacketFlag, code| {
         let mut packet = Packet::new_reply(u16::from_be_bytes([head[0], head[1]]));
@@ -153,6 +187,8 @@ fn reply(
             packet.set_flags(PacketFlag::RECURSION_DESIRED);
         }
         *packet.rcode_mut() = code;
+        // RFC 6891 6.1.1: whoever speaks of it hears of it.
+        *packet.opt_mut() = extended.then(|| OPT { opt_codes: Vec::new(), udp_packet_size: MOST_BYTES, version: 0 });
         packet.questions.push(question.clone());
         // Nobody keeps it: the next container of the name may have another address.
         let record =
@@ -316,5 +352,45 @@ mod tests {
             judge(&zones(), "outer", from, &unknown, false),
             Verdict::Forward(vec!["192.0.2.53".parse().unwrap()])
         );
+        let mut long = query("example.com", TYPE::A);
+        long.resize(4097, 0);
+        long[11] = 1;
+        let Verdict::Reply(bytes) = judge(&zones(), "outer", from, &long, false) else { panic!() };
+        assert_eq!((bytes.len(), bytes[3] & 15), (12, 1), "a format error: nobody keeps it");
+    }
+
+    #[test]
+    fn names_of_ours_have_no_records_that_nobody_knows() {
+        let from = "10.1.0.3".parse().unwrap();
+        // SSHFP, CDS, one that nobody has.
+        for kind in [44_u16, 59, 0xff77] {
+            let ask = |name: &str| {
+                let mut question = query(name, TYPE::A);
+                let end = question.len();
+                question[end - 4..end - 2].copy_from_slice(&kind.to_be_bytes());
+                (judge(&zones(), "outer", from, &question, false), question)
+            };
+            for (name, code) in [("Web", 0), ("db.dns.podman", 3), ("2.0.1.10.in-addr.arpa", 0)] {
+                let (Verdict::Reply(bytes), question) = ask(name) else { panic!("{name} {kind}") };
+                assert_eq!((bytes[3] & 15, &bytes[4..12]), (code, &[0, 1, 0, 0, 0, 0, 0, 0][..]), "{name} {kind}");
+                assert_eq!(bytes[12..], question[12..], "what was asked");
+            }
+            assert!(matches!(ask("example.com"), (Verdict::Forward(_), _)));
+        }
+    }
+
+    #[test]
+    fn who_speaks_of_extensions_hears_of_them() {
+        let ask = |opt: bool| {
+            let plain = query("web", TYPE::A);
+            let mut packet = Packet::parse(&plain).unwrap();
+            *packet.opt_mut() = opt.then(|| OPT { opt_codes: Vec::new(), udp_packet_size: 1232, version: 0 });
+            let question = packet.build_bytes_vec().unwrap();
+            let Verdict::Reply(bytes) = judge(&zones(), "outer", "10.1.0.3".parse().unwrap(), &question, false) else {
+                panic!()
+            };
+            Packet::parse(&bytes).unwrap().opt().map(|opt| (opt.udp_packet_size, opt.version))
+        };
+        assert_eq!((ask(true), ask(false)), (Some((MOST_BYTES, 0)), None));
     }
 }
