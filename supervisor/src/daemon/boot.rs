@@ -76,10 +76,22 @@ impl Daemon {
             log::error!("network: {text}");
             self.say(format!("{:<9} {text}", "network"));
         }
-        // `ip=off`: whoever wants that waits for nothing.
-        if self.network.patience.is_none() {
-            self.engine.network_is_online(clock::now());
+        // `ip=off`: whoever wants that waits for nothing. Under an earlier supervisor it was waited for.
+        if self.network.patience.is_none() || self.paths.network_online().exists() {
+            self.network_is_online();
         }
+    }
+
+    /// network-online.target is reached, and stays so until the machine goes down.
+    pub(crate) fn network_is_online(&mut self) {
+        self.network.patience = None;
+        let path = self.paths.network_online();
+        if !path.exists()
+            && let Err(error) = fs::write(&path, "")
+        {
+            log::error!("{}: {error}", path.display());
+        }
+        self.engine.network_is_online(clock::now());
     }
 
     /// Serial ports that carry the interface and are not served yet.

@@ -343,12 +343,11 @@ impl Daemon {
         self.kill_late_reloads(now.mono);
         self.tick_notify(now.mono);
         if self.network.patience.is_some_and(|at| at <= now.mono) {
-            self.network.patience = None;
             if self.engine.waits_for_network() {
                 let text = "no address within 30 s, what waits for one starts without";
                 self.say(format!("{:<9} {text}", "network"));
             }
-            self.engine.network_is_online(now);
+            self.network_is_online();
         }
         if self.look_for_ports.is_some_and(|at| at <= now.mono) {
             self.find_ports(now.mono);

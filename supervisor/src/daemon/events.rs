@@ -217,8 +217,7 @@ impl Daemon {
                 let units = described.map(|unit| self.as_member(unit)).collect();
                 bundle::refresh_resolv_conf(&self.paths, units);
                 if is_online(&event) {
-                    self.network.patience = None;
-                    self.engine.network_is_online(clock::now());
+                    self.network_is_online();
                 }
             }
         }

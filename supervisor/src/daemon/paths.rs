@@ -36,6 +36,11 @@ impl Paths {
         self.at("run/orlop/settled")
     }
 
+    /// There once network-online.target was reached.
+    pub(crate) fn network_online(&self) -> PathBuf {
+        self.at("run/orlop/network-online")
+    }
+
     /// Holds the kind of the shutdown that is under way.
     pub(crate) fn shutdown(&self) -> PathBuf {
         self.at("run/orlop/shutdown")

@@ -266,3 +266,22 @@ fn a_start_that_was_given_up_on_has_its_files_to_itself_until_it_has_ended() {
         assert_eq!(roots(), 1);
     });
 }
+
+#[test]
+fn the_network_that_was_waited_for_once_is_not_waited_for_again() {
+    place::inside("life::the_network_that_was_waited_for_once_is_not_waited_for_again", |place| {
+        let wants = "[Unit]\nWants=network-online.target\nAfter=network-online.target";
+        place.unit("web", "exec sleep 1000", "StopTimeout=0", wants);
+        let mut machine = Pid1::boot(place);
+        machine.post("/v1/units/web/start?no_block=true");
+        let first = machine.until_active("web");
+        // That this place has no card is what it waited for; and what each supervisor finds out for itself in its time.
+        let words = |machine: &Pid1| machine.said().iter().filter(|line| line.starts_with("network ")).count();
+        assert_eq!(words(&machine), 1, "{:?}", machine.said());
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        machine.post("/v1/units/web/restart");
+        assert_ne!(machine.unit("web")["pid"], first["pid"]);
+        assert_eq!(words(&machine), 1, "{:?}", machine.said());
+    });
+}
