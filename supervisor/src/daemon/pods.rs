@@ -108,6 +108,7 @@ impl Daemon {
         let (folder, unit, sender) = (self.paths.pod(pod), pod.clone(), self.mail.sender());
         let (networks, path) = (self.wiring.networks.clone(), self.paths.connection(pod));
         self.wiring.forget(pod);
+        let left = path.clone();
         let begun = self.pods.spawn(pod, move || {
             networks.disconnect(&unit, &path);
             if let Err(error) = remove(&folder) {
@@ -117,6 +118,7 @@ impl Daemon {
         });
         if let Err(error) = begun {
             log::warn!("{pod}: no thread to take it down: {error}; the next start does");
+            self.wiring.networks.leave(pod.clone(), left);
             self.follow_ups.push_back((pod.clone(), Event::Cleaned { attempt }));
         }
     }

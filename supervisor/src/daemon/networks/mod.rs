@@ -13,6 +13,8 @@
 mod book;
 mod definition;
 mod ports;
+#[cfg(test)]
+mod tests;
 mod wiring;
 
 pub(crate) use definition::Definition;
@@ -20,13 +22,13 @@ pub(crate) use wiring::Wiring;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs, io, mem,
     net::IpAddr,
     os::{
         fd::{BorrowedFd, OwnedFd},
         unix::fs::DirBuilderExt,
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -178,7 +180,11 @@ impl Connection {
 
 /// All of them. Clones are of the same.
 #[derive(Clone)]
-pub(crate) struct Networks(Arc<Mutex<State>>);
+pub(crate) struct Networks {
+    state: Arc<Mutex<State>>,
+    /// What has ended when the machine had no room for a thread: whoever comes next takes it down.
+    left: Arc<Mutex<Vec<(UnitName, PathBuf)>>>,
+}
 
 struct State {
     resolver: Resolver,
@@ -192,17 +198,26 @@ impl Networks {
     /// `keep`: for what outlives the supervisor.
     pub(crate) fn new(paths: &Paths, keep: impl Fn(Keep) + Send + Sync + 'static) -> Self {
         let (resolver, book) = (Resolver::new(paths.resolv_conf(), keep), Book::open(paths.networks()));
-        Self(Arc::new(Mutex::new(State { resolver, book, running: BTreeMap::new(), deaf: BTreeMap::new() })))
+        let state = State { resolver, book, running: BTreeMap::new(), deaf: BTreeMap::new() };
+        Self { state: Arc::new(Mutex::new(state)), left: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // What a thread had done when it panicked is as whole as after a supervisor's death.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For a thread that may wait.
+    fn turn(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        let left = mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        left.into_iter().for_each(|(owner, path)| state.disconnect(&owner, &path));
+        state
     }
 
     /// Chooses addresses and ports, which are the owner's from now on, and writes them to `path`.
     pub(crate) fn plan(&self, request: &Request, path: &Path) -> Result<(), String> {
-        let State { book, running, .. } = &mut *self.lock();
+        let State { book, running, .. } = &mut *self.turn();
         running.remove(&request.owner);
         let others = running.keys().cloned().collect::<BTreeSet<_>>();
         let is_there = |owner: &str| request.known.iter().chain(&others).any(|unit| unit.as_str() == owner);
@@ -226,7 +241,7 @@ impl Networks {
 
     /// Joins the owner's namespace to its networks, and opens its ports.
     pub(crate) fn connect(&self, owner: &UnitName, namespace: BorrowedFd<'_>) -> Result<Connection, String> {
-        let state = &mut *self.lock();
+        let state = &mut *self.turn();
         let connection = state.running.get(owner).ok_or("its networks were taken down meanwhile")?.clone();
         for card in &connection.cards {
             bridge::ensure(&card.network).map_err(|error| error.to_string())?;
@@ -239,37 +254,14 @@ impl Networks {
         }
     }
 
-    /// Takes down what the owner had, which was written to `path`. Goes on where something fails.
+    /// Takes down what the owner had, which was written to `path`.
     pub(crate) fn disconnect(&self, owner: &UnitName, path: &Path) {
-        let state = &mut *self.lock();
-        let Some(connection) = state.running.remove(owner) else { return };
-        if let Err(text) = state.put() {
-            log::error!("{owner}: {text}");
-        }
-        for card in &connection.cards {
-            let mut done = bridge::detach(&card.host_end(owner));
-            if state
-                .running
-                .values()
-                .flat_map(|other| &other.cards)
-                .all(|other| other.network.name != card.network.name)
-            {
-                done = done.and(bridge::remove(&card.network.interface));
-                if card.forget {
-                    state.book.networks.remove(&card.network.name);
-                }
-            }
-            if let Err(error) = done {
-                log::error!("{owner}: {error}");
-            }
-        }
-        if let Err(error) = state.book.save() {
-            log::error!("write the networks' addresses: {error}");
-        }
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => log::warn!("{}: {error}", path.display()),
-            _ => {}
-        }
+        self.turn().disconnect(owner, path);
+    }
+
+    /// The same, without a thread to do it.
+    pub(crate) fn leave(&self, owner: UnitName, path: PathBuf) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).push((owner, path));
     }
 
     /// A socket that was kept for this supervisor.
@@ -311,6 +303,34 @@ impl Networks {
 }
 
 impl State {
+    /// Goes on where something fails.
+    fn disconnect(&mut self, owner: &UnitName, path: &Path) {
+        let Some(connection) = self.running.remove(owner) else { return };
+        if let Err(text) = self.put() {
+            log::error!("{owner}: {text}");
+        }
+        for card in &connection.cards {
+            let mut done = bridge::detach(&card.host_end(owner));
+            if self.running.values().flat_map(|other| &other.cards).all(|other| other.network.name != card.network.name)
+            {
+                done = done.and(bridge::remove(&card.network.interface));
+                if card.forget {
+                    self.book.networks.remove(&card.network.name);
+                }
+            }
+            if let Err(error) = done {
+                log::error!("{owner}: {error}");
+            }
+        }
+        if let Err(error) = self.book.save() {
+            log::error!("write the networks' addresses: {error}");
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => log::warn!("{}: {error}", path.display()),
+            _ => {}
+        }
+    }
+
     /// The firewall and the names that follow from all that runs. A network whose names nobody can ask for is no error of others.
     fn put(&mut self) -> Result<(), String> {
         let mut zones: BTreeMap<&str, Zone> = BTreeMap::new();

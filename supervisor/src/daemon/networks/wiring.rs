@@ -144,10 +144,15 @@ impl Daemon {
         }
         let (networks, sender, name) = (self.wiring.networks.clone(), self.mail.sender(), unit.clone());
         let path = self.paths.connection(unit);
-        mailbox::spawn(&format!("network of {name}"), move || {
+        let left = path.clone();
+        let started = mailbox::spawn(&format!("network of {name}"), move || {
             networks.disconnect(&name, &path);
             sender.send(Mail::Disconnected { unit: name, attempt });
-        })
+        });
+        if !started {
+            self.wiring.networks.leave(unit.clone(), left);
+        }
+        started
     }
 
     /// Takes over who is connected, before anything is asked of the networks.
