@@ -4,7 +4,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use crate::support::{Container, Said, spawn};
+use crate::support::{Container, Said, spawn, wait_until};
 
 /// Whose calls are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +21,8 @@ pub(crate) enum Who {
 pub(crate) enum Fate {
     Fails(i32),
     Killed,
+    /// It is carried out, and the last: the runtime hears of the call and of the end at once. (A call that waits for the runtime is not.)
+    Unheard,
 }
 
 /// What the traced operation said, and its Nth call, if it had one.
@@ -142,6 +144,10 @@ fn follow_calls(runtime: i32, (who, target): (Who, &mut Option<i32>), number: us
                     while pid != runtime && wait(pid).is_ok_and(|status| !libc::WIFSIGNALED(status)) {}
                     return Some(call);
                 }
+                if fate == Fate::Unheard {
+                    end_unheard(runtime, pid, call);
+                    return Some(call);
+                }
                 // Another one instead, which does nothing, and at its end the answer is ours. Not a number that is none: for that a
                 // filter ends the process. A close that fails has closed all the same (close(2)).
                 const NEVER_FAIL: [i64; 4] =
@@ -159,6 +165,33 @@ fn follow_calls(runtime: i32, (who, target): (Who, &mut Option<i32>), number: us
         let _ = ptrace(libc::PTRACE_SYSCALL, pid, 0, 0);
     }
     None
+}
+
+fn end_unheard(runtime: i32, pid: i32, call: Call) {
+    const WAIT_FOR_IT: [i64; 3] = [libc::SYS_recvfrom, libc::SYS_accept, libc::SYS_accept4];
+    let signal = |pid, signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+    let _ = signal(runtime, nix::sys::signal::SIGSTOP);
+    let state = || std::fs::read_to_string(format!("/proc/{runtime}/stat")).unwrap_or_default();
+    let rests = |stat: &str| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['T', 'Z', 'X']));
+    wait_until("the runtime's stop", || rests(&state()));
+    let mut stopped = true;
+    while stopped && !WAIT_FOR_IT.contains(&call.number) {
+        let _ = ptrace(libc::PTRACE_SYSCALL, pid, 0, 0);
+        let Ok(status) = wait(pid) else { break };
+        stopped = libc::WIFSTOPPED(status);
+        if libc::WSTOPSIG(status) == libc::SIGTRAP | 0x80 || status >> 16 == libc::PTRACE_EVENT_EXEC {
+            break;
+        }
+        if stopped && status >> 16 != 0 {
+            // What it made goes its own way.
+            let made = event_message(pid);
+            let _ = wait(made);
+            let _ = ptrace(libc::PTRACE_DETACH, made, 0, 0);
+        }
+    }
+    let _ = signal(pid, nix::sys::signal::SIGKILL);
+    while stopped && wait(pid).is_ok_and(|status| !libc::WIFSIGNALED(status)) {}
+    let _ = signal(runtime, nix::sys::signal::SIGCONT);
 }
 
 fn ptrace(request: u32, pid: i32, address: usize, data: usize) -> std::io::Result<i64> {

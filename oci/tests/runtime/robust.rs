@@ -138,6 +138,8 @@ fn judge(what: &str, done: &Traced, expected: &str, fate: Fate) {
         }
         // Before `main` the C library and std end the program in their own way.
         (Fate::Fails(_), _) => assert!(said.status >= 1000 || said.out.is_empty(), "{what}"),
+        // That it was not found any more is no reason.
+        (Fate::Unheard, _) => assert!(!said.err.contains("no such process"), "{what}"),
         (Fate::Killed, _) => {}
     }
 }
@@ -227,6 +229,14 @@ fn in_another_way(shape: Shape) {
             fails(operation, who);
             every_call(operation, who, &|_| Fate::Killed);
         }
+        every_call(operation, Who::Child, &|_| Fate::Unheard);
+    }
+}
+
+#[test]
+fn what_ended_before_it_was_served_is_not_called_missing() {
+    for operation in [RUN, RUN.of(Shape::User, 1), RUN.of(Shape::Time, 1), RUN.of(Shape::Beside, 3), EXEC] {
+        every_call(operation, Who::Child, &|_| Fate::Unheard);
     }
 }
 

@@ -13,15 +13,16 @@ use super::Machine;
 use super::delete::leave_scope;
 use super::hooks::{Place, joinable, run_all, run_every};
 use super::newcomer::{cloned, failure, hand_over, heard, leaves, next, set_from_outside};
+use super::outside::{answer, outside_steps, set_limits, set_offsets, unless_ended};
 use super::terminal::Terminal;
 use super::wait::end;
 use super::{net_devices, rdt, rootfs};
 use crate::runtime::cgroup::{self, Cgroup, LAST_PROGRAM};
-use crate::runtime::child::{self, CLONED, Ends, FULL, GO, HOOKS, IDMAP, JOINED, OFFSETS, READY};
+use crate::runtime::child::{self, CLONED, Ends, FULL, HOOKS, IDMAP, JOINED, OFFSETS, READY};
 use crate::runtime::config::{Config, Hooks, NamespaceKind, Process, Resources};
 use crate::runtime::error::{Error, Result, Step, c_string};
 use crate::runtime::id::ContainerId;
-use crate::runtime::plan::{Console, ConsoleTo, Given, MountStep, Namespaces, Plan, ProcessPlan, Source, rootfs_path};
+use crate::runtime::plan::{Console, ConsoleTo, Given, MountStep, Namespaces, Plan, Source, rootfs_path};
 use crate::runtime::state::{FILTER_FILE, START_SOCKET, State, Status};
 use crate::runtime::store::{Folder, read_file, replace_file};
 use crate::runtime::sys::entry::Hidden;
@@ -257,14 +258,13 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         };
         let message = &*message;
         if message == READY && is_seen == outside {
-            place(machine, config, state, &mut made.devices)?;
-            set_limits(pid, &plan.process)?;
+            let placed = place(machine, config, state, &mut made.devices);
+            unless_ended(placed.and_then(|()| set_limits(pid, &plan.process)), ours.as_fd(), pidfd.as_fd())?;
             break;
         } else if is_seen {
             return Err(failure(message, pidfd.as_fd()));
         } else if message == OFFSETS {
-            let offsets = plan.namespaces.time_offsets.as_bytes();
-            machine.proc.write(&format!("{pid}/timens_offsets"), offsets).step("set", "linux.timeOffsets")?;
+            unless_ended(set_offsets(machine, pid, plan), ours.as_fd(), pidfd.as_fd())?;
             answer(ours.as_fd(), pidfd.as_fd())?;
         } else if let (Some(index), Some(tree)) = (message.strip_prefix(IDMAP), mount) {
             map_ids(plan, index, tree.as_fd())?;
@@ -280,7 +280,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
             create_hooks(machine, config, state, pidfd.as_fd())?;
             answer(ours.as_fd(), pidfd.as_fd())?;
         } else if message == FULL && outside && place_of_it.is_none() {
-            place_of_it = Some(leaves(machine, pid)?);
+            place_of_it = Some(unless_ended(leaves(machine, pid), ours.as_fd(), pidfd.as_fd())?);
             answer(ours.as_fd(), pidfd.as_fd())?;
         } else if message.starts_with(CLONED) && outside {
             (pid, *pidfd) = cloned(machine, message, pidfd.as_fd(), place_of_it.as_deref())?;
@@ -288,7 +288,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
             note(machine, state, pid)?;
             // Whoever wants to end it while we wait finds it.
             state.save(folder)?;
-            set_from_outside(pid, &plan.process)?;
+            unless_ended(set_from_outside(pid, &plan.process), ours.as_fd(), pidfd.as_fd())?;
             answer(ours.as_fd(), pidfd.as_fd())?;
         } else {
             return Err(failure(message, pidfd.as_fd()));
@@ -406,54 +406,6 @@ fn listen(folder: &Folder, bundle: &Path) -> Result<OwnedFd> {
     let back = fs::open_host(&c_string(bundle.as_os_str().as_encoded_bytes()), libc::O_PATH | libc::O_DIRECTORY, 0);
     fs::chdir_fd(back.step("enter", bundle.display())?.as_fd()).step("enter", bundle.display())?;
     listener
-}
-
-/// What only a process outside the container's user namespace can do for it.
-fn outside_steps(
-    machine: &Machine,
-    plan: &Plan,
-    (pid, pidfd): (i32, BorrowedFd<'_>),
-    channel: BorrowedFd<'_>,
-) -> Result<()> {
-    if let Some((uids, gids)) = &plan.namespaces.maps {
-        machine.proc.write(&format!("{pid}/uid_map"), uids.as_bytes()).step("set", "linux.uidMappings")?;
-        machine.proc.write(&format!("{pid}/gid_map"), gids.as_bytes()).step("set", "linux.gidMappings")?;
-    }
-    if plan.namespaces.maps.is_some() || plan.namespaces.go_between() {
-        answer(channel, pidfd)?;
-    }
-    set_oom_score(machine, pid, plan.process.oom_score_adj)
-}
-
-/// Lets the process go on.
-pub(super) fn answer(channel: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<()> {
-    match socket::send(channel, &[GO]) {
-        // It has ended, and what it said is still there; that it was not answered in time comes first, and once.
-        Err(Errno(libc::EPIPE)) => {
-            let words = socket::message(channel).or_else(|_| socket::message(channel));
-            Err(failure(&words.unwrap_or_default(), pidfd))
-        }
-        other => other.step("answer", "the container's process"),
-    }
-}
-
-/// When the process is ready, because its own steps may need more than the program is to have.
-pub(super) fn set_limits(pid: i32, plan: &ProcessPlan) -> Result<()> {
-    if !plan.limits_from_outside {
-        return Ok(());
-    }
-    let set = |(resource, limit)| process::set_limit(pid, resource, limit);
-    plan.early_limits().try_for_each(set).step("set", "process.rlimits")
-}
-
-pub(super) fn set_oom_score(machine: &Machine, pid: i32, score: Option<i32>) -> Result<()> {
-    let Some(score) = score else { return Ok(()) };
-    let path = format!("{pid}/oom_score_adj");
-    match machine.proc.write(&path, score.to_string().as_bytes()) {
-        // Lowering it takes a right that only the machine's root has; engines ask for what they were given.
-        Err(Errno(libc::EACCES | libc::EPERM)) if machine.rootless => Ok(()),
-        other => other.step("set", format!("process.oomScoreAdj to {score}")),
-    }
 }
 
 fn create_hooks(machine: &Machine, config: &Config, state: &State, pidfd: BorrowedFd<'_>) -> Result<()> {

@@ -9,6 +9,7 @@ mod kill;
 mod listener;
 mod net_devices;
 mod newcomer;
+mod outside;
 mod protect;
 mod query;
 mod rdt;

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::Machine;
-use super::create::{answer, set_limits, set_oom_score};
 use super::listener::last_words;
+use super::outside::{answer, set_limits, set_oom_score, unless_ended};
 use super::rdt;
 use super::wait::how_it_ended;
 use crate::runtime::cgroup;
@@ -30,10 +30,10 @@ pub(super) struct Newcomer<'a> {
 impl Newcomer<'_> {
     /// All that can be done before the program's process is seen in the container.
     pub(super) fn made_ready(&self, machine: &Machine) -> Result<()> {
-        self.state.resctrl.iter().try_for_each(|group| rdt::enter(group.as_ref(), self.pid))?;
-        set_oom_score(machine, self.pid, self.plan.oom_score_adj)?;
+        let entered = self.state.resctrl.iter().try_for_each(|group| rdt::enter(group.as_ref(), self.pid));
+        self.unless_ended(entered.and_then(|()| set_oom_score(machine, self.pid, self.plan.oom_score_adj)))?;
         self.says(READY)?;
-        set_limits(self.pid, self.plan)
+        self.unless_ended(set_limits(self.pid, self.plan))
     }
 
     /// From now on it is the program's process, which waits; the one that made it is gone.
@@ -46,13 +46,17 @@ impl Newcomer<'_> {
         let (channel, between) = (self.channel.as_fd(), self.pidfd.as_fd());
         let (mut message, mut place) = (next(channel, between)?, None);
         if message == FULL {
-            place = Some(leaves(machine, self.pid)?);
+            place = Some(self.unless_ended(leaves(machine, self.pid))?);
             answer(channel, between)?;
             self.until_ready()?;
             message = next(channel, between)?;
         }
         (self.pid, self.pidfd) = cloned(machine, &message, between, place.as_deref())?;
-        set_from_outside(self.pid, self.plan)
+        self.unless_ended(set_from_outside(self.pid, self.plan))
+    }
+
+    fn unless_ended<T>(&self, step: Result<T>) -> Result<T> {
+        unless_ended(step, self.channel.as_fd(), self.pidfd.as_fd())
     }
 
     /// Silence, which is the channel closing by the exec.

@@ -3,8 +3,9 @@
 use std::os::fd::AsFd;
 
 use super::Machine;
-use super::create::{CreateOptions, Created, answer, create};
+use super::create::{CreateOptions, Created, create};
 use super::delete::{clear, delete_locked};
+use super::outside::answer;
 use super::start::let_run;
 use super::wait::foreground;
 use crate::runtime::error::{Result, Step};
