@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Container, spawn, wait_until};
+use crate::support::{Container, Said, spawn, wait_until};
 
 #[test]
 fn run_gives_the_programs_exit_status() {
@@ -339,6 +339,31 @@ fn a_hook_may_call_the_runtime_about_its_container() {
     let c = c.set("/hooks", kill);
     c.create().refused("was killed (is its memory limit too low?) before it was ready");
     c.assert_gone();
+}
+
+#[test]
+fn no_poststart_hook_runs_behind_those_of_poststop() {
+    for verb in [&["run", "--detach"][..], &["run"], &["start"]] {
+        let c = Container::new(&["sleep"]);
+        let (runtime, state, log) = (c.runtime.display(), c.path("state"), c.path("hooks.log"));
+        let hook = |line: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", line], "timeout": 20});
+        let says = |word: &str| hook(&format!("echo {word} >> {}", log.display()));
+        let delete = hook(&format!("{runtime} --root {} delete --force {}", state.display(), c.id));
+        let poststart = json!([says("one"), delete, says("three")]);
+        let c = c.set("/hooks", json!({"poststart": poststart, "poststop": [says("poststop")]}));
+        c.write_config();
+        if verb == ["start"] {
+            c.create().ok();
+        }
+        let null = std::process::Stdio::null;
+        let mut command = c.command(verb);
+        let run = spawn(command.arg(&c.id).stdout(null()).stderr(std::fs::File::create(c.path("said")).unwrap()));
+        let mut said = Said::from(&run.wait_with_output().unwrap());
+        said.err = std::fs::read_to_string(c.path("said")).unwrap();
+        said.refused("error running poststart hook #2: /bin/sh: not run, as the container was deleted meanwhile");
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "one\npoststop\n");
+        c.assert_gone();
+    }
 }
 
 #[test]

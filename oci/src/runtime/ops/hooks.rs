@@ -24,6 +24,9 @@ use crate::runtime::sys::{Errno, fs, pipe, signal, socket};
 #[derive(Clone, Copy)]
 pub(super) enum Place<'a> {
     Runtime,
+    /// The same for a container that anybody may delete meanwhile: from then on none is begun, as those of its end have run. Its lock
+    /// is ours only until the hook is there, which may want it.
+    UntilDeleted(&'a Folder),
     /// The container's, while its root is still the engine's and so is the program.
     Namespaces {
         pidfd: BorrowedFd<'a>,
@@ -64,6 +67,14 @@ fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_
     let streams = [input.as_fd(), output.as_fd(), output.as_fd()];
     let pidfd = match place {
         Place::Runtime => beside(hook, streams, None)?,
+        Place::UntilDeleted(folder) => {
+            if !folder.lock_again()? {
+                return Err(failed("not run, as the container was deleted meanwhile".to_owned()));
+            }
+            let begun = beside(hook, streams, None);
+            folder.unlock()?;
+            begun?
+        }
         Place::Namespaces { pidfd, kinds, process } => beside(hook, streams, Some((pidfd, kinds, process)))?,
         Place::Container { machine, folder, state, pidfd } => {
             inside(hook, streams, machine, folder, state, pidfd).map_err(|error| failed(error.to_string()))?

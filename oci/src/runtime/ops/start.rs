@@ -53,9 +53,10 @@ pub(super) fn let_run(
     if !words.is_empty() {
         return Err(failure(&words, pidfd));
     }
-    // Where the hooks of `create` are, too; the container's own folder is nobody's to write in.
+// Where the hooks of `create` are, too; the container's own folder is nobody's to write in.
     let _ = std::env::set_current_dir(&state.bundle);
-    run_all("poststart", &hooks.poststart, &state.document(Status::Running), Place::Runtime).inspect_err(|_| {
+    let place = Place::UntilDeleted(folder);
+    run_all("poststart", &hooks.poststart, &state.document(Status::Running), place).inspect_err(|_| {
         // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
         let _ = process::send_signal(pidfd, libc::SIGKILL);
     })
