@@ -21,6 +21,7 @@ mod resources;
 #[cfg(target_arch = "x86_64")] // its registers
 mod robust;
 mod rootless;
+mod scores;
 mod seccomp;
 mod security;
 #[cfg(target_arch = "x86_64")] // for the one above that needs its registers

@@ -21,8 +21,8 @@ pub(super) fn assume<'a>(plan: &'a ProcessPlan, proc: BorrowedFd<'_>, preserve_f
         Err(errno) => return Err(errno).doing("create", c"a session keyring"),
     }
     if !plan.limits_from_outside {
-        for (resource, limit) in plan.early_limits() {
-            process::set_limit(0, resource, limit).doing("set", c"process.rlimits")?;
+        for limit in plan.early_limits() {
+            process::set_limit(0, limit.resource, limit.value).doing("set", limit.what)?;
         }
     }
     placement(plan)?;
@@ -182,8 +182,7 @@ fn program(plan: &ProcessPlan) -> Done<'_, &CStr> {
 }
 
 fn late_limits(plan: &ProcessPlan) -> Done<'_> {
-    let set = |(resource, limit)| process::set_limit(0, resource, limit).doing("set", c"process.rlimits");
-    plan.late_limits().try_for_each(set)
+    plan.late_limits().try_for_each(|limit| process::set_limit(0, limit.resource, limit.value).doing("set", limit.what))
 }
 
 /// What one outside has done already of a process's last steps.
@@ -235,7 +234,7 @@ pub(super) fn run<'a>(plan: &'a ProcessPlan, to: BorrowedFd<'_>, filtered: Filte
     };
     let filter = plan.seccomp.as_ref().filter(|_| matches!(filtered, Filtered::Last { .. }));
     // The listener takes the first free number, which the limit may leave no room for: then the filter has to let the limit pass.
-    let no_room = filter.is_some_and(Filter::notifies) && plan.late_limits().any(|(_, one)| one.rlim_cur <= 3);
+    let no_room = filter.is_some_and(Filter::notifies) && plan.late_limits().any(|one| one.value.rlim_cur <= 3);
     if !no_room {
         late_limits(plan)?;
     }

@@ -13,7 +13,7 @@ use super::Machine;
 use super::delete::leave_scope;
 use super::hooks::{Place, joinable, run_all, run_every};
 use super::newcomer::{cloned, failure, hand_over, heard, leaves, next, set_from_outside};
-use super::outside::{answer, outside_steps, set_limits, set_offsets, unless_ended};
+use super::outside::{answer, memory_for, outside_steps, set_limits, set_offsets, unless_ended};
 use super::terminal::Terminal;
 use super::wait::end;
 use super::{net_devices, rdt, rootfs};
@@ -206,7 +206,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         () if plan.namespaces.has(NamespaceKind::Time) => {
             (plan.namespaces.create, cgroup.map(Cgroup::fd), Memory::Copied)
         }
-        () => (plan.namespaces.create, cgroup.map(Cgroup::fd), Memory::Shared),
+        () => (plan.namespaces.create, cgroup.map(Cgroup::fd), memory_for(machine, plan.process.oom_score_adj)),
     };
     let _hidden = outside.then(Hidden::new).transpose().step("hide", "the caller's environment")?;
     let started = process::start(flags, into, memory, || {

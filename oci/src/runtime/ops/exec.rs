@@ -7,6 +7,7 @@ use super::Machine;
 use super::hooks::joinable;
 use super::kill::open_process;
 use super::newcomer::{Newcomer, hand_over};
+use super::outside::memory_for;
 use super::terminal::Terminal;
 use super::wait::{end, foreground};
 use crate::runtime::cgroup::{self, Cgroup};
@@ -74,7 +75,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     };
     // Who enters a time namespace has to have its memory for itself (setns(2)).
     let shares = state.namespaces & NamespaceKind::Time.flag() == 0;
-    let memory = if shares { Memory::Shared } else { Memory::Copied };
+    let memory = if shares { memory_for(machine, plan.oom_score_adj) } else { Memory::Copied };
     let hidden = plan.made_outside.then(Hidden::new).transpose().step("hide", "the caller's environment")?;
     let start = |cgroup: Option<BorrowedFd<'_>>| {
         process::start(0, cgroup, memory, || {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Machine;
 use super::listener::last_words;
-use super::outside::{answer, set_limits, set_oom_score, unless_ended};
+use super::outside::{answer, set_limit, set_limits, set_oom_score, unless_ended};
 use super::rdt;
 use super::wait::how_it_ended;
 use crate::runtime::cgroup;
@@ -85,9 +85,7 @@ impl Newcomer<'_> {
 
 /// What the process that made it ready has not handed on (see `ProcessPlan::made_outside`).
 pub(super) fn set_from_outside(pid: i32, plan: &ProcessPlan) -> Result<()> {
-    plan.limit_of_processes()
-        .try_for_each(|(resource, limit)| process::set_limit(pid, resource, limit))
-        .step("set", "process.rlimits")?;
+    plan.limit_of_processes().try_for_each(|limit| set_limit(pid, &limit))?;
     match plan.scheduler.as_ref().filter(|_| plan.made_outside) {
         Some(scheduler) => schedule::set_scheduler(pid, scheduler).step("set", "process.scheduler"),
         None => Ok(()),

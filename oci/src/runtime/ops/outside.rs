@@ -8,8 +8,9 @@ use super::newcomer::{failure, heard};
 use super::wait::END_PATIENCE_MS;
 use crate::runtime::child::GO;
 use crate::runtime::error::{Error, Result, Step};
-use crate::runtime::plan::{Plan, ProcessPlan};
-use crate::runtime::sys::{Errno, process, socket};
+use crate::runtime::plan::{Limit, Plan, ProcessPlan};
+use crate::runtime::sys::process::{self, Memory};
+use crate::runtime::sys::{Errno, socket};
 
 /// What only a process outside the container's user namespace can do for it.
 pub(super) fn outside_steps(
@@ -41,16 +42,34 @@ pub(super) fn set_limits(pid: i32, plan: &ProcessPlan) -> Result<()> {
     if !plan.limits_from_outside {
         return Ok(());
     }
-    let set = |(resource, limit)| process::set_limit(pid, resource, limit);
-    plan.early_limits().try_for_each(set).step("set", "process.rlimits")
+    plan.early_limits().try_for_each(|limit| set_limit(pid, &limit))
+}
+
+pub(super) fn set_limit(pid: i32, limit: &Limit<'_>) -> Result<()> {
+    process::set_limit(pid, limit.resource, limit.value).step("set", limit.what.to_string_lossy())
+}
+
+/// Whether it is to have another score than this process, which would take that on for itself: with a score go all who work in the same
+/// memory (`__set_oom_adj` in the kernel's fs/proc/base.c).
+pub(super) fn memory_for(machine: &Machine, score: Option<i32>) -> Memory {
+    let own = || machine.proc.read(&format!("{}/oom_score_adj", std::process::id())).ok()?.trim().parse().ok();
+    if score.is_none_or(|score| own() == Some(score)) { Memory::Shared } else { Memory::Copied }
 }
 
 pub(super) fn set_oom_score(machine: &Machine, pid: i32, score: Option<i32>) -> Result<()> {
     let Some(score) = score else { return Ok(()) };
     let path = format!("{pid}/oom_score_adj");
     match machine.proc.write(&path, score.to_string().as_bytes()) {
-        // Lowering it takes a right that only the machine's root has; engines ask for what they were given.
-        Err(Errno(libc::EACCES | libc::EPERM)) if machine.rootless => Ok(()),
+        Err(errno @ Errno(libc::EACCES | libc::EPERM)) => {
+            let present = machine.proc.read(&path).unwrap_or_default();
+            let why = format!("below the present {} it takes CAP_SYS_RESOURCE", present.trim());
+            if machine.rootless {
+                // Engines ask for what they were given, wherever they run.
+                machine.log.warn(&format!("process.oomScoreAdj stays as it is, not {score}: {why}"));
+                return Ok(());
+            }
+            Err(errno).step("set", format!("process.oomScoreAdj to {score} ({why})"))
+        }
         other => other.step("set", format!("process.oomScoreAdj to {score}")),
     }
 }

@@ -23,7 +23,7 @@ pub(crate) use home::missing_home;
 pub(crate) use mounts::{MountStep, Root, Source};
 pub(crate) use namespaces::Namespaces;
 pub(crate) use options::known as known_mount_options;
-pub(crate) use process::ProcessPlan;
+pub(crate) use process::{Limit, ProcessPlan};
 
 use super::config::{Config, ConfigError, NamespaceKind, Process};
 use super::error::{Error, Result, Step, c_string};

@@ -1,13 +1,13 @@
 //! The container's program: identity, privileges, limits, strings, all in the form the kernel takes them.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::str::FromStr as _;
 
 use super::label::{self, Label};
 use crate::runtime::config::{Capabilities, ConfigError, Linux, MemoryPolicy, Process, RLimit};
 use crate::runtime::error::c_string;
 use crate::runtime::seccomp::Filter;
-use crate::runtime::sys::process::{CapabilitySets, StringList};
+use crate::runtime::sys::process::{self, CapabilitySets, StringList};
 use crate::runtime::sys::schedule::{NumberSet, SchedulerAttributes};
 
 pub(crate) struct ProcessPlan {
@@ -28,7 +28,7 @@ pub(crate) struct ProcessPlan {
     pub(crate) bounding: u64,
     pub(crate) ambient: u64,
     pub(crate) no_new_privileges: bool,
-    limits: Vec<(u32, libc::rlimit)>,
+    limits: Vec<(u32, libc::rlimit, CString)>,
     /// The runtime sets them: in a user namespace the process itself may not raise one.
     pub(crate) limits_from_outside: bool,
     /// It is for a pid namespace that exists: another process makes everything ready outside of it, and clones this one into it last.
@@ -131,34 +131,47 @@ const OWN_DESCRIPTORS: libc::rlim_t = 64;
 
 impl ProcessPlan {
     /// The limits while there are still rights to raise one: few descriptors are not yet a limit for us.
-    pub(crate) fn early_limits(&self) -> impl Iterator<Item = (u32, libc::rlimit)> {
-        let all = self.limits.iter().copied().filter(|(resource, _)| !self.made_outside || *resource != NPROC);
-        let all = all.filter(|(resource, limit)| !is_late(*resource, *limit) || limit.rlim_max >= OWN_DESCRIPTORS);
-        all.map(|(resource, limit)| match is_late(resource, limit) {
-            true => (resource, libc::rlimit { rlim_cur: OWN_DESCRIPTORS, ..limit }),
-            false => (resource, limit),
+    pub(crate) fn early_limits(&self) -> impl Iterator<Item = Limit<'_>> {
+        let all = self.all_limits().filter(|one| !self.made_outside || one.resource != NPROC);
+        let all = all.filter(|one| !one.is_late() || one.value.rlim_max >= OWN_DESCRIPTORS);
+        all.map(|one| match one.is_late() {
+            true => Limit { value: libc::rlimit { rlim_cur: OWN_DESCRIPTORS, ..one.value }, ..one },
+            false => one,
         })
     }
 
     /// That of the processes, where the one outside would be a process too many. Set behind the change of user, it does not keep the
     /// program from its exec, as runc's does (PF_NPROC_EXCEEDED, setrlimit(2)), but from every process more.
-    pub(crate) fn limit_of_processes(&self) -> impl Iterator<Item = (u32, libc::rlimit)> {
-        self.limits.iter().copied().filter(|(resource, _)| self.made_outside && *resource == NPROC)
+    pub(crate) fn limit_of_processes(&self) -> impl Iterator<Item = Limit<'_>> {
+        self.all_limits().filter(|one| self.made_outside && one.resource == NPROC)
     }
 
     /// Those that are left for the end: they only lower.
-    pub(crate) fn late_limits(&self) -> impl Iterator<Item = (u32, libc::rlimit)> {
-        self.limits.iter().filter(|(resource, limit)| is_late(*resource, *limit)).copied()
+    pub(crate) fn late_limits(&self) -> impl Iterator<Item = Limit<'_>> {
+        self.all_limits().filter(Limit::is_late)
+    }
+
+    fn all_limits(&self) -> impl Iterator<Item = Limit<'_>> {
+        self.limits.iter().map(|(resource, value, what)| Limit { resource: *resource, value: *value, what })
+    }
+}
+
+pub(crate) struct Limit<'a> {
+    pub(crate) resource: u32,
+    pub(crate) value: libc::rlimit,
+    /// For errors: which it is, and what is in its way.
+    pub(crate) what: &'a CStr,
+}
+
+impl Limit<'_> {
+    fn is_late(&self) -> bool {
+        self.resource == NOFILE && self.value.rlim_cur < OWN_DESCRIPTORS
     }
 }
 
 /// setrlimit(2); libc's constants have another type for each C library.
 const NPROC: u32 = 6;
 const NOFILE: u32 = 7;
-
-fn is_late(resource: u32, limit: libc::rlimit) -> bool {
-    resource == NOFILE && limit.rlim_cur < OWN_DESCRIPTORS
-}
 
 fn strings<'a>(all: impl Iterator<Item = &'a str>) -> StringList {
     StringList::new(all.map(c_string).collect())
@@ -207,7 +220,7 @@ fn candidates(program: &str, env: &[String]) -> Vec<CString> {
     folders.map(|folder| c_string(format!("{folder}/{program}"))).collect()
 }
 
-fn rlimit(index: usize, limit: &RLimit) -> Result<(u32, libc::rlimit)> {
+fn rlimit(index: usize, limit: &RLimit) -> Result<(u32, libc::rlimit, CString)> {
     /// In the order of the kernel's numbers (asm-generic/resource.h).
     const NAMES: [&str; 16] = [
         "RLIMIT_CPU",
@@ -229,12 +242,30 @@ fn rlimit(index: usize, limit: &RLimit) -> Result<(u32, libc::rlimit)> {
     ];
     let number = NAMES.iter().position(|name| *name == limit.kind);
     match number.and_then(|n| u32::try_from(n).ok()) {
-        Some(number) => Ok((number, libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard })),
+        Some(number) => {
+            let value = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
+            Ok((number, value, c_string(what_limit(index, limit, process::hard_limit(number)))))
+        }
         None => {
             let why = format!("{:?} is not a limit of this kernel", limit.kind);
             Err(ConfigError::invalid(format!("process.rlimits[{index}].type"), why))
         }
     }
+}
+
+/// `present`: the runtime's own, which the process has, too; none where it is unknown.
+fn what_limit(index: usize, limit: &RLimit, present: Option<u64>) -> String {
+    let words = |value: u64| if value == libc::RLIM_INFINITY { "unlimited".to_owned() } else { value.to_string() };
+    let mut what = format!("process.rlimits[{index}]: {}", limit.kind);
+    if let Some(present) = present.filter(|present| limit.hard > *present) {
+        // Setting both is one call: the soft limit alone would not be what was asked for.
+        let (hard, present) = (words(limit.hard), words(present));
+        what += &format!(" to {hard}, which is above the present hard limit of {present} and takes CAP_SYS_RESOURCE");
+        if limit.kind == "RLIMIT_NOFILE" {
+            what += " (and fs.nr_open is the most there is)";
+        }
+    }
+    what
 }
 
 #[cfg(test)]
@@ -259,6 +290,19 @@ mod tests {
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         let (none, _) = plan_of(r#"{"cwd":"/","args":["a"]}"#, u64::MAX);
         assert_eq!(none.unwrap().sets, CapabilitySets::default());
+    }
+
+    #[test]
+    fn a_limit_that_may_be_refused_says_why() {
+        let limit = RLimit { kind: "RLIMIT_NPROC".to_owned(), soft: 5, hard: 10 };
+        for present in [None, Some(10), Some(libc::RLIM_INFINITY)] {
+            assert_eq!(what_limit(1, &limit, present), "process.rlimits[1]: RLIMIT_NPROC");
+        }
+        let why = "which is above the present hard limit of 9 and takes CAP_SYS_RESOURCE";
+        assert_eq!(what_limit(1, &limit, Some(9)), format!("process.rlimits[1]: RLIMIT_NPROC to 10, {why}"));
+        let all = RLimit { hard: libc::RLIM_INFINITY, kind: "RLIMIT_NOFILE".to_owned(), ..limit };
+        let why = format!("{why} (and fs.nr_open is the most there is)");
+        assert_eq!(what_limit(0, &all, Some(9)), format!("process.rlimits[0]: RLIMIT_NOFILE to unlimited, {why}"));
     }
 
     #[test]

@@ -311,6 +311,13 @@ pub(crate) fn set_limit(pid: i32, resource: u32, limit: libc::rlimit) -> Result<
     check(unsafe { libc::prlimit(pid, resource as _, &raw const limit, ptr::null_mut()) }).map(drop)
 }
 
+/// This process's own, above which a limit takes a right.
+pub(crate) fn hard_limit(resource: u32) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit lives through the call; nothing is set.
+    check(unsafe { libc::prlimit(0, resource as _, ptr::null(), &raw mut limit) }).ok().map(|_| limit.rlim_max)
+}
+
 /// prctl(2) with plain numbers.
 pub(crate) fn control(option: i32, a: u64, b: u64) -> Result<i32> {
     // SAFETY: the options used here take numbers only; unused arguments are zero as the kernel demands.
