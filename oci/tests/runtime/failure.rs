@@ -84,6 +84,13 @@ fn config_errors_have_a_place() {
 }
 
 #[test]
+fn a_path_from_nowhere_is_named() {
+    let c = Container::new(&[]);
+    let said = c.behind("mkdir gone; cd gone; rmdir ../gone", &format!("create --pid-file pid {}", c.id));
+    said.refused("find the working directory, for pid: no such file or directory");
+}
+
+#[test]
 fn errors_reach_the_log_in_the_engines_form() {
     let c = Container::new(&[]);
     c.oci(&["--log", "log.json", "--log-format", "json", "state", "nobody"]).refused("does not exist");

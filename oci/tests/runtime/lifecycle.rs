@@ -234,6 +234,20 @@ fn hooks_run_in_order_with_the_state_on_stdin() {
 }
 
 #[test]
+fn a_hook_that_does_not_run_says_why() {
+    for point in ["createRuntime", "createContainer", "poststart"] {
+        for (path, words) in [
+            ("/absent", "it exited with 127 (is it missing?): exec: no such file or directory"),
+            ("/etc", "it exited with 126: exec: permission denied"),
+        ] {
+            let c = Container::new(&["sleep"]).set("/hooks", json!({point: [{"path": path}]}));
+            c.run().refused(&format!("error running {point} hook #0: {path}: {words}"));
+            c.assert_gone();
+        }
+    }
+}
+
+#[test]
 fn start_container_hooks_run_inside() {
     let hook = json!([{"path": "/bin/inspect", "args": ["inspect", "create", "/dev/shm/hooked"]}]);
     let c = Container::new(&["open", "/dev/shm/hooked"]).set("/hooks", json!({"startContainer": hook}));
@@ -328,7 +342,8 @@ fn a_hook_may_call_the_runtime_about_its_container() {
     let status = c.path("status");
     let create = line(&format!("ask state > {}", status.display()));
     let all = json!({"createRuntime": create, "poststart": line("ask pause && ask resume && ask kill USR1")});
-    let kill = json!({"createRuntime": line("ask kill KILL")});
+    // What is to run in its namespaces finds none.
+    let kill = json!({"createRuntime": line("ask kill KILL"), "createContainer": line(":")});
     let c = c.set("/hooks", all);
     c.create().ok();
     let state: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(status).unwrap()).unwrap();

@@ -10,7 +10,7 @@ use lexopt::{Parser, ValueExt as _};
 use super::help::{HELP, help_of, is_command, is_long};
 use super::{Log, limits};
 use crate::runtime::config::{IntelRdt, Resources};
-use crate::runtime::error::{Error, Result};
+use crate::runtime::error::{Error, Result, Step as _};
 use crate::runtime::id::ContainerId;
 use crate::runtime::ops::{CreateOptions, ExecOptions};
 use crate::runtime::signal::signal;
@@ -456,7 +456,10 @@ fn need_id(id: Option<ContainerId>) -> Result<ContainerId> {
 
 /// The runtime changes its working directory, so paths are made absolute at once.
 fn absolute(path: String) -> Result<PathBuf> {
-    if path.starts_with('/') { Ok(path.into()) } else { std::path::absolute(path).map_err(usage) }
+    if path.starts_with('/') {
+        return Ok(path.into());
+    }
+    std::path::absolute(&path).step("find the working directory, for", path)
 }
 
 /// Digits and nothing else: no sign, no space, no other base.

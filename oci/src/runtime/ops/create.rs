@@ -277,7 +277,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
             state.creator = stat.map(|stat| (own, stat.start_ticks));
             state.save(folder)?;
             state.creator = None;
-            create_hooks(machine, config, state, pidfd.as_fd())?;
+            create_hooks(machine, config, state, (pidfd.as_fd(), ours.as_fd()))?;
             answer(ours.as_fd(), pidfd.as_fd())?;
         } else if message == FULL && outside && place_of_it.is_none() {
             place_of_it = Some(unless_ended(leaves(machine, pid), ours.as_fd(), pidfd.as_fd())?);
@@ -408,21 +408,23 @@ fn listen(folder: &Folder, bundle: &Path) -> Result<OwnedFd> {
     listener
 }
 
-fn create_hooks(machine: &Machine, config: &Config, state: &State, pidfd: BorrowedFd<'_>) -> Result<()> {
+fn create_hooks(
+    machine: &Machine,
+    config: &Config,
+    state: &State,
+    (pidfd, channel): (BorrowedFd<'_>, BorrowedFd<'_>),
+) -> Result<()> {
     let hooks = &config.hooks;
     let (document, absent) = (state.document(Status::Creating), Process::default());
     run_all("prestart", &hooks.prestart, &document, Place::Runtime)?;
     run_all("createRuntime", &hooks.create_runtime, &document, Place::Runtime)?;
-    run_all(
-        "createContainer",
-        &hooks.create_container,
-        &document,
-        Place::Namespaces {
-            pidfd,
-            kinds: joinable(machine, state.namespaces),
-            process: config.process.as_ref().unwrap_or(&absent),
-        },
-    )
+    let place = Place::Namespaces {
+        pidfd,
+        kinds: joinable(machine, state.namespaces),
+        process: config.process.as_ref().unwrap_or(&absent),
+    };
+    // The namespaces go with their process.
+    unless_ended(run_all("createContainer", &hooks.create_container, &document, place), channel, pidfd)
 }
 
 /// Takes everything back, in the opposite order; what cannot be taken back is told and does not stop the rest.

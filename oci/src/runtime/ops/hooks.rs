@@ -173,17 +173,22 @@ fn beside(hook: &Hook, streams: [BorrowedFd<'_>; 3], join: Option<(BorrowedFd<'_
     match process::clone(0, None).step("clone", "hook")? {
         Side::Parent { pidfd, .. } => Ok(pidfd),
         Side::Child => {
-            let ready = take_streams(streams).and_then(|()| process::reset_signals());
-            let ready = ready.and_then(|()| match join {
+            if take_streams(streams).is_err() {
+                process::exit_now(126);
+            }
+            let ready = process::reset_signals().step("reset", "signals").and_then(|()| match join {
                 // Nothing of its own: it runs where the runtime does.
-                Some((_, 0, _)) => Ok(()),
-                Some((pidfd, kinds, beside)) => {
-                    process::join_namespace(pidfd, kinds).and_then(|()| root_of(kinds, &beside.user))
-                }
-                None => Ok(()),
+                Some((_, 0, _)) | None => Ok(()),
+                Some((pidfd, kinds, beside)) => process::join_namespace(pidfd, kinds)
+                    .and_then(|()| root_of(kinds, &beside.user))
+                    .step("join", "the container's namespaces"),
             });
-            let errno = ready.err().unwrap_or_else(|| process::exec(&path, &args, &env));
-            process::exit_now(if errno.0 == libc::ENOENT { 127 } else { 126 });
+            let failed = ready.and_then(|()| Err::<(), _>(process::exec(&path, &args, &env)).step("exec", ""));
+            let missing = matches!(failed, Err(Error::System { step: "exec", errno: Errno(libc::ENOENT), .. }));
+            // Told as if the hook had said it.
+            let words = failed.err().map(|error| error.to_string()).unwrap_or_default();
+            let _ = fs::write(fs::stdio(2), words.as_bytes());
+            process::exit_now(if missing { 127 } else { 126 });
         }
     }
 }
