@@ -60,7 +60,7 @@ fn perform(log: Log, Invocation { root, rootless, mut command }: Invocation) -> 
     let ordinary = ops::ordinary_user();
     let enters = matches!(command, Command::Create { .. } | Command::Run { .. } | Command::Exec { .. });
     // Who is told where containers are noted, and makes no process, need not know.
-    let first = ordinary || (root.is_some() && !enters) || ops::in_first_namespace();
+    let first = ordinary || (root.is_some() && !enters) || ops::in_first_namespace()?;
     let root = root.unwrap_or_else(|| default_root(ordinary || !first));
     match &command {
         Command::Create { options, .. } | Command::Run { options, .. } if ordinary => {

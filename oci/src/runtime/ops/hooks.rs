@@ -97,8 +97,19 @@ fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_
     };
     let words = String::from_utf8_lossy(&said);
     let words = words.trim();
+    if matches!((place, ended), (Place::Namespaces { .. }, Ended::Exited(126))) && words == gone().to_string() {
+        return Err(gone());
+    }
     Err(failed(if words.is_empty() { why } else { format!("{why}: {words}") }))
 }
+
+/// What the hook's process says for us where the namespaces it was to join have gone with their process.
+fn gone() -> Error {
+    Error::System { step: JOIN, object: NAMESPACES.to_owned(), errno: Errno(libc::ESRCH) }
+}
+
+const JOIN: &str = "join";
+const NAMESPACES: &str = "the container's namespaces";
 
 /// Until the hook ends; `false` when its time is up. It need not read the state, and may say more than a pipe holds: of that the
 /// first part is kept, for the case that it fails, as an engine sees nothing else of it (neither stdout nor stderr is a hook's:
@@ -181,7 +192,7 @@ fn beside(hook: &Hook, streams: [BorrowedFd<'_>; 3], join: Option<(BorrowedFd<'_
                 Some((_, 0, _)) | None => Ok(()),
                 Some((pidfd, kinds, beside)) => process::join_namespace(pidfd, kinds)
                     .and_then(|()| root_of(kinds, &beside.user))
-                    .step("join", "the container's namespaces"),
+                    .step(JOIN, NAMESPACES),
             });
             let failed = ready.and_then(|()| Err::<(), _>(process::exec(&path, &args, &env)).step("exec", ""));
             let missing = matches!(failed, Err(Error::System { step: "exec", errno: Errno(libc::ENOENT), .. }));

@@ -68,6 +68,6 @@ impl Machine {
 
     /// The systemd that scopes are asked of: the machine's, or the user's own.
     fn systemd(&self) -> Result<Systemd> {
-        Systemd::connect(self.rootless || !in_first_namespace(), &self.proc)
+        Systemd::connect(self.rootless || !in_first_namespace()?, &self.proc)
     }
 }

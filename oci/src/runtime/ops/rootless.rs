@@ -16,14 +16,14 @@ use crate::runtime::procfs::Procfs;
 use crate::runtime::state::State;
 use crate::runtime::store::Store;
 use crate::runtime::sys::process::{self, Ended, Side, StringList};
-use crate::runtime::sys::{fs, socket};
+use crate::runtime::sys::{Errno, fs, socket};
 
 /// Set for the program that is executed anew: the container's user namespace is the one it is in.
 const ENTERED: &str = "ORLOP_OCI_ENTERED";
 
-/// Whether this program went into the container's user namespace itself.
+/// Whether this program, which is not in the machine's user namespace, went into the container's itself.
 pub(crate) fn entered() -> bool {
-    std::env::var_os(ENTERED).is_some() && !in_first_namespace()
+    std::env::var_os(ENTERED).is_some()
 }
 
 pub(crate) fn ordinary_user() -> bool {
@@ -31,10 +31,13 @@ pub(crate) fn ordinary_user() -> bool {
 }
 
 /// Whether this is the machine's own user namespace: its inode has a number of its own (PROC_USER_INIT_INO).
-pub(crate) fn in_first_namespace() -> bool {
+pub(crate) fn in_first_namespace() -> Result<bool> {
     const FIRST: u64 = 0xefff_fffd;
-    // Where it cannot be seen (a kernel without user namespaces) there is no other one.
-    fs::stat_host(c"/proc/self/ns/user").map_or(true, |stat| stat.st_ino == FIRST)
+    match fs::stat_host(c"/proc/self/ns/user") {
+        // A kernel without user namespaces: there is no other one.
+        Err(Errno(libc::ENOENT)) => Ok(true),
+        other => other.step("look for", "/proc/self/ns/user").map(|stat| stat.st_ino == FIRST),
+    }
 }
 
 /// Into a new user namespace as config.json describes it, and anew from there.
