@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::Machine;
 use super::hooks::{Place, run_all};
+use super::kill::open_process;
 use super::listener::last_words;
 use super::newcomer::failure;
 use crate::runtime::error::{Error, Result, Step};
@@ -20,7 +21,8 @@ pub(crate) fn start(machine: &Machine, id: &ContainerId) -> Result<()> {
     if status != Status::Created {
         return Err(state.refuse("start", status));
     }
-    let pidfd = process::pidfd_open(state.pid).step("open", "the container's process")?;
+    // It may have ended since: then its number is anybody's.
+    let pidfd = open_process(&state, &machine.proc)?.ok_or_else(|| state.refuse("start", Status::Stopped))?;
     let_run(machine, folder, &state, pidfd.as_fd(), || connect(folder))
 }
 
@@ -53,7 +55,7 @@ pub(super) fn let_run(
     if !words.is_empty() {
         return Err(failure(&words, pidfd));
     }
-// Where the hooks of `create` are, too; the container's own folder is nobody's to write in.
+    // Where the hooks of `create` are, too; the container's own folder is nobody's to write in.
     let _ = std::env::set_current_dir(&state.bundle);
     let place = Place::UntilDeleted(folder);
     run_all("poststart", &hooks.poststart, &state.document(Status::Running), place).inspect_err(|_| {
