@@ -31,16 +31,17 @@ impl Terminal {
         let gone = || Error::ChildGone("the container's process handed no terminal over".to_owned());
         let terminal = Terminal {
             master: master.ok_or_else(gone)?,
-            input: std::io::stdin().as_fd().try_clone_to_owned().ok(),
-            output: std::io::stdout().as_fd().try_clone_to_owned().ok(),
+            input: stream(std::io::stdin().as_fd(), "stdin")?,
+            output: stream(std::io::stdout().as_fd(), "stdout")?,
             typed: Vec::new(),
             before: termios::tcgetattr(std::io::stdin()).ok(),
         };
         // Lines end as the program wrote them: where it matters the caller's own terminal turns the cursor back.
-        if let Ok(mut settings) = termios::tcgetattr(&terminal.master) {
+        let settings = termios::tcgetattr(&terminal.master).and_then(|mut settings| {
             settings.output_flags.remove(OutputFlags::ONLCR);
-            let _ = termios::tcsetattr(&terminal.master, SetArg::TCSANOW, &settings);
-        }
+            termios::tcsetattr(&terminal.master, SetArg::TCSANOW, &settings)
+        });
+        settings.map_err(|errno| Errno(errno as i32)).step("set up", "the program's terminal")?;
         if let Some(before) = &terminal.before {
             let mut raw = before.clone();
             termios::cfmakeraw(&mut raw);
@@ -108,6 +109,14 @@ impl Drop for Terminal {
         if let Some(before) = &self.before {
             let _ = termios::tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, before);
         }
+    }
+}
+
+/// None where the caller has closed it. Else the program's output would go nowhere without a word.
+fn stream(fd: BorrowedFd<'_>, name: &str) -> Result<Option<OwnedFd>> {
+    match fd.try_clone_to_owned() {
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(None),
+        other => other.step("duplicate", name).map(Some),
     }
 }
 
