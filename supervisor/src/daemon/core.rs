@@ -166,6 +166,8 @@ pub(crate) struct Daemon {
     pub(crate) logs: Logs,
     /// Of units, on their way into their logs.
     pub(crate) remarks: BTreeMap<UnitName, Remarks>,
+    /// A unit has come to rest since it was looked whether some can be let go of.
+    pub(crate) some_rest: bool,
     pub(crate) server: Server,
     pub(crate) waiters: Vec<Waiter>,
     /// Connections of new waiters, for PID 1, as soon as their jobs are written.
@@ -251,6 +253,7 @@ impl Daemon {
             folders,
             cgroup_watch,
             remarks: BTreeMap::new(),
+            some_rest: true,
             waiters: Vec::new(),
             clients: Vec::new(),
             settled_waiters: Vec::new(),
@@ -380,6 +383,7 @@ impl Daemon {
                 self.perform(effect);
             }
         }
+        self.let_go();
         // The end of the last unit is no reason to wake up once more.
         if self.engine.quiet() {
             self.tick_shutdown(clock::now());
@@ -393,7 +397,8 @@ impl Daemon {
     }
 
     fn acknowledge(&mut self) {
-        if self.exit_seq > self.acknowledged {
+        // Where a record could not be written the next supervisor is to be told of the exit, too.
+        if self.exit_seq > self.acknowledged && self.save() {
             self.acknowledged = self.exit_seq;
             self.tell(&ToInit::ExitsHandled { seq: self.exit_seq });
         }

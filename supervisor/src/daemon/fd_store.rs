@@ -57,6 +57,10 @@ struct Listed {
 }
 
 impl FdStore {
+    pub(crate) fn is_empty(&self, unit: &UnitName) -> bool {
+        self.of(unit).is_empty()
+    }
+
     fn of(&self, unit: &UnitName) -> &[Kept] {
         self.units.get(unit).map_or(&[], Vec::as_slice)
     }

@@ -1,6 +1,9 @@
 //! Actions and effects of the engine become deeds here. None of them blocks; what fails becomes an event.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    collections::BTreeSet,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use nix::{
     errno::Errno,
@@ -13,7 +16,7 @@ use super::{
     bundle::{self, Machine},
     cgroup, clock,
     core::{Daemon, Mail},
-    engine::Effect,
+    engine::{Effect, KEPT},
     logs::{Remarks, Stream},
     machine::{Action, Event, Outcome, Process, Seconds, State},
     mailbox, process,
@@ -266,6 +269,7 @@ impl Daemon {
     fn on_changed(&mut self, unit: &UnitName, from: ActiveState, to: ActiveState, reason: &str) {
         let now = clock::monotonic();
         self.tell_timers(unit, from, to);
+        self.some_rest |= matches!(to, ActiveState::Inactive | ActiveState::Failed);
         self.sweep_fds(unit);
         let Some(entry) = self.engine.get(unit) else { return };
         let restarts = entry.record.restarts;
@@ -334,18 +338,47 @@ impl Daemon {
         }
     }
 
-    /// Writes the records that changed.
-    pub(crate) fn save(&mut self) {
+    /// Of units that nobody needs any more nothing stays but their logs.
+    pub(crate) fn let_go(&mut self) {
+        if std::mem::take(&mut self.some_rest)
+            && self.engine.units().filter(|(unit, _)| self.files.is_asked(unit)).count() > KEPT
+        {
+            let named = self.files.timers().values().map(|timer| timer.spec.unit.as_str());
+            let named: BTreeSet<&str> =
+                named.chain(self.files.sockets().map(|(_, socket)| socket.spec.starts.name())).collect();
+            let unwritten = self.logs.unwritten();
+            self.engine.let_go(|unit| {
+                self.files.is_asked(unit)
+                    && !named.contains(unit.as_str())
+                    && !unwritten.contains(unit.as_str())
+                    && !self.building.contains(unit)
+                    && self.fd_store.is_empty(unit)
+            });
+        }
+        for unit in self.engine.take_gone() {
+            if self.engine.get(&unit).is_none() {
+                self.files.let_go(&unit);
+                self.remarks.remove(&unit);
+                self.logs.forget(&unit);
+                store::forget(&self.paths, &unit);
+            }
+        }
+    }
+
+    /// Writes the records that changed. False: not all of them; they are tried again.
+    pub(crate) fn save(&mut self) -> bool {
         let changed = self.engine.take_changed();
         let stored = |unit: &UnitName| {
             let entry = self.engine.get(unit)?;
             let remarks = self.remarks.get(unit).cloned().unwrap_or_default();
             Some(Stored::new(entry.plan.policy.clone(), entry.record.clone(), entry.job.as_ref(), remarks))
         };
-        for (unit, error) in store::save(&self.paths, &changed, stored) {
+        let failed = store::save(&self.paths, &changed, stored);
+        for (unit, error) in &failed {
             log::error!("{unit}: write its state: {error}");
-            self.engine.mark_changed(&unit);
+            self.engine.mark_changed(unit);
         }
+        failed.is_empty()
     }
 }
 

@@ -267,6 +267,10 @@ impl Daemon {
                     log::warn!("{}: unmount what is left over: {error}", entry.path().display());
                 }
             }
+            let unit = entry.file_name().to_str().and_then(|name| UnitName::parse(name).ok());
+            if let Some(unit) = unit.filter(|unit| self.engine.get(unit).is_none()) {
+                store::forget(&self.paths, &unit);
+            }
         }
         for entry in fs::read_dir(self.paths.pods()).into_iter().flatten().flatten() {
             if rests(self, &entry.file_name().to_string_lossy())

@@ -192,6 +192,26 @@ pub(crate) fn load(paths: &Paths) -> Vec<(UnitName, Kept)> {
     found
 }
 
+/// A unit that is not known any more. What is mounted there yet, or not empty, stays: a root may be.
+pub(crate) fn forget(paths: &Paths, unit: &UnitName) {
+    let folder = paths.unit(unit);
+    let remove = || {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            match entry.file_name().to_str() {
+                Some("notify" | "secrets") => fs::remove_dir_all(entry.path())?,
+                _ if entry.file_type()?.is_dir() => fs::remove_dir(entry.path())?,
+                _ => fs::remove_file(entry.path())?,
+            }
+        }
+        fs::remove_dir(&folder)
+    };
+    match remove() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => log::warn!("{}: {error}", folder.display()),
+        _ => {}
+    }
+}
+
 fn read(path: &Path, text: &[u8]) -> Kept {
     let (own, _) = versions();
     let value: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();

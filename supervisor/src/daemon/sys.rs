@@ -3,6 +3,7 @@
 pub(super) mod idmap;
 
 use std::{
+    ffi::CStr,
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
@@ -74,6 +75,26 @@ pub(super) fn is_same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     let pid = std::process::id();
     // SAFETY: takes five integers, no pointer.
     unsafe { libc::syscall(libc::SYS_kcmp, pid, pid, KCMP_FILE, one.as_raw_fd(), other.as_raw_fd()) == 0 }
+}
+
+/// Where a file keeps a number beside its content.
+const NUMBER: &CStr = c"trusted.orlop.number";
+
+/// Keeps a number beside a file's content, as a whole or not at all.
+pub(super) fn set_number(file: BorrowedFd<'_>, number: u64) -> io::Result<()> {
+    let value = number.to_ne_bytes();
+    // SAFETY: a name that ends with a zero, and a value of the length that is told; both outlive the call.
+    let result = unsafe { libc::fsetxattr(file.as_raw_fd(), NUMBER.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+pub(super) fn number(file: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut value = [0; 8];
+    // SAFETY: a name that ends with a zero, and room of the length that is told; both outlive the call.
+    let length = unsafe { libc::fgetxattr(file.as_raw_fd(), NUMBER.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    Errno::result(length)?;
+    Ok(u64::from_ne_bytes(value))
 }
 
 /// The program gets these descriptors from number 3 on.

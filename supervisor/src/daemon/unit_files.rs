@@ -148,6 +148,19 @@ impl UnitFiles {
         self.asked.remove(name);
     }
 
+    /// An instance that is there because somebody asked for it. Others may name it, too.
+    pub(crate) fn is_asked(&self, name: &UnitName) -> bool {
+        self.asked.contains(name)
+    }
+
+    /// An instance that nobody needs any more.
+    pub(crate) fn let_go(&mut self, name: &UnitName) {
+        if self.asked.remove(name) {
+            self.units.remove(name);
+            self.pods.remove(name);
+        }
+    }
+
     /// Mistakes in the file of this unit, which therefore is not there.
     pub(crate) fn problems_of(&self, name: &UnitName) -> Vec<String> {
         let its = self.problems.iter().filter(|problem| unit_of(&problem.path).as_ref() == Some(name));

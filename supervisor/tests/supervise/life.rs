@@ -29,6 +29,27 @@ fn the_end_of_a_unit_reaches_those_that_say_so_and_the_machine() {
     });
 }
 
+#[test]
+fn an_exit_whose_record_could_not_be_written_is_told_to_the_next_supervisor() {
+    place::inside("life::an_exit_whose_record_could_not_be_written_is_told_to_the_next_supervisor", |place| {
+        place.unit("job", "trap 'exit 7' TERM; sleep 1000 & wait", "", "");
+        let mut machine = Pid1::boot(place);
+        machine.post("/v1/units/job/start");
+        let job = machine.until_active("job");
+        machine.wait("its trap", |_| place.sleeps("job"));
+        // Where its record is written before it takes the old one's place.
+        let blocked = "/run/orlop/units/job/state.new";
+        fs::create_dir(blocked).unwrap();
+        machine.kill(&job["pid"], libc::SIGTERM);
+        machine.wait("its end", |machine| machine.unit("job")["exit_code"] == 7);
+        machine.kill_supervisor();
+        fs::remove_dir(blocked).unwrap();
+        machine.start_supervisor();
+        machine.wait("its end, heard again", |machine| machine.unit("job")["state"] == "failed");
+        assert_eq!(machine.unit("job")["exit_code"], 7);
+    });
+}
+
 /// The word reaches it before it knows of any unit.
 #[test]
 fn a_shutdown_that_a_new_supervisor_is_greeted_with_stops_what_runs_in_order() {

@@ -14,6 +14,7 @@ mod http;
 mod identities;
 mod images;
 mod inject;
+mod instances;
 mod kinds;
 mod layers;
 mod life;

@@ -4,6 +4,7 @@
 mod follow;
 mod graph;
 mod job;
+mod rest;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::{
 
 pub(crate) use graph::Graph;
 pub(crate) use job::{Job, JobId, JobKind};
+pub(crate) use rest::KEPT;
 
 use follow::Wanted;
 
@@ -102,6 +104,7 @@ pub(crate) struct Engine {
     /// network-online.target is reached, and stays so whatever the cable does.
     network_online: bool,
     shutting_down: bool,
+    gone: Vec<UnitName>,
 }
 
 impl Engine {
@@ -140,7 +143,7 @@ impl Engine {
                 }
             }
         }
-        self.units.retain(|_, entry| entry.loaded || entry.job.is_some() || !entry.record.state.at_rest());
+        self.let_unloaded_go();
         self.regraph();
     }
 

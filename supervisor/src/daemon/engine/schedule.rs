@@ -159,7 +159,7 @@ impl Engine {
         self.pending.retain(|name| {
             self.units.get(name).is_some_and(|entry| entry.job.is_some() || entry.record.state == State::Waiting)
         });
-        self.units.retain(|_, entry| entry.loaded || entry.job.is_some() || !entry.record.state.at_rest());
+        self.let_unloaded_go();
     }
 
     /// One move of one unit, if it has one.

@@ -69,6 +69,8 @@ impl Disk {
             }
             if old.path != file && fs::remove_file(&old.path).is_ok() {
                 self.used_bytes -= old.bytes;
+                // A unit that is gone has no log any more; only an empty folder is removed.
+                let _ = old.path.parent().map(fs::remove_dir);
                 gone.push(old.path);
             }
         }

@@ -60,6 +60,8 @@ pub(super) enum Command {
     },
     /// Lies in its spool already; here only to come behind what its container wrote before.
     Remark(Arc<Source>),
+    /// Nothing more comes of it.
+    Gone(Owner),
     Options(Options),
     /// All pipes there are were sent: what an earlier supervisor left of others is written.
     AllFollowed,
@@ -231,6 +233,7 @@ impl Intake {
             }
             Command::Options(options) => self.queue.push(Work::Options(options)),
             Command::Remark(source) => self.queue.push(Work::Some(source)),
+            Command::Gone(owner) => self.queue.push(Work::Gone(owner)),
             Command::Flush(done) => {
                 for id in self.pipes.keys().copied().collect::<Vec<_>>() {
                     self.read(id);

@@ -19,7 +19,7 @@ mod spool;
 mod writer;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::ErrorKind,
     os::fd::OwnedFd,
@@ -83,6 +83,12 @@ impl News {
 
     fn tell(&self, owner: &Owner) {
         *self.counts().entry(owner.clone()).or_default() += 1;
+        self.changed.notify_all();
+    }
+
+    /// Who follows it looks once more.
+    fn forget(&self, owner: &Owner) {
+        self.counts().remove(owner);
         self.changed.notify_all();
     }
 
@@ -218,6 +224,21 @@ impl Logs {
     /// What the machine is told of all logs.
     pub(crate) fn set_options(&self, options: &Options) {
         self.command(Command::Options(options.clone()));
+    }
+
+    /// Units of which something is not in their logs yet.
+    pub(crate) fn unwritten(&self) -> BTreeSet<String> {
+        let left = spool::left(self.told.spools()).into_iter();
+        let of_pipes = left.filter_map(|path| source::owner_and_stream(&path)).filter(|(_, stream)| stream.is_some());
+        of_pipes.map(|(owner, _)| owner.as_str().to_owned()).collect()
+    }
+
+    /// A unit that is not known any more: its log stays.
+    pub(crate) fn forget(&mut self, unit: &UnitName) {
+        let owner = Owner::from(unit);
+        if self.told.forget(&owner) {
+            self.command(Command::Gone(owner));
+        }
     }
 
     /// Before the machine ends: gives the writer this long to write what is there. Whether it did.

@@ -68,6 +68,10 @@ impl Told {
         Self { spools, sources: BTreeMap::new() }
     }
 
+    pub(super) fn spools(&self) -> &Path {
+        &self.spools
+    }
+
     fn source(&mut self, owner: &Owner) -> io::Result<&mut (Arc<Source>, u64)> {
         if !self.sources.contains_key(owner) {
             let spool = Spool::open_lines(spool_path(&self.spools, owner, WORD, 0))?;
@@ -95,6 +99,17 @@ impl Told {
         }
         *last = remark.number;
         Ok(Some(Arc::clone(source)))
+    }
+
+    /// No more will come. False: some are not written yet.
+    pub(super) fn forget(&mut self, owner: &Owner) -> bool {
+        let Ok((source, _)) = self.source(owner) else { return false };
+        let all_written = source.spool.is_empty() && source.spool.lost() == 0;
+        if all_written {
+            source.spool.remove();
+            self.sources.remove(owner);
+        }
+        all_written
     }
 
     /// With what an earlier supervisor told and did not write.

@@ -159,6 +159,8 @@ pub(super) enum Work {
     Some(Arc<Source>),
     /// The last of it does.
     Last(Arc<Source>),
+    /// Nothing more comes for this log, for now.
+    Gone(Owner),
     /// Answer when all before this is done.
     Flush(mpsc::Sender<()>),
     /// What the machine is told of all logs.

@@ -8,6 +8,7 @@
 //!         records ──append──▶ log      killed: the next supervisor cuts the log back to that length and appends the records again
 //! commit  head = where the rest begins one write, or one truncation
 //! lose    head = how many lines found no room, until a commit says that the log tells of them
+//! rest    the number, where lines have some, beside the file; then it is truncated: an empty spool takes no page of /run
 //! ```
 //! splice(2) and write(2) look at SIGKILL between the pages they move, never within one (`generic_perform_write` in the kernel's
 //! mm/filemap.c): a head is never half written, a line may be, see `open_lines`.
@@ -34,7 +35,7 @@ use nix::{
     },
 };
 
-use crate::daemon::clock;
+use crate::daemon::{clock, sys};
 
 const HEAD_BYTES: u64 = 32;
 const PAGE_BYTES: u64 = 4096;
@@ -59,6 +60,8 @@ pub(super) struct Spool {
     path: PathBuf,
     file: File,
     max_bytes: u64,
+    /// Its lines have numbers, which only rise.
+    numbered: bool,
     /// Moved by the reading thread alone.
     start: AtomicU64,
     tail: Mutex<Tail>,
@@ -82,6 +85,10 @@ impl Spool {
     }
 
     pub(super) fn with_room(path: PathBuf, max_bytes: u64) -> io::Result<Self> {
+        Self::with(path, max_bytes, false)
+    }
+
+    fn with(path: PathBuf, max_bytes: u64, numbered: bool) -> io::Result<Self> {
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = opened.or_else(|error| {
             log::error!("{}: {error}", path.display());
@@ -90,15 +97,18 @@ impl Spool {
         let [.., start, word] = head(&file);
         let start = start.max(HEAD_BYTES);
         let end = file.metadata()?.len().max(start);
-        let (number, lost) = (word & !(u64::MAX << NUMBER_BITS), word >> NUMBER_BITS);
+        let (mut number, lost) = (word & !(u64::MAX << NUMBER_BITS), word >> NUMBER_BITS);
+        if numbered {
+            number = number.max(sys::number(file.as_fd()).unwrap_or(0));
+        }
         let tail = Tail { end, arrivals: VecDeque::new(), number, lost, lost_at: end };
-        Ok(Self { path, file, max_bytes, start: AtomicU64::new(start), tail: Mutex::new(tail) })
+        Ok(Self { path, file, max_bytes, numbered, start: AtomicU64::new(start), tail: Mutex::new(tail) })
     }
 
     /// For lines that are written by us, one in one go. Half a line is one that the writer's death cut, of which nobody knows that it
     /// was told.
     pub(super) fn open_lines(path: PathBuf) -> io::Result<Self> {
-        let spool = Self::open(path)?;
+        let spool = Self::with(path, MAX_BYTES, true)?;
         let mut bytes = Vec::new();
         spool.read(&mut bytes)?;
         let half = bytes.iter().rev().take_while(|byte| **byte != b'\n').count();
@@ -275,9 +285,11 @@ impl Spool {
             tail.lost_at = start;
         }
         (tail.number, tail.lost) = (number, tail.lost.saturating_add_signed(lost));
-        if start == tail.end && tail.word() == 0 {
+        // Where the number cannot be kept so it stays in the head.
+        let is_kept = || number == 0 || self.numbered && sys::set_number(self.file.as_fd(), number).is_ok();
+        if start == tail.end && tail.lost == 0 && is_kept() {
             self.file.set_len(0)?;
-            *tail = Tail { end: HEAD_BYTES, arrivals: VecDeque::new(), number: 0, lost: 0, lost_at: HEAD_BYTES };
+            *tail = Tail { end: HEAD_BYTES, arrivals: VecDeque::new(), number, lost: 0, lost_at: HEAD_BYTES };
             self.start.store(HEAD_BYTES, Ordering::Relaxed);
             return Ok(());
         }
@@ -427,7 +439,30 @@ mod tests {
         assert_eq!(bytes(&spool), b"8 1 2 two\n8 1 3 three\n");
         spool.commit(22, 3, 0).unwrap();
         assert!(spool.append(b"8 1"));
-        assert_eq!(bytes(&Spool::open_lines(path).unwrap()), b"");
+        let spool = Spool::open_lines(path).unwrap();
+        assert_eq!((bytes(&spool), spool.number()), (Vec::new(), 3));
+    }
+
+    #[test]
+    fn a_number_is_kept_without_a_page() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = folder.path().join("web:orlop.0");
+        let pages = || fs::metadata(&path).unwrap().blocks();
+        let spool = Spool::open_lines(path.clone()).unwrap();
+        for number in 1..4 {
+            assert!(spool.append(b"8 1 1 one\n") && pages() > 0);
+            spool.intend(Mark { inode: 7, length: 100 }).unwrap();
+            spool.commit(10, number, 0).unwrap();
+            let again = Spool::open_lines(path.clone()).unwrap();
+            assert_eq!((pages(), again.number(), again.intended(), bytes(&again)), (0, number, None, Vec::new()));
+        }
+        // A pipe's number is of lines that are to be told of, and goes back.
+        let spool = Spool::open(folder.path().join("web:stdout.1")).unwrap();
+        for number in [5, 0] {
+            spool.commit(0, number, 0).unwrap();
+            assert_eq!(Spool::open(spool.path().into()).unwrap().number(), number);
+        }
     }
 
     #[test]

@@ -207,6 +207,11 @@ impl Desk {
                     self.close(&source.owner);
                 }
             }
+            Work::Gone(owner) => {
+                self.files.remove(&owner);
+                self.limiters.remove(&owner);
+                self.writer.news.forget(&owner);
+            }
             Work::Flush(done) => {
                 self.try_again();
                 // What came before has had its turn, but not always its end.

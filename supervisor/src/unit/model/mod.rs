@@ -125,6 +125,17 @@ pub struct Links {
     pub propagates_reload_to: BTreeSet<UnitName>,
 }
 
+impl Links {
+    /// Everybody it names.
+    pub fn names(&self) -> impl Iterator<Item = &UnitName> {
+        let Self { after, before, requires, wants, binds_to, requisite, part_of, .. } = self;
+        let Self { upholds, conflicts, on_failure, on_success, propagates_stop_to, propagates_reload_to, .. } = self;
+        let first = [after, before, requires, wants, binds_to, requisite, part_of];
+        let second = [upholds, conflicts, on_failure, on_success, propagates_stop_to, propagates_reload_to];
+        first.into_iter().chain(second).flatten()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceSpec {
     pub kind: ServiceType,
