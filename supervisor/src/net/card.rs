@@ -46,7 +46,7 @@ pub(super) fn news(message: &Message) -> Option<News> {
     match message.kind() {
         libc::RTM_NEWLINK => card(message).map(News::Link),
         libc::RTM_DELLINK => {
-            let (head, _) = message.parts::<IFINFO_BYTES>()?;
+            let (head, _) = link(message)?;
             Some(News::Gone { index: number(&head[4..8]) })
         }
         kind @ (libc::RTM_NEWADDR | libc::RTM_DELADDR) => {
@@ -71,8 +71,14 @@ pub(super) fn groups() -> u32 {
     (libc::RTMGRP_LINK | libc::RTMGRP_IPV6_IFADDR).cast_unsigned()
 }
 
+/// What is told of a link itself. What a bridge tells of its ports comes by the same group (rtnetlink(7), family AF_BRIDGE): such a
+/// message names no driver, and one that says "gone" means that the link has left the bridge.
+fn link(message: &Message) -> Option<(&[u8; IFINFO_BYTES], Attributes<'_>)> {
+    message.parts::<IFINFO_BYTES>().filter(|(head, _)| i32::from(head[0]) == libc::AF_UNSPEC)
+}
+
 fn card(message: &Message) -> Option<Card> {
-    let (head, attributes) = message.parts::<IFINFO_BYTES>()?;
+    let (head, attributes) = link(message)?;
     if u16::from_ne_bytes([head[2], head[3]]) != libc::ARPHRD_ETHER {
         return None;
     }

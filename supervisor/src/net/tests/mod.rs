@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
 
-use super::card::Control;
+use super::card::{self, Control, News};
+use super::netlink::Netlink;
 use super::*;
 use server::{Policy, Server};
 use wire::Wire;
@@ -292,6 +293,23 @@ fn an_address_by_router_advertisement() {
         let address = net.expect_address(Origin::Slaac);
         let IpAddr::V6(address) = address else { panic!("{address}") };
         assert_eq!(address.segments()[..4], [0x2001, 0xdb8, 0, 0]);
+    });
+}
+
+/// What a bridge tells of its ports names no driver: a container's end would be taken for the machine's card.
+#[test]
+fn a_port_of_a_bridge_is_no_card_and_leaving_the_bridge_is_no_end() {
+    in_namespace(|_, wire| {
+        let news = Netlink::news(card::groups()).unwrap();
+        wire::join(&wire.namespace());
+        wire::bridge();
+        wire::unbridge("srv");
+        let messages = std::iter::from_fn(|| Some(news.receive().unwrap()).filter(|messages| !messages.is_empty()));
+        let told: Vec<_> = messages.flatten().filter_map(|message| card::news(&message)).collect();
+        assert!(told.iter().any(|news| matches!(news, News::Link(card) if card.name == "srv")), "{told:?}");
+        for news in &told {
+            assert!(matches!(news, News::Link(card) if card.is_virtual), "{news:?}");
+        }
     });
 }
 

@@ -47,6 +47,28 @@ pub(super) fn join(other: &OwnedFd) {
     Netlink::requests().unwrap().change(message).unwrap();
 }
 
+/// Makes a bridge with `srv` as its port.
+pub(super) fn bridge() {
+    let mut netlink = Netlink::requests().unwrap();
+    let message = Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &[0; 16])
+        .attr(libc::IFLA_IFNAME, b"br\0")
+        .nest(libc::IFLA_LINKINFO, &Nest::default().attr(libc::IFLA_INFO_KIND, b"bridge"));
+    netlink.change(message).unwrap();
+    let bridge = nix::net::if_::if_nametoindex("br").unwrap();
+    let message = Message::new(libc::RTM_NEWLINK, 0, &[0; 16])
+        .attr(libc::IFLA_IFNAME, b"srv\0")
+        .attr(libc::IFLA_MASTER, &bridge.to_ne_bytes());
+    netlink.change(message).unwrap();
+}
+
+/// Takes a card out of its bridge.
+pub(super) fn unbridge(name: &str) {
+    let message = Message::new(libc::RTM_NEWLINK, 0, &[0; 16])
+        .attr(libc::IFLA_IFNAME, format!("{name}\0").as_bytes())
+        .attr(libc::IFLA_MASTER, &[0; 4]);
+    Netlink::requests().unwrap().change(message).unwrap();
+}
+
 /// Takes a card down.
 pub(super) fn down(index: u32) {
     let mut head = [0; 16];
