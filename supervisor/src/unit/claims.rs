@@ -1,7 +1,7 @@
 //! What two units cannot both have: a port of the machine, a socket's name, a name of a container, volume, network or pod.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     path::Path,
     rc::Rc,
@@ -9,13 +9,18 @@ use std::{
 
 use super::{
     Problem, Protocol, Severity, UnitName, UnitSet,
-    build::{ALIAS, Claim, Draft, Hosts},
+    build::{ALIAS, Claim, Draft, Hosts, LinkKind},
+    kind::Kind,
     set::Drafts,
     source::whole,
 };
 
 /// As many as are read of one unit; each costs a walk along its line.
 const MAX_PROBLEMS: usize = 100;
+
+/// How many claims are compared one by one, where the first that is found is of a unit that never runs beside this one. What is not found
+/// then is told when both are started.
+const MAX_LOOKS: usize = 100_000;
 
 /// Who has something, and where that is said.
 struct Holder {
@@ -31,6 +36,15 @@ struct Taken {
     names: HashMap<(&'static str, String), Rc<Holder>>,
     /// By protocol, and whether it is IPv4.
     ports: BTreeMap<(Protocol, bool), Family>,
+    /// All of the ports, one by one.
+    holders: Vec<Rc<Holder>>,
+}
+
+/// Units that never run side by side, since one names the other in `Conflicts=`: they may publish one port, as two versions of an
+/// application do between which somebody switches.
+struct Rivals {
+    pairs: HashSet<(UnitName, UnitName)>,
+    looks: usize,
 }
 
 /// Ports of one protocol and family: of every address, and all together for who wants them at all addresses.
@@ -48,6 +62,7 @@ struct Ranges(BTreeMap<u16, (u16, Rc<Holder>)>);
 /// The unit that comes later by its name has the mistake; the earlier one is named. Units with mistakes come after all others, so
 /// that they take nothing from anybody; what they want and somebody has is told all the same, so that one run tells all.
 pub(super) fn refuse_doubles(drafts: &mut Drafts, set: &mut UnitSet) {
+    let mut rivals = Rivals::of(drafts);
     let Drafts { all, twins, names: units, .. } = drafts;
     let (mut taken, mut lost) = (Taken::default(), Taken::default());
     let drafts = all.iter_mut().chain(twins.iter_mut().map(|(name, draft)| (&*name, draft)));
@@ -55,7 +70,7 @@ pub(super) fn refuse_doubles(drafts: &mut Drafts, set: &mut UnitSet) {
     let (mut winners, mut losers) = (Vec::new(), broken);
     for (unit, draft) in good {
         let mut own = Taken::default();
-        if claim_all(unit, draft, units, &[&taken], &mut own, &mut lost, &mut set.problems) {
+        if claim_all((unit, draft), units, &[&taken], &mut own, &mut lost, &mut rivals, &mut set.problems) {
             taken.extend(own);
             winners.push((unit, draft));
         } else {
@@ -68,7 +83,8 @@ pub(super) fn refuse_doubles(drafts: &mut Drafts, set: &mut UnitSet) {
     let mut more = 0;
     for (unit, draft) in winners {
         for claim in draft.claims.iter().filter(|claim| matches!(claim, Claim::Port { .. })) {
-            let Some(loser) = lost.holder(claim).filter(|loser| loser.told.as_ref() != Some(unit)) else { continue };
+            let loser = lost.other(unit, claim, &mut rivals).filter(|loser| loser.told.as_ref() != Some(unit));
+            let Some(loser) = loser else { continue };
             more += 1;
             if more <= MAX_PROBLEMS {
                 let winner =
@@ -79,19 +95,20 @@ pub(super) fn refuse_doubles(drafts: &mut Drafts, set: &mut UnitSet) {
     }
     for (unit, draft) in losers {
         let mut own = Taken::default();
-        claim_all(unit, draft, units, &[&taken, &lost], &mut own, &mut Taken::default(), &mut set.problems);
+        let others = [&taken, &lost];
+        claim_all((unit, draft), units, &others, &mut own, &mut Taken::default(), &mut rivals, &mut set.problems);
         taken.extend(own);
     }
 }
 
 /// Whether the unit gets all it claims. What it cannot have is gone from its claims.
 fn claim_all(
-    unit: &UnitName,
-    draft: &mut Draft,
+    (unit, draft): (&UnitName, &mut Draft),
     units: &BTreeSet<UnitName>,
     others: &[&Taken],
     own: &mut Taken,
     lost: &mut Taken,
+    rivals: &mut Rivals,
     problems: &mut Vec<Problem>,
 ) -> bool {
     let mut wrong = 0;
@@ -107,7 +124,7 @@ fn claim_all(
         });
         // What it has lost to itself is told.
         let known = |other: &Rc<Holder>| other.told.is_some() && other.unit == *unit;
-        let others = others.iter().find_map(|taken| taken.holder(&claim)).filter(|other| !known(other));
+        let others = others.iter().find_map(|taken| taken.other(unit, &claim, rivals)).filter(|other| !known(other));
         let mut holder = Holder { unit: unit.clone(), place: place(&claim, draft), claim: claim.clone(), told: None };
         match of_file.or(others).or_else(|| own.holder(&claim)) {
             Some(other) => {
@@ -173,6 +190,50 @@ impl Hosts {
     }
 }
 
+impl Claim {
+    /// Of two ports: whether they share one.
+    fn overlaps(&self, other: &Self) -> bool {
+        #[cfg(test)]
+        super::text::steps::add(1);
+        let (
+            Self::Port { hosts, protocol, first, last, .. },
+            Self::Port { hosts: their, protocol: by, first: from, last: to, .. },
+        ) = (self, other)
+        else {
+            return false;
+        };
+        let meet = |one: (bool, Option<IpAddr>), two: (bool, Option<IpAddr>)| {
+            one.0 == two.0 && (one.1.is_none() || two.1.is_none() || one.1 == two.1)
+        };
+        let hosts = hosts.families().any(|one| their.families().any(|two| meet(one, two)));
+        protocol == by && first <= to && from <= last && hosts
+    }
+}
+
+impl Rivals {
+    /// Of a timer or a socket nobody acts on the key.
+    fn of(drafts: &Drafts) -> Self {
+        let acts = |draft: &Draft| matches!(draft.kind, Kind::Container | Kind::Pod);
+        let mut pairs = HashSet::new();
+        for (unit, draft) in drafts.all.iter().filter(|(_, draft)| acts(draft)) {
+            for to in
+                draft.links.iter().filter(|link| link.kind == LinkKind::Conflicts).filter_map(|link| link.to.as_ref())
+            {
+                if drafts.all.get(to).is_some_and(acts) {
+                    pairs.insert((unit.clone(), to.clone()));
+                }
+            }
+        }
+        Self { pairs, looks: MAX_LOOKS }
+    }
+
+    fn has(&self, one: &UnitName, other: &UnitName) -> bool {
+        // Most sets have none, and copy no names for it.
+        let has = |one: &UnitName, other: &UnitName| self.pairs.contains(&(one.clone(), other.clone()));
+        !self.pairs.is_empty() && one != other && (has(one, other) || has(other, one))
+    }
+}
+
 impl Taken {
     /// Who has some of it already.
     fn holder(&self, claim: &Claim) -> Option<Rc<Holder>> {
@@ -186,10 +247,22 @@ impl Taken {
         }
     }
 
+    /// Who of them ever runs beside the unit.
+    fn other(&self, unit: &UnitName, claim: &Claim, rivals: &mut Rivals) -> Option<Rc<Holder>> {
+        let found = self.holder(claim)?;
+        if matches!(claim, Claim::Name { .. }) || !rivals.has(unit, &found.unit) {
+            return Some(found);
+        }
+        let all = self.holders.iter().take(rivals.looks);
+        rivals.looks -= all.len();
+        all.filter(|other| claim.overlaps(&other.claim)).find(|other| !rivals.has(unit, &other.unit)).cloned()
+    }
+
     fn add(&mut self, holder: &Rc<Holder>) {
         match &holder.claim {
             Claim::Name { what, name, .. } => drop(self.names.insert((*what, name.clone()), Rc::clone(holder))),
             Claim::Port { hosts, protocol, first, last, .. } => {
+                self.holders.push(Rc::clone(holder));
                 for (v4, ip) in hosts.families() {
                     let family = self.ports.entry((*protocol, v4)).or_default();
                     family.all.add(*first, *last, holder);
@@ -201,6 +274,7 @@ impl Taken {
 
     fn extend(&mut self, other: Self) {
         self.names.extend(other.names);
+        self.holders.extend(other.holders);
         for (of, family) in other.ports {
             let mine = self.ports.entry(of).or_default();
             for (ip, ranges) in family.by_address {

@@ -54,6 +54,36 @@ fn two_units_on_one_port_are_told_whatever_they_are() {
     assert!(published.iter().any(|line| line.contains("PublishPort=80:80: a.socket has the port")), "{published:?}");
 }
 
+/// As one switches between two versions: they never run side by side, whichever says so. Who runs beside one of them is told all the same.
+#[test]
+fn units_that_exclude_each_other_may_have_one_port() {
+    let at = |port: &str, lines: &str| format!("[Container]\nImage=localhost/x\nPublishPort={port}\n[Unit]\n{lines}\n");
+    let (plain, rival) = (|port| at(port, ""), |port, of: &str| at(port, &format!("Conflicts={of}")));
+    for (blue, green) in [
+        (rival("80:80", "green.service"), plain("80:80")),
+        (plain("80:80"), rival("80:80", "blue.container")),
+        (rival("80-90:80-90", "green.service"), rival("85:80", "blue.service")),
+    ] {
+        assert_eq!(said(&[("blue", &blue), ("green", &green)]), Vec::<String>::new());
+    }
+    let (blue, green) = (plain("80:80"), rival("80:80", "blue.service"));
+    let other = |red: &str| said(&[("blue", &blue), ("green", &green), ("red", red)]);
+    let told = other(&rival("80:80", "blue.service"));
+    assert!(told.len() == 1 && told[0].contains("green has the port of the host already"), "{told:?}");
+    assert_eq!(other(&rival("80:80", "blue.service green.service")), Vec::<String>::new());
+    // One at another address is in the way of who wants all.
+    let mut named = [("blue", at("127.0.0.1:80:80", "")), ("green", at("192.0.2.1:80:80", "")), ("red", green)];
+    let shown =
+        |named: &[(&str, String)]| said(&named.iter().map(|(name, text)| (*name, text.as_str())).collect::<Vec<_>>());
+    let told = shown(&named);
+    assert!(told.len() == 1 && told[0].contains("green has the port of the host already"), "{told:?}");
+    named[2].1 = rival("80:80", "blue.service green.service");
+    assert_eq!(shown(&named), Vec::<String>::new());
+    // A name is nobody's port.
+    let named = |of: &str| minimal("ContainerName=x", &format!("[Unit]\nConflicts={of}"));
+    assert_eq!(said(&[("a", &named("b.service")), ("b", &named("a.service"))]).len(), 1);
+}
+
 /// An overlap is none of two others: who has lost to one is told of the next too, and keeps nobody from loading.
 #[test]
 fn who_has_lost_is_told_of_all() {
