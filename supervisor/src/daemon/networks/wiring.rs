@@ -196,8 +196,7 @@ impl<'a> Wishes<'a> {
     /// Nothing, where it has a pod's network.
     fn of(unit: &'a Unit) -> Option<Self> {
         let ContainerSpec { container_name, network, addresses, ports, dns, pod, .. } = &unit.container;
-        // podman-systemd.unit(5), ContainerName=: "systemd-%N".
-        let name = container_name.clone().unwrap_or_else(|| format!("systemd-{}", unit.name));
+        let name = container_name.clone();
         pod.is_none().then_some(Self { owner: &unit.name, name, network, addresses, ports, dns })
     }
 

@@ -59,8 +59,7 @@ pub(super) fn container(
             }
         }
     }
-    let name = super::claimed(sheet, ("Container", "ContainerName"), stem, super::CONTAINER, claims);
-    let container_name = sheet.last("Container", "ContainerName").map(|_| name);
+    let container_name = super::claimed(sheet, ("Container", "ContainerName"), stem, super::CONTAINER, claims);
     let (health, startup_health) = health::health(sheet);
     // "conflicting options: dns and the network mode", podman-run(1).
     if matches!(network, Network::None | Network::Container(_)) {

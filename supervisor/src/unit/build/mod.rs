@@ -318,9 +318,12 @@ fn claimed(
 ) -> String {
     let given = sheet.read(key.0, key.1, name);
     let at = sheet.last(key.0, key.1);
-    // podman-systemd.unit(5): "systemd-%p_%i" for containers, "systemd-…-%i" for all else.
-    let name =
-        given.unwrap_or_else(|| format!("systemd-{}", stem.replace('@', if key.0 == "Container" { "_" } else { "-" })));
+    // podman-systemd.unit(5): "systemd-%N" and "systemd-%p_%i" for containers, by the service's name; "systemd-…-%i" for all else, by
+    // the file's.
+    let name = given.unwrap_or_else(|| match key.0 {
+        "Container" => format!("systemd-{}", sheet.scope.name().replacen('@', "_", 1)),
+        _ => format!("systemd-{}", stem.replace('@', "-")),
+    });
     claims.push(Claim::Name { what, name: name.clone(), at });
     name
 }

@@ -19,8 +19,9 @@ pub struct ContainerSpec {
     pub pull: Pull,
     pub retry: u32,
     pub retry_delay: Option<Duration>,
-    /// `ContainerName=`: how `podman ps` would call it. The unit's name is what Orlop uses.
-    pub container_name: Option<String>,
+    /// `ContainerName=` or podman's default: how `podman ps` would call it, and one of the names by which others on its networks find
+    /// it. The unit's name is what Orlop uses.
+    pub container_name: String,
     /// Replaces the image's Cmd when not empty.
     pub exec: Vec<String>,
     /// Replaces the image's Entrypoint, and then its Cmd counts no more. `Some` of nothing: no entrypoint at all.

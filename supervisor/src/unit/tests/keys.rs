@@ -63,7 +63,7 @@ fn the_defaults_are_podmans_and_systemds() {
 #[test]
 fn container_keys() {
     let container = |text: &str| unit(text, "").container;
-    assert_eq!(container("ContainerName=my.name").container_name.as_deref(), Some("my.name"));
+    assert_eq!(container("ContainerName=my.name").container_name, "my.name");
     assert_eq!(container("Exec=a  \"b c\" $$d \\\n  e").exec, ["a", "b c", "$d", "e"]);
     assert_eq!(container("Exec=a\nExec=b").exec, ["b"]);
     assert_eq!(container("Exec=a\nExec=").exec, Vec::<String>::new());

@@ -108,6 +108,25 @@ fn templates_become_instances_that_somebody_names() {
     assert!(set.templates.contains("idle@.container") && set.templates.len() == 1);
 }
 
+/// podman-systemd.unit(5), `ContainerName=`: "systemd-%N", and of a template's instance "systemd-%p_%i". What is claimed is what the
+/// container has.
+#[test]
+fn a_container_without_a_name_has_podmans() {
+    let set = units(&[
+        ("job@", &minimal("", "")),
+        ("web", &minimal("ServiceName=app", "")),
+        ("main", &minimal("", "[Unit]\nWants=job@a@b.service")),
+    ]);
+    assert_eq!(shown(&set), Vec::<String>::new());
+    let names: Vec<_> = set.units.values().map(|unit| unit.container.container_name.as_str()).collect();
+    assert_eq!(names, ["systemd-app", "systemd-job_a@b", "systemd-main"]);
+    let twice = units(&[
+        ("job@", &minimal("", "[Install]\nDefaultInstance=1\nWantedBy=default.target")),
+        ("other", &minimal("ContainerName=systemd-job_1", "")),
+    ]);
+    assert!(shown(&twice)[0].contains("job@1 has this name of a container or pod already"), "{:?}", shown(&twice));
+}
+
 #[test]
 fn a_template_that_names_itself_for_ever_ends() {
     let set = units(&[

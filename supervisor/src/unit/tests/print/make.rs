@@ -209,7 +209,7 @@ fn container(dice: &mut Dice) -> ContainerSpec {
         pull: one(dice, &[Pull::Always, Pull::Missing, Pull::Never]),
         retry: number(dice, 9),
         retry_delay: maybe(dice, span),
-        container_name: maybe(dice, |dice| format!("c{}", dice.roll(9))),
+        container_name: format!("c{}", dice.roll(9)),
         exec: list(dice, |dice, _| text(dice)),
         entrypoint: maybe(dice, |dice| list(dice, |dice, _| text(dice))),
         environment: pairs(dice),

@@ -212,7 +212,7 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
     t.put("Pull", pull_word(*pull));
     t.put("Retry", retry);
     t.each("RetryDelay", retry_delay.map(span));
-    t.each("ContainerName", container_name);
+    t.put("ContainerName", container_name);
     t.put("StopTimeout", u32::MAX);
     if !exec.is_empty() {
         t.put("Exec", arguments(exec));
