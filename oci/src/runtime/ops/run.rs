@@ -28,19 +28,24 @@ pub(crate) fn run(
     let terminal = held.terminal();
     let go = || answer(channel.as_fd(), pidfd.as_fd()).map(|()| Some(channel));
     let started = terminal.and_then(|terminal| let_run(machine, &folder, &state, pidfd.as_fd(), go).map(|()| terminal));
-    let terminal = started.inspect_err(|_| {
+    let undo = || {
         // It may have been unlocked for hooks by then.
         let again =
             folder.lock_again().and_then(|there| if there { delete_locked(machine, &folder, true) } else { Ok(()) });
         if let Err(more) = again {
             machine.log.warn(&format!("while undoing: {more}"));
         }
-    })?;
+    };
+    let terminal = started.inspect_err(|_| undo())?;
     drop(held);
     let Some(signals) = signals else { return Ok(0) };
     // Others may look at the container, or kill it, while it runs.
     folder.unlock()?;
-    let status = foreground(pidfd.as_fd(), &signals, terminal)?;
+    let status = foreground(pidfd.as_fd(), &signals, terminal).inspect_err(|_| {
+        if !keep {
+            undo();
+        }
+    })?;
     if !keep && folder.lock_again()? {
         // As it is by now: an `update` may have made something more.
         let state = State::load(&folder)?.unwrap_or(state);

@@ -11,7 +11,7 @@ use crate::runtime::sys::signal::{Signals, words};
 use crate::runtime::sys::{Errno, process};
 
 /// Passes on every signal we get, and what goes through the terminal, until the process ends; 128 + n for one killed by signal n,
-/// as shells say it.
+/// as shells say it. What failed on the way is told when it has ended.
 pub(super) fn foreground(pidfd: BorrowedFd<'_>, signals: &Signals, mut terminal: Option<Terminal>) -> Result<u8> {
     let ended = loop {
         let mut all = vec![PollFd::new(pidfd, PollFlags::POLLIN), PollFd::new(signals.fd(), PollFlags::POLLIN)];
@@ -42,6 +42,7 @@ pub(super) fn foreground(pidfd: BorrowedFd<'_>, signals: &Signals, mut terminal:
             }
         }
     };
+    terminal.map_or(Ok(()), Terminal::close)?;
     let status = match ended {
         Ended::Exited(status) => status,
         Ended::Killed(signal) => 128 + signal,
