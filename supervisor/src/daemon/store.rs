@@ -30,8 +30,8 @@ use crate::unit::UnitName;
 /// changes. As text, so that a test can make another version of the program of this one.
 static FORMAT: [u8; 34] = *b"orlop state 0001, readable by 0001";
 
-/// Both numbers.
-fn versions() -> (u32, u32) {
+/// Both numbers; they are those of all that is kept below /run.
+pub(crate) fn versions() -> (u32, u32) {
     // Read where it lies, and not when this is compiled.
     let format = std::hint::black_box(&FORMAT);
     let number = |at: usize| format[at..at + 4].iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use crate::{COUNT, pid1::Pid1, place};
 
 /// Tells each who connects as whom it sees him.
@@ -70,7 +72,7 @@ fn containers_on_bridges_are_reached_over_kills_and_leave_nothing_behind() {
             (&"app0".into(), &"eth0".into())
         );
         machine.wait("the published port", |_| seen(8080).is_some());
-        assert_eq!(seen(8080).unwrap(), "10.89.0.1");
+        assert_eq!(seen(8080).unwrap(), "10.88.0.1");
         // One reaches the other, the host, and whatever is published there.
         machine.wait("an answer", |machine| {
             machine.try_post("/v1/units/client/start");
@@ -80,7 +82,7 @@ fn containers_on_bridges_are_reached_over_kills_and_leave_nothing_behind() {
         });
         // Whoever the supervisor is, and while there is none, it goes on; addresses stay.
         machine.kill_supervisor();
-        assert_eq!(seen(8080).unwrap(), "10.89.0.1");
+        assert_eq!(seen(8080).unwrap(), "10.88.0.1");
         machine.start_supervisor();
         assert_eq!(machine.unit("web")["ports"][0]["host_port"], 8080);
         for round in 0..crate::crashes() / 4 {
@@ -91,7 +93,7 @@ fn containers_on_bridges_are_reached_over_kills_and_leave_nothing_behind() {
         }
         machine.try_post("/v1/units/web/start");
         machine.wait("the published port", |machine| {
-            machine.unit("web")["state"] == "active" && seen(8080).as_deref() == Some("10.89.0.1")
+            machine.unit("web")["state"] == "active" && seen(8080).as_deref() == Some("10.88.0.1")
         });
         assert_eq!((address(&machine, "web"), address(&machine, "db")), (web, "10.66.0.7".to_owned()));
         // A port that a process of the host's has.
@@ -107,6 +109,41 @@ fn containers_on_bridges_are_reached_over_kills_and_leave_nothing_behind() {
         }
         assert_eq!(interfaces(), ["lo"], "no card and no bridge is left");
         assert_eq!(seen(8080), None);
+    });
+}
+
+/// A newer supervisor may have written it, or one that this one knows nothing of.
+#[test]
+fn a_connection_that_cannot_be_read_costs_no_card() {
+    place::inside("networks::a_connection_that_cannot_be_read_costs_no_card", |place| {
+        for unit in ["web", "db", "other"] {
+            place.unit(unit, COUNT, "Network=", "");
+        }
+        let mut machine = Pid1::boot(place);
+        machine.post("/v1/units/web/start");
+        machine.post("/v1/units/db/start");
+        let before = interfaces();
+        // Its card is the last, and nobody's when its file is gone: the last that goes.
+        machine.post("/v1/units/other/start");
+        assert_eq!(interfaces().len(), before.len() + 1);
+        machine.kill_supervisor();
+        let path = |unit: &str| format!("/run/orlop/units/{unit}/net.json");
+        let kept: Value = serde_json::from_slice(&fs::read(path("web")).unwrap()).unwrap();
+        assert!(kept["version"].as_u64() >= kept["readable_from"].as_u64() && kept["version"].is_u64(), "{kept}");
+        let mut newer = kept.clone();
+        newer["readable_from"] = 1000.into();
+        fs::write(path("web"), newer.to_string()).unwrap();
+        fs::write(path("db"), kept.to_string().replace("\"open\"", "\"mild\"").replace("Open", "Mild")).unwrap();
+        fs::remove_file(path("other")).unwrap();
+        machine.start_supervisor();
+        machine.wait("what nobody has to be gone", |_| interfaces().len() <= before.len());
+        assert_eq!(interfaces(), before);
+        // Nor does it lose its bridge when the others end.
+        machine.post("/v1/units/other/stop");
+        machine.post("/v1/units/db/stop");
+        assert!(interfaces().contains(&"orlop0".to_owned()), "{:?}", interfaces());
+        machine.post("/v1/units/web/restart");
+        assert!(machine.until_active("web")["networks"][0]["addresses"][0].is_string());
     });
 }
 

@@ -17,6 +17,9 @@ pub(super) struct Book {
     path: PathBuf,
     pub(super) networks: BTreeMap<String, Page>,
     written: Vec<u8>,
+    /// Who got addresses since this supervisor began, as counted by the last number.
+    asked: BTreeMap<String, u64>,
+    count: u64,
 }
 
 /// Of one network.
@@ -58,7 +61,7 @@ impl Book {
             }
             BTreeMap::new()
         });
-        Self { path, networks, written }
+        Self { path, networks, written, asked: BTreeMap::new(), count: 0 }
     }
 
     /// Takes from everybody who is there no more.
@@ -66,9 +69,11 @@ impl Book {
         for page in self.networks.values_mut() {
             page.addresses.retain(|owner, _| is_there(owner));
         }
+        self.asked.retain(|owner, _| is_there(owner));
     }
 
-    /// The address that the owner had last, the one it asks for, or a free one.
+    /// The address that the owner had last, the one it asks for, a free one, or of those who are at rest the one of whoever asked longest
+    /// ago.
     pub(super) fn address(&mut self, wish: &Wish<'_>) -> Result<IpAddr, String> {
         let Wish { owner, network, subnet, gateway, fixed, .. } = *wish;
         let page = self.networks.entry(network.to_owned()).or_default();
@@ -93,7 +98,13 @@ impl Book {
             None => {
                 let free = |address: &IpAddr| wish.may_give(*address) && !taken.contains(address);
                 let none = || format!("the network {network} has no free address in {subnet}");
-                own.or_else(|| wish.candidates().find(free)).ok_or_else(none)?
+                let asked = |of: &String| self.asked.get(of).copied().unwrap_or(0);
+                let at_rest = || {
+                    let others = page.addresses.iter().flat_map(|(of, all)| all.iter().map(move |one| (of, *one)));
+                    let others = others.filter(|(_, one)| subnet.contains(*one) && wish.may_give(*one));
+                    others.min_by_key(|(of, _)| asked(of)).map(|(_, one)| one)
+                };
+                own.or_else(|| wish.candidates().find(free)).or_else(at_rest).ok_or_else(none)?
             }
         };
         // Who does not run and has it by chance gets another one.
@@ -101,6 +112,8 @@ impl Book {
         let all = page.addresses.entry(owner.to_string()).or_default();
         all.retain(|other| !subnet.contains(*other));
         all.push(address);
+        self.count += 1;
+        self.asked.insert(owner.to_string(), self.count);
         Ok(address)
     }
 
@@ -198,12 +211,36 @@ mod tests {
         assert!(world.ask("d", net, Some("10.0.1.1")).unwrap_err().contains("not inside 10.0.0.0/29"));
         world.reserved.clear();
         assert_eq!(world.ask("e", net, None).unwrap(), "10.0.0.4");
-        assert!(world.ask("f", net, None).unwrap_err().contains("no free address"));
         world.book.free(|owner| owner != "c");
         assert_eq!(world.ask("f", net, None).unwrap(), "10.0.0.5");
         // A file that is cut begins anew.
         fs::write(&path, "{").unwrap();
         assert!(Book::open(path).networks.is_empty());
+    }
+
+    #[test]
+    fn where_nothing_is_free_whoever_rests_longest_gives_its_address() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("networks.json");
+        let mut world = World { book: Book::open(path.clone()), in_use: BTreeMap::new(), reserved: BTreeSet::new() };
+        let net = "10.0.0.0/29";
+        for (owner, last) in [("e", 2), ("d", 3), ("c", 4), ("b", 5), ("a", 6)] {
+            assert_eq!(world.ask(owner, net, None).unwrap(), format!("10.0.0.{last}"));
+        }
+        let run = |world: &mut World, owner: &str, address: &str| {
+            world.in_use.insert(address.parse().unwrap(), UnitName::parse(owner).unwrap());
+        };
+        // Since a boot two have asked, and one of them runs.
+        world.book.save().unwrap();
+        world.book = Book::open(path);
+        assert_eq!(world.ask("a", net, None).unwrap(), "10.0.0.6");
+        assert_eq!(world.ask("e", net, None).unwrap(), "10.0.0.2");
+        run(&mut world, "e", "10.0.0.2");
+        for (owner, address) in [("f", "10.0.0.5"), ("g", "10.0.0.4"), ("h", "10.0.0.3"), ("i", "10.0.0.6")] {
+            assert_eq!(world.ask(owner, net, None).unwrap(), address);
+            run(&mut world, owner, address);
+        }
+        assert!(world.ask("j", net, None).unwrap_err().contains("no free address"));
     }
 
     #[test]

@@ -115,7 +115,11 @@ impl Definition {
             Ok::<(), String>(())
         };
         if self.subnets.is_empty() {
-            add(true, &mut pool())?;
+            let small = pool();
+            match self.name.as_str() {
+                DEFAULT_NETWORK => add(true, &mut wide().chain(small))?,
+                _ => add(true, &mut { small })?,
+            }
         }
         if self.ipv6
             && !has(&self.subnets.iter().map(|range| (range.subnet, range.subnet.first())).collect::<Vec<_>>(), false)
@@ -124,6 +128,11 @@ impl Definition {
         }
         Ok(found)
     }
+}
+
+/// The default network is that of all who name none: it has the size of Podman's, and where nothing is in the way its place.
+fn wide() -> impl Iterator<Item = Subnet> {
+    (88..=255).map(|second| Subnet::around([10, second, 0, 0].into(), 16))
 }
 
 /// Where Podman looks for the subnets of its networks, too.
@@ -148,11 +157,17 @@ mod tests {
         let at = |before: &[Subnet], taken: &[&str], others: &[Subnet]| {
             Definition::usual().place(before, &host(taken), others).unwrap()
         };
-        assert_eq!(at(&[], &[], &[]), [(subnet("10.89.0.0/24"), [10, 89, 0, 1].into())]);
-        assert_eq!(at(&[], &["10.89.0.0/16"], &[])[0].0, subnet("10.90.0.0/24"));
-        assert_eq!(at(&[], &[], &[subnet("10.89.0.0/24")])[0].0, subnet("10.89.1.0/24"));
+        assert_eq!(at(&[], &[], &[]), [(subnet("10.88.0.0/16"), [10, 88, 0, 1].into())]);
+        assert_eq!(at(&[], &["10.88.3.0/24"], &[])[0].0, subnet("10.89.0.0/16"));
+        assert_eq!(at(&[], &["10.88.3.0/24"], &[subnet("10.89.0.0/24")])[0].0, subnet("10.90.0.0/16"));
+        let everywhere: Vec<String> = (88..=255).map(|second| format!("10.{second}.0.0/24")).collect();
+        let everywhere: Vec<&str> = everywhere.iter().map(String::as_str).collect();
+        assert_eq!(at(&[], &everywhere, &[])[0].0, subnet("10.89.1.0/24"));
+        let app = Definition { name: "app".to_owned(), ..Definition::usual() };
+        assert_eq!(app.place(&[], &[], &[]).unwrap()[0].0, subnet("10.89.0.0/24"));
+        // A machine that had a smaller one keeps it.
         assert_eq!(at(&[subnet("10.89.7.0/24")], &["192.168.0.0/16"], &[])[0].0, subnet("10.89.7.0/24"));
-        assert_eq!(at(&[subnet("10.89.7.0/24")], &["10.89.7.5/32"], &[])[0].0, subnet("10.89.0.0/24"));
+        assert_eq!(at(&[subnet("10.89.7.0/24")], &["10.89.7.5/32"], &[])[0].0, subnet("10.88.0.0/16"));
         assert!(Definition::usual().place(&[], &host(&["10.0.0.0/8"]), &[]).is_err());
     }
 

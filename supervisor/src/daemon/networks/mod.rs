@@ -110,6 +110,17 @@ impl Card {
     }
 }
 
+/// As it is written below /run; what was written before there were versions has none.
+#[derive(Serialize, Deserialize)]
+struct Kept<T> {
+    #[serde(default)]
+    version: u32,
+    #[serde(default)]
+    readable_from: u32,
+    #[serde(flatten)]
+    connection: T,
+}
+
 impl Connection {
     /// The addresses of its cards.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
@@ -154,27 +165,34 @@ impl Connection {
 
     /// As it was written; nothing, where the container has none.
     pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
-        match fs::read(path) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        let text = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
+        let kept: Kept<serde_json::Value> = serde_json::from_slice(&text)?;
+        let (own, _) = store::versions();
+        if kept.readable_from > own {
+            return Err(io::Error::other(format!("written by a newer supervisor, version {own} cannot read it")));
         }
+        Ok(Some(serde_json::from_value(kept.connection)?))
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
         let folder = path.parent().unwrap_or(Path::new("/"));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        store::replace(path, &serde_json::to_vec(self)?)
+        let (version, readable_from) = store::versions();
+        store::replace(path, &serde_json::to_vec(&Kept { version, readable_from, connection: self })?)
     }
 
-    /// Where what is published arrives.
+    /// Where what is published arrives. podman-systemd.unit(5) has IPv4 where no address is written; a container without IPv4 gets it by
+    /// IPv6, as podman forwards by all families that the container has.
     fn published_address(&self, port: &Port) -> Result<IpAddr, String> {
-        let ipv4 = port.host_ip.is_none_or(|ip| ip.to_canonical().is_ipv4());
-        let outward = self.cards.iter().filter(|card| !card.network.internal);
-        let found = outward.flat_map(|card| &card.addresses).find(|(address, _)| address.is_ipv4() == ipv4);
-        let family = if ipv4 { "IPv4" } else { "IPv6" };
-        let none = || format!("PublishPort= needs a network with {family} that is not internal");
-        found.map(|(address, _)| *address).ok_or_else(none)
+        let written = port.host_ip.map(|ip| ip.to_canonical().is_ipv4());
+        let outward = || self.cards.iter().filter(|card| !card.network.internal).flat_map(|card| &card.addresses);
+        let of = |ipv4| outward().find(|(address, _)| address.is_ipv4() == ipv4).map(|(address, _)| *address);
+        let found = of(written.unwrap_or(true)).or_else(|| of(false).filter(|_| written.is_none()));
+        let family = if written == Some(false) { "IPv6" } else { "IPv4" };
+        found.ok_or_else(|| format!("PublishPort= needs a network with {family} that is not internal"))
     }
 }
 
@@ -190,6 +208,8 @@ struct State {
     resolver: Resolver,
     book: Book,
     running: BTreeMap<UnitName, Connection>,
+    /// They run since before this supervisor, and how they are connected could not be read: what is theirs stays.
+    unread: BTreeSet<UnitName>,
     /// Bridges whose names cannot be asked for, and why.
     deaf: BTreeMap<String, String>,
 }
@@ -198,7 +218,8 @@ impl Networks {
     /// `keep`: for what outlives the supervisor.
     pub(crate) fn new(paths: &Paths, keep: impl Fn(Keep) + Send + Sync + 'static) -> Self {
         let (resolver, book) = (Resolver::new(paths.resolv_conf(), keep), Book::open(paths.networks()));
-        let state = State { resolver, book, running: BTreeMap::new(), deaf: BTreeMap::new() };
+        let (running, unread, deaf) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        let state = State { resolver, book, running, unread, deaf };
         Self { state: Arc::new(Mutex::new(state)), left: Arc::default() }
     }
 
@@ -217,8 +238,9 @@ impl Networks {
 
     /// Chooses addresses and ports, which are the owner's from now on, and writes them to `path`.
     pub(crate) fn plan(&self, request: &Request, path: &Path) -> Result<(), String> {
-        let State { book, running, .. } = &mut *self.turn();
+        let State { book, running, unread, .. } = &mut *self.turn();
         running.remove(&request.owner);
+        unread.remove(&request.owner);
         let others = running.keys().cloned().collect::<BTreeSet<_>>();
         let is_there = |owner: &str| request.known.iter().chain(&others).any(|unit| unit.as_str() == owner);
         book.free(is_there);
@@ -269,9 +291,10 @@ impl Networks {
         self.lock().resolver.take(name, socket);
     }
 
-    /// These were connected when the last supervisor died.
-    pub(crate) fn remember(&self, connections: BTreeMap<UnitName, Connection>) {
-        self.lock().running = connections;
+    /// These were connected when the last supervisor died; `unread`: these too, and it is not known how.
+    pub(crate) fn remember(&self, connections: BTreeMap<UnitName, Connection>, unread: BTreeSet<UnitName>) {
+        let state = &mut *self.lock();
+        (state.running, state.unread) = (connections, unread);
     }
 
     /// Makes once more what is remembered, and removes what nobody has.
@@ -283,7 +306,8 @@ impl Networks {
                 connection.cards.iter().flat_map(|card| [card.network.interface.clone(), card.host_end(owner)]),
             );
         }
-        let leftovers = bridge::leftovers(&keep).map_err(|error| error.to_string())?;
+        let leftovers = bridge::leftovers(&keep, |owner| state.unread.iter().any(|unit| unit.as_str() == owner));
+        let leftovers = leftovers.map_err(|error| error.to_string())?;
         if state.running.is_empty() && leftovers.is_empty() {
             state.resolver.set(Vec::new());
             return Ok(());
@@ -311,8 +335,8 @@ impl State {
         }
         for card in &connection.cards {
             let mut done = bridge::detach(&card.host_end(owner));
-            if self.running.values().flat_map(|other| &other.cards).all(|other| other.network.name != card.network.name)
-            {
+            let others = || self.running.values().flat_map(|other| &other.cards);
+            if self.unread.is_empty() && others().all(|other| other.network.name != card.network.name) {
                 done = done.and(bridge::remove(&card.network.interface));
                 if card.forget {
                     self.book.networks.remove(&card.network.name);

@@ -157,18 +157,21 @@ impl Daemon {
 
     /// Takes over who is connected, before anything is asked of the networks.
     pub(crate) fn adopt_networks(&mut self) {
-        let mut connections = BTreeMap::new();
+        let (mut connections, mut unread) = (BTreeMap::new(), BTreeSet::new());
         for (unit, _) in self.engine.units().filter(|(_, entry)| !entry.record.state.at_rest()) {
             let path = self.paths.connection(unit);
             match Connection::read(&path) {
                 Ok(Some(connection)) => drop(connections.insert(unit.clone(), connection)),
                 Ok(None) => {}
-                Err(error) => log::error!("{}: {error}; it keeps its addresses and loses its ports", path.display()),
+                Err(error) => {
+                    log::error!("{}: {error}; it keeps its addresses and loses its ports", path.display());
+                    unread.insert(unit.clone());
+                }
             }
         }
         let all = connections.iter().map(|(unit, connection)| (unit.clone(), Some(connection.clone())));
         self.wiring.connections = all.collect();
-        self.wiring.networks.remember(connections);
+        self.wiring.networks.remember(connections, unread);
         let networks = self.wiring.networks.clone();
         let restore = move || {
             if let Err(text) = networks.restore() {

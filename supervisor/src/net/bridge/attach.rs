@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, io, net::IpAddr, os::fd::BorrowedFd};
 
 use super::{
     Error, HostRoute, Mac, Network, failed,
-    link::{Links, Pair},
+    link::{Link, Links, Pair},
     namespace::inside,
 };
 
@@ -134,12 +134,17 @@ pub(crate) fn remove(interface: &str) -> Result<(), Error> {
     remove().map_err(failed(format!("remove the bridge {interface}")))
 }
 
-/// Links of ours but these.
-pub(crate) fn leftovers(keep: &BTreeSet<String>) -> Result<Vec<String>, Error> {
+/// Links of ours but these, the cards of who lives on, and the bridges that those are joined to.
+pub(crate) fn leftovers(keep: &BTreeSet<String>, lives_on: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
     let all = || Links::new()?.all();
     let all = all().map_err(failed("list the links"))?;
-    let ours = all.into_iter().filter(|link| link.alias.starts_with(OURS) && !keep.contains(&link.name));
-    Ok(ours.map(|link| link.name).collect())
+    let card = |link: &Link| {
+        link.alias.strip_prefix(OURS).and_then(|alias| alias.strip_prefix("card ")).is_some_and(&lives_on)
+    };
+    let bridges: BTreeSet<u32> = all.iter().filter(|link| card(link)).filter_map(|link| link.bridge).collect();
+    let in_use = |link: &Link| keep.contains(&link.name) || card(link) || bridges.contains(&link.index);
+    let ours = all.iter().filter(|link| link.alias.starts_with(OURS) && !in_use(link));
+    Ok(ours.map(|link| link.name.clone()).collect())
 }
 
 /// Where the host itself sends packets, except by a bridge that the network has already.

@@ -48,6 +48,8 @@ pub(super) struct Link {
     /// Says whose it is.
     pub(super) alias: String,
     pub(super) is_bridge: bool,
+    /// The one that it is joined to.
+    pub(super) bridge: Option<u32>,
     pub(super) is_up: bool,
 }
 
@@ -169,6 +171,7 @@ fn link(message: &Message) -> Option<Link> {
         name: text(attributes, libc::IFLA_IFNAME),
         alias: text(attributes, libc::IFLA_IFALIAS),
         is_bridge: info.is_some_and(|info| text(info, libc::IFLA_INFO_KIND) == "bridge"),
+        bridge: attributes.u32(libc::IFLA_MASTER),
         is_up: u32::from_ne_bytes([head[8], head[9], head[10], head[11]]) & libc::IFF_UP.cast_unsigned() != 0,
     })
 }

@@ -1,5 +1,7 @@
 //! What is planned and given back, in a network namespace of its own.
 
+mod published;
+
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};

@@ -149,6 +149,11 @@ fn two_on_a_bridge_reach_each_other_and_the_world_sees_the_host() {
         assert_eq!(reaches(&web, "[2001:db8:7::9]:80"), "2001:db8:7::1");
         // Whoever knows the address and the way, which is its default route, does not get in.
         fails(&outside, "10.89.0.3:5432");
+        // A card of somebody who lives on is nobody's leftover, nor is the bridge that it is joined to.
+        let keep = ["eth7".to_owned(), Attachment::host_end("outside", "wire")].into();
+        let left = |lives_on: &[&str]| leftovers(&keep, |owner| lives_on.contains(&owner)).unwrap();
+        assert_eq!(left(&["web"]), [Attachment::host_end("db", "app")]);
+        assert_eq!(left(&[]).len(), 3);
         // All of it goes, and twice.
         for owner in ["web", "db"] {
             detach(&Attachment::host_end(owner, "app")).unwrap();
@@ -156,8 +161,7 @@ fn two_on_a_bridge_reach_each_other_and_the_world_sees_the_host() {
         }
         remove("br-app").unwrap();
         remove("br-app").unwrap();
-        let keep = ["eth7".to_owned(), Attachment::host_end("outside", "wire")].into();
-        assert_eq!(leftovers(&keep).unwrap(), Vec::<String>::new());
+        assert_eq!(left(&[]), Vec::<String>::new());
         Firewall::default().put().unwrap();
         Firewall::default().put().unwrap();
     });
