@@ -99,6 +99,6 @@ pub(super) fn unless_ended<T>(step: Result<T>, channel: BorrowedFd<'_>, pidfd: B
 }
 
 /// Of one that has ended. That it was not answered in time comes first, and once.
-fn last_said(channel: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Vec<u8> {
+pub(super) fn last_said(channel: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Vec<u8> {
     heard(channel, pidfd).or_else(|_| heard(channel, pidfd)).map(|(words, _)| words).unwrap_or_default()
 }

@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use super::Machine;
 use super::create::{CreateOptions, Created, create};
 use super::delete::{clear, delete_locked};
-use super::outside::answer;
 use super::start::let_run;
 use super::wait::foreground;
 use crate::runtime::error::{Result, Step};
@@ -26,8 +25,10 @@ pub(crate) fn run(
     let Created { folder, state, cgroup, pidfd, channel, held } = create(machine, id, options, true)?;
     // Before the program prints: its terminal is then as it is to be.
     let terminal = held.terminal();
-    let go = || answer(channel.as_fd(), pidfd.as_fd()).map(|()| Some(channel));
-    let started = terminal.and_then(|terminal| let_run(machine, &folder, &state, pidfd.as_fd(), go).map(|()| terminal));
+    let started = terminal.and_then(|terminal| {
+        let_run(machine, &folder, &state, pidfd.as_fd(), Some(channel))?;
+        Ok(terminal)
+    });
     let undo = || {
         // It may have been unlocked for hooks by then.
         let again =

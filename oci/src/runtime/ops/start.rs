@@ -7,6 +7,8 @@ use super::hooks::{Place, run_all};
 use super::kill::open_process;
 use super::listener::last_words;
 use super::newcomer::failure;
+use super::outside::{answer, last_said};
+use super::wait::END_PATIENCE_MS;
 use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::id::ContainerId;
 use crate::runtime::state::{START_SOCKET, State, Status};
@@ -23,16 +25,16 @@ pub(crate) fn start(machine: &Machine, id: &ContainerId) -> Result<()> {
     }
     // It may have ended since: then its number is anybody's.
     let pidfd = open_process(&state, &machine.proc)?.ok_or_else(|| state.refuse("start", Status::Stopped))?;
-    let_run(machine, folder, &state, pidfd.as_fd(), || connect(folder))
+    let_run(machine, folder, &state, pidfd.as_fd(), None)
 }
 
-/// The steps of starting, around the word to the process; `go` gives that, and the connection on which it answers.
+/// The steps of starting, around the word to the process: by its maker's channel, or by the socket at which it waits for `start`.
 pub(super) fn let_run(
     machine: &Machine,
     folder: &Folder,
     state: &State,
     pidfd: BorrowedFd<'_>,
-    go: impl FnOnce() -> Result<Option<OwnedFd>>,
+    channel: Option<OwnedFd>,
 ) -> Result<()> {
     let hooks = state.hooks()?;
     if !hooks.start_container.is_empty() {
@@ -40,10 +42,17 @@ pub(super) fn let_run(
         if let Err(error) = run_all("startContainer", &hooks.start_container, &state.document(Status::Created), place) {
             // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
             let _ = process::send_signal(pidfd, libc::SIGKILL);
-            return Err(error);
+            let _ = process::wait_readable(pidfd, END_PATIENCE_MS);
+            // Unless it had ended by itself, and the hook found nothing to go into.
+            let own = channel.map(|channel| last_said(channel.as_fd(), pidfd)).filter(|words| !words.is_empty());
+            return Err(own.map_or(error, |words| failure(&words, pidfd)));
         }
     }
-    let Some(connection) = go()? else { return Ok(()) };
+    let connection = match channel {
+        Some(channel) => answer(channel.as_fd(), pidfd).map(|()| Some(channel)),
+        None => connect(folder),
+    };
+    let Some(connection) = connection? else { return Ok(()) };
     // Nothing is written any more. Who keeps the program from going on (in a pid namespace that is somebody else's, too) must not keep
     // the lock from those who end it; and a hook may call the runtime about its container.
     folder.unlock()?;
