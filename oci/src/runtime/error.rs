@@ -41,6 +41,8 @@ pub(crate) enum Error {
     Child(String),
     /// That process ended without saying why.
     ChildGone(String),
+    /// The same, by SIGKILL and before its first instruction.
+    NeverRan(String),
     Hook {
         /// The property of `hooks`, and the hook's place in it, from 0.
         point: &'static str,
@@ -78,7 +80,7 @@ impl fmt::Display for Error {
             }
             Error::System { step, object, errno } if object.is_empty() => write!(out, "{step}: {errno}"),
             Error::System { step, object, errno } => write!(out, "{step} {object}: {errno}"),
-            Error::Child(words) | Error::ChildGone(words) => out.write_str(words),
+            Error::Child(words) | Error::ChildGone(words) | Error::NeverRan(words) => out.write_str(words),
             Error::Hook { point, at, path, why } => write!(out, "error running {point} hook #{at}: {path}: {why}"),
             Error::Cgroup { path, why } => write!(out, "cgroup {path}: {why}"),
         }

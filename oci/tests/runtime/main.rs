@@ -13,6 +13,8 @@ mod habits;
 #[cfg(target_arch = "x86_64")] // its registers
 mod inject;
 mod isolation;
+#[cfg(target_arch = "x86_64")] // for the shapes
+mod killed;
 mod lifecycle;
 mod mounts;
 mod newcomers;

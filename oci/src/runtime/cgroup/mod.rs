@@ -168,6 +168,12 @@ impl Cgroup {
         self.dir.as_fd()
     }
 
+    /// Moves a process into it.
+    pub(crate) fn take(&self, pid: i32) -> Result<()> {
+        let done = write_setting(self.fd(), c"cgroup.procs", pid.to_string().as_bytes());
+        done.step("move a process to cgroup", &self.path)
+    }
+
     /// Another cgroup below this one.
     pub(crate) fn child(&self, path: &str) -> Result<Option<Cgroup>> {
         Cgroup::open(&format!("{}/{path}", self.path))

@@ -119,6 +119,8 @@ pub(crate) struct Ends {
     pub(crate) listener: Option<OwnedFd>,
     /// Whether the runtime has hooks to run before the root changes.
     pub(crate) hooks: bool,
+    /// It is not born in its cgroup: the runtime puts it there, and says when.
+    pub(crate) moved: bool,
 }
 
 /// The container's first process, or the one that goes between, for which the cgroup is.
@@ -331,8 +333,8 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a, Fi
     let channel = ends.channel.as_fd();
     common()?;
     let all = &plan.namespaces;
-    if all.maps.is_some() || all.go_between() {
-        // For the mapping, or until the one that went between has said all it had to say.
+    if all.maps.is_some() || all.go_between() || ends.moved {
+        // For the mapping, the cgroup, or until the one that went between has said all it had to say.
         wait_go(channel)?;
     }
     if all.maps.is_some() || all.user.is_some() {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::Machine;
 use super::delete::leave_scope;
 use super::hooks::{Place, joinable, run_all, run_every};
-use super::newcomer::{cloned, failure, hand_over, heard, leaves, next, set_from_outside};
+use super::newcomer::{Way, cloned, failure, hand_over, heard, leaves, next, set_from_outside};
 use super::outside::{answer, memory_for, outside_steps, set_limits, set_offsets, unless_ended};
 use super::terminal::Terminal;
 use super::wait::end;
@@ -92,6 +92,13 @@ struct Made {
 
 /// `at_once`: the same process will start it, so nothing is needed by which another one could.
 pub(crate) fn create(machine: &Machine, id: &ContainerId, options: &CreateOptions, at_once: bool) -> Result<Created> {
+    match create_in(machine, id, options, at_once, Way::Born) {
+        Err(Error::NeverRan(_)) => create_in(machine, id, options, at_once, Way::Moved),
+        other => other,
+    }
+}
+
+fn create_in(machine: &Machine, id: &ContainerId, options: &CreateOptions, at_once: bool, way: Way) -> Result<Created> {
     let bundle = fs::real_path(&c_string(options.bundle.as_os_str().as_encoded_bytes()));
     let bundle = PathBuf::from(OsString::from_vec(bundle.step("open bundle", options.bundle.display())?.into_bytes()));
     let file = bundle.join(&options.config);
@@ -117,7 +124,7 @@ pub(crate) fn create(machine: &Machine, id: &ContainerId, options: &CreateOption
         ..State::default()
     };
     let mut made = Made::default();
-    let asked = Asked { config: &config, bundle: &bundle, options, at_once };
+    let asked = Asked { config: &config, bundle: &bundle, options, at_once, way };
     let error = match build(machine, &folder, &asked, &mut state, &mut made) {
         Ok(channel) => match (made.pidfd, made.held) {
             (Some(pidfd), Some(held)) => {
@@ -137,10 +144,11 @@ struct Asked<'a> {
     bundle: &'a Path,
     options: &'a CreateOptions,
     at_once: bool,
+    way: Way,
 }
 
 fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut State, made: &mut Made) -> Result<OwnedFd> {
-    let Asked { config, bundle, options, at_once } = *asked;
+    let Asked { config, bundle, options, at_once, way } = *asked;
     let wanted = config.linux.cgroups_path.as_deref();
     // Where there is no systemd, that is what is wrong, whatever form the path has.
     let parse = || Scope::parse(wanted, &state.id, machine.rootless);
@@ -195,18 +203,17 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
     let listener = if at_once { None } else { Some(listen(folder, bundle)?) };
     let (ours, theirs) = socket::pair().step("create", "channel")?;
     let hooks = config.hooks.any_at_create();
-    let ends = Ends { channel: ManuallyDrop::new(theirs), listener, hooks };
+    let ends = Ends { channel: ManuallyDrop::new(theirs), listener, hooks, moved: way == Way::Moved };
     let Held { plan, ends } = &**made.held.insert(Box::new(Held { plan, ends }));
     let outside = plan.process.made_outside;
     let between = plan.namespaces.go_between() && !outside;
+    let at_birth = cgroup.filter(|_| way == Way::Born).map(Cgroup::fd);
     // Who enters a time namespace has to have its memory for itself (setns(2)).
     let (flags, into, memory) = match () {
         () if between => (0, None, Memory::Copied),
-        () if outside => (0, cgroup.map(Cgroup::fd), Memory::Copied),
-        () if plan.namespaces.has(NamespaceKind::Time) => {
-            (plan.namespaces.create, cgroup.map(Cgroup::fd), Memory::Copied)
-        }
-        () => (plan.namespaces.create, cgroup.map(Cgroup::fd), memory_for(machine, plan.process.oom_score_adj)),
+        () if outside => (0, at_birth, Memory::Copied),
+        () if plan.namespaces.has(NamespaceKind::Time) => (plan.namespaces.create, at_birth, Memory::Copied),
+        () => (plan.namespaces.create, at_birth, memory_for(machine, plan.process.oom_score_adj)),
     };
     let _hidden = outside.then(Hidden::new).transpose().step("hide", "the caller's environment")?;
     let started = process::start(flags, into, memory, || {
@@ -214,7 +221,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         fs::close_copy(ours.as_fd());
         // The copy of the locked folder would keep the lock until the exec.
         fs::close_copy(folder.fd());
-        child::init(plan, machine.proc.fd(), ends, cgroup.map(Cgroup::fd))
+        child::init(plan, machine.proc.fd(), ends, at_birth)
     });
     let (mut pid, pidfd) = started.step("clone", "the container's process")?;
     let pidfd = made.pidfd.insert(pidfd);
@@ -227,6 +234,9 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
             return Err(failure(&message, pidfd.as_fd()));
         }
     }
+    if let Some(cgroup) = cgroup.filter(|_| way == Way::Moved) {
+        unless_ended(cgroup.take(pid), ours.as_fd(), pidfd.as_fd())?;
+    }
     drop(helper);
     // Not before somebody is in it: who joined a user namespace first could not clone into what is another one's.
     if let (Some(cgroup), Some(uid)) = (cgroup, owner_of_cgroup(config, &plan.namespaces)) {
@@ -237,7 +247,7 @@ fn build(machine: &Machine, folder: &Folder, asked: &Asked<'_>, state: &mut Stat
         // Others see it from now on: whoever wants to end it while we wait finds it.
         state.save(folder)?;
     }
-    outside_steps(machine, plan, (pid, pidfd.as_fd()), ours.as_fd())?;
+    outside_steps(machine, plan, (pid, pidfd.as_fd()), ours.as_fd(), way)?;
     // The one outside is nobody's but ours. Behind it speaks one that others see, and may have taken hold of: it is ready, or it failed.
     let (mut is_seen, mut place_of_it) = (false, None);
     loop {

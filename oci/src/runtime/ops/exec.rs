@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::Machine;
 use super::hooks::joinable;
 use super::kill::open_process;
-use super::newcomer::{Newcomer, hand_over};
+use super::newcomer::{Newcomer, Way, hand_over};
 use super::outside::memory_for;
 use super::terminal::Terminal;
 use super::wait::{end, foreground};
@@ -50,6 +50,21 @@ pub(crate) struct ExecOptions {
 pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -> Result<u8> {
     let signals = if options.detach { None } else { Some(Signals::take_all().step("take", "signals")?) };
     machine.log.debug(&format!("exec id={id}"));
+    let (pidfd, terminal) = match enter(machine, id, options, signals.as_ref(), Way::Born) {
+        Err(Error::NeverRan(_)) => enter(machine, id, options, signals.as_ref(), Way::Moved)?,
+        other => other?,
+    };
+    signals.map_or(Ok(0), |signals| foreground(pidfd.as_fd(), &signals, terminal))
+}
+
+/// Until the program runs.
+fn enter(
+    machine: &Machine,
+    id: &ContainerId,
+    options: &ExecOptions,
+    signals: Option<&Signals>,
+    way: Way,
+) -> Result<(OwnedFd, Option<Terminal>)> {
     let folder = machine.open(id, "exec in")?;
     let state = State::load(&folder)?.ok_or_else(|| Error::NotFound { id: id.to_string() })?;
     let gone = || state.refuse("exec in", if state.pid == 0 { Status::Creating } else { Status::Stopped });
@@ -76,7 +91,7 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     // Who enters a time namespace has to have its memory for itself (setns(2)).
     let shares = state.namespaces & NamespaceKind::Time.flag() == 0;
     let memory = if shares { memory_for(machine, plan.oom_score_adj) } else { Memory::Copied };
-    let hidden = plan.made_outside.then(Hidden::new).transpose().step("hide", "the caller's environment")?;
+    let _hidden = plan.made_outside.then(Hidden::new).transpose().step("hide", "the caller's environment")?;
     let start = |cgroup: Option<BorrowedFd<'_>>| {
         process::start(0, cgroup, memory, || {
             fs::close_copy(ours.as_fd());
@@ -85,11 +100,10 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
             child::guest(&plan, &given)
         })
     };
-    let started = match start(cgroup.as_ref().map(Cgroup::fd)) {
+    let own = || cgroup_of(machine, &state)?.ok_or_else(gone);
+    let started = match start(cgroup.as_ref().filter(|_| way == Way::Born).map(Cgroup::fd)) {
         // The container has moved its processes into cgroups of its own below (as systemd does): then to its first one's.
-        Err(Errno(libc::EBUSY)) if options.cgroup.is_none() => {
-            start(Some(cgroup_of(machine, &state)?.ok_or_else(gone)?.fd()))
-        }
+        Err(Errno(libc::EBUSY)) if options.cgroup.is_none() => start(Some(own()?.fd())),
         other => other,
     };
     let (pid, pidfd) = started.step("clone", "a process")?;
@@ -97,12 +111,17 @@ pub(crate) fn exec(machine: &Machine, id: &ContainerId, options: &ExecOptions) -
     // From here on the container may keep the process from going on: it is paused until somebody resumes it, or stops what it sees of
     // this. Whoever resumes or deletes it wants the lock.
     folder.unlock()?;
-    let ends = signals.as_ref().map(Signals::that_end).transpose().step("take", "signals")?;
+    let ends = signals.map(Signals::that_end).transpose().step("take", "signals")?;
     let mut guest = Newcomer { pid, pidfd, channel: ours, plan: &plan, state: &state, status: Status::Running, ends };
-    let terminal = drive(machine, &mut guest, options, console.as_ref()).inspect_err(|_| end(guest.pidfd.as_fd()))?;
-    drop((folder, hidden));
-    let Some(signals) = signals else { return Ok(0) };
-    foreground(guest.pidfd.as_fd(), &signals, terminal)
+    let moved = match cgroup.as_ref().filter(|_| way == Way::Moved).map(|cgroup| cgroup.take(pid)) {
+        Some(Err(Error::System { errno: Errno(libc::EBUSY), .. })) if options.cgroup.is_none() => {
+            own().and_then(|own| own.take(pid))
+        }
+        other => other.unwrap_or(Ok(())),
+    };
+    let driven = moved.and_then(|()| drive(machine, &mut guest, options, console.as_ref()));
+    let terminal = driven.inspect_err(|_| end(guest.pidfd.as_fd()))?;
+    Ok((guest.pidfd, terminal))
 }
 
 /// From the clone to the program.

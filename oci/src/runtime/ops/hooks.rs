@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::Machine;
 use super::exec::{self, filter, plan_of};
-use super::newcomer::Newcomer;
+use super::newcomer::{Newcomer, Way};
 use super::wait::{END_PATIENCE_MS, Ended, end};
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::child::{self, Guest};
@@ -77,7 +77,12 @@ fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_
         }
         Place::Namespaces { pidfd, kinds, process } => beside(hook, streams, Some((pidfd, kinds, process)))?,
         Place::Container { machine, folder, state, pidfd } => {
-            inside(hook, streams, machine, folder, state, pidfd).map_err(|error| failed(error.to_string()))?
+            let inside = |way| inside(hook, streams, machine, folder, state, pidfd, way);
+            let begun = match inside(Way::Born) {
+                Err(Error::NeverRan(_)) => inside(Way::Moved),
+                other => other,
+            };
+            begun.map_err(|error| failed(error.to_string()))?
         }
     };
     drop((input, output));
@@ -230,6 +235,7 @@ fn inside(
     folder: &Folder,
     state: &State,
     container: BorrowedFd<'_>,
+    way: Way,
 ) -> Result<OwnedFd> {
     let mut process = state.process()?;
     process.args = if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() };
@@ -254,7 +260,8 @@ fn inside(
         preserve_fds: 0,
     };
     let _hidden = plan.made_outside.then(Hidden::new).transpose().step("hide", "the caller's environment")?;
-    let (pid, pidfd) = match process::clone(0, cgroup.as_ref().map(Cgroup::fd)).step("clone", "hook")? {
+    let at_birth = cgroup.as_ref().filter(|_| way == Way::Born).map(Cgroup::fd);
+    let (pid, pidfd) = match process::clone(0, at_birth).step("clone", "hook")? {
         Side::Parent { pid, pidfd } => (pid, pidfd),
         Side::Child => {
             fs::close_copy(ours.as_fd());
@@ -266,7 +273,9 @@ fn inside(
     };
     drop(theirs);
     let mut guest = Newcomer { pid, pidfd, channel: ours, plan: &plan, state, status: Status::Created, ends: None };
-    let driven = guest.made_ready(machine).and_then(|()| guest.goes_inside(machine)).and_then(|()| guest.runs());
+    let moved = cgroup.filter(|_| way == Way::Moved).map_or(Ok(()), |cgroup| cgroup.take(pid));
+    let ready = moved.and_then(|()| guest.made_ready(machine));
+    let driven = ready.and_then(|()| guest.goes_inside(machine)).and_then(|()| guest.runs());
     driven.inspect_err(|_| end(guest.pidfd.as_fd()))?;
     Ok(guest.pidfd)
 }

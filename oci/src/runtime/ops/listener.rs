@@ -11,7 +11,15 @@ use crate::runtime::sys::socket;
 
 /// What a process says before its channel closes by the exec: nothing, or a failure. A listener on the way is handed over.
 pub(super) fn last_words(channel: BorrowedFd<'_>, state: &State, status: Status, pid: i32) -> Result<Vec<u8>> {
-    let mut missing = !state.listener_path.is_empty();
+    words(channel, state, status, pid, !state.listener_path.is_empty())
+}
+
+/// What it says next; nothing when it has ended.
+pub(super) fn next_words(channel: BorrowedFd<'_>, state: &State, status: Status, pid: i32) -> Result<Vec<u8>> {
+    words(channel, state, status, pid, false)
+}
+
+fn words(channel: BorrowedFd<'_>, state: &State, status: Status, pid: i32, mut missing: bool) -> Result<Vec<u8>> {
     loop {
         match socket::message_and_fd(channel) {
             Ok((_, Some(listener))) => {

@@ -4,10 +4,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::Machine;
-use super::listener::last_words;
+use super::listener::{last_words, next_words};
 use super::outside::{answer, set_limit, set_limits, set_oom_score, unless_ended};
 use super::rdt;
-use super::wait::how_it_ended;
+use super::wait::ended_early;
 use crate::runtime::cgroup;
 use crate::runtime::child::{ADMIN, CLONED, FAILED, FULL, READY};
 use crate::runtime::error::{Error, Result, Step};
@@ -15,6 +15,18 @@ use crate::runtime::plan::ProcessPlan;
 use crate::runtime::state::{State, Status};
 use crate::runtime::sys::signal::Signals;
 use crate::runtime::sys::{self, Errno, process, schedule, socket};
+
+/// How a process comes into its cgroup.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By clone3: CLONE_INTO_CGROUP.
+    Born,
+    /// By a write to cgroup.procs, before it does anything. For a caller in a cgroup that was killed as a whole, by `cgroup.kill`, at some
+    /// time: since Linux 6.14 (and 6.12.14) a kill that comes while a process is cloned is noticed by how often the cgroup was killed,
+    /// which is asked of the parent's and compared with the child's (`cgroup_css_set_fork`, `cgroup_post_fork`). Where the
+    /// two differ, whoever is born is killed before its first instruction.
+    Moved,
+}
 
 pub(super) struct Newcomer<'a> {
     pub(super) pid: i32,
@@ -67,7 +79,8 @@ impl Newcomer<'_> {
     fn says(&self, expected: &[u8]) -> Result<()> {
         answer(self.channel.as_fd(), self.pidfd.as_fd())?;
         self.until_ready()?;
-        let message = last_words(self.channel.as_fd(), self.state, self.status, self.pid)?;
+        let listen = if expected.is_empty() { last_words } else { next_words };
+        let message = listen(self.channel.as_fd(), self.state, self.status, self.pid)?;
         if message == expected { Ok(()) } else { Err(failure(&message, self.pidfd.as_fd())) }
     }
 
@@ -166,7 +179,7 @@ pub(super) fn failure(message: &[u8], pidfd: BorrowedFd<'_>) -> Error {
             if !message.is_empty() {
                 let _ = process::send_signal(pidfd, libc::SIGKILL);
             }
-            Error::ChildGone(format!("the container's process {} before it was ready", how_it_ended(pidfd)))
+            ended_early(pidfd)
         }
     }
 }

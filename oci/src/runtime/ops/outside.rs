@@ -4,7 +4,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::Machine;
-use super::newcomer::{failure, heard};
+use super::newcomer::{Way, failure, heard};
 use super::wait::END_PATIENCE_MS;
 use crate::runtime::child::GO;
 use crate::runtime::error::{Error, Result, Step};
@@ -18,6 +18,7 @@ pub(super) fn outside_steps(
     plan: &Plan,
     (pid, pidfd): (i32, BorrowedFd<'_>),
     channel: BorrowedFd<'_>,
+    way: Way,
 ) -> Result<()> {
     if let Some((uids, gids)) = &plan.namespaces.maps {
         let map =
@@ -25,7 +26,7 @@ pub(super) fn outside_steps(
         let uids = map("uid_map", uids, "linux.uidMappings");
         unless_ended(uids.and_then(|()| map("gid_map", gids, "linux.gidMappings")), channel, pidfd)?;
     }
-    if plan.namespaces.maps.is_some() || plan.namespaces.go_between() {
+    if plan.namespaces.maps.is_some() || plan.namespaces.go_between() || way == Way::Moved {
         answer(channel, pidfd)?;
     }
     unless_ended(set_oom_score(machine, pid, plan.process.oom_score_adj), channel, pidfd)

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::terminal::Terminal;
-use crate::runtime::error::{Result, Step};
+use crate::runtime::error::{Error, Result, Step};
 pub(super) use crate::runtime::sys::process::Ended;
 use crate::runtime::sys::signal::{Signals, words};
 use crate::runtime::sys::{Errno, process};
@@ -61,13 +61,19 @@ pub(super) fn end(pidfd: BorrowedFd<'_>) {
 }
 
 /// For a child that ended too early.
-pub(super) fn how_it_ended(pidfd: BorrowedFd<'_>) -> String {
-    match process::wait_for(pidfd, END_PATIENCE_MS) {
+pub(super) fn ended_early(pidfd: BorrowedFd<'_>) -> Error {
+    let ended = process::wait_to_tell(pidfd, END_PATIENCE_MS);
+    let how = match ended.map(|ended| ended.map(|(how, _)| how)) {
         Ok(Some(Ended::Exited(status))) => format!("ended with {status}"),
         Ok(Some(Ended::Killed(libc::SIGKILL))) => "was killed (is its memory limit too low?)".to_owned(),
         Ok(Some(Ended::Killed(signal))) => format!("was killed by signal {signal} ({})", words(signal)),
         Ok(None) => "is held by who traces it and was given up".to_owned(),
         // Not our child: PID 1 waits for it.
         Err(_) => "ended".to_owned(),
+    };
+    let words = format!("the container's process {how} before it was ready");
+    match ended {
+        Ok(Some((Ended::Killed(libc::SIGKILL), false))) => Error::NeverRan(words),
+        _ => Error::ChildGone(words),
     }
 }

@@ -202,7 +202,7 @@ pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> Result<bool> {
 /// Waits for a child of ours by its pidfd: never by SIGCHLD, which can be lost.
 pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Ended> {
     loop {
-        if let Some(ended) = reap(pidfd, libc::WEXITED)? {
+        if let Some((ended, _)) = reap(pidfd, libc::WEXITED)? {
             return Ok(ended);
         }
     }
@@ -211,15 +211,26 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Ended> {
 /// As `wait`, for one that others may hold: `None` where it has not ended in time, or has, and somebody traces it, whose it is to
 /// take away first: a wait for it would be one for the tracer (kernel/exit.c, wait_consider_task).
 pub(crate) fn wait_for(pidfd: BorrowedFd<'_>, milliseconds: i32) -> Result<Option<Ended>> {
+    Ok(wait_to_tell(pidfd, milliseconds)?.map(|(ended, _)| ended))
+}
+
+/// As above, and whether it has run at all: whoever does touches a page that is not there yet.
+pub(crate) fn wait_to_tell(pidfd: BorrowedFd<'_>, milliseconds: i32) -> Result<Option<(Ended, bool)>> {
     if wait_readable(pidfd, milliseconds)? { reap(pidfd, libc::WEXITED | libc::WNOHANG) } else { Ok(None) }
 }
 
-fn reap(pidfd: BorrowedFd<'_>, how: i32) -> Result<Option<Ended>> {
+fn reap(pidfd: BorrowedFd<'_>, how: i32) -> Result<Option<(Ended, bool)>> {
     // SAFETY: siginfo_t is plain data; all zero is valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let id = pidfd.as_raw_fd().unsigned_abs();
-    // SAFETY: the buffer is a whole siginfo_t.
-    while let Err(e) = check(unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, how) }) {
+    // SAFETY: so is rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let id = pidfd.as_raw_fd();
+    // The system call itself: the C library's has no place for what was used.
+    let wait = |info: &mut libc::siginfo_t, usage: &mut libc::rusage| {
+        // SAFETY: the buffers are a whole siginfo_t and a whole rusage.
+        check_long(unsafe { libc::syscall(libc::SYS_waitid, libc::P_PIDFD, id, info, how, usage) })
+    };
+    while let Err(e) = wait(&mut info, &mut usage) {
         if e.0 != libc::EINTR {
             return Err(e);
         }
@@ -229,7 +240,7 @@ fn reap(pidfd: BorrowedFd<'_>, how: i32) -> Result<Option<Ended>> {
     // SAFETY: as above.
     let status = unsafe { info.si_status() };
     let ended = if info.si_code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Killed(status) };
-    Ok((pid != 0).then_some(ended))
+    Ok((pid != 0).then_some((ended, usage.ru_minflt != 0)))
 }
 
 fn poll(fd: BorrowedFd<'_>, events: libc::c_short, milliseconds: i32) -> Result<bool> {
