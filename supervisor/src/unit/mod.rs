@@ -29,6 +29,7 @@ mod model;
 mod name;
 mod nearest;
 mod options;
+mod podman_args;
 mod problem;
 mod reference;
 mod set;

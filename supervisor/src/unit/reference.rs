@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{
     keys::{Honoured, Key, SECTIONS, Section, Status},
     kind::{KINDS, Kind, REFUSED},
+    podman_args,
 };
 
 const HEAD: &str = "\
@@ -55,6 +56,9 @@ pub fn reference() -> String {
         for key in keys {
             row(&mut page, &key);
         }
+        if section.name == "Container" {
+            podman_args(&mut page);
+        }
     }
     page.push_str(LINT);
     page
@@ -72,6 +76,16 @@ fn row(page: &mut String, key: &Key) {
     let value = if matches!(key.status, Status::Refused(_)) { String::new() } else { key.value.name() };
     let clean = |text: &str| text.replace('|', "\\|");
     let _ = writeln!(page, "| {}= | {} | {here} | {} |", key.name, clean(&value), clean(&note));
+}
+
+fn podman_args(page: &mut String) {
+    page.push_str(
+        "\nPodmanArgs= takes these options of podman-run(1), each as if its key stood behind all others:\n\n",
+    );
+    page.push_str("| option | key |\n|---|---|\n");
+    for (options, keys) in podman_args::options() {
+        let _ = writeln!(page, "| {} | {keys} |", options.replace(' ', ", "));
+    }
 }
 
 fn counts(page: &mut String) {

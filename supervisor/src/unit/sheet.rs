@@ -7,6 +7,7 @@ use super::{
     build::inner_dollars,
     keys::{self, Guess, Honoured, Key, Reset, Status},
     kind::Kind,
+    podman_args,
     problem::form,
     source::whole,
     specifier::{self, Scope},
@@ -85,7 +86,22 @@ impl<'a> Sheet<'a> {
                 sheet.assign(assignment);
             }
         }
+        sheet.podman_args();
         sheet
+    }
+
+    /// Behind all others, as on podman's command line.
+    fn podman_args(&mut self) {
+        for value in self.written("Container", "PodmanArgs") {
+            let words = self.words("Container", &value);
+            let (found, wrong) = podman_args::assignments(&value, &words);
+            for (word, said) in wrong {
+                self.error_at(&value, &word, said.behind(format_args!("PodmanArgs={}", word.text)));
+            }
+            for assignment in &found {
+                self.assign(assignment);
+            }
+        }
     }
 
     /// A file that is wrong from end to end is not worth more than a first page of reasons. Each costs a walk along its line, so

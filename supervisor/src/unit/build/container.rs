@@ -73,13 +73,13 @@ pub(super) fn container(
         }
     }
     sheet.last("Container", "HttpProxy");
+    let mut labels = assignments(sheet, ("Container", "Label"), Bare::Empty);
+    labels.extend(sheet.text("Container", "AutoUpdate").map(|how| ("io.containers.autoupdate".to_owned(), how)));
     // All that it can be, unconfined, holds anyway.
     sheet.last("Container", "AppArmor");
     ContainerSpec {
         root: root(path, sheet, links),
         pull: pull("Container", "Pull", sheet),
-        retry: sheet.read("Container", "Retry", health::number).unwrap_or(3),
-        retry_delay: sheet.read("Container", "RetryDelay", health::go_duration),
         container_name,
         exec: command::words(sheet, "Exec"),
         entrypoint: command::entrypoint(sheet),
@@ -116,7 +116,7 @@ pub(super) fn container(
         mask: limits::mask(sheet),
         unmask: limits::unmask(sheet),
         hosts: network::hosts("Container", sheet),
-        labels: assignments(sheet, ("Container", "Label"), Bare::Empty),
+        labels,
         annotations: assignments(sheet, ("Container", "Annotation"), Bare::Empty),
         oom_score_adj: sheet.read("Service", "OOMScoreAdjust", resources::between(-1000, 1000)).unwrap_or(0),
         timezone: sheet.read("Container", "Timezone", timezone),
@@ -126,7 +126,6 @@ pub(super) fn container(
         reload: health::reload(sheet),
         run_init: sheet.last("Container", "RunInit").is_some_and(|v| values::boolean(&v.text) == Ok(true)),
         seccomp: seccomp(sheet),
-        auto_update: sheet.last("Container", "AutoUpdate").is_some(),
         log: super::log::log(sheet),
         resources: resources::resources(sheet),
     }

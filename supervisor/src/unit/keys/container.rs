@@ -1,6 +1,6 @@
 //! `[Container]` of podman-systemd.unit(5), Podman 5.
 
-use super::{Rows, Value, inert, later, only, refused, yes};
+use super::{Rows, Value, inert, only, refused, yes};
 
 const NO: &[&str] = &["no", "false", "off", "0"];
 
@@ -47,9 +47,8 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("Area/City, UTC or local"), "Timezone"),
     // Only `podman run --publish-all` acts upon it.
     yes(Value::Own("port[-port][/protocol]"), "ExposeHostPort"),
-    // What is not pulled needs no second try.
-    yes(Value::Own("number"), "Retry"),
-    yes(Value::Own("time span"), "RetryDelay"),
+    inert("what is not pulled needs no second try", Value::Number, "Retry"),
+    inert("what is not pulled needs no second try", Value::Span, "RetryDelay"),
     // The host has no proxy variables that it could hand on.
     yes(Value::Boolean, "HttpProxy"),
     inert(
@@ -83,7 +82,8 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("name[,type=mount|env][,target=][,uid=][,gid=][,mode=]"), "Secret"),
     yes(Value::Own("command line"), "ReloadCmd"),
     yes(Value::Own("signal"), "ReloadSignal"),
-    later("", Value::Choice(&["registry", "local"]), "AutoUpdate"),
+    // A label, io.containers.autoupdate: only `podman auto-update` acts upon it.
+    yes(Value::Choice(&["registry", "local"]), "AutoUpdate"),
     // There is nobody on the machine who would load a profile.
     only(&["unconfined"], Value::Text, "AppArmor"),
     yes(Value::Own("command line, JSON list or none"), "HealthCmd HealthStartupCmd"),
@@ -103,7 +103,9 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(ID_MAP, "UIDMap GIDMap"),
     // The machine keeps a range of ids for each name, the same for whoever names it.
     yes(Value::Own("name"), "SubUIDMap SubGIDMap"),
-    refused(PODMAN, "PodmanArgs GlobalArgs"),
+    // Each is read as the key that says the same.
+    yes(Value::Own("options of podman run, those below"), "PodmanArgs"),
+    refused(PODMAN, "GlobalArgs"),
     refused(MODULE, "ContainersConfModule"),
     refused(
         "Podman has given it up; user namespaces are asked for with UserNS=",

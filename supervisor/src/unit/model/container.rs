@@ -17,8 +17,6 @@ use super::{
 pub struct ContainerSpec {
     pub root: Root,
     pub pull: Pull,
-    pub retry: u32,
-    pub retry_delay: Option<Duration>,
     /// `ContainerName=` or podman's default: how `podman ps` would call it, and one of the names by which others on its networks find
     /// it. The unit's name is what Orlop uses.
     pub container_name: String,
@@ -88,7 +86,6 @@ pub struct ContainerSpec {
     pub reload: Option<Reload>,
     pub run_init: bool,
     pub seccomp: Seccomp,
-    pub auto_update: bool,
     pub log: LogSpec,
     /// Of `[Service]`: limits of the container's cgroup and of its processes.
     pub resources: Resources,

@@ -32,7 +32,7 @@ fn all_mistakes_of_a_file_come_at_once() {
         "web.container:3:1: Restart= belongs in [Service], this is [Container]",
         "web.container:4:8: Memory=64X: expected a size such as 64M",
         "web.container:5:6: User=-1: expected a user's name or a number",
-        "web.container:6:1: PodmanArgs= cannot be honoured here: there is no podman",
+        "web.container:6:12: PodmanArgs=--privileged: not read here; write what it needs of it",
         "web.container:7:13: warning: PublishPort= has no effect here",
         "web.container:8:6: Pull=always: known, not available in this version; it can be missing, never, newer",
         "web.container:10:1: unknown key Frobnicate= in [Container]; keys of your own begin with X-",

@@ -207,8 +207,6 @@ fn container(dice: &mut Dice) -> ContainerSpec {
         },
         // Of the fourth a warning is given.
         pull: one(dice, &[Pull::Always, Pull::Missing, Pull::Never]),
-        retry: number(dice, 9),
-        retry_delay: maybe(dice, span),
         container_name: format!("c{}", dice.roll(9)),
         exec: list(dice, |dice, _| text(dice)),
         entrypoint: maybe(dice, |dice| list(dice, |dice, _| text(dice))),
@@ -307,7 +305,6 @@ fn container(dice: &mut Dice) -> ContainerSpec {
         },
         run_init: coin(dice),
         seccomp: one(dice, &[Seccomp::Default, Seccomp::Unconfined, Seccomp::Profile("/etc/p.json".into())]),
-        auto_update: coin(dice),
         log: match dice.roll(3) {
             0 => LogSpec::Nothing,
             _ => LogSpec::Kept(LogLimits {

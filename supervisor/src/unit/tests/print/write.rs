@@ -150,8 +150,6 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
     let ContainerSpec {
         root,
         pull,
-        retry,
-        retry_delay,
         container_name,
         exec,
         entrypoint,
@@ -198,7 +196,6 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
         reload,
         run_init,
         seccomp,
-        auto_update,
         log,
         resources: _,
     } = container;
@@ -210,8 +207,6 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
         }
     }
     t.put("Pull", pull_word(*pull));
-    t.put("Retry", retry);
-    t.each("RetryDelay", retry_delay.map(span));
     t.put("ContainerName", container_name);
     t.put("StopTimeout", u32::MAX);
     if !exec.is_empty() {
@@ -318,9 +313,6 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
         Seccomp::Default => {}
         Seccomp::Unconfined => t.put("SeccompProfile", "unconfined"),
         Seccomp::Profile(profile) => t.put("SeccompProfile", path(profile)),
-    }
-    if *auto_update {
-        t.put("AutoUpdate", "registry");
     }
     match log {
         LogSpec::Nothing => t.put("LogDriver", "none"),
