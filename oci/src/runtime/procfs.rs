@@ -18,6 +18,8 @@ pub(crate) struct Procfs {
 
 pub(crate) struct Stat {
     pub(crate) state: char,
+    /// It has begun to end: nobody comes into its pid namespace any more.
+    pub(crate) exiting: bool,
     pub(crate) start_ticks: u64,
 }
 
@@ -78,8 +80,10 @@ pub(crate) fn write_setting(at: BorrowedFd<'_>, path: &CStr, content: &[u8]) -> 
 fn parse_stat(text: &str) -> Option<Stat> {
     let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    let start_ticks = fields.nth(18)?.parse().ok()?;
-    Some(Stat { state, start_ticks })
+    let flags: u32 = fields.nth(5)?.parse().ok()?;
+    let start_ticks = fields.nth(12)?.parse().ok()?;
+    const PF_EXITING: u32 = 4;
+    Some(Stat { state, exiting: flags & PF_EXITING != 0, start_ticks })
 }
 
 #[cfg(test)]
@@ -90,7 +94,7 @@ mod tests {
     fn stat_of_a_hostile_name() {
         let line = "12 (a) R 1 (x)) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
         let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.state, stat.start_ticks), ('S', 4242));
+        assert_eq!((stat.state, stat.exiting, stat.start_ticks), ('S', true, 4242));
         assert!(parse_stat("12 (a").is_none());
     }
 

@@ -199,6 +199,12 @@ impl State {
         lives(proc, self.pid, self.start_ticks)
     }
 
+    /// Whether its process has ended or begun to.
+    pub(crate) fn is_ending(&self, proc: &Procfs) -> bool {
+        let stat = proc.stat(self.pid).ok().flatten().filter(|stat| stat.start_ticks == self.start_ticks);
+        stat.is_none_or(|stat| stat.exiting || matches!(stat.state, 'Z' | 'X'))
+    }
+
     /// Whether `create` is still at its hooks.
     pub(crate) fn is_being_created(&self, proc: &Procfs) -> Result<bool> {
         self.creator.map_or(Ok(false), |(pid, ticks)| lives(proc, pid, ticks))
@@ -267,7 +273,7 @@ impl State {
 fn lives(proc: &Procfs, pid: i32, ticks: u64) -> Result<bool> {
     let stat = if pid == 0 { Ok(None) } else { proc.stat(pid) };
     let stat = stat.step("look for", format!("process {pid}"))?;
-    Ok(stat.is_some_and(|Stat { state, start_ticks }| start_ticks == ticks && !matches!(state, 'Z' | 'X')))
+    Ok(stat.is_some_and(|Stat { state, start_ticks, .. }| start_ticks == ticks && !matches!(state, 'Z' | 'X')))
 }
 
 #[cfg(test)]

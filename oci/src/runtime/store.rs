@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::error::{Error, Result, Step, c_string};
 use super::id::ContainerId;
 use super::state::{FILE as STATE_FILE, FILTER_FILE};
-use super::sys::{Errno, fs};
+use super::sys::{Errno, fs, process};
 
 pub(crate) struct Store {
     root: PathBuf,
@@ -210,6 +210,8 @@ pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> std::result::Re
             Ok(0) => return Err(Errno(libc::EIO)),
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(Errno(libc::EINTR)) => {}
+            // Whoever opened it does not want to wait, we do.
+            Err(Errno(libc::EAGAIN)) => process::wait_writable(fd)?,
             Err(errno) => return Err(errno),
         }
     }
@@ -225,6 +227,6 @@ pub(crate) fn replace_file(path: &Path, content: &str) -> Result<()> {
         _ => {}
     }
     let written = File::create_new(&temporary).and_then(|mut file| file.write_all(content.as_bytes()));
-    written.step("write", path.display())?;
-    std::fs::rename(&temporary, path).step("write", path.display())
+    let done = written.and_then(|()| std::fs::rename(&temporary, path));
+    done.inspect_err(|_| drop(std::fs::remove_file(&temporary))).step("write", path.display())
 }

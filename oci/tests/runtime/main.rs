@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // a failed helper is a failed test; the lint's own exemption sees only #[test] functions
 
 mod copy_up;
+mod ends;
 mod exec;
 mod failure;
 mod forbidden;

@@ -202,6 +202,12 @@ fn nothing_is_mounted_over_proc() {
         |mount| Container::new(&["pid"]).push("/mounts", mount).run().refused("only a procfs may be mounted on /proc");
     over(json!({"destination": "/proc", "type": "tmpfs", "source": "tmpfs"}));
     over(json!({"destination": "/proc", "type": "cgroup", "source": "cgroup"}));
+    // What an earlier mount covers is looked for inside.
+    let c =
+        Container::new(&["pid"]).push("/mounts", json!({"destination": "/data", "type": "tmpfs", "source": "tmpfs"}));
+    let covered = c.rootfs("data");
+    std::fs::create_dir(&covered).unwrap();
+    c.bind(&covered, "/proc", &["bind"]).run().refused("only a procfs may be mounted on /proc");
     let c = Container::new(&["cat", "/proc/uptime"]);
     std::fs::write(c.path("uptime"), "1 1").unwrap();
     let uptime = c.path("uptime");

@@ -71,6 +71,16 @@ fn an_update_that_is_refused_changes_nothing() {
     with_resources(&c, &[], half).refused("cannot enable the controller nothing");
     assert_eq!(depth(), "9\n");
     assert_eq!(std::fs::read_to_string(c.cgroup("cgroup.max.descendants")).unwrap(), "max\n");
+    // One that is written twice on the way.
+    let twice = r#"{"unified":{"cgroup.max.depth":"7\n6","nothing.max":"1"}}"#;
+    with_resources(&c, &[], twice).refused("cannot enable the controller nothing");
+    assert_eq!(depth(), "9\n");
+    // What is not the cgroup's own to refuse.
+    let fine = r#"{"unified":{"cgroup.max.depth":"7"}}"#;
+    std::fs::write(c.path("fine.json"), fine).unwrap();
+    let both = c.oci(&["update", "--resources", "fine.json", "--l3-cache-schema", "L3:0=f", &c.id]);
+    both.refused("linux.intelRdt");
+    assert_eq!(depth(), "9\n");
 }
 
 #[test]

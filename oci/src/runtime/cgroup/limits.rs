@@ -15,6 +15,13 @@ pub(crate) struct Setting {
     pub(crate) optional: bool,
 }
 
+impl Setting {
+    /// The controller whose file it is.
+    pub(super) fn controller(&self) -> &str {
+        self.file.split('.').next().unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 impl Setting {
     pub(crate) fn of(file: &str, value: &str) -> Setting {
@@ -88,14 +95,18 @@ pub(super) fn as_it_was(setting: &Setting, read: impl Fn(&str) -> Option<String>
     let instead = setting.instead.as_ref().and_then(|(file, value)| Some((*file, value, read(file)?)));
     let own = || Some((setting.file.as_str(), &setting.value, read(&setting.file)?));
     let (file, value, text) = instead.or_else(own)?;
-    if !["io.", "rdma.", "misc."].iter().any(|controller| file.starts_with(controller)) {
+    if !["io.", "rdma.", "misc."].iter().any(|controller| file.starts_with(controller)) || file == "io.prio.class" {
         // An empty write is none.
         return Some(set(file, if text.trim().is_empty() { "\n" } else { text.trim() }));
     }
     // A line a device, and one for all others.
     let key = value.split_once(' ').map_or("default", |(key, _)| key);
     let line = text.lines().find(|line| line.split(' ').next() == Some(key)).map(str::to_owned);
-    let none = if file == "io.max" { "rbps=max wbps=max riops=max wiops=max" } else { "default" };
+    let none = match file {
+        "io.max" => "rbps=max wbps=max riops=max wiops=max",
+        "io.latency" => "target=0",
+        _ => "default",
+    };
     Some(set(file, line.unwrap_or_else(|| format!("{key} {none}"))))
 }
 
@@ -268,11 +279,14 @@ mod tests {
             ("cpuset.cpus", "\n"),
             ("io.max", "8:16 rbps=5 wbps=max riops=max wiops=max\n"),
             ("io.bfq.weight", "default 100\n8:16 250\n"),
+            ("io.prio.class", "no-change\n"),
+            ("io.latency", "8:0 target=5000\n"),
         ];
         let read = |file: &str| files.iter().find(|(name, _)| *name == file).map(|(_, text)| (*text).to_owned());
         let resources = r#"{"cpu":{"quota":5000,"period":50000,"cpus":"0","shares":7},"blockIO":{"weight":10,
             "weightDevice":[{"major":8,"minor":16,"weight":20},{"major":8,"minor":0,"weight":20}],
-            "throttleReadBpsDevice":[{"major":8,"minor":16,"rate":9},{"major":8,"minor":0,"rate":9}]}}"#;
+            "throttleReadBpsDevice":[{"major":8,"minor":16,"rate":9},{"major":8,"minor":0,"rate":9}]},
+            "unified":{"io.latency":"8:0 target=7\n8:16 target=7","io.prio.class":"idle"}}"#;
         let all = settings(&crate::runtime::config::parse_resources(resources).unwrap().0).unwrap();
         let back: Vec<(String, String)> =
             all.iter().filter_map(|one| as_it_was(one, read)).map(|one| (one.file, one.value)).collect();
@@ -284,6 +298,9 @@ mod tests {
             ("io.bfq.weight", "8:0 default"),
             ("io.max", "8:16 rbps=5 wbps=max riops=max wiops=max"),
             ("io.max", "8:0 rbps=max wbps=max riops=max wiops=max"),
+            ("io.latency", "8:0 target=5000"),
+            ("io.latency", "8:16 target=0"),
+            ("io.prio.class", "no-change"),
         ];
         assert_eq!(back, want.map(|(file, value)| (file.to_owned(), value.to_owned())));
     }

@@ -73,6 +73,11 @@ pub(crate) fn path_of(pid: u32, proc: &Procfs) -> Result<String> {
     Ok(text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").to_owned())
 }
 
+/// Whether a cgroup is another one or lies below it.
+pub(crate) fn is_within(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Moves a process, which no limit on the number of processes forbids.
 pub(crate) fn put(path: &str, pid: u32) -> Result<()> {
     let file = c_string(format!("{}/cgroup.procs", path.trim_end_matches('/')).trim_start_matches('/'));
@@ -204,31 +209,44 @@ impl Cgroup {
         in_turn(&settings, |setting| self.set(setting))
     }
 
-    /// The same, all of them or none: when one is refused, those before it are put back and come along with the error.
-    pub(crate) fn change(&self, resources: &Resources) -> std::result::Result<(), (Error, Vec<Setting>)> {
-        let settings = limits(resources).map_err(|error| (error, Vec::new()))?;
+    /// The same, all of them or none: when one is refused, the others are put back. Gives what puts all of them back.
+    pub(crate) fn change(&self, resources: &Resources, tell: &dyn Fn(&Error)) -> Result<Vec<Setting>> {
+        let settings = limits(resources)?;
         self.enable_all();
-        let mut before = Vec::new();
-        let done = in_turn(&settings, |setting| {
-            let was = as_it_was(setting, |file| self.read(file).ok());
-            self.set(setting)?;
-            before.extend(was);
-            Ok(())
-        });
-        done.map_err(|error| {
-            // What the kernel does not take back (the weight of an idle cgroup) was not there.
-            let _ = in_turn(&before, |was| match self.set(was) {
-                Err(error) if was.file.starts_with("cpu.max") => Err(error),
-                _ => Ok(()),
-            });
-            (error, before)
-        })
+        let mut before: Vec<Setting> = Vec::new();
+        for setting in &settings {
+            let look = || as_it_was(setting, |file| self.read(file).ok());
+            let was = look().or_else(|| self.enable(setting.controller()).ok().and_then(|()| look()));
+            // A file may be written more than once (both throttles of a disk are one line).
+            before.extend(was.filter(|was| !before.contains(was)));
+        }
+        match in_turn(&settings, |setting| self.set(setting)) {
+            Ok(()) => Ok(before),
+            Err(error) => {
+                self.put_back(&before, tell);
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn put_back(&self, before: &[Setting], tell: &dyn Fn(&Error)) {
+        let set = |was: &Setting| match self.set(was) {
+            // To be tried again behind the others.
+            Err(error) if was.file.starts_with("cpu.max") => Err(error),
+            // An idle cgroup has none.
+            Err(_) if was.file == "cpu.weight" => Ok(()),
+            other => {
+                other.unwrap_or_else(|error| tell(&error));
+                Ok(())
+            }
+        };
+        in_turn(before, set).unwrap_or_else(|error| tell(&error));
     }
 
     fn set(&self, setting: &Setting) -> Result<()> {
         let mut result = self.write(setting);
         if result == Err(Errno(libc::ENOENT)) {
-            self.enable(setting.file.split('.').next().unwrap_or_default())?;
+            self.enable(setting.controller())?;
             result = self.write(setting);
         }
         match result {
@@ -394,6 +412,36 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Ends the processes that are left but those of some cgroups, here or below, which stay with what is above them.
+    pub(crate) fn end_around(&self, kept: &[&str], proc: &Procfs) -> Result<()> {
+        let kept: Vec<&str> = kept.iter().map(|path| path.trim_start_matches('/')).collect();
+        let is_kept = |path: &str| kept.iter().any(|kept| is_within(path, kept));
+        let is_above = |path: &str| kept.iter().any(|kept| is_within(kept, path));
+        for path in self.tree().iter().filter(|path| !is_kept(path)) {
+            let Some(cgroup) = Cgroup::open(&format!("/{path}"))? else { continue };
+            if is_above(path) { cgroup.end_own(proc)? } else { cgroup.remove()? }
+        }
+        Ok(())
+    }
+
+    /// Ends who is in this very cgroup: one after the other, as those below it are others'.
+    fn end_own(&self, proc: &Procfs) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = self.read("cgroup.procs").step("read the processes of cgroup", &self.path)?;
+            let Some(pid) = text.lines().find_map(|line| line.parse::<i32>().ok()) else { return Ok(()) };
+            if Instant::now() > deadline {
+                return Err(Errno(libc::ETIMEDOUT)).step("end the processes of cgroup", &self.path);
+            }
+            let Ok(pidfd) = process::pidfd_open(pid) else { continue };
+            // From here on the number is nobody else's.
+            if path_of(pid.unsigned_abs(), proc).is_ok_and(|path| path.trim_start_matches('/') == self.path) {
+                let _ = process::send_signal(pidfd.as_fd(), libc::SIGKILL);
+                process::wait_readable(pidfd.as_fd(), 1000).step("wait for the end of", format!("process {pid}"))?;
+            }
+        }
+    }
+
     /// Waits for a line in cgroup.events: the kernel reports each change of that file as POLLPRI.
     fn wait_for(&self, line: &str, patience: Duration) -> sys::Result<()> {
         let deadline = Instant::now() + patience;
@@ -429,6 +477,12 @@ mod tests {
 
     fn path(wanted: Option<&str>) -> Result<String> {
         path_for(wanted, "web", &Procfs::open().unwrap())
+    }
+
+    #[test]
+    fn one_lies_below_another_by_whole_names() {
+        assert!(is_within("/a", "/a") && is_within("/a/b", "/a"));
+        assert!(!is_within("/aé", "/a") && !is_within("/ab", "/a") && !is_within("/", "/a"));
     }
 
     #[test]

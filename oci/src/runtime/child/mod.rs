@@ -238,7 +238,7 @@ fn guest_steps<'a>(plan: &'a ProcessPlan, given: &Guest<'_>) -> Done<'a, Infalli
         rootfs::terminal(root.as_fd(), plan, console, false)?;
     }
     identity::assume(plan, given.proc, given.preserve_fds)?;
-    let_go([given.channel; 2], given.preserve_fds);
+    let_go([given.channel; 2], given.preserve_fds)?;
     socket::send(given.channel, &[READY]).doing("report to", c"the runtime")?;
     wait_go(given.channel)?;
     let filtered = if plan.made_outside { go_inside(plan, given.channel, None)? } else { BY_ITSELF };
@@ -301,8 +301,8 @@ fn wait_go<'a>(channel: BorrowedFd<'_>) -> Done<'a> {
 
 /// All of the host's that is open, before anything looks for the program: close-on-exec would be too late, as the kernel walks to the program
 /// and to a script's interpreter first, and an image may name `/proc/self/fd/N/../…` for both (CVE-2024-21626).
-fn let_go(but: [BorrowedFd<'_>; 2], preserved: u32) {
-    fs::close_all_but(but, preserved.saturating_add(3));
+fn let_go<'a>(but: [BorrowedFd<'_>; 2], preserved: u32) -> Done<'a> {
+    fs::close_all_but(but, preserved.saturating_add(3)).doing("close", c"the host's descriptors")
 }
 
 /// Nothing of the caller's but what the container is meant to have.
@@ -358,7 +358,7 @@ fn prepare<'a>(plan: &'a Plan, proc: BorrowedFd<'_>, ends: &Ends) -> Done<'a, Fi
     rootfs::seal(plan, empty)?;
     rootfs::enter(plan)?;
     identity::assume(&plan.process, proc, plan.preserve_fds)?;
-    let_go([channel, ends.listener.as_ref().map_or(channel, AsFd::as_fd)], plan.preserve_fds);
+    let_go([channel, ends.listener.as_ref().map_or(channel, AsFd::as_fd)], plan.preserve_fds)?;
     if ends.listener.is_some() {
         // It will wait for as long as nobody starts it, and not longer than it is let.
         signal::end_when_asked().doing("handle", c"signals")?;

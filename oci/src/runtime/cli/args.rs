@@ -135,8 +135,8 @@ impl Words {
                     self.help = true;
                     return Err(usage("help is asked for"));
                 }
-                "root" => self.root = Some(absolute(self.value()?)?),
-                "log" => self.log.file = Some(absolute(self.value()?)?),
+                "root" => self.root = absolute(self.value()?)?,
+                "log" => self.log.file = absolute(self.value()?)?,
                 "log-format" => {
                     self.log.json = match self.value()?.as_str() {
                         "json" => true,
@@ -226,10 +226,10 @@ impl Words {
                 Word::Positional(word) => take_id(&mut id, &word)?,
                 Word::Flag(flag) => match flag.as_str() {
                     "bundle" | "b" => options.bundle = self.value()?.into(),
-                    "pid-file" => options.pid_file = Some(absolute(self.value()?)?),
+                    "pid-file" => options.pid_file = absolute(self.value()?)?,
                     "config" | "f" => options.config = self.value()?.into(),
-                    "console-socket" => options.console_socket = Some(absolute(self.value()?)?),
-                    "pidfd-socket" => options.pidfd_socket = Some(absolute(self.value()?)?),
+                    "console-socket" => options.console_socket = absolute(self.value()?)?,
+                    "pidfd-socket" => options.pidfd_socket = absolute(self.value()?)?,
                     "preserve-fds" => options.preserve_fds = self.number("preserve-fds")?,
                     "no-pivot" => options.no_pivot = self.boolean()?,
                     "no-new-keyring" => options.no_new_keyring = self.boolean()?,
@@ -279,9 +279,9 @@ impl Words {
         match flag {
             "process" | "p" => options.process_file = Some(self.value()?.into()),
             "detach" | "d" => options.detach = self.boolean()?,
-            "pid-file" => options.pid_file = Some(absolute(self.value()?)?),
-            "console-socket" => options.console_socket = Some(absolute(self.value()?)?),
-            "pidfd-socket" => options.pidfd_socket = Some(absolute(self.value()?)?),
+            "pid-file" => options.pid_file = absolute(self.value()?)?,
+            "console-socket" => options.console_socket = absolute(self.value()?)?,
+            "pidfd-socket" => options.pidfd_socket = absolute(self.value()?)?,
             "tty" | "t" => options.terminal = self.boolean()?,
             "cwd" => options.cwd = Some(self.value()?),
             "env" | "e" => {
@@ -455,11 +455,12 @@ fn need_id(id: Option<ContainerId>) -> Result<ContainerId> {
 }
 
 /// The runtime changes its working directory, so paths are made absolute at once.
-fn absolute(path: String) -> Result<PathBuf> {
-    if path.starts_with('/') {
-        return Ok(path.into());
+/// An empty one is none, as with runc.
+fn absolute(path: String) -> Result<Option<PathBuf>> {
+    if path.is_empty() || path.starts_with('/') {
+        return Ok((!path.is_empty()).then(|| path.into()));
     }
-    std::path::absolute(&path).step("find the working directory, for", path)
+    std::path::absolute(&path).step("find the working directory, for", path).map(Some)
 }
 
 /// Digits and nothing else: no sign, no space, no other base.

@@ -6,7 +6,7 @@ use super::Machine;
 use super::hooks::run_every;
 use super::kill::open_process;
 use super::{rdt, rootfs};
-use crate::runtime::cgroup::Cgroup;
+use crate::runtime::cgroup::{Cgroup, is_within};
 use crate::runtime::error::{Error, Result, Step};
 use crate::runtime::id::ContainerId;
 use crate::runtime::state::{START_SOCKET, State, Status};
@@ -51,15 +51,19 @@ pub(super) fn delete_locked(machine: &Machine, folder: &Folder, force: bool) -> 
 
 /// What is left when the container's first process has ended.
 pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: Option<Cgroup>) -> Result<()> {
-    if let Some(cgroup) = cgroup {
-        match heir(machine, state, &cgroup)? {
-            Some(id) => {
-                machine.log.warn(&format!("cgroup {}: container {id} is in it now; it is left as it is", state.cgroup));
-            }
-            None => cgroup.remove()?,
+    let heirs = cgroup.as_ref().map(|cgroup| heirs(machine, state, cgroup)).transpose()?.unwrap_or_default();
+    match (cgroup, heirs.first()) {
+        (Some(cgroup), Some((id, _))) => {
+            let stays = format!("cgroup {}: container {id} is in it now; it is left", state.cgroup);
+            machine.log.warn(&stays);
+            cgroup.end_around(&heirs.iter().map(|(_, path)| path.as_str()).collect::<Vec<_>>(), &machine.proc)?;
         }
+        (Some(cgroup), None) => cgroup.remove()?,
+        (None, _) => {}
     }
-    leave_scope(machine, state);
+    if heirs.is_empty() {
+        leave_scope(machine, state);
+    }
     rootfs::take_away(state)?;
     rdt::leave(&state.resctrl_made)?;
     // Of namespaces, and of mounts in them, nothing is left: both went with the last process.
@@ -69,18 +73,18 @@ pub(super) fn clear(machine: &Machine, folder: &Folder, state: &State, cgroup: O
     Ok(())
 }
 
-/// Who lives in the cgroup of a container that has ended, or below it: an empty one is taken over by whoever has the same cgroupsPath.
-pub(super) fn heir(machine: &Machine, state: &State, cgroup: &Cgroup) -> Result<Option<ContainerId>> {
+/// Who lives in the cgroup of a container that has ended, or below it, and where: an empty one is taken over by whoever has the same
+/// cgroupsPath.
+pub(super) fn heirs(machine: &Machine, state: &State, cgroup: &Cgroup) -> Result<Vec<(ContainerId, String)>> {
     if !cgroup.populated() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let within =
-        |other: &str| other.strip_prefix(&state.cgroup).is_some_and(|rest| matches!(rest.get(..1), None | Some("/")));
-    let ids = machine.store.ids()?;
-    Ok(ids.into_iter().filter(|id| id.as_str() != state.id).find(|id| {
-        let other = State::peek(&machine.store, id).ok().filter(|other| within(&other.cgroup));
-        other.is_some_and(|other| other.pid == 0 || other.lives(&machine.proc).unwrap_or(true))
-    }))
+    let ids = machine.store.ids()?.into_iter().filter(|id| id.as_str() != state.id);
+    let heirs = ids.filter_map(|id| {
+        let other = State::peek(&machine.store, &id).ok().filter(|other| is_within(&other.cgroup, &state.cgroup))?;
+        (other.pid == 0 || other.lives(&machine.proc).unwrap_or(true)).then_some((id, other.cgroup))
+    });
+    Ok(heirs.collect())
 }
 
 /// systemd sees that a scope is empty, but not at once, and a container of the same name may be next. Nothing runs in it any more:

@@ -106,7 +106,9 @@ fn enter(
         Err(Errno(libc::EBUSY)) if options.cgroup.is_none() => start(Some(own()?.fd())),
         other => other,
     };
-    let (pid, pidfd) = started.step("clone", "a process")?;
+    // Where the container ends meanwhile that is why, whatever it looks like: ENOMEM is what clone says in its pid namespace then.
+    let or_gone = |error| if state.is_ending(&machine.proc) { gone() } else { error };
+    let (pid, pidfd) = started.step("clone", "a process").map_err(or_gone)?;
     drop(theirs);
     // From here on the container may keep the process from going on: it is paused until somebody resumes it, or stops what it sees of
     // this. Whoever resumes or deletes it wants the lock.
@@ -120,7 +122,7 @@ fn enter(
         other => other.unwrap_or(Ok(())),
     };
     let driven = moved.and_then(|()| drive(machine, &mut guest, options, console.as_ref()));
-    let terminal = driven.inspect_err(|_| end(guest.pidfd.as_fd()))?;
+    let terminal = driven.inspect_err(|_| end(guest.pidfd.as_fd())).map_err(or_gone)?;
     Ok((guest.pidfd, terminal))
 }
 

@@ -58,7 +58,6 @@ pub(super) fn run_every(point: &'static str, hooks: &[Hook], state: &str, log: &
 
 fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_>) -> Result<()> {
     let failed = |why: String| Error::Hook { point, at, path: hook.path.clone(), why };
-    let until = hook.timeout_seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let (input, write) = pipe::new().step("create", "pipe")?;
     let (read, output) = pipe::new().step("create", "pipe")?;
     for ours in [&write, &read] {
@@ -85,6 +84,8 @@ fn run(point: &'static str, at: usize, hook: &Hook, state: &str, place: Place<'_
             begun.map_err(|error| failed(error.to_string()))?
         }
     };
+    // Its time begins with it: who holds the container's lock takes none of that.
+    let until = hook.timeout_seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     drop((input, output));
     let mut said = Vec::new();
     let in_time = attend(pidfd.as_fd(), (write, state.as_bytes()), &read, &mut said, until);
@@ -276,8 +277,11 @@ fn inside(
     let moved = cgroup.filter(|_| way == Way::Moved).map_or(Ok(()), |cgroup| cgroup.take(pid));
     let ready = moved.and_then(|()| guest.made_ready(machine));
     let driven = ready.and_then(|()| guest.goes_inside(machine)).and_then(|()| guest.runs());
-    driven.inspect_err(|_| end(guest.pidfd.as_fd()))?;
-    Ok(guest.pidfd)
+    let driven = driven.inspect_err(|_| end(guest.pidfd.as_fd()));
+    // Where the container ends meanwhile that is why, whatever it looks like.
+    let or_gone =
+        |error| if state.is_ending(&machine.proc) { state.refuse("run a hook in", Status::Stopped) } else { error };
+    driven.map(|()| guest.pidfd).map_err(or_gone)
 }
 
 fn strings(all: &[String]) -> StringList {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::Machine;
-use super::delete::heir;
+use super::delete::heirs;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::config::NamespaceKind;
 use crate::runtime::error::{Error, Result, Step};
@@ -42,7 +42,7 @@ pub(crate) fn kill(machine: &Machine, id: &ContainerId, signal: i32, all: bool) 
     // Without a cgroup there is the first process, whose end is that of its pid namespace.
     if everyone
         && let Some(cgroup) = Cgroup::open(&state.cgroup)?
-        && (process.is_some() || (cgroup.populated() && heir(machine, &state, &cgroup)?.is_none()))
+        && (process.is_some() || (cgroup.populated() && heirs(machine, &state, &cgroup)?.is_empty()))
     {
         return kill_all(&cgroup, signal, state.frozen());
     }

@@ -24,6 +24,47 @@ pub(super) fn apply(rdt: &IntelRdt, state: &mut State, proc: &Procfs) -> Result<
     }
 }
 
+/// What `change` has done.
+pub(super) enum Changed {
+    Nothing,
+    /// The `schemata` of a group, as it was.
+    Group(PathBuf, String),
+    /// Groups that were made.
+    Made(Vec<String>),
+}
+
+/// Other shares for a container that exists, all or none. One without a group gets one: what `exec` starts finds it in the state.
+pub(super) fn change(rdt: &IntelRdt, state: &mut State, proc: &Procfs) -> Result<Changed> {
+    let lines = rdt.lines();
+    if lines.is_empty() {
+        return Ok(Changed::Nothing);
+    }
+    let Some(group) = state.resctrl.first().map(PathBuf::from) else {
+        let applied = apply(rdt, state, proc);
+        let made = Changed::Made(state.resctrl_made.clone());
+        return applied.map(|()| made).inspect_err(|_| drop(leave(&state.resctrl_made)));
+    };
+    let file = group.join("schemata");
+    let before = Changed::Group(group.clone(), std::fs::read_to_string(&file).step("read", file.display())?);
+    match set(&group, &lines) {
+        Ok(()) => Ok(before),
+        Err(error) => {
+            let _ = before.undo();
+            Err(error)
+        }
+    }
+}
+
+impl Changed {
+    pub(super) fn undo(&self) -> Result<()> {
+        match self {
+            Changed::Nothing => Ok(()),
+            Changed::Group(group, text) => set(group, &text.lines().map(str::trim).collect::<Vec<_>>()),
+            Changed::Made(made) => leave(made),
+        }
+    }
+}
+
 fn refused(error: ConfigError) -> Error {
     Error::Config { file: "config.json".to_owned(), error }
 }
@@ -49,6 +90,7 @@ fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32, made: &mut Vec<PathBuf>
         root.join(name)
     };
     let exists = group.is_dir();
+    let named = rdt.class.is_some();
     let lines = rdt.lines();
     if !exists && rdt.class.is_some() && lines.is_empty() {
         return wrong("closID", "names a group that does not exist, and nothing to make it of");
@@ -68,13 +110,13 @@ fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32, made: &mut Vec<PathBuf>
         if !exists {
             std::fs::create_dir(&group).step("create", group.display())?;
             // Spec, section "IntelRdt": only a container's own is removed. One with a name is for others, too.
-            if rdt.class.is_none() {
+            if !named {
                 made.push(group.clone());
             }
         }
-        set(&group, &lines)?;
+        set(&group, &lines).inspect_err(|_| unmake(&group, named && !exists))?;
     }
-    enter(&group, pid)?;
+    enter(&group, pid).inspect_err(|_| unmake(&group, named && !exists))?;
     let mut groups = vec![group];
     if let (true, [group]) = (rdt.monitoring, groups.as_slice()) {
         let folder = group.join("mon_groups").join(id);
@@ -84,6 +126,13 @@ fn join(root: &Path, rdt: &IntelRdt, id: &str, pid: i32, made: &mut Vec<PathBuf>
         groups.push(folder);
     }
     Ok(groups)
+}
+
+/// A group with a name that came to nothing, and that the next one of that name would find without its shares.
+fn unmake(group: &Path, is_ours: bool) {
+    if is_ours {
+        let _ = std::fs::remove_dir(group);
+    }
 }
 
 /// Whether a group's `schemata` gives what a line asks for. The kernel pads its numbers, tells all domains whatever was written, and

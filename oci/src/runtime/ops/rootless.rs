@@ -34,8 +34,8 @@ pub(crate) fn ordinary_user() -> bool {
 pub(crate) fn in_first_namespace() -> Result<bool> {
     const FIRST: u64 = 0xefff_fffd;
     match fs::stat_host(c"/proc/self/ns/user") {
-        // A kernel without user namespaces: there is no other one.
-        Err(Errno(libc::ENOENT)) => Ok(true),
+        // A kernel without user namespaces has no other one; without a procfs nobody could say.
+        Err(Errno(libc::ENOENT)) => fs::stat_host(c"/proc/self/ns").step("look for", "/proc/self/ns").map(|_| true),
         other => other.step("look for", "/proc/self/ns/user").map(|stat| stat.st_ino == FIRST),
     }
 }

@@ -41,10 +41,10 @@ pub(super) fn let_run(
         let place = Place::Container { machine, folder, state, pidfd };
         if let Err(error) = run_all("startContainer", &hooks.start_container, &state.document(Status::Created), place) {
             // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
-            let _ = process::send_signal(pidfd, libc::SIGKILL);
-            let _ = process::wait_readable(pidfd, END_PATIENCE_MS);
+            let ended = stop(pidfd);
             // Unless it had ended by itself, and the hook found nothing to go into.
-            let own = channel.map(|channel| last_said(channel.as_fd(), pidfd)).filter(|words| !words.is_empty());
+            let own = channel.filter(|_| ended).map(|channel| last_said(channel.as_fd(), pidfd));
+            let own = own.filter(|words| !words.is_empty());
             return Err(own.map_or(error, |words| failure(&words, pidfd)));
         }
     }
@@ -52,28 +52,34 @@ pub(super) fn let_run(
         Some(channel) => answer(channel.as_fd(), pidfd).map(|()| Some(channel)),
         None => connect(folder),
     };
-    let Some(connection) = connection? else { return Ok(()) };
+    let Some(connection) = connection? else {
+        // An earlier `start` was killed after it let the program run; or there is no program any more.
+        let ended = process::wait_readable(pidfd, 0).step("look for", "the container's process")?;
+        return if ended { Err(state.refuse("start", Status::Stopped)) } else { Ok(()) };
+    };
     // Nothing is written any more. Who keeps the program from going on (in a pid namespace that is somebody else's, too) must not keep
     // the lock from those who end it; and a hook may call the runtime about its container.
     folder.unlock()?;
     // The connection closes when the program runs; before that it carries what went wrong.
-    let words = last_words(connection.as_fd(), state, Status::Created, state.pid).inspect_err(|_| {
-        // Without its listener the container would wait for answers for ever.
-        let _ = process::send_signal(pidfd, libc::SIGKILL);
-    })?;
+    // Without its listener the container would wait for answers for ever.
+    let words = last_words(connection.as_fd(), state, Status::Created, state.pid).inspect_err(|_| _ = stop(pidfd))?;
     if !words.is_empty() {
         return Err(failure(&words, pidfd));
     }
     // Where the hooks of `create` are, too; the container's own folder is nobody's to write in.
-    let _ = std::env::set_current_dir(&state.bundle);
+    let _ = std::env::set_current_dir(&state.bundle).or_else(|_| std::env::set_current_dir("/"));
     let place = Place::UntilDeleted(folder);
-    run_all("poststart", &hooks.poststart, &state.document(Status::Running), place).inspect_err(|_| {
-        // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
-        let _ = process::send_signal(pidfd, libc::SIGKILL);
-    })
+    // Spec, section "Lifecycle": the container is stopped, and the failure is the operation's.
+    run_all("poststart", &hooks.poststart, &state.document(Status::Running), place).inspect_err(|_| _ = stop(pidfd))
 }
 
-/// None: an earlier `start` was killed after it let the program run.
+/// Its state is "stopped" then, unless somebody holds it.
+fn stop(pidfd: BorrowedFd<'_>) -> bool {
+    let _ = process::send_signal(pidfd, libc::SIGKILL);
+    process::wait_readable(pidfd, END_PATIENCE_MS).unwrap_or(false)
+}
+
+/// None where nobody waits for it.
 fn connect(folder: &Folder) -> Result<Option<OwnedFd>> {
     fs::chdir_fd(folder.fd()).step("enter", folder.path.display())?;
     let connection = match socket::connect(START_SOCKET.to_bytes()) {

@@ -17,9 +17,10 @@ const TERMINAL: &str = "the program's terminal";
 const READS_OF_A_TURN: u32 = 160;
 
 pub(super) struct Terminal {
-    master: OwnedFd,
+    /// None when it has hung up, as nobody reads any more: the program gets SIGHUP, and EIO where it goes on writing.
+    master: Option<OwnedFd>,
     input: Option<OwnedFd>,
-    output: Option<OwnedFd>,
+    output: Output,
     /// Typed, and not yet taken by the program's side.
     typed: Vec<u8>,
     /// What kept the program's output from the caller.
@@ -28,25 +29,36 @@ pub(super) struct Terminal {
     before: Option<Termios>,
 }
 
+/// Where goes what the program prints.
+enum Output {
+    To(OwnedFd),
+    /// It could not be written: the program goes on, and is not kept waiting.
+    Away,
+    /// Nobody has the program's side open any more.
+    Ended,
+}
+
 impl Terminal {
     /// The terminal as the container's process hands it over.
     pub(super) fn receive(from: BorrowedFd<'_>) -> Result<Terminal> {
         let (_, master) = socket::message_and_fd(from).step("receive", TERMINAL)?;
         let gone = || Error::ChildGone("the container's process handed no terminal over".to_owned());
+        let master = master.ok_or_else(gone)?;
+        // Lines end as the program wrote them: where it matters the caller's own terminal turns the cursor back.
+        let settings = termios::tcgetattr(&master).and_then(|mut settings| {
+            settings.output_flags.remove(OutputFlags::ONLCR);
+            termios::tcsetattr(&master, SetArg::TCSANOW, &settings)
+        });
+        settings.map_err(|errno| Errno(errno as i32)).step("set up", TERMINAL)?;
+        // Those that the caller has closed lead to /dev/null (see `entry`).
         let terminal = Terminal {
-            master: master.ok_or_else(gone)?,
-            input: stream(std::io::stdin().as_fd(), "stdin")?,
-            output: stream(std::io::stdout().as_fd(), "stdout")?,
+            master: Some(master),
+            input: Some(std::io::stdin().as_fd().try_clone_to_owned().step("duplicate", "stdin")?),
+            output: Output::To(std::io::stdout().as_fd().try_clone_to_owned().step("duplicate", "stdout")?),
             typed: Vec::new(),
             failed: None,
             before: termios::tcgetattr(std::io::stdin()).ok(),
         };
-        // Lines end as the program wrote them: where it matters the caller's own terminal turns the cursor back.
-        let settings = termios::tcgetattr(&terminal.master).and_then(|mut settings| {
-            settings.output_flags.remove(OutputFlags::ONLCR);
-            termios::tcsetattr(&terminal.master, SetArg::TCSANOW, &settings)
-        });
-        settings.map_err(|errno| Errno(errno as i32)).step("set up", TERMINAL)?;
         if let Some(before) = &terminal.before {
             let mut raw = before.clone();
             termios::cfmakeraw(&mut raw);
@@ -60,17 +72,18 @@ impl Terminal {
 
     /// After a SIGWINCH: the size of the caller's.
     pub(super) fn resize(&self) {
-        if let Ok((rows, columns)) = tty::size(std::io::stdin().as_fd()) {
-            let _ = tty::set_size(self.master.as_fd(), rows, columns);
+        if let (Some(master), Ok((rows, columns))) = (&self.master, tty::size(std::io::stdin().as_fd())) {
+            let _ = tty::set_size(master.as_fd(), rows, columns);
         }
     }
 
     /// What to wait for.
     pub(super) fn interests(&self) -> Vec<PollFd<'_>> {
         let mut all = Vec::new();
-        if self.output.is_some() {
+        let Some(master) = &self.master else { return all };
+        if !matches!(self.output, Output::Ended) {
             let room = if self.typed.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
-            all.push(PollFd::new(self.master.as_fd(), PollFlags::POLLIN | room));
+            all.push(PollFd::new(master.as_fd(), PollFlags::POLLIN | room));
         }
         if let Some(input) = self.input.as_ref().filter(|_| self.typed.is_empty()) {
             all.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
@@ -82,14 +95,22 @@ impl Terminal {
     /// hear of a key or a signal all the same. A turn is more than the kernel keeps of what a program that has ended printed.
     pub(super) fn pump(&mut self) {
         for _ in 0..READS_OF_A_TURN {
-            let Some(output) = &self.output else { break };
-            match print(self.master.as_fd(), output.as_fd()) {
+            let Some(master) = &self.master else { return };
+            let to = match &self.output {
+                Output::To(output) => Some(output.as_fd()),
+                Output::Away => None,
+                Output::Ended => break,
+            };
+            match print(master.as_fd(), to) {
                 Ok(Printed::Some) => {}
                 Ok(Printed::Nothing) => break,
-                Ok(Printed::End) => self.output = None,
-                Err(error) => (self.output, self.failed) = (None, Some(error)),
+                Ok(Printed::End) => self.output = Output::Ended,
+                Ok(Printed::Unwanted) => self.master = None,
+                Ok(Printed::Lost(error)) => (self.output, self.failed) = (Output::Away, Some(error)),
+                Err(error) => (self.output, self.failed) = (Output::Ended, Some(error)),
             }
         }
+        let Some(master) = &self.master else { return };
         let is_ready = |fd: BorrowedFd<'_>, what| ready(fd, what).unwrap_or(false);
         if let Some(input) =
             self.input.as_ref().filter(|input| self.typed.is_empty() && is_ready(input.as_fd(), PollFlags::POLLIN))
@@ -101,8 +122,8 @@ impl Terminal {
                 _ => self.input = None,
             }
         }
-        if !self.typed.is_empty() && is_ready(self.master.as_fd(), PollFlags::POLLOUT) {
-            let written = fs::write(self.master.as_fd(), &self.typed).unwrap_or(self.typed.len());
+        if !self.typed.is_empty() && is_ready(master.as_fd(), PollFlags::POLLOUT) {
+            let written = fs::write(master.as_fd(), &self.typed).unwrap_or(self.typed.len());
             self.typed.drain(..written);
         }
     }
@@ -117,25 +138,33 @@ enum Printed {
     Some,
     Nothing,
     End,
+    /// The caller has closed its side.
+    Unwanted,
+    Lost(Error),
 }
 
-fn print(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<Printed> {
+fn print(from: BorrowedFd<'_>, to: Option<BorrowedFd<'_>>) -> Result<Printed> {
     if !ready(from, PollFlags::POLLIN).step("listen to", TERMINAL)? {
         return Ok(Printed::Nothing);
     }
     let mut buffer = [0; 4096];
     let mut read = || fs::read(from, &mut buffer);
-    // EIO is how it says that nobody has the other side open any more, as often as it is asked; a failure is one once.
-    let first = read();
-    let count = match if first == Err(Errno(libc::EIO)) { read() } else { first } {
+    // EIO is how it says that nobody has the other side open any more, as often as it is asked; a failure is one once. Somebody may
+    // have opened it meanwhile, and say nothing.
+    let mut count = read();
+    if count == Err(Errno(libc::EIO)) {
+        let again = ready(from, PollFlags::POLLIN).step("listen to", TERMINAL)?;
+        count = if again { read() } else { Err(Errno(libc::EAGAIN)) };
+    }
+    let count = match count {
         Ok(0) | Err(Errno(libc::EIO)) => return Ok(Printed::End),
         Err(Errno(libc::EINTR | libc::EAGAIN)) => return Ok(Printed::Nothing),
         other => other.step("read", TERMINAL)?,
     };
+    let Some(to) = to else { return Ok(Printed::Some) };
     match write_all(to, buffer.get(..count).unwrap_or_default()) {
-        // The caller wants no more of it.
-        Err(Errno(libc::EPIPE)) => Ok(Printed::End),
-        other => other.step("write to", "stdout").map(|()| Printed::Some),
+        Err(Errno(libc::EPIPE)) => Ok(Printed::Unwanted),
+        other => Ok(other.step("write to", "stdout").map_or_else(Printed::Lost, |()| Printed::Some)),
     }
 }
 
@@ -144,14 +173,6 @@ impl Drop for Terminal {
         if let Some(before) = &self.before {
             let _ = termios::tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, before);
         }
-    }
-}
-
-/// None where the caller has closed it. Else the program's output would go nowhere without a word.
-fn stream(fd: BorrowedFd<'_>, name: &str) -> Result<Option<OwnedFd>> {
-    match fd.try_clone_to_owned() {
-        Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(None),
-        other => other.step("duplicate", name).map(Some),
     }
 }
 

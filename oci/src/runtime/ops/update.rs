@@ -1,7 +1,7 @@
 //! `update`: other limits for a container that exists.
 
 use super::{Machine, rdt};
-use crate::runtime::cgroup::{self, Cgroup, LAST_PROGRAM};
+use crate::runtime::cgroup::{self, Cgroup, LAST_PROGRAM, Setting};
 use crate::runtime::config::{BlockIo, ConfigError, Cpu, IntelRdt, Memory, Resources, Throttle};
 use crate::runtime::error::{Error, Result};
 use crate::runtime::id::ContainerId;
@@ -17,28 +17,31 @@ pub(crate) fn update(machine: &Machine, id: &ContainerId, mut resources: Resourc
         _ => return Err(state.refuse("update", status)),
     };
     complete(&mut resources, &cgroup)?;
-    if !state.scope.is_empty() {
-        // It would set the old ones again some day.
-        machine.systemd()?.set(&state.scope, &cgroup::limits(&resources).map_err(ours)?)?;
-    }
-    if let Err((error, before)) = cgroup.change(&resources) {
-        if !state.scope.is_empty() {
-            let _ = machine.systemd().and_then(|mut systemd| systemd.set(&state.scope, &before));
+    let limits = cgroup::limits(&resources).map_err(ours)?;
+    let tell = |error: &Error| machine.log.warn(&format!("while undoing: {error}"));
+    // All of it or nothing: what may be refused comes first, and what was done is taken back where a later step is.
+    let shares = rdt::change(rdt, &mut state, &machine.proc)?;
+    let undo_shares = |error| {
+        shares.undo().unwrap_or_else(|error| tell(&error));
+        error
+    };
+    let before = cgroup.change(&resources, &tell).map_err(ours).map_err(undo_shares)?;
+    let told = tell_systemd(machine, &state, &limits).and_then(|()| {
+        if !resources.devices.is_empty() {
+            cgroup.guard_devices(&resources.devices, true, &machine.store.file(LAST_PROGRAM))?;
         }
-        return Err(ours(error));
-    }
-    if !resources.devices.is_empty() {
-        cgroup.guard_devices(&resources.devices, true, &machine.store.file(LAST_PROGRAM))?;
-    }
-    match state.resctrl.first() {
-        _ if rdt.lines().is_empty() => Ok(()),
-        Some(group) => rdt::set(group.as_ref(), &rdt.lines()),
-        // It gets one now; what `exec` starts finds it in the state.
-        None => {
-            rdt::apply(rdt, &mut state, &machine.proc)?;
-            state.save(&folder)
-        }
-    }
+        if let rdt::Changed::Made(_) = shares { state.save(&folder) } else { Ok(()) }
+    });
+    told.map_err(|error| {
+        cgroup.put_back(&before, &tell);
+        tell_systemd(machine, &state, &before).unwrap_or_else(|error| tell(&error));
+        undo_shares(error)
+    })
+}
+
+/// It would set the old ones again some day.
+fn tell_systemd(machine: &Machine, state: &State, limits: &[Setting]) -> Result<()> {
+    if state.scope.is_empty() { Ok(()) } else { machine.systemd()?.set(&state.scope, limits) }
 }
 
 /// What is set as a pair keeps the half that is not named.

@@ -317,14 +317,14 @@ pub(crate) fn close_on_exec_from(first: u32) -> Result<()> {
 }
 
 /// Closes every descriptor from `first` on but two, behind their owners' backs.
-pub(crate) fn close_all_but(kept: [BorrowedFd<'_>; 2], first: u32) {
+pub(crate) fn close_all_but(kept: [BorrowedFd<'_>; 2], first: u32) -> Result<()> {
     let [a, b] = kept.map(|fd| fd.as_raw_fd().unsigned_abs());
     let (low, high) = (a.min(b), a.max(b));
     let ranges = [(first, low.saturating_sub(1)), (first.max(low + 1), high - 1), (first.max(high + 1), u32::MAX)];
-    for (from, to) in ranges {
-        // SAFETY: the caller uses none of them any more, and their owners are never dropped. An empty range is refused: fine.
-        unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
-    }
+    ranges.into_iter().filter(|(from, to)| from <= to).try_for_each(|(from, to)| {
+        // SAFETY: the caller uses none of them any more, and their owners are never dropped.
+        check_long(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) }).map(drop)
+    })
 }
 
 /// The exclusive lock of an open folder, if nobody has it; the lock goes with the descriptor.

@@ -254,6 +254,14 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, milliseconds: i32) -> Result<boo
     poll(fd, libc::POLLIN, milliseconds)
 }
 
+/// Waits until a descriptor takes more, or fails.
+pub(crate) fn wait_writable(fd: BorrowedFd<'_>) -> Result<()> {
+    match poll(fd, libc::POLLOUT, -1) {
+        Err(Errno(libc::EINTR)) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// Waits until one of some is; which is the first that is.
 pub(crate) fn wait_readable_any<const N: usize>(fds: [BorrowedFd<'_>; N]) -> Result<usize> {
     let mut all = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
