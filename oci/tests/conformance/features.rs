@@ -1,5 +1,7 @@
 //! What `features` says, against what config.json is taken.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::support::Container;
@@ -115,6 +117,11 @@ pub(crate) fn seccomp(c: Container) {
         c.run().ok();
     }
     assert!(of("supportedFlags").iter().all(|flag| of("knownFlags").contains(flag)));
-    let all = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": of("archs"), "flags": of("knownFlags")});
+    // Those of the spec, section "Seccomp".
+    let archs = "X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 PPC64LE S390 S390X PARISC \
+                 PARISC64 RISCV64 LOONGARCH64 M68K SH SHEB";
+    let archs: BTreeSet<String> = archs.split_ascii_whitespace().map(|arch| format!("SCMP_ARCH_{arch}")).collect();
+    assert_eq!(of("archs").into_iter().collect::<BTreeSet<_>>(), archs);
+    let all = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": archs, "flags": of("knownFlags")});
     c.set("/linux/seccomp", all).run().ok();
 }
