@@ -241,7 +241,7 @@ mod tests {
         let now = Now { mono: std::time::Duration::from_secs(5), wall_us: 7 };
         let mut record = Record::new(now);
         record.state = State::AutoRestart { at: now.mono };
-        let job = Job { id: 7, kind: JobKind::Restart, underway: true };
+        let job = Job { id: 7, kind: JobKind::Restart, underway: true, until: None };
         let stored = Stored::new(Policy::plain(), record, Some(&job), Remarks::default());
         assert_eq!(stored.job(), Some((JobKind::Restart, true)));
         let (web, bad) = (UnitName::parse("web").unwrap(), UnitName::parse("bad").unwrap());

@@ -264,6 +264,7 @@ impl UnitFiles {
             forbidden: forbidden.or_else(|| self.incomplete(&unit.links)),
             ends_pod: pod.filter(|(_, pod)| pod.spec.stop_when_empty).map(|(name, _)| name.clone()),
             stop_when_unneeded: unit.requests.stop_when_unneeded,
+            job_timeout: unit.requests.job_timeout,
         }
     }
 
@@ -276,6 +277,7 @@ impl UnitFiles {
             forbidden: self.incomplete(&pod.spec.links),
             ends_pod: None,
             stop_when_unneeded: pod.spec.requests.stop_when_unneeded,
+            job_timeout: pod.spec.requests.job_timeout,
         }
     }
 

@@ -150,7 +150,7 @@ impl Engine {
         !unneeded.is_empty()
     }
 
-    fn want(&mut self, name: &UnitName, upheld: bool, now: Now) {
+    pub(super) fn want(&mut self, name: &UnitName, upheld: bool, now: Now) {
         if self.shutting_down || !self.units.contains_key(name) {
             return;
         }

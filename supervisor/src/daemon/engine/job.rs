@@ -1,5 +1,7 @@
 //! Jobs: what somebody asked for and has not happened yet. At most one per unit, as in systemd; a newer wish replaces an older.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Names a job to those who wait for it.
@@ -20,6 +22,8 @@ pub(crate) struct Job {
     pub(crate) kind: JobKind,
     /// The unit was told; before, it waits for its turn.
     pub(crate) underway: bool,
+    /// Then it is given up, whatever becomes of the unit.
+    pub(crate) until: Option<Duration>,
 }
 
 impl Job {

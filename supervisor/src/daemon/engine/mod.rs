@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) ends_pod: Option<UnitName>,
     /// It ends when nobody needs it.
     pub(crate) stop_when_unneeded: bool,
+    /// So long somebody waits for a job of its.
+    pub(crate) job_timeout: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -165,6 +167,7 @@ impl Engine {
                     forbidden: None,
                     ends_pod: None,
                     stop_when_unneeded: false,
+                    job_timeout: None,
                 };
                 self.units.insert(name.clone(), Entry { plan, record, job: None, loaded: false, changed: false });
                 self.regraph();
@@ -275,7 +278,8 @@ impl Engine {
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let deadlines = |entry: &Entry| [entry.record.deadline(), entry.record.check_deadline()];
         let wanted = self.wanted.values().map(|wanted| wanted.at);
-        self.units.values().flat_map(deadlines).flatten().chain(wanted).min()
+        let jobs = self.units.values().filter_map(|entry| self.job_until(entry));
+        self.units.values().flat_map(deadlines).flatten().chain(wanted).chain(jobs).min()
     }
 
     /// Deadlines that have passed by now.
@@ -286,7 +290,7 @@ impl Engine {
             due.extend(past(entry.record.deadline()).then(|| (name.clone(), Event::Deadline)));
             due.extend(past(entry.record.check_deadline()).then(|| (name.clone(), Event::CheckDue)));
         }
-        if due.is_empty() && !self.is_wanted_by(now) {
+        if due.is_empty() && !self.is_wanted_by(now) && !self.units.values().any(|entry| past(self.job_until(entry))) {
             return;
         }
         for (name, event) in due {

@@ -72,6 +72,7 @@ mod tests {
             forbidden: None,
             ends_pod: None,
             stop_when_unneeded: false,
+            job_timeout: None,
         };
         let at = |number: u64| Now { mono: Duration::from_secs(number), wall_us: number.cast_signed() };
         let mut plans: BTreeMap<_, _> =

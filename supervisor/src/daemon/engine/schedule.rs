@@ -1,11 +1,11 @@
 //! Who may go now. Stops before starts where both touch; starts in the order, stops in its reverse.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Effect, Engine, Entry, Job, JobId, JobKind, follow::is_active, graph::Transaction};
 use crate::{
     api::types::ActiveState,
-    daemon::machine::{Action, Event, Now, Outcome, State},
+    daemon::machine::{Action, Event, Now, Outcome, Seconds, State},
     unit::UnitName,
 };
 
@@ -136,7 +136,7 @@ impl Engine {
                 JobKind::Stop | JobKind::Restart
             )
         );
-        entry.job = Some(Job { id: next, kind, underway });
+        entry.job = Some(Job { id: next, kind, underway, until: None });
         entry.changed = true;
         self.next_job += 1;
         Some(next)
@@ -165,9 +165,13 @@ impl Engine {
     /// One move of one unit, if it has one.
     fn advance(&mut self, name: &UnitName, now: Now) -> bool {
         let Some(entry) = self.units.get(name) else { return false };
-        let Some(Job { kind, underway, .. }) = entry.job.clone() else {
+        let Some(Job { kind, underway, until, .. }) = entry.job.clone() else {
             return entry.record.state == State::Waiting && self.try_go(name, false, now);
         };
+        if self.job_has_timed_out(name, kind, until, now) {
+            return true;
+        }
+        let Some(entry) = self.units.get(name) else { return false };
         let state = &entry.record.state;
         match (kind, underway) {
             (JobKind::Start, false) => {
@@ -234,6 +238,39 @@ impl Engine {
                 rest
             }
         }
+    }
+
+    /// When its job is given up. The machine's end is waited for in another way.
+    pub(super) fn job_until(&self, entry: &Entry) -> Option<Duration> {
+        let given_up = entry.plan.job_timeout.is_some() && !self.shutting_down;
+        entry.job.as_ref().and_then(|job| job.until).filter(|_| given_up)
+    }
+
+    /// `JobTimeoutSec=`: "the job will be cancelled, the unit however will not change state", systemd.unit(5). A start that has not begun
+    /// does not begin. `OnFailure=` follows (job_finish_and_invalidate() in systemd's src/core/job.c).
+    fn job_has_timed_out(&mut self, name: &UnitName, kind: JobKind, until: Option<Duration>, now: Now) -> bool {
+        let shutting_down = self.shutting_down;
+        let Some(entry) = self.units.get_mut(name) else { return false };
+        let Some(patience) = entry.plan.job_timeout.filter(|_| !shutting_down) else { return false };
+        let Some(until) = until else {
+            if let Some(job) = &mut entry.job {
+                job.until = Some(now.mono + patience);
+            }
+            return false;
+        };
+        if until > now.mono {
+            return false;
+        }
+        let what = if kind == JobKind::Stop { "stop" } else { "start" };
+        let text = format!("{name}: did not {what} within {}, as JobTimeoutSec= allows", Seconds(patience));
+        let on_failure = entry.plan.links.on_failure.clone();
+        if entry.record.state == State::Waiting {
+            self.step(name, Event::Stop, now);
+        }
+        for other in &on_failure {
+            self.want(other, false, now);
+        }
+        self.done(name, Err(text))
     }
 
     fn try_go(&mut self, name: &UnitName, by_job: bool, now: Now) -> bool {

@@ -128,6 +128,7 @@ pub(super) fn start_limit(sheet: &mut Sheet<'_>) -> StartLimit {
             refuse_start: flag(sheet, "RefuseManualStart"),
             refuse_stop: flag(sheet, "RefuseManualStop"),
             stop_when_unneeded: flag(sheet, "StopWhenUnneeded"),
+            job_timeout: sheet.read("Unit", "JobTimeoutSec", values::span).flatten().filter(|span| !span.is_zero()),
         },
         burst: sheet.read("Unit", "StartLimitBurst", number).unwrap_or(5),
         // "infinity" bounds all starts there ever are (systemd.unit(5)).

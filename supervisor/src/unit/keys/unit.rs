@@ -55,7 +55,8 @@ pub(super) const UNIT: &[Rows] = &[
     yes(Value::Own("boolean"), "StopWhenUnneeded RefuseManualStart RefuseManualStop"),
     only(NO, Value::Boolean, "SurviveFinalKillSignal"),
     // A start has a time of its own, TimeoutStartSec=, and so has a stop.
-    only(&["infinity", "0"], Value::Timeout, "JobTimeoutSec JobRunningTimeoutSec"),
+    yes(Value::Own("time span or infinity"), "JobTimeoutSec"),
+    only(&["infinity", "0"], Value::Timeout, "JobRunningTimeoutSec"),
     only(&["none"], ACTION, "JobTimeoutAction"),
     inert(
         "it is of …Action=exit, and a machine has no exit status",

@@ -14,6 +14,8 @@ pub struct Requests {
     pub refuse_stop: bool,
     /// `StopWhenUnneeded=`: it ends when no unit that is up needs it.
     pub stop_when_unneeded: bool,
+    /// `JobTimeoutSec=`: whoever asked is told by then that it has not happened.
+    pub job_timeout: Option<Duration>,
 }
 
 /// `Notify=`: when the unit counts as started.

@@ -22,6 +22,7 @@ fn plan() -> Plan {
         forbidden: None,
         ends_pod: None,
         stop_when_unneeded: false,
+        job_timeout: None,
     }
 }
 

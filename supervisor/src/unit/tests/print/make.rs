@@ -123,7 +123,8 @@ pub(super) fn actions(dice: &mut Dice) -> MachineActions {
 }
 
 pub(super) fn requests(dice: &mut Dice) -> Requests {
-    Requests { refuse_start: coin(dice), refuse_stop: coin(dice), stop_when_unneeded: coin(dice) }
+    let job_timeout = maybe(dice, span).filter(|span| !span.is_zero());
+    Requests { refuse_start: coin(dice), refuse_stop: coin(dice), stop_when_unneeded: coin(dice), job_timeout }
 }
 
 pub(super) fn unit(dice: &mut Dice) -> Unit {

@@ -121,10 +121,11 @@ pub(super) fn write(t: &mut Lines, service: &ServiceSpec) {
 }
 
 pub(super) fn write_requests(t: &mut Lines, requests: Requests) {
-    let Requests { refuse_start, refuse_stop, stop_when_unneeded } = requests;
+    let Requests { refuse_start, refuse_stop, stop_when_unneeded, job_timeout } = requests;
     t.put("RefuseManualStart", refuse_start);
     t.put("RefuseManualStop", refuse_stop);
     t.put("StopWhenUnneeded", stop_when_unneeded);
+    t.put("JobTimeoutSec", endless(job_timeout));
 }
 
 pub(super) fn write_resources(t: &mut Lines, resources: &Resources) {
