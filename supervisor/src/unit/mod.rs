@@ -6,7 +6,7 @@
 //! laptop. One broken unit never hides another, and nothing a file says is ignored in silence.
 //!
 //! The way of a file: `source` finds it and its drop-ins, `syntax` makes assignments of it, `sheet` checks them against the table of
-//! `keys`, `build` reads the values into a unit, `set` links the units: `judge` refuses names of nobody, `claims` names and ports of two,
+//! `keys`, `build` reads the values into a unit, `set` links the units: `judge` refuses names of nobody, `suits` what named files do not have, `claims` names and ports of two,
 //! `cycle` circles, `connect` writes what is left into the units.
 
 mod asked;
@@ -37,6 +37,7 @@ mod sheet;
 mod source;
 pub mod spec;
 mod specifier;
+mod suits;
 mod syntax;
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ use super::{
     sheet::Sheet,
     source::{self, Content, LeftOver, Source, Sources, whole},
     specifier::Scope,
+    suits,
     syntax::{self, Document},
 };
 
@@ -128,6 +129,9 @@ fn check(
     let Assembly { mut drafts, mut set, .. } = all;
     judge::resolve(&mut drafts);
     judge::drop_unknown(&mut drafts, &mut set);
+    if strict {
+        suits::refuse(&mut drafts, &mut set);
+    }
     claims::refuse_doubles(&mut drafts, &mut set);
     refuse_circles(&mut drafts, &mut set);
     set.problems.sort_by(|a, b| (&a.path, a.place, &a.text).cmp(&(&b.path, b.place, &b.text)));

@@ -140,7 +140,7 @@ fn range(text: &str) -> Result<IpRange, String> {
     subnet(text).map(IpRange::Subnet)
 }
 
-fn contains((net, length): Subnet, address: IpAddr) -> bool {
+pub(in crate::unit) fn contains((net, length): Subnet, address: IpAddr) -> bool {
     let bits = |address: IpAddr| match address {
         IpAddr::V4(v4) => u128::from(u32::from(v4)) << 96,
         IpAddr::V6(v6) => u128::from(v6),

@@ -17,6 +17,7 @@ mod mounts;
 mod namespaces;
 mod network;
 mod pod;
+mod reach;
 mod resources;
 mod secrets;
 mod service;
@@ -37,7 +38,9 @@ use super::{
     text::Text,
     values,
 };
+pub(super) use declared::contains;
 pub(super) use links::{Link, LinkKind, Target, boot_targets, unknown_target};
+pub(super) use reach::{Card, Offer, Wishes};
 
 /// A unit before its links to others are resolved.
 pub(super) struct Draft {
@@ -49,6 +52,8 @@ pub(super) struct Draft {
     pub(super) aliases: BTreeSet<UnitName>,
     /// Of a template: the instance that `[Install]` asks for.
     pub(super) default_instance: Option<String>,
+    pub(super) wishes: Wishes,
+    pub(super) offer: Offer,
     /// It has a mistake, and is not loaded.
     pub(super) broken: bool,
 }
@@ -119,7 +124,14 @@ pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
             What::Socket(declare(path, sheet, &mut links, |s, l, _| timer::socket(path, stem, s, l, &mut claims)))
         }
     };
-    Draft { kind, what, links, claims, aliases, default_instance, broken: false }
+    let (wishes, offer) = match &what {
+        What::Container(unit) => (reach::of_container(unit, sheet), Offer::Nothing),
+        What::Pod(pod) => (reach::of_pod(&pod.spec.user_namespace, sheet), Offer::Nothing),
+        What::Network(network) => (Wishes::default(), Offer::of_network(&network.spec)),
+        What::Volume(volume) => (Wishes::default(), Offer::of_volume(&volume.spec)),
+        _ => (Wishes::default(), Offer::Nothing),
+    };
+    Draft { kind, what, links, claims, aliases, default_instance, wishes, offer, broken: false }
 }
 
 /// What every file may say, and a pod alone of those that are no containers acts upon.

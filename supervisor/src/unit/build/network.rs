@@ -107,7 +107,7 @@ fn one(section: &str, instance: Option<&str>, value: &Rc<Text>, links: &mut Vec<
 }
 
 /// `ip=…,mac=…,alias=…` of podman-run(1).
-fn attachment(network: Option<String>, options: &str) -> Result<Attachment, String> {
+pub(super) fn attachment(network: Option<String>, options: &str) -> Result<Attachment, String> {
     let mut all = Attachment { network, ..Attachment::default() };
     for option in options.split(',').filter(|o| !o.is_empty()) {
         let (key, value) = option.split_once('=').ok_or_else(|| format!("{option} has no value"))?;
@@ -155,7 +155,7 @@ pub(super) fn ports(section: &'static str, sheet: &mut Sheet<'_>, claims: &mut V
 }
 
 /// `[[ip:][hostPort]:]containerPort[/protocol]`; either port may be a range.
-fn port(text: &str) -> Result<Port, String> {
+pub(super) fn port(text: &str) -> Result<Port, String> {
     let (ports, protocol) = protocol(text)?;
     let (rest, container) = ports.rsplit_once(':').map_or((None, ports), |(rest, port)| (Some(rest), port));
     let (address, host) = match rest {

@@ -26,7 +26,7 @@ const NEIGHBOURS: [(&str, &str); 5] = [
     ("other.container", "[Container]\nImage=localhost/other\nNetwork=none\nContainerName=other\n"),
     ("data.volume", "[Volume]\n"),
     ("base.image", "[Image]\nImage=docker.io/library/base:1\n"),
-    ("net.network", "[Network]\n"),
+    ("net.network", "[Network]\nIPv6=true\n"),
     ("app.pod", "[Pod]\nNetwork=none\n"),
 ];
 
@@ -223,4 +223,94 @@ fn every_key_of_the_config_has_its_golden_line() {
     assert!(changing.len() > 40, "{changing:?}");
     let missing: Vec<_> = changing.difference(&golden).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// What is read of all files; not where it is said.
+fn model(file: &str, lines: &[(u32, &str)], left_out: Option<usize>) -> Option<String> {
+    let kept = lines.iter().enumerate().filter(|(index, _)| Some(*index) != left_out);
+    let text = kept.map(|(_, (_, line))| *line).collect::<Vec<_>>().join("\n");
+    let mut all = NEIGHBOURS.to_vec();
+    all.push((file, &text));
+    let mut set = language(&all);
+    set.problems.retain(|problem| problem.path == Path::new(file) && problem.is_error());
+    if !set.problems.is_empty() {
+        return None;
+    }
+    set.units.values_mut().for_each(|unit| unit.origins.clear());
+    set.pods.values_mut().for_each(|unit| unit.origins.clear());
+    set.volumes.values_mut().for_each(|unit| unit.origins.clear());
+    set.networks.values_mut().for_each(|unit| unit.origins.clear());
+    set.images.values_mut().for_each(|unit| unit.origins.clear());
+    set.timers.values_mut().for_each(|unit| unit.origins.clear());
+    set.sockets.values_mut().for_each(|unit| unit.origins.clear());
+    let (units, pods, timers, sockets) = (set.units, set.pods, set.timers, set.sockets);
+    Some(format!("{units:?} {pods:?} {:?} {:?} {:?} {timers:?} {sockets:?}", set.volumes, set.networks, set.images))
+}
+
+fn is_honoured(key: &Key) -> bool {
+    use keys::{Honoured, Status};
+    matches!(key.status, Status::Supported(Honoured::Yes | Honoured::Only(_)))
+}
+
+/// Keys of which all that they can say holds anyway, and one that only a template has.
+const HOLD: &[&str] = &[
+    "[Container] AppArmor",
+    "[Container] CgroupsMode",
+    "[Container] EnvironmentHost",
+    "[Container] HealthLogDestination",
+    "[Container] HttpProxy",
+    "[Container] ImageVolume",
+    "[Container] RunInit",
+    "[Image] OS",
+    "[Install] DefaultInstance",
+    "[Service] CoredumpReceive",
+    "[Service] Delegate",
+    "[Service] DevicePolicy",
+    "[Service] ExitType",
+    "[Service] FinalKillSignal",
+    "[Service] KillMode",
+    "[Service] ManagedOOMMemoryPressure",
+    "[Service] ManagedOOMSwap",
+    "[Service] MemoryPressureWatch",
+    "[Service] NUMAPolicy",
+    "[Service] NotifyAccess",
+    "[Service] SendSIGHUP",
+    "[Service] SendSIGKILL",
+    "[Service] TimeoutStartFailureMode",
+    "[Service] TimeoutStopFailureMode",
+    "[Unit] DefaultDependencies",
+    "[Unit] JobRunningTimeoutSec",
+    "[Unit] JobTimeoutAction",
+    "[Unit] OnFailureJobMode",
+    "[Unit] OnSuccessJobMode",
+    "[Unit] SurviveFinalKillSignal",
+];
+
+#[test]
+fn no_supported_key_is_read_and_dropped() {
+    let mut acting = BTreeSet::new();
+    for (file, text) in fixtures() {
+        let parts = parts(&text);
+        for part in if parts.len() > 1 { &parts[1..] } else { &parts[..] } {
+            let lines = if parts.len() > 1 { [&parts[0][..], part].concat() } else { part.clone() };
+            let (whole, head) = (model(&file, &lines, None), model(&file, &parts[0], None));
+            for (index, section, key) in keys_of(&lines) {
+                let left_out = || whole.is_some() && model(&file, &lines, Some(index)) != whole;
+                // Beside others it may be taken back, or mean nothing.
+                let header = format!("[{section}]");
+                let alone = [&parts[0][..], &[(0, header.as_str()), lines[index]]].concat();
+                let added = || head.is_some() && model(&file, &alone, None).is_some_and(|one| Some(one) != head);
+                if !acting.contains(&format!("[{section}] {key}")) && (left_out() || added()) {
+                    acting.insert(format!("[{section}] {key}"));
+                }
+            }
+        }
+    }
+    let supported = keys::all().filter(is_honoured);
+    let names: BTreeSet<String> = supported.map(|key| format!("[{}] {}", key.section, key.name)).collect();
+    let holding: BTreeSet<String> = HOLD.iter().map(|&key| key.to_owned()).collect();
+    let dropped: Vec<_> = names.difference(&acting).filter(|key| !holding.contains(*key)).collect();
+    assert!(dropped.is_empty(), "{dropped:?}");
+    let acts_all_the_same: Vec<_> = holding.intersection(&acting).collect();
+    assert!(acts_all_the_same.is_empty(), "{acts_all_the_same:?}");
 }

@@ -13,6 +13,7 @@ mod problems;
 mod resets;
 mod set;
 mod spec;
+mod suits;
 
 use std::path::{Path, PathBuf};
 
