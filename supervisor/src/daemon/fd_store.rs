@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, mem,
+    fs, io, mem,
     os::fd::{AsFd, OwnedFd},
 };
 
@@ -56,6 +56,33 @@ struct Listed {
     poll: bool,
 }
 
+/// As it is written below /run; what was written before there were versions has none. Each has its own, and an earlier supervisor
+/// passes over them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Written<T> {
+    #[serde(default)]
+    version: u32,
+    #[serde(default)]
+    readable_from: u32,
+    #[serde(flatten)]
+    listed: T,
+}
+
+fn write(all: &[Kept]) -> serde_json::Result<Vec<u8>> {
+    let (version, readable_from) = store::versions();
+    let written = |kept: &Kept| Written { version, readable_from, listed: kept.listed.clone() };
+    serde_json::to_vec(&all.iter().map(written).collect::<Vec<_>>())
+}
+
+fn read(text: &[u8]) -> io::Result<Vec<Listed>> {
+    let (own, _) = store::versions();
+    let written: Vec<Written<serde_json::Value>> = serde_json::from_slice(text)?;
+    if written.iter().any(|each| each.readable_from > own) {
+        return Err(io::Error::other(format!("written by a newer supervisor, version {own} cannot read it")));
+    }
+    written.into_iter().map(|each| Ok(serde_json::from_value(each.listed)?)).collect()
+}
+
 impl FdStore {
     pub(crate) fn is_empty(&self, unit: &UnitName) -> bool {
         self.of(unit).is_empty()
@@ -84,6 +111,17 @@ pub(crate) fn checked_name(name: Option<&str>) -> &str {
     name.filter(|name| is_fd_name(name)).unwrap_or(UNNAMED)
 }
 
+fn begin_of_keys(unit: &UnitName) -> String {
+    format!("{PREFIX}{:016x}:", fnv(unit.as_str()))
+}
+
+/// What PID 1 keeps of this unit, with as much as its keys tell.
+fn nameless<'a>(unit: &UnitName, keys: impl Iterator<Item = &'a String>) -> Vec<Listed> {
+    let begin = begin_of_keys(unit);
+    let listed = |key: &String| Listed { key: key.clone(), name: UNNAMED.to_owned(), poll: true };
+    keys.filter(|key| key.starts_with(&begin)).map(listed).collect()
+}
+
 impl Daemon {
     /// Returns those that are not kept.
     pub(crate) fn keep_fds(&mut self, unit: &UnitName, name: &str, poll: bool, fds: Vec<OwnedFd>) -> Vec<OwnedFd> {
@@ -110,7 +148,7 @@ impl Daemon {
             }
             let number = |kept: &Kept| kept.listed.key.rsplit_once(':').and_then(|(_, number)| number.parse().ok());
             let next = all.iter().filter_map(number).max().map_or(0, |last: u64| last + 1);
-            let key = format!("{PREFIX}{:016x}:{next}", fnv(unit.as_str()));
+            let key = format!("{}{next}", begin_of_keys(unit));
             self.add_fd(unit, Listed { key: key.clone(), name: name.to_owned(), poll }, fd);
             self.list_fds(unit);
             if let Some(kept) = self.fd_store.of(unit).last().and_then(|kept| kept.fd.try_clone().ok()) {
@@ -153,8 +191,7 @@ impl Daemon {
     }
 
     fn list_fds(&self, unit: &UnitName) {
-        let listed: Vec<&Listed> = self.fd_store.of(unit).iter().map(|kept| &kept.listed).collect();
-        let written = serde_json::to_vec(&listed).map_err(Into::into);
+        let written = write(self.fd_store.of(unit)).map_err(Into::into);
         if let Err(error) = written.and_then(|text| store::replace(&self.paths.stored_fds(unit), &text)) {
             log::error!("{unit}: write what its stored descriptors are called: {error}");
         }
@@ -194,12 +231,25 @@ impl Daemon {
         }
     }
 
+    /// A list that cannot be read costs them their names, and nothing else.
+    fn listed_fds(&self, unit: &UnitName, stored: &BTreeMap<String, OwnedFd>) -> Vec<Listed> {
+        let path = self.paths.stored_fds(unit);
+        match fs::read(&path).and_then(|text| read(&text)) {
+            Ok(listed) => listed,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                let nameless = nameless(unit, stored.keys());
+                log::error!("{}: {error}; {} descriptors are called {UNNAMED} now", path.display(), nameless.len());
+                nameless
+            }
+        }
+    }
+
     /// After an earlier supervisor: each that PID 1 kept finds its unit again.
     pub(crate) fn adopt_fds(&mut self, mut stored: BTreeMap<String, OwnedFd>) {
         let units: Vec<UnitName> = self.engine.units().map(|(name, _)| name.clone()).collect();
         for unit in units {
-            let text = fs::read(self.paths.stored_fds(&unit)).unwrap_or_default();
-            for listed in serde_json::from_slice::<Vec<Listed>>(&text).unwrap_or_default() {
+            for listed in self.listed_fds(&unit, &stored) {
                 if let Some(fd) = stored.remove(&listed.key) {
                     self.add_fd(&unit, listed, fd);
                 }
@@ -226,9 +276,40 @@ mod tests {
         assert_eq!(checked_name(Some(&long[1..])), &long[1..]);
     }
 
+    /// Byte for byte what a supervisor wrote before there were versions.
+    const OLD: &str = r#"[{"key":"fds:00000000000000aa:0","name":"state","poll":false}]"#;
+
+    #[test]
+    fn a_list_tells_which_supervisors_can_read_it() {
+        let old = read(OLD.as_bytes()).unwrap();
+        assert!(old[0].key == "fds:00000000000000aa:0" && old[0].name == "state" && !old[0].poll);
+        let fd = fs::File::open("/dev/null").unwrap().into();
+        let text = write(&[Kept { listed: old[0].clone(), id: 0, fd, ended: false }]).unwrap();
+        let (version, readable_from) = store::versions();
+        let mut newer: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!((&newer[0]["version"], &newer[0]["readable_from"]), (&version.into(), &readable_from.into()));
+        // An earlier supervisor passes over what it does not know, as this one does.
+        assert_eq!(serde_json::from_slice::<Vec<Listed>>(&text).unwrap()[0].name, "state");
+        newer[0]["version"] = 9.into();
+        newer[0]["of_the_future"] = 1.into();
+        assert_eq!(read(newer.to_string().as_bytes()).unwrap()[0].name, "state");
+        newer[0]["readable_from"] = 9.into();
+        newer[0]["name"] = 7.into();
+        assert!(read(newer.to_string().as_bytes()).unwrap_err().to_string().contains("newer supervisor"));
+        assert!(read(b"[").is_err());
+        // Only their names are lost.
+        let unit = UnitName::parse("web").unwrap();
+        let keys = [format!("{}3", begin_of_keys(&unit)), "fds:00000000000000aa:0".to_owned()];
+        let found = nameless(&unit, keys.iter());
+        assert_eq!(
+            found.iter().map(|each| (&each.key, each.name.as_str())).collect::<Vec<_>>(),
+            [(&keys[0], "stored")]
+        );
+    }
+
     #[test]
     fn one_file_by_two_numbers_is_one_file() {
-        let (read, write) = std::io::pipe().unwrap();
+        let (read, write) = io::pipe().unwrap();
         let again = read.try_clone().unwrap();
         assert!(sys::is_same_file(read.as_fd(), again.as_fd()));
         assert!(!sys::is_same_file(read.as_fd(), write.as_fd()));
