@@ -3,6 +3,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -11,6 +12,16 @@ use crate::api::types::{MemoryEvents, Pressure, Tasks};
 /// True when processes live in the cgroup or below it; a cgroup that is not there has none.
 pub(crate) fn is_populated(cgroup: &Path) -> bool {
     fs::read_to_string(cgroup.join("cgroup.events")).is_ok_and(|text| field(&text, "populated") == Some(1))
+}
+
+/// This is the cgroup's id, or that of one below it.
+pub(crate) fn contains(cgroup: &Path, id: u64) -> bool {
+    fs::metadata(cgroup).is_ok_and(|folder| folder.ino() == id)
+        || fs::read_dir(cgroup)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()) && contains(&entry.path(), id))
 }
 
 /// How often the kernel killed in this cgroup for its memory limit.

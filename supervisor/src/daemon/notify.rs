@@ -129,6 +129,8 @@ pub(crate) fn bind(folder: &Path) -> std::io::Result<OwnedFd> {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
     socket.set_nonblocking(true)?;
     setsockopt(&socket, PassCred, &true)?;
+    // A kernel without it tells nothing of senders that are gone.
+    let _ = sys::sender::ask_for(&socket);
     Ok(socket.into())
 }
 
@@ -136,6 +138,8 @@ struct Received {
     bytes: Vec<u8>,
     /// The sender's.
     pid: u32,
+    /// The same, where the kernel tells.
+    pidfd: Option<OwnedFd>,
     fds: Vec<OwnedFd>,
     /// Else it has more than MAX_BYTES.
     whole: bool,
@@ -152,7 +156,7 @@ impl Drop for Received {
 fn receive(fd: &OwnedFd, peek: bool) -> nix::Result<Received> {
     let mut bytes = [0u8; MAX_BYTES];
     let mut control = match peek {
-        true => nix::cmsg_space!(nix::sys::socket::UnixCredentials, [RawFd; 253]),
+        true => nix::cmsg_space!(nix::sys::socket::UnixCredentials, [RawFd; 253], RawFd),
         false => nix::cmsg_space!(nix::sys::socket::UnixCredentials),
     };
     let mut parts = [IoSliceMut::new(&mut bytes)];
@@ -162,7 +166,7 @@ fn receive(fd: &OwnedFd, peek: bool) -> nix::Result<Received> {
     if message.flags.contains(MsgFlags::MSG_CTRUNC) && peek {
         log::warn!("descriptors of a notification are lost: there is no room for them");
     }
-    let (mut pid, mut fds) = (0, Vec::new());
+    let (mut pid, mut pidfd, mut fds) = (0, None, Vec::new());
     // Truncated where no number was free: what came is lost then, and the words count.
     for control in message.cmsgs().into_iter().flatten() {
         match control {
@@ -170,12 +174,12 @@ fn receive(fd: &OwnedFd, peek: bool) -> nix::Result<Received> {
             ControlMessageOwned::ScmRights(numbers) => {
                 fds.extend(numbers.into_iter().filter_map(|n| sys::adopt_fd(n).ok()));
             }
-            _ => {}
+            other => pidfd = sys::sender::of(&other).or(pidfd),
         }
     }
     let length = message.bytes;
     let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
-    Ok(Received { bytes: bytes[..length].to_vec(), pid, fds, whole })
+    Ok(Received { bytes: bytes[..length].to_vec(), pid, pidfd, fds, whole })
 }
 
 /// The process of this cgroup that has this pid where the sender lives.
@@ -191,14 +195,20 @@ fn main_process(cgroup: &Path, sender: u32, pid: u32) -> Option<Process> {
     process::identify(cgroup::processes(cgroup).into_iter().find(is_it)?)
 }
 
-/// The process lies in this unit's cgroup, or below it; `None`: it is gone.
+/// The process lies in this unit's cgroup, or below it; `None`: nobody has this number.
 fn is_of(unit: &UnitName, pid: u32) -> Option<bool> {
     let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/containers/"));
     Some(path.is_some_and(|path| path.split('/').next() == Some(unit.as_str())))
 }
 
-/// Which senders count though they are gone and their cgroup cannot be seen any more.
+/// The sender is gone and was in this cgroup, or below it; `None`: it is not gone, or the kernel does not tell.
+fn was_of(cgroup: &Path, received: &Received) -> Option<bool> {
+    let last = sys::sender::last_cgroup(received.pidfd.as_ref()?.as_fd())?;
+    Some(cgroup::contains(cgroup, last))
+}
+
+/// Which senders count though they are gone and nobody can say of which cgroup they were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gone {
     /// None: who forges would only have to end quickly. (systemd does the same; `BARRIER=1` is how a short-lived sender waits.)
@@ -287,7 +297,9 @@ impl Daemon {
                 Err(errno) => return log::error!("{unit}: its notification socket: {errno}"),
             };
             let (unit, attempt) = (unit.clone(), *attempt);
-            if is_of(&unit, received.pid).unwrap_or(gone == Gone::Heard || gone == Gone::First(received.pid)) {
+            // Its number may be another's by now.
+            let is_its = was_of(&self.paths.cgroup(&unit), &received).or_else(|| is_of(&unit, received.pid));
+            if is_its.unwrap_or(gone == Gone::Heard || gone == Gone::First(received.pid)) {
                 if !received.whole {
                     // systemd passes over it, too: half a number is another one.
                     let text = format!("a notification of more than {MAX_BYTES} bytes: ignored");
@@ -316,7 +328,11 @@ impl Daemon {
     fn on_message(&mut self, unit: &UnitName, attempt: u64, received: &mut Received) {
         let Message { mut notice, main_pid, keep, forget, fd_name, stays } = parse(&received.bytes);
         if let Some(pid) = main_pid {
-            notice.main = main_process(&self.paths.cgroup(unit), received.pid, pid);
+            // Who is gone counted as the container's first process does.
+            let first = || self.engine.get(unit)?.record.state.process().map(|first| first.pid);
+            let sender = received.pid;
+            let counts = if Path::new(&format!("/proc/{sender}")).exists() { Some(sender) } else { first() };
+            notice.main = counts.and_then(|counts| main_process(&self.paths.cgroup(unit), counts, pid));
             if notice.main.is_none() {
                 self.complain(unit, "MAINPID=", &format!("MAINPID={pid} is no process of its container: ignored"));
             }

@@ -1,6 +1,7 @@
 //! The kernel's calls that no safe wrapper has, one a function.
 
 pub(super) mod idmap;
+pub(super) mod sender;
 
 use std::{
     ffi::CStr,

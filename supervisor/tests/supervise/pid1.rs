@@ -175,6 +175,11 @@ impl Pid1 {
         self.wait("the supervisor's end", |machine| machine.shared.lock().unwrap().supervisor != Some(pid));
     }
 
+    /// It stands still, or goes on.
+    pub(crate) fn signal_supervisor(&self, signal: Signal) {
+        kill(self.supervisor.expect("a supervisor"), signal).unwrap();
+    }
+
     /// How often the supervisor has gone to sleep so far.
     pub(crate) fn supervisor_sleeps(&self) -> u64 {
         let pid = self.supervisor.expect("a supervisor");
