@@ -54,7 +54,7 @@ fn a_network_that_gives_no_address_holds_units_up_for_half_a_minute_and_no_longe
 
     // The last verb that ends a machine: halted, it stays on.
     let output = machine.orlop(&["halt", "--json"]).unwrap();
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["requested"], "halt");
     machine.wait_for_console("done: halt").unwrap();
 }
