@@ -3,7 +3,14 @@
 
 use std::{iter::Peekable, ops::Range, rc::Rc};
 
-use super::{Said, nearest::did_you_mean, syntax::Assignment, text::Text, values, words::Word};
+use super::{
+    Said,
+    nearest::did_you_mean,
+    syntax::Assignment,
+    text::{Cursor, Text},
+    values,
+    words::Word,
+};
 
 /// What becomes of an option's value.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -14,6 +21,10 @@ enum Form {
     List,
     /// The key's values are words, each like one of these.
     Word,
+    /// Several such, with commas between them.
+    Words,
+    /// A number of seconds; 0 is no limit.
+    Seconds,
     /// In podman's units, the key's are systemd's.
     Bytes,
     /// It needs none: `--init`, or `--init=false`.
@@ -26,28 +37,28 @@ enum Form {
     Holds,
 }
 
-use Form::{Bytes, Holds, List, Processors, Security, Switch, Value, Word as OneWord};
+use Form::{Bytes, Holds, List, Processors, Seconds, Security, Switch, Value, Word as OneWord, Words};
 
 /// Options with spaces between them, the key of `[Container]` or another section, and how its value is written.
 const OPTIONS: &[(&str, &str, Form)] = &[
-    ("--add-host", "AddHost", Value),
-    ("--annotation", "Annotation", OneWord),
-    ("--cap-add", "AddCapability", List),
-    ("--cap-drop", "DropCapability", List),
+    ("--add-host", "AddHost", List),
+    ("--annotation", "Annotation", Words),
+    ("--cap-add", "AddCapability", Words),
+    ("--cap-drop", "DropCapability", Words),
     ("--cgroups", "CgroupsMode", Value),
     ("--cpus", "[Service] CPUQuota", Processors),
     ("--cpuset-cpus", "[Service] AllowedCPUs", Value),
     ("--cpuset-mems", "[Service] AllowedMemoryNodes", Value),
-    ("--device", "AddDevice", Value),
+    ("--device", "AddDevice", Words),
     ("--dns", "DNS", List),
-    ("--dns-option --dns-opt", "DNSOption", Value),
+    ("--dns-option --dns-opt", "DNSOption", List),
     ("--dns-search", "DNSSearch", List),
     ("--entrypoint", "Entrypoint", Value),
     ("--env -e", "Environment", OneWord),
-    ("--env-file", "EnvironmentFile", OneWord),
+    ("--env-file", "EnvironmentFile", Words),
     ("--env-host", "EnvironmentHost", Switch),
     ("--expose", "ExposeHostPort", List),
-    ("--gidmap", "GIDMap", Value),
+    ("--gidmap", "GIDMap", Words),
     ("--group-add", "GroupAdd", List),
     ("--health-cmd", "HealthCmd", Value),
     ("--health-interval", "HealthInterval", Value),
@@ -68,10 +79,10 @@ const OPTIONS: &[(&str, &str, Form)] = &[
     ("--ip6", "IP6", Value),
     ("--label -l", "Label", OneWord),
     ("--log-driver", "LogDriver", Value),
-    ("--log-opt", "LogOpt", OneWord),
+    ("--log-opt", "LogOpt", Words),
     ("--memory -m", "Memory", Value),
     ("--memory-reservation", "[Service] MemoryLow", Bytes),
-    ("--mount", "Mount", Value),
+    ("--mount", "Mount", OneWord),
     ("--name", "ContainerName", Value),
     ("--network --net", "Network", Value),
     ("--network-alias", "NetworkAlias", List),
@@ -83,18 +94,18 @@ const OPTIONS: &[(&str, &str, Form)] = &[
     ("--read-only-tmpfs", "ReadOnlyTmpfs", Switch),
     // A container is made anew at each start, and nothing of it is left behind.
     ("--detach -d --replace --rm", "", Holds),
-    ("--secret", "Secret", Value),
+    ("--secret", "Secret", OneWord),
     ("--security-opt", "", Security),
     ("--shm-size", "ShmSize", Value),
     ("--stop-signal", "StopSignal", Value),
     ("--stop-timeout", "StopTimeout", Value),
     ("--subgidname", "SubGIDMap", Value),
     ("--subuidname", "SubUIDMap", Value),
-    ("--sysctl", "Sysctl", OneWord),
-    ("--timeout", "[Service] RuntimeMaxSec", Value),
+    ("--sysctl", "Sysctl", Words),
+    ("--timeout", "[Service] RuntimeMaxSec", Seconds),
     ("--tmpfs", "Tmpfs", Value),
     ("--tz", "Timezone", Value),
-    ("--uidmap", "UIDMap", Value),
+    ("--uidmap", "UIDMap", Words),
     ("--ulimit", "Ulimit", List),
     ("--umask", "Umask", Value),
     ("--user -u", "User", Value),
@@ -110,6 +121,7 @@ const INSTEAD: &[(&str, &str)] = &[
     ("--cpu-quota", "write CPUQuota= in [Service]"),
     ("--cpu-shares", "write CPUWeight= in [Service]"),
     ("--gpus", "write AddDevice= for each of its devices"),
+    ("--interactive -i --tty -t", "nobody types at a unit; take it away"),
     ("--memory-swap", "write MemorySwapMax= in [Service]"),
     ("--no-healthcheck", "write HealthCmd=none"),
     ("--pod", "write Pod="),
@@ -140,9 +152,10 @@ pub(super) fn options() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// What a value's words ask for, and mistakes with the word that each is of.
 pub(super) fn assignments(value: &Text, words: &[Word]) -> (Vec<Assignment>, Vec<(Word, Said)>) {
     let (mut found, mut wrong) = (Vec::new(), Vec::new());
+    let mut at = At { value, cursor: value.cursor() };
     let mut rest = words.iter().peekable();
     while let Some(word) = rest.next() {
-        match option(value, word, &mut rest) {
+        match option(&mut at, word, &mut rest) {
             Ok(assignments) => found.extend(assignments),
             Err(said) => wrong.push((word.clone(), said)),
         }
@@ -150,35 +163,80 @@ pub(super) fn assignments(value: &Text, words: &[Word]) -> (Vec<Assignment>, Vec
     (found, wrong)
 }
 
+/// A walk along the value, which costs its length once.
+struct At<'a> {
+    value: &'a Text,
+    cursor: Cursor<'a>,
+}
+
+impl At<'_> {
+    /// Another text at the place of a word.
+    fn instead(&mut self, word: &Word, text: &str) -> Text {
+        self.cursor.skip_to(word.range.start.max(self.cursor.at()));
+        let mut made = Text::new(Rc::clone(&self.value.file));
+        made.push_replaced(text, &self.cursor);
+        made
+    }
+
+    /// The same, for a text in which nothing is a specifier any more.
+    fn made(&mut self, word: &Word, text: &str) -> Text {
+        self.instead(word, &text.replace('%', "%%"))
+    }
+
+    /// These bytes of a word's text: where it has neither quotes nor specifiers, each of them stands where it is.
+    fn part(&mut self, word: &Word, range: Range<usize>) -> Text {
+        if self.value.text.get(word.range.clone()) != Some(&word.text) {
+            return self.made(word, &word.text[range]);
+        }
+        self.cursor.skip_to((word.range.start + range.start).max(self.cursor.at()));
+        let mut part = Text::new(Rc::clone(&self.value.file));
+        self.cursor.copy_to(word.range.start + range.end, &mut part);
+        part
+    }
+}
+
 fn option<'a>(
-    value: &Text,
+    at: &mut At<'_>,
     word: &Word,
     rest: &mut Peekable<impl Iterator<Item = &'a Word>>,
 ) -> Result<Vec<Assignment>, Said> {
     let (name, given) = split(&word.text);
+    if name.starts_with('$') {
+        return Err("there is no environment here to take it from; write the option itself".to_owned().into());
+    }
     if !name.starts_with('-') {
         return Err("no option of podman run; the program's own words belong in Exec=".to_owned().into());
     }
-    let Some((_, key, form)) = OPTIONS.iter().find(|(names, ..)| names.split(' ').any(|one| one == name)) else {
+    let is = |names: &str| names.split(' ').any(|one| one == name);
+    let Some((_, key, form)) = OPTIONS.iter().find(|(names, ..)| is(names)) else {
         // Its value, if it has one behind it.
         if given.is_none() {
             rest.next_if(|next| !next.text.starts_with('-'));
         }
-        if let Some((_, instead)) = INSTEAD.iter().find(|(one, _)| *one == name) {
+        if let Some((_, instead)) = INSTEAD.iter().find(|(names, _)| is(names)) {
             return Err(format!("not read here; {instead}").into());
         }
         let text = "no key of this system says that, and there is no podman to say it to".to_owned();
         return Err(did_you_mean(text, name, OPTIONS.iter().flat_map(|(names, ..)| names.split(' '))));
     };
     let (section, key) = key.strip_prefix("[Service] ").map_or(("Container", *key), |key| ("Service", key));
-    let set = |key: &str, text: Text| {
-        let (section, key) = (Rc::new(replaced(value, word, section)), replaced(value, word, key));
-        vec![Assignment { section, key, value: Rc::new(text) }]
+    let (here, section) = (at.instead(word, ""), Rc::new(at.instead(word, section)));
+    let set = |key: &str, value: Text| {
+        let mut here = here.clone();
+        key.clone_into(&mut here.text);
+        Assignment { section: Rc::clone(&section), key: here, value: Rc::new(value) }
     };
-    let made = |word: &Word, text: &str| replaced(value, word, &text.replace('%', "%%"));
     if matches!(form, Switch | Holds) {
+        if given.is_some() && !word.text.contains('=') {
+            return Err("write each option by itself".to_owned().into());
+        }
         let text = given.map_or("true", |from| &word.text[from..]);
-        return Ok(if *form == Holds { Vec::new() } else { set(key, made(word, text)) });
+        return match values::boolean(text) {
+            Err(expected) => Err(expected.to_owned().into()),
+            Ok(false) if *form == Holds => Err("that holds here anyway; take it away".to_owned().into()),
+            Ok(_) if *form == Holds => Ok(Vec::new()),
+            Ok(_) => Ok(vec![set(key, at.made(word, text))]),
+        };
     }
     // Where what is given stands, and what it is.
     let (holder, from) = match given {
@@ -186,43 +244,51 @@ fn option<'a>(
         None => (rest.next().ok_or_else(|| format!("it needs a value: {name}=…"))?, 0),
     };
     let text = &holder.text[from..];
-    if text.is_empty() {
+    if text.is_empty() && key != "Entrypoint" {
         return Err(format!("it needs a value: {name}=…").into());
     }
-    // Neither quotes nor specifiers: each byte stands where it is.
-    let plain = value.text.get(holder.range.clone()) == Some(&holder.text);
-    let part = |range: Range<usize>| match plain {
-        true => value.trimmed(holder.range.start + range.start..holder.range.start + range.end),
-        false => made(holder, &holder.text[range]),
-    };
+    let is_plain = !text.contains(['"', '\'', '\\', ' ', '\t', ',']);
     match form {
         Processors => {
-            let cpus = text.parse().ok().filter(|cpus: &f64| (0.01..=100_000.0).contains(cpus));
+            let cpus = text.parse().ok().filter(|cpus: &f64| (0.0..=100_000.0).contains(cpus));
             let cpus = cpus.ok_or_else(|| "expected a number of processors: 2, 0.5".to_owned())?;
             let percent = format!("{:.2}", cpus * 100.0);
             let percent = percent.trim_end_matches('0').trim_end_matches('.');
-            Ok(set(key, made(holder, &format!("{percent}%"))))
+            // 0: no limit.
+            Ok(if cpus == 0.0 { Vec::new() } else { vec![set(key, at.made(holder, &format!("{percent}%")))] })
         }
         Bytes => {
             let bytes = values::size(text).map_err(Said::from)?;
-            Ok(set(key, made(holder, &bytes.to_string())))
+            Ok(vec![set(key, at.made(holder, &bytes.to_string()))])
         }
-        List => {
+        Seconds => match text.parse::<u32>() {
+            Ok(0) => Ok(Vec::new()),
+            Ok(seconds) => Ok(vec![set(key, at.made(holder, &seconds.to_string()))]),
+            Err(_) => Err("expected a number of seconds, without a unit".to_owned().into()),
+        },
+        List | Words if text.contains(',') => {
             let mut begin = from;
-            let parts = text.split(',').map(|one| {
+            let mut all = Vec::new();
+            for one in text.split(',') {
                 let range = begin..begin + one.len();
                 begin = range.end + 1;
-                range
-            });
-            Ok(parts.filter(|range| !range.is_empty()).flat_map(|range| set(key, part(range))).collect())
+                if *form == Words && !one.is_empty() {
+                    all.push(set(key, at.made(holder, &quoted(one))));
+                } else if !one.is_empty() {
+                    all.push(set(key, at.part(holder, range)));
+                }
+            }
+            Ok(all)
         }
-        Security => security(text).map(|(key, text)| set(key, made(holder, text))),
-        OneWord if !plain || text.contains(['"', '\'', '\\']) => {
-            let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-            Ok(set(key, made(holder, &format!("\"{quoted}\""))))
-        }
-        _ => Ok(set(key, part(from..holder.text.len()))),
+        Security => security(text).map(|(key, text)| vec![set(key, at.made(holder, text))]),
+        OneWord | Words if !is_plain => Ok(vec![set(key, at.made(holder, &quoted(text)))]),
+        _ => Ok(vec![set(key, at.part(holder, from..holder.text.len()))]),
     }
+}
+
+/// As one word.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// The key, and its value.
@@ -247,13 +313,4 @@ fn split(word: &str) -> (&str, Option<usize>) {
         return (&word[..2], Some(2 + usize::from(word[2..].starts_with('='))));
     }
     word.split_once('=').map_or((word, None), |(name, _)| (name, Some(name.len() + 1)))
-}
-
-/// Another text at the place of a word.
-fn replaced(value: &Text, word: &Word, text: &str) -> Text {
-    let mut cursor = value.cursor();
-    cursor.skip_to(word.range.start);
-    let mut made = Text::new(Rc::clone(&value.file));
-    made.push_replaced(text, &cursor);
-    made
 }

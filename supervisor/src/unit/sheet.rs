@@ -61,6 +61,21 @@ const OWN_DOLLARS: [&str; 9] = [
     "Sysctl",
 ];
 
+/// Lists to podman (`StringSlice` of its cmd/podman/common/create.go), which Quadlet hands on as they are: values, then words.
+const COMMAS: [&str; 9] =
+    ["AddHost", "DNS", "DNSOption", "DNSSearch", "ExposeHostPort", "GroupAdd", "NetworkAlias", "PublishPort", "Ulimit"];
+const COMMAS_IN_WORDS: [&str; 9] = [
+    "AddCapability",
+    "AddDevice",
+    "Annotation",
+    "DropCapability",
+    "EnvironmentFile",
+    "GIDMap",
+    "LogOpt",
+    "Sysctl",
+    "UIDMap",
+];
+
 impl<'a> Sheet<'a> {
     /// The unit's file first, its drop-ins in their order.
     pub(super) fn new(scope: Scope<'a>, documents: &[Rc<Document>], strict: bool) -> Self {
@@ -99,7 +114,16 @@ impl<'a> Sheet<'a> {
                 self.error_at(&value, &word, said.behind(format_args!("PodmanArgs={}", word.text)));
             }
             for assignment in &found {
-                self.assign(assignment);
+                let name = assignment.key.text.as_str();
+                // On a Podman host they are two limits, of the service and of the container in it.
+                if assignment.section.text == "Service"
+                    && self.values.keys().any(|(key, of)| (*key, *of) == (name, "Service"))
+                {
+                    let text = format!("PodmanArgs=: [Service] says {name}= already; leave one of them out");
+                    self.error(&assignment.value, text);
+                } else {
+                    self.assign(assignment);
+                }
             }
         }
     }
@@ -239,7 +263,13 @@ impl<'a> Sheet<'a> {
             }
             _ => {}
         }
-        if !matches!(status, Status::Inert(_)) {
+        if matches!(status, Status::Inert(_)) {
+            return;
+        }
+        let is_list = COMMAS.contains(&name) && matches!(section, "Container" | "Pod") && value.text.contains(',');
+        let all = if is_list { at_commas(&bare(section, &value)) } else { vec![value] };
+        for value in all {
+            let written = if is_list { Rc::clone(&value) } else { Rc::clone(&written) };
             self.values.entry((name, section)).or_default().push(Set { rank: self.count, written, value });
             self.count += 1;
         }
@@ -457,11 +487,37 @@ impl<'a> Sheet<'a> {
 
     fn split_all(&mut self, section: &'static str, name: &'static str, backslash: Backslash) -> Vec<(Rc<Text>, Word)> {
         let mut all = Vec::new();
+        let is_list = COMMAS_IN_WORDS.contains(&name) && matches!(section, "Container" | "Pod");
         for value in self.written(section, name) {
-            all.extend(self.split(section, &value, backslash).into_iter().map(|word| (Rc::clone(&value), word)));
+            for word in self.split(section, &value, backslash) {
+                let parts = word.text.split(',').filter(|part| !part.is_empty());
+                match is_list && word.text.contains(',') {
+                    true => all
+                        .extend(parts.map(|part| (Rc::clone(&value), Word { text: part.to_owned(), ..word.clone() }))),
+                    false => all.push((Rc::clone(&value), word)),
+                }
+            }
         }
         all
     }
+}
+
+/// The parts between commas, each with its place.
+fn at_commas(value: &Text) -> Vec<Rc<Text>> {
+    let mut cursor = value.cursor();
+    let mut all = Vec::new();
+    let mut begin = 0;
+    for part in value.text.split(',') {
+        let start = begin + part.len() - part.trim_start().len();
+        cursor.skip_to(start);
+        let mut one = Text::new(Rc::clone(&value.file));
+        cursor.copy_to(start + part.trim().len(), &mut one);
+        if !one.text.is_empty() {
+            all.push(Rc::new(one));
+        }
+        begin += part.len() + 1;
+    }
+    all
 }
 
 fn unquoted<'a>(section: &str, text: &'a str) -> &'a str {

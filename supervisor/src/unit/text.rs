@@ -151,6 +151,11 @@ pub(super) struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
+    /// The byte at which it stands.
+    pub(super) fn at(&self) -> usize {
+        self.place.at
+    }
+
     /// Appends what lies between here and there to `other`, places included.
     pub(super) fn copy_to(&mut self, to: usize, other: &mut Text) {
         let from = self.place.at;

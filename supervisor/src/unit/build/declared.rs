@@ -1,6 +1,6 @@
 //! `[Network]`, `[Image]`.
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path, rc::Rc};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use oci::image::Platform;
 
@@ -10,7 +10,7 @@ use super::{
     name,
 };
 use crate::unit::{
-    DEFAULT_NETWORK, ImageSpec, IpRange, Ipam, NetworkDriver, NetworkSpec, Subnet, sheet::Sheet, text::Text, values,
+    DEFAULT_NETWORK, ImageSpec, IpRange, Ipam, NetworkDriver, NetworkSpec, Subnet, sheet::Sheet, values,
 };
 
 pub(super) fn network(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> NetworkSpec {
@@ -66,10 +66,13 @@ fn options(sheet: &mut Sheet<'_>) -> BTreeMap<String, String> {
     if let Some(mtu) = options.remove("com.docker.network.driver.mtu") {
         options.entry("mtu".to_owned()).or_insert(mtu);
     }
-    let values = sheet.all("Network", "Options");
+    let mut places = BTreeMap::new();
+    for (value, word) in sheet.all_words("Network", "Options") {
+        let name = word.text.split_once('=').map_or(word.text.as_str(), |(name, _)| name);
+        places.insert(if name == "com.docker.network.driver.mtu" { "mtu" } else { name }.to_owned(), value);
+    }
     for (name, text) in &options {
-        let names = |value: &&Rc<Text>| value.text.contains(&format!("{name}="));
-        let Some(value) = values.iter().rev().find(names).or(values.last()) else { continue };
+        let Some(value) = places.get(name) else { continue };
         match (name.as_str(), text.as_str()) {
             // RFC 791, RFC 8200: the least that every host takes, and the most that a packet has.
             ("mtu", text) if text.parse::<u32>().is_ok_and(|mtu| (576..=65_535).contains(&mtu)) => {}
@@ -150,7 +153,7 @@ pub(in crate::unit) fn contains((net, length): Subnet, address: IpAddr) -> bool 
 }
 
 pub(super) fn image(path: &Path, sheet: &mut Sheet<'_>) -> ImageSpec {
-    let tag = sheet.text("Image", "ImageTag");
+    let tag = sheet.read("Image", "ImageTag", |text| reference(text).map(|_| text.to_owned()));
     let all = sheet.every("Image", "Image");
     for value in all.iter().filter(|value| !value.text.is_empty()) {
         let transport = value.text.split_once(':').map_or("", |(transport, _)| transport);

@@ -1,6 +1,6 @@
 //! Limits in `[Service]`: systemd.resource-control(5) for the container's cgroup, systemd.exec(5)'s `Limit…=` for its processes.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::unit::{
     Amount, CpuPolicy, CpuQuota, CpuWeight, IoLimit, IoLimitKind, IoPriority, OomPolicy, Resources, Scheduling,
@@ -116,8 +116,9 @@ const IO_LIMITS: [(&str, IoLimitKind); 6] = [
 
 /// A path and a number each; of one path the last line counts, and `infinity` takes a limit back.
 fn io_limits(sheet: &mut Sheet<'_>) -> Vec<IoLimit> {
-    let mut all: Vec<IoLimit> = Vec::new();
+    let mut all: Vec<Option<IoLimit>> = Vec::new();
     for (key, kind) in IO_LIMITS {
+        let mut places: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for value in sheet.written("Service", key) {
             let words = sheet.words("Service", &value);
             let read = match words.as_slice() {
@@ -130,14 +131,16 @@ fn io_limits(sheet: &mut Sheet<'_>) -> Vec<IoLimit> {
             };
             match read {
                 Ok((path, number)) => {
-                    all.retain(|limit| limit.kind != kind || limit.path != path);
-                    all.extend(number.map(|value| IoLimit { path, kind, value }));
+                    if let Some(before) = places.insert(path.clone(), all.len()) {
+                        all[before] = None;
+                    }
+                    all.push(number.map(|value| IoLimit { path, kind, value }));
                 }
                 Err(expected) => sheet.error(&value, format!("{key}={}: {expected}", value.text)),
             }
         }
     }
-    all
+    all.into_iter().flatten().collect()
 }
 
 fn io_limit(text: &str, kind: IoLimitKind) -> Result<Option<u64>, String> {

@@ -120,7 +120,7 @@ fn whatever_comes_there_is_an_answer_with_places_inside_the_text() {
 fn twice_the_text_is_twice_the_work() {
     let unit = |lines: &str| format!("[Container]\nImage=localhost/x\nNetwork=none\n{lines}\n");
     type Make = fn(usize) -> String;
-    let texts: [(&str, Make); 28] = [
+    let texts: [(&str, Make); 33] = [
         ("words", |n| format!("Environment={}", "A=1 ".repeat(n))),
         ("continued lines", |n| format!("Exec=a{}", " \\\n b".repeat(n))),
         ("comments in them", |n| format!("Exec=a{}", " \\\n# x\n b".repeat(n))),
@@ -148,6 +148,13 @@ fn twice_the_text_is_twice_the_work() {
         ("maps", |n| (0..n).map(|i| format!("UIDMap=+{}:{}:1\n", i * 2, i * 3)).collect()),
         ("mount options", |n| format!("Mount=type=tmpfs,dst=/x,{}", "o,".repeat(n))),
         ("secret options", |n| format!("Secret=s,{}", "type=env,".repeat(n))),
+        ("options of podman", |n| format!("PodmanArgs={}", "--read-only -eA=1 ".repeat(n))),
+        ("options on lines", |n| format!("PodmanArgs=--rm{}", " \\\n --cap-drop=kill,chown".repeat(n))),
+        ("lists", |n| format!("DNSOption=a{}", ",b".repeat(n))),
+        ("limits of disks", |n| {
+            format!("[Service]\n{}", (0..n).map(|i| format!("IODeviceWeight=/dev/x{i} 10\n")).collect::<String>())
+        }),
+        ("lists of words", |n| format!("Sysctl=net.a=1{}", ",net.b=2".repeat(n))),
         ("names", |n| format!("[Install]\nAlias={}", (0..n).map(|i| format!("a{i}.service ")).collect::<String>())),
     ];
     let cost = |text: &str| {

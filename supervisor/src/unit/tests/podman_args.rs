@@ -3,8 +3,8 @@ use crate::unit::{UnitSet, podman_args::options};
 
 /// Options, and lines that say the same.
 const SAME: &[(&str, &str)] = &[
-    ("--add-host=db:192.0.2.1", "AddHost=db:192.0.2.1"),
-    ("--annotation 'a=1 2'", "Annotation=\"a=1 2\""),
+    ("--add-host=db:192.0.2.1,web:192.0.2.2", "AddHost=db:192.0.2.1\nAddHost=web:192.0.2.2"),
+    ("--annotation 'a=1 2,b=3'", "Annotation=\"a=1 2\" b=3"),
     ("--cap-add=chown,CAP_KILL", "AddCapability=CAP_CHOWN CAP_KILL"),
     ("--cap-drop=all", "DropCapability=all"),
     ("--cgroups=split", "CgroupsMode=split"),
@@ -12,13 +12,14 @@ const SAME: &[(&str, &str)] = &[
     ("--cpuset-cpus=0-1", "[Service]\nAllowedCPUs=0-1"),
     ("--cpuset-mems=0", "[Service]\nAllowedMemoryNodes=0"),
     ("--detach --rm -d --replace", ""),
-    ("--device=/dev/fuse:/dev/f:rw", "AddDevice=/dev/fuse:/dev/f:rw"),
+    ("--device=/dev/fuse:/dev/f:rw,/dev/kvm", "AddDevice=/dev/fuse:/dev/f:rw /dev/kvm"),
     ("--dns=192.0.2.1,192.0.2.2", "DNS=192.0.2.1\nDNS=192.0.2.2"),
-    ("--dns-option=ndots:1", "DNSOption=ndots:1"),
-    ("--dns-search=a.example", "DNSSearch=a.example"),
+    ("--dns-option=ndots:1,timeout:2", "DNSOption=ndots:1\nDNSOption=timeout:2"),
+    ("--dns-search=a.example,b.example", "DNSSearch=a.example\nDNSSearch=b.example"),
     ("--entrypoint=/bin/x", "Entrypoint=/bin/x"),
+    ("--entrypoint \"\"", "Entrypoint="),
     ("--env=A=1 -eB=2 -e C=3 --env 'D=4 \\\\ \"5\"'", "Environment=A=1 B=2 C=3 'D=4 \\\\ \"5\"'"),
-    ("--env-file=/x.env", "EnvironmentFile=/x.env"),
+    ("--env-file=/x.env,/y.env", "EnvironmentFile=/x.env /y.env"),
     ("--env-host=false", "EnvironmentHost=no"),
     ("--expose=50-59/udp", "ExposeHostPort=50-59/udp"),
     ("--gidmap=0:10000:10 --uidmap=0:10000:10", "GIDMap=0:10000:10\nUIDMap=0:10000:10"),
@@ -44,9 +45,13 @@ const SAME: &[(&str, &str)] = &[
         "IP=10.88.0.9\nIP6=2001:db8::9\nNetworkAlias=x\nNetworkAlias=y",
     ),
     ("--label=a -l b=c", "Label=a b=c"),
-    ("--log-driver=json-file --log-opt=max-size=10mb", "LogDriver=json-file\nLogOpt=max-size=10mb"),
+    (
+        "--log-driver=json-file --log-opt=max-size=10mb,max-file=3",
+        "LogDriver=json-file\nLogOpt=max-size=10mb max-file=3",
+    ),
     ("-m 1g --memory-reservation=512m", "Memory=1g\n[Service]\nMemoryLow=512M"),
     ("--mount=type=tmpfs,destination=/m", "Mount=type=tmpfs,destination=/m"),
+    ("--mount='type=bind,src=/a b,dst=/c'", "Mount=\"type=bind,src=/a b,dst=/c\""),
     ("--name=other", "ContainerName=other"),
     ("--network=none", "Network=none"),
     ("--oom-score-adj=-5", "[Service]\nOOMScoreAdjust=-5"),
@@ -63,8 +68,9 @@ const SAME: &[(&str, &str)] = &[
     ("--shm-size=1m", "ShmSize=1m"),
     ("--stop-signal=INT --stop-timeout=30", "StopSignal=INT\nStopTimeout=30"),
     ("--subgidname=x --subuidname=x", "SubGIDMap=x\nSubUIDMap=x"),
-    ("--sysctl=kernel.msgmax=9", "Sysctl=kernel.msgmax=9"),
+    ("--sysctl=kernel.msgmax=9,kernel.msgmnb=8", "Sysctl=kernel.msgmax=9 kernel.msgmnb=8"),
     ("--timeout=90", "[Service]\nRuntimeMaxSec=90"),
+    ("--timeout=0 --cpus=0", ""),
     ("--tmpfs=/t:size=1m,mode=1777", "Tmpfs=/t:size=1m,mode=1777"),
     ("--tz=Europe/Berlin", "Timezone=Europe/Berlin"),
     ("--ulimit=nofile=1:2,nproc=5", "Ulimit=nofile=1:2\nUlimit=nproc=5"),
@@ -76,10 +82,11 @@ const SAME: &[(&str, &str)] = &[
 ];
 
 /// What holds anyway.
-const HOLDS: [&str; 6] = [
+const HOLDS: [&str; 7] = [
     "--cgroups=split",
     "--detach --rm -d --replace",
     "--env-host=false",
+    "--timeout=0 --cpus=0",
     "--http-proxy",
     "--image-volume=bind",
     "--init=false",
@@ -113,6 +120,33 @@ fn an_option_is_the_key_that_says_the_same() {
     }
 }
 
+/// Keys that are lists to podman, which Quadlet hands on as they are.
+#[test]
+fn a_comma_is_one_for_podman() {
+    for (one, several) in [
+        ("AddHost=a:192.0.2.1,b:192.0.2.2", "AddHost=a:192.0.2.1\nAddHost=b:192.0.2.2"),
+        ("DNS=192.0.2.1, 192.0.2.2", "DNS=192.0.2.1\nDNS=192.0.2.2"),
+        ("DNSSearch=\"a.b,c.d\"", "DNSSearch=a.b\nDNSSearch=c.d"),
+        ("PublishPort=80:80,443:443", "PublishPort=80:80\nPublishPort=443:443"),
+        ("Ulimit=nofile=1:2,nproc=5", "Ulimit=nofile=1:2\nUlimit=nproc=5"),
+        ("GroupAdd=44,107", "GroupAdd=44\nGroupAdd=107"),
+        ("NetworkAlias=a,b", "NetworkAlias=a\nNetworkAlias=b"),
+        ("Annotation=a=1,b=2", "Annotation=a=1 b=2"),
+        ("Sysctl=kernel.msgmax=9,kernel.msgmnb=8", "Sysctl=kernel.msgmax=9 kernel.msgmnb=8"),
+        ("EnvironmentFile=/a,/b", "EnvironmentFile=/a /b"),
+        ("AddDevice=/dev/fuse,/dev/kvm", "AddDevice=/dev/fuse /dev/kvm"),
+        ("UIDMap=0:1000:1,1:2000:5\nGIDMap=0:1000:9", "UIDMap=0:1000:1\nUIDMap=1:2000:5\nGIDMap=0:1000:9"),
+        ("AddCapability=chown,CAP_KILL", "AddCapability=chown CAP_KILL"),
+    ] {
+        assert_eq!(meaning(&with(one)), meaning(&with(several)), "{one}");
+        assert_eq!(said(&with(one)), said(&with(several)), "{one}");
+    }
+    assert_ne!(meaning(&with("Environment=A=1,B=2")), meaning(&with("Environment=A=1 B=2")));
+    // The place is the part's own.
+    let set = units(&[("web.container", "[Container]\nImage=localhost/x\nDNS=192.0.2.1,x\n")]);
+    assert_eq!((set.problems.len(), set.problems[0].place.column), (1, 15), "{:?}", set.problems);
+}
+
 #[test]
 fn options_stand_behind_the_keys() {
     let unit = |text: &str| meaning(&with(text));
@@ -131,11 +165,18 @@ fn what_no_key_says_is_told_at_its_word() {
             "PodmanArgs=--hostnam=x: no key of this system says that, and there is no podman to say it to; did you mean --hostname?",
         ),
         ("--restart always", 12, 9, "PodmanArgs=--restart: not read here; write Restart= in [Service]"),
+        ("-dt", 12, 3, "PodmanArgs=-dt: write each option by itself"),
+        ("-it", 12, 3, "nobody types at a unit"),
+        ("--rm=false", 12, 10, "that holds here anyway; take it away"),
+        ("--init=", 12, 7, "PodmanArgs=--init=: expected"),
+        ("$EXTRA", 12, 6, "there is no environment here to take it from"),
+        ("--timeout=5min", 12, 14, "expected a number of seconds, without a unit"),
+        ("--cpus=1\n[Service]\nCPUQuota=50%", 12, 1, "[Service] says CPUQuota= already; leave one of them out"),
         ("--env", 12, 5, "PodmanArgs=--env: it needs a value: --env=…"),
         ("--env=", 12, 6, "PodmanArgs=--env=: it needs a value: --env=…"),
         ("--cpus=many", 12, 11, "PodmanArgs=--cpus=many: expected a number of processors: 2, 0.5"),
         ("-m 1x", 15, 2, "Memory=1x: "),
-        ("--cap-add=chown,CAP_KIL", 28, 7, "did you mean CAP_KILL?"),
+        ("--cap-add=chown,CAP_KIL", 12, 1, "did you mean CAP_KILL?"),
         ("--security-opt=secomp=x", 12, 23, "did you mean seccomp?"),
         ("--init", 12, 1, "RunInit=true: known, not available in this version"),
         ("\"--env=A", 12, 1, "never closed"),
