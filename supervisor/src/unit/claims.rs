@@ -42,7 +42,7 @@ struct Taken {
 
 /// Units that never run side by side, since one names the other in `Conflicts=`: they may publish one port, as two versions of an
 /// application do between which somebody switches.
-struct Rivals {
+pub(super) struct Rivals {
     pairs: HashSet<(UnitName, UnitName)>,
     looks: usize,
 }
@@ -212,7 +212,7 @@ impl Claim {
 
 impl Rivals {
     /// Of a timer or a socket nobody acts on the key.
-    fn of(drafts: &Drafts) -> Self {
+    pub(super) fn of(drafts: &Drafts) -> Self {
         let acts = |draft: &Draft| matches!(draft.kind, Kind::Container | Kind::Pod);
         let mut pairs = HashSet::new();
         for (unit, draft) in drafts.all.iter().filter(|(_, draft)| acts(draft)) {
@@ -227,7 +227,7 @@ impl Rivals {
         Self { pairs, looks: MAX_LOOKS }
     }
 
-    fn has(&self, one: &UnitName, other: &UnitName) -> bool {
+    pub(super) fn has(&self, one: &UnitName, other: &UnitName) -> bool {
         // Most sets have none, and copy no names for it.
         let has = |one: &UnitName, other: &UnitName| self.pairs.contains(&(one.clone(), other.clone()));
         !self.pairs.is_empty() && one != other && (has(one, other) || has(other, one))

@@ -14,13 +14,14 @@ use super::{
 /// Finds the unit behind each name.
 pub(super) fn resolve(drafts: &mut Drafts) {
     let aliases = drafts.aliases();
-    let containers = drafts.containers();
+    let (containers, networks) = (drafts.containers(), drafts.networks());
     let Drafts { all, twins, files, names, .. } = drafts;
     for draft in all.values_mut().chain(twins.iter_mut().map(|(_, draft)| draft)) {
         for link in &mut draft.links {
             link.to = match &link.target {
                 Target::File(kind, stem) => files.get(&(*kind, stem.clone())).cloned(),
                 Target::Named(name) => containers.get(name).cloned(),
+                Target::Network(name) => networks.get(name).cloned(),
                 Target::Service(name) => names.get(name).or_else(|| aliases.get(name)).cloned(),
                 Target::Milestone(_) | Target::Foreign(_) => None,
             };
@@ -128,14 +129,18 @@ fn judge(
         Said::guess(format!("there is no {stem}.{}", kind.suffix()), near, "")
     };
     match &link.target {
-        Target::File(..) | Target::Named(_) | Target::Service(_) if link.to.as_ref() == Some(name) => match link.kind {
-            LinkKind::Triggers => Verdict::Keep,
-            LinkKind::Uses => refuse(format!("{key}={}: a unit cannot name itself here", link.text())),
-            // As systemd, which drops it and says so.
-            _ => warn(format!("{key}={}: without effect, a unit cannot name itself here", link.text())),
-        },
+        Target::File(..) | Target::Named(_) | Target::Network(_) | Target::Service(_)
+            if link.to.as_ref() == Some(name) =>
+        {
+            match link.kind {
+                LinkKind::Triggers => Verdict::Keep,
+                LinkKind::Uses => refuse(format!("{key}={}: a unit cannot name itself here", link.text())),
+                // As systemd, which drops it and says so.
+                _ => warn(format!("{key}={}: without effect, a unit cannot name itself here", link.text())),
+            }
+        }
         // What it needs never starts; that this is needed by something that never starts hurts nobody.
-        Target::File(..) | Target::Named(_) | Target::Service(_)
+        Target::File(..) | Target::Named(_) | Target::Network(_) | Target::Service(_)
             if link.kind.is_hard()
                 && link.kind != LinkKind::RequiredBy
                 && link.to.as_ref().is_some_and(|to| masked.contains(to)) =>
@@ -145,8 +150,14 @@ fn judge(
                 link.text()
             ))
         }
-        Target::File(..) | Target::Named(_) | Target::Service(_) if link.to.is_some() => Verdict::Keep,
+        Target::File(..) | Target::Named(_) | Target::Network(_) | Target::Service(_) if link.to.is_some() => {
+            Verdict::Keep
+        }
         Target::Named(other) => refuse(format!("{key}={}: there is no container of the name {other}", link.text())),
+        Target::Network(other) => {
+            let text = format!("{key}={}: no .network file describes the network {other}", link.text());
+            refuse(format!("{text}; write Network=x.network for what x.network describes, or Network=bridge"))
+        }
         Target::File(kind, stem) => Verdict::Refuse(missing(*kind, stem).behind(format_args!("{key}={}", link.text()))),
         Target::Service(other) => {
             let with_suffix =

@@ -24,6 +24,7 @@ mod judge;
 mod keys;
 mod kind;
 pub mod lint;
+mod lists;
 mod machine;
 mod model;
 mod name;
@@ -51,7 +52,7 @@ pub(crate) use keys::condition_checks;
 use kind::Kind;
 pub use model::FIRST_GIVEN_ID;
 pub use model::{
-    Addresses, Amount, Attachment, Backing, Capabilities, Condition, ContainerSpec, CpuPolicy, CpuQuota, CpuWeight,
+    Amount, Attachment, Backing, Capabilities, Condition, ContainerSpec, CpuPolicy, CpuQuota, CpuWeight,
     DEFAULT_NETWORK, Declared, Device, Dns, ExitStatuses, Glob, Health, HealthAction, IdMap, IdmapMount, ImageMount,
     ImageName, ImageSpec, IoLimit, IoLimitKind, IoPriority, IpRange, Ipam, Links, Listen, ListenAddress, ListenKind,
     LogLimits, LogSpec, MachineAction, MachineActions, MachineEnd, Network, NetworkDriver, NetworkSpec, Notify,

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Origin, Problem, Severity, UnitName, UnitSet,
-    build::{self, CONTAINER, Claim, Draft, Target, What},
+    build::{self, CONTAINER, Claim, Draft, NETWORK, Target, What},
     claims,
     connect::connect,
     cycle::{self, Cycle},
@@ -258,7 +258,12 @@ impl Assembly<'_> {
             let file = format!("{}.{}", template.stem, template.kind.suffix());
             let sample = Source { stem: format!("{}instance", template.stem), ..template.clone() };
             if matches!(template.content, Content::Text(_)) {
-                self.set.problems.extend(self.draft(&sample).2);
+                // A value that the instance's name is part of is right or wrong with the name: what is wrong with any is told.
+                let other = Source { stem: format!("{}1", template.stem), ..template.clone() };
+                let (found, others) = (self.draft(&sample).2, self.draft(&other).2);
+                let places: HashSet<_> = others.iter().map(|problem| (&problem.path, problem.place)).collect();
+                let both = found.into_iter().filter(|found| places.contains(&(&found.path, found.place)));
+                self.set.problems.extend(both);
             }
             self.drafts.read.push(Read::of(template, None));
             self.set.templates.insert(file);
@@ -331,11 +336,19 @@ impl Drafts {
 
     /// Containers by the names that podman would know them by.
     pub(super) fn containers(&self) -> HashMap<String, UnitName> {
+        self.by_name(Kind::Container, CONTAINER)
+    }
+
+    pub(super) fn networks(&self) -> HashMap<String, UnitName> {
+        self.by_name(Kind::Network, NETWORK)
+    }
+
+    fn by_name(&self, kind: Kind, of: &str) -> HashMap<String, UnitName> {
         let mut found = HashMap::new();
-        for (unit, draft) in self.all.iter().filter(|(_, draft)| draft.kind == Kind::Container) {
+        for (unit, draft) in self.all.iter().filter(|(_, draft)| draft.kind == kind) {
             for claim in &draft.claims {
                 if let Claim::Name { what, name, .. } = claim
-                    && *what == CONTAINER
+                    && *what == of
                 {
                     found.insert(name.clone(), unit.clone());
                 }

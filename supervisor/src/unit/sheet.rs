@@ -7,7 +7,7 @@ use super::{
     build::inner_dollars,
     keys::{self, Guess, Honoured, Key, Reset, Status},
     kind::Kind,
-    podman_args,
+    lists, podman_args,
     problem::form,
     source::whole,
     specifier::{self, Scope},
@@ -59,21 +59,6 @@ const OWN_DOLLARS: [&str; 9] = [
     "Label",
     "Annotation",
     "Sysctl",
-];
-
-/// Lists to podman (`StringSlice` of its cmd/podman/common/create.go), which Quadlet hands on as they are: values, then words.
-const COMMAS: [&str; 9] =
-    ["AddHost", "DNS", "DNSOption", "DNSSearch", "ExposeHostPort", "GroupAdd", "NetworkAlias", "PublishPort", "Ulimit"];
-const COMMAS_IN_WORDS: [&str; 9] = [
-    "AddCapability",
-    "AddDevice",
-    "Annotation",
-    "DropCapability",
-    "EnvironmentFile",
-    "GIDMap",
-    "LogOpt",
-    "Sysctl",
-    "UIDMap",
 ];
 
 impl<'a> Sheet<'a> {
@@ -266,8 +251,8 @@ impl<'a> Sheet<'a> {
         if matches!(status, Status::Inert(_)) {
             return;
         }
-        let is_list = COMMAS.contains(&name) && matches!(section, "Container" | "Pod") && value.text.contains(',');
-        let all = if is_list { at_commas(&bare(section, &value)) } else { vec![value] };
+        let is_list = lists::of_values(section, name) && value.text.contains(',');
+        let all = if is_list { lists::parts(&bare(section, &value)) } else { vec![value] };
         for value in all {
             let written = if is_list { Rc::clone(&value) } else { Rc::clone(&written) };
             self.values.entry((name, section)).or_default().push(Set { rank: self.count, written, value });
@@ -487,37 +472,14 @@ impl<'a> Sheet<'a> {
 
     fn split_all(&mut self, section: &'static str, name: &'static str, backslash: Backslash) -> Vec<(Rc<Text>, Word)> {
         let mut all = Vec::new();
-        let is_list = COMMAS_IN_WORDS.contains(&name) && matches!(section, "Container" | "Pod");
         for value in self.written(section, name) {
             for word in self.split(section, &value, backslash) {
-                let parts = word.text.split(',').filter(|part| !part.is_empty());
-                match is_list && word.text.contains(',') {
-                    true => all
-                        .extend(parts.map(|part| (Rc::clone(&value), Word { text: part.to_owned(), ..word.clone() }))),
-                    false => all.push((Rc::clone(&value), word)),
-                }
+                let words = if lists::of_words(section, name) { lists::words(word) } else { vec![word] };
+                all.extend(words.into_iter().map(|word| (Rc::clone(&value), word)));
             }
         }
         all
     }
-}
-
-/// The parts between commas, each with its place.
-fn at_commas(value: &Text) -> Vec<Rc<Text>> {
-    let mut cursor = value.cursor();
-    let mut all = Vec::new();
-    let mut begin = 0;
-    for part in value.text.split(',') {
-        let start = begin + part.len() - part.trim_start().len();
-        cursor.skip_to(start);
-        let mut one = Text::new(Rc::clone(&value.file));
-        cursor.copy_to(start + part.trim().len(), &mut one);
-        if !one.text.is_empty() {
-            all.push(Rc::new(one));
-        }
-        begin += part.len() + 1;
-    }
-    all
 }
 
 fn unquoted<'a>(section: &str, text: &'a str) -> &'a str {

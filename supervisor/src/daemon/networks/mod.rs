@@ -185,14 +185,12 @@ impl Connection {
     }
 
     /// Where what is published arrives. podman-systemd.unit(5) has IPv4 where no address is written; a container without IPv4 gets it by
-    /// IPv6, as podman forwards by all families that the container has.
-    fn published_address(&self, port: &Port) -> Result<IpAddr, String> {
+    /// IPv6, as podman forwards by all families that the container has. Of a family that it does not have nothing is forwarded.
+    fn published_address(&self, port: &Port) -> Option<IpAddr> {
         let written = port.host_ip.map(|ip| ip.to_canonical().is_ipv4());
         let outward = || self.cards.iter().filter(|card| !card.network.internal).flat_map(|card| &card.addresses);
         let of = |ipv4| outward().find(|(address, _)| address.is_ipv4() == ipv4).map(|(address, _)| *address);
-        let found = of(written.unwrap_or(true)).or_else(|| of(false).filter(|_| written.is_none()));
-        let family = if written == Some(false) { "IPv6" } else { "IPv4" };
-        found.ok_or_else(|| format!("PublishPort= needs a network with {family} that is not internal"))
+        of(written.unwrap_or(true)).or_else(|| of(false).filter(|_| written.is_none()))
     }
 }
 
@@ -250,7 +248,11 @@ impl Networks {
             connection.cards.push(card);
         }
         for port in &request.ports {
-            let address = connection.published_address(port)?;
+            let Some(address) = connection.published_address(port) else {
+                let (owner, port) = (&request.owner, port.container);
+                log::warn!("{owner}: its port {port} is published at no address: none of its networks leads there");
+                continue;
+            };
             let own = [(request.owner.clone(), connection.clone())];
             let others = running.iter().chain(own.iter().map(|(owner, own)| (owner, own)));
             connection.published.push(ports::publish(port, address, others)?);
@@ -442,10 +444,13 @@ fn card(
     }
     let has_gateway = |ipv4| before.cards.iter().flat_map(|card| &card.gateways).any(|other| other.is_ipv4() == ipv4);
     let gateways = [true, false].into_iter().filter(|ipv4| !network.internal && !has_gateway(*ipv4));
-    let free = |name: &String| before.cards.iter().all(|card| card.interface != *name);
+    let had = |name: &String| before.cards.iter().any(|card| card.interface == *name);
+    // As podman, which gives the others what is left.
+    let written = |name: &String| request.wanted.iter().any(|(_, other)| other.interface.as_ref() == Some(name));
+    let free = |name: &String| !had(name) && !written(name);
     let interface = attachment.interface.clone();
     let interface = interface.or_else(|| (0..).map(|number| format!("eth{number}")).find(free)).unwrap_or_default();
-    if !free(&interface) {
+    if had(&interface) {
         return Err(format!("two of its networks have the interface_name={interface}"));
     }
     Ok(Card {

@@ -18,7 +18,7 @@ use crate::{
         mailbox::{self, Sender},
         paths::Paths,
     },
-    unit::{self, Addresses, ContainerSpec, DEFAULT_NETWORK, Dns, Network, PodSpec, Port, Unit, UnitName},
+    unit::{self, ContainerSpec, DEFAULT_NETWORK, Dns, Network, PodSpec, Port, Unit, UnitName},
 };
 
 /// The loop's side: who is or will be connected, and how, as soon as that is known.
@@ -190,7 +190,7 @@ struct Wishes<'a> {
     /// By which podman knows it.
     name: String,
     network: &'a Network,
-    addresses: &'a Addresses,
+    aliases: &'a [String],
     ports: &'a [Port],
     dns: &'a Dns,
 }
@@ -198,30 +198,25 @@ struct Wishes<'a> {
 impl<'a> Wishes<'a> {
     /// Nothing, where it has a pod's network.
     fn of(unit: &'a Unit) -> Option<Self> {
-        let ContainerSpec { container_name, network, addresses, ports, dns, pod, .. } = &unit.container;
+        let ContainerSpec { container_name, network, network_aliases: aliases, ports, dns, pod, .. } = &unit.container;
         let name = container_name.clone();
-        pod.is_none().then_some(Self { owner: &unit.name, name, network, addresses, ports, dns })
+        pod.is_none().then_some(Self { owner: &unit.name, name, network, aliases, ports, dns })
     }
 
     fn of_pod(owner: &'a UnitName, pod: &'a PodSpec) -> Self {
-        let PodSpec { name, network, addresses, ports, dns, .. } = pod;
-        Self { owner, name: name.clone(), network, addresses, ports, dns }
+        let PodSpec { name, network, network_aliases: aliases, ports, dns, .. } = pod;
+        Self { owner, name: name.clone(), network, aliases, ports, dns }
     }
 
-    /// Its networks, if those are bridges: the default one where it names none. `IP=` and `IP6=` are its first one's.
+    /// Its networks, if those are bridges: the default one where it names none.
     fn wanted(&self) -> Option<Vec<unit::Attachment>> {
         let Network::Bridge(list) = self.network else { return None };
-        let mut list = if list.is_empty() { vec![unit::Attachment::default()] } else { list.clone() };
-        if let Some(first) = list.first_mut() {
-            first.ip = first.ip.or(self.addresses.ip);
-            first.ip6 = first.ip6.or(self.addresses.ip6);
-        }
-        Some(list)
+        Some(if list.is_empty() { vec![unit::Attachment::default()] } else { list.clone() })
     }
 
     /// By which it is found: its own name, its unit's, and those it has besides.
     fn names(&self) -> Vec<String> {
-        [self.name.clone(), self.owner.to_string()].into_iter().chain(self.addresses.aliases.iter().cloned()).collect()
+        [self.name.clone(), self.owner.to_string()].into_iter().chain(self.aliases.iter().cloned()).collect()
     }
 }
 

@@ -46,7 +46,8 @@ pub(super) fn container(
         let text = "Rootfs= with a user namespace is known, not available in this version; write UserNS=host";
         sheet.unavailable(&value, text);
     }
-    if user_namespace == UserNamespace::Host {
+    // Of a pod's user namespace the pod's file knows.
+    if user_namespace == UserNamespace::Host && sheet.last("Container", "Pod").is_none() {
         refuse_idmap("Container", &["Volume", "Mount"], sheet);
     }
     let network = container_network(sheet, links);
@@ -94,7 +95,7 @@ pub(super) fn container(
         network,
         ports: network::ports("Container", sheet, claims),
         exposed_ports: network::exposed(sheet),
-        addresses: network::addresses("Container", sheet),
+        network_aliases: network::aliases("Container", sheet),
         dns: network::dns("Container", sheet),
         pod: pod::member(sheet, links),
         user_namespace,
@@ -133,18 +134,22 @@ pub(super) fn container(
 
 /// The option without mappings of its own, where there are no others.
 pub(super) fn refuse_idmap(section: &'static str, keys: &[&'static str], sheet: &mut Sheet<'_>) {
-    for key in keys {
-        for value in sheet.all(section, key) {
-            if !value.text.contains("type=image")
-                && value.text.split([':', ',']).any(|option| matches!(option, "idmap" | "idmap=true"))
-            {
-                sheet.error(
-                    &value,
-                    "idmap takes the ids of a user namespace: write UserNS=auto, or idmap=uids=0-1000-1;gids=0-1000-1",
-                );
-            }
-        }
+    for value in idmaps(section, keys, sheet) {
+        let text = "idmap takes the ids of a user namespace: write UserNS=auto, or idmap=uids=0-1000-1;gids=0-1000-1";
+        sheet.error(&value, text);
     }
+}
+
+/// What has the option. A volume may have that name.
+pub(super) fn idmaps(section: &'static str, keys: &[&'static str], sheet: &mut Sheet<'_>) -> Vec<Rc<Text>> {
+    let is_idmap = |option: &str| matches!(option, "idmap" | "idmap=true");
+    let mut found = Vec::new();
+    for key in keys {
+        let options = |text: &str| text.split([':', ',']).skip(usize::from(*key == "Volume")).any(is_idmap);
+        let all = sheet.all(section, key).into_iter();
+        found.extend(all.filter(|value| !value.text.contains("type=image") && options(&value.text)));
+    }
+    found
 }
 
 /// `StopTimeout=`, in seconds; Podman's default is ten.
@@ -255,10 +260,7 @@ pub(super) fn reference(text: &str) -> Result<(), Said> {
 
 fn container_network(sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Network {
     let network = network::network("Container", sheet, links).unwrap_or(Network::Bridge(Vec::new()));
-    if sheet.last("Container", "Pod").is_none() {
-        network::only_on_bridges("Container", &network, sheet);
-    }
-    network
+    if sheet.last("Container", "Pod").is_some() { network } else { network::addressed("Container", network, sheet) }
 }
 
 pub(super) fn pull(section: &'static str, key: &'static str, sheet: &mut Sheet<'_>) -> Pull {

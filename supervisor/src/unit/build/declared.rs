@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path};
 use oci::image::Platform;
 
 use super::{
-    Claim, claimed,
+    Claim, NETWORK, claimed,
     container::{Bare, assignments, pull, reference},
     name,
 };
@@ -15,7 +15,7 @@ use crate::unit::{
 
 pub(super) fn network(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> NetworkSpec {
     let flag = |key, sheet: &mut Sheet<'_>| sheet.read("Network", key, values::boolean).unwrap_or(false);
-    let name_ = claimed(sheet, ("Network", "NetworkName"), stem, "network", claims);
+    let name_ = claimed(sheet, ("Network", "NetworkName"), stem, NETWORK, claims);
     if name_ == DEFAULT_NETWORK
         && let Some(value) = sheet.last("Network", "NetworkName")
     {
@@ -41,15 +41,7 @@ pub(super) fn network(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>
             _ => Err("expected host-local, dhcp or none"),
         }),
         subnets: subnets(sheet),
-        interface: sheet.read("Network", "InterfaceName", |text| {
-            let name = name(text).ok().filter(|name| name.len() < 16);
-            let name = name.ok_or("an interface's name has at most 15 characters")?;
-            // Those two stand for other things in /proc/sys/net.
-            if matches!(name.as_str(), "all" | "default" | "lo" | DEFAULT_NETWORK) {
-                return Err("there is such an interface already");
-            }
-            Ok(name)
-        }),
+        interface: interface(sheet, claims),
         internal: flag("Internal", sheet),
         ipv6: flag("IPv6", sheet),
         dns: sheet.each("Network", "DNS", address).into_iter().map(|(_, address)| address).collect(),
@@ -58,6 +50,21 @@ pub(super) fn network(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>
         options: options(sheet),
         labels: assignments(sheet, ("Network", "Label"), Bare::Empty),
     }
+}
+
+fn interface(sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> Option<String> {
+    let name = sheet.read("Network", "InterfaceName", |text| {
+        let name = name(text).ok().filter(|name| name.len() < 16);
+        let name = name.ok_or("an interface's name has at most 15 characters")?;
+        // Those two stand for other things in /proc/sys/net.
+        if matches!(name.as_str(), "all" | "default" | "lo" | DEFAULT_NETWORK) {
+            return Err("there is such an interface already");
+        }
+        Ok(name)
+    })?;
+    let at = sheet.last("Network", "InterfaceName");
+    claims.push(Claim::Name { what: "network interface", name: name.clone(), at });
+    Some(name)
 }
 
 /// Those of podman-network-create(1) that a bridge has.
@@ -123,7 +130,7 @@ fn subnets(sheet: &mut Sheet<'_>) -> Vec<(Subnet, Option<IpAddr>, Option<IpRange
     subnets.into_iter().map(|(_, subnet)| (subnet, gateways.next(), ranges.next())).collect()
 }
 
-fn subnet(text: &str) -> Result<Subnet, String> {
+pub(super) fn subnet(text: &str) -> Result<Subnet, String> {
     const FORM: &str = "expected an address and the length of its prefix, such as 192.0.2.0/24";
     let (address, length) = text.split_once('/').ok_or(FORM)?;
     let address: IpAddr = address.parse().map_err(|_| FORM)?;
@@ -143,13 +150,17 @@ fn range(text: &str) -> Result<IpRange, String> {
     subnet(text).map(IpRange::Subnet)
 }
 
-pub(in crate::unit) fn contains((net, length): Subnet, address: IpAddr) -> bool {
-    let bits = |address: IpAddr| match address {
+pub(in crate::unit) fn contains(net: Subnet, address: IpAddr) -> bool {
+    net.0.is_ipv4() == address.is_ipv4() && first(net) == first((address, net.1))
+}
+
+/// The bits of its first address, from the left.
+pub(in crate::unit) fn first((address, length): Subnet) -> u128 {
+    let bits = match address {
         IpAddr::V4(v4) => u128::from(u32::from(v4)) << 96,
         IpAddr::V6(v6) => u128::from(v6),
     };
-    let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-    net.is_ipv4() == address.is_ipv4() && (bits(net) ^ bits(address)) & mask == 0
+    bits & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
 }
 
 pub(super) fn image(path: &Path, sheet: &mut Sheet<'_>) -> ImageSpec {

@@ -44,6 +44,8 @@ pub(in crate::unit) enum Target {
     File(Kind, String),
     /// A container by the name that podman would know it by.
     Named(String),
+    /// A network by the name that podman would know it by.
+    Network(String),
     /// By the name of its service.
     Service(UnitName),
     /// A target, with its suffix: one of systemd's, or of somebody's own.
@@ -212,6 +214,12 @@ pub(super) fn uses(value: &Rc<Text>, word: Word, kind: Kind, key: &'static str, 
 pub(super) fn uses_container(value: &Rc<Text>, name: String) -> Link {
     let word = Word::of(value, value.whole());
     let target = Target::Named(name);
+    Link { kind: LinkKind::Uses, key: "Network", target, to: None, value: Rc::clone(value), word }
+}
+
+/// `Network=name`
+pub(super) fn uses_network(value: &Rc<Text>, word: Word) -> Link {
+    let target = Target::Network(word.text.clone());
     Link { kind: LinkKind::Uses, key: "Network", target, to: None, value: Rc::clone(value), word }
 }
 

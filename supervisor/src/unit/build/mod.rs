@@ -38,8 +38,9 @@ use super::{
     text::Text,
     values,
 };
-pub(super) use declared::contains;
+pub(super) use declared::{contains, first};
 pub(super) use links::{Link, LinkKind, Target, boot_targets, unknown_target};
+pub(super) use mounts::target as mount_point;
 pub(super) use reach::{Card, Offer, Wishes};
 
 /// A unit before its links to others are resolved.
@@ -93,6 +94,7 @@ pub(super) const ALIAS: &str = "unit";
 
 /// Of `ContainerName=` and `PodName=`, which podman keeps in one list.
 pub(super) const CONTAINER: &str = "container or pod";
+pub(super) const NETWORK: &str = "network";
 
 /// Always makes a draft, so that all mistakes of all parts are found; it is of use only when the sheet has no errors.
 pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
@@ -106,7 +108,7 @@ pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
     let mut links = links::links(sheet);
     let mut claims = Vec::new();
     let aliases = aliases(stem, sheet, &mut claims);
-    let default_instance = default_instance(sheet);
+    let default_instance = default_instance(stem, sheet);
     let what = match kind {
         Kind::Container => What::Container(Box::new(unit(path, stem, sheet, &mut links, &mut claims, &aliases))),
         Kind::Volume => {
@@ -127,7 +129,7 @@ pub(super) fn draft(path: &Path, stem: &str, sheet: &mut Sheet<'_>) -> Draft {
     let (wishes, offer) = match &what {
         What::Container(unit) => (reach::of_container(unit, sheet), Offer::Nothing),
         What::Pod(pod) => (reach::of_pod(&pod.spec.user_namespace, sheet), Offer::Nothing),
-        What::Network(network) => (Wishes::default(), Offer::of_network(&network.spec)),
+        What::Network(network) => (Wishes::default(), Offer::of_network(&network.spec, sheet)),
         What::Volume(volume) => (Wishes::default(), Offer::of_volume(&volume.spec)),
         _ => (Wishes::default(), Offer::Nothing),
     };
@@ -182,7 +184,7 @@ fn warn_of_no_effect(sheet: &mut Sheet<'_>) {
         _ => (&["After", "Requires"], "that uses it"),
     };
     // What Quadlet writes itself, and what holds anyway.
-    let known = ["Description", "Documentation", "DefaultDependencies", "Type", "RemainAfterExit"];
+    let known = ["Description", "Documentation", "DefaultDependencies", "Type"];
     // A pod starts and stops, and nothing of its own runs.
     let sections: &[&'static str] = if kind == Kind::Pod { &["Service"] } else { &["Unit", "Service"] };
     for section in sections {
@@ -190,12 +192,18 @@ fn warn_of_no_effect(sheet: &mut Sheet<'_>) {
             if !known.contains(&key)
                 && !links.contains(&key)
                 && let Some(value) = sheet.last(section, key)
+                && !holds(kind, key, &value.text)
             {
                 let text = format!("{key}= of a .{} has no effect here; write it in the unit {who}", kind.suffix());
                 sheet.warning(&value, text);
             }
         }
     }
+}
+
+/// What Quadlet writes into each service of that kind; of another `Type=` it is told.
+fn holds(kind: Kind, key: &str, value: &str) -> bool {
+    key == "RemainAfterExit" && kind != Kind::Pod && values::boolean(value) == Ok(true)
 }
 
 /// systemd.unit(5): "URIs … of the types http://, https://, file:, info:, man:"; it leaves out all others.
@@ -304,10 +312,15 @@ fn aliases(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> BTreeS
 }
 
 /// What cannot stand behind a template's `@` names nothing.
-fn default_instance(sheet: &mut Sheet<'_>) -> Option<String> {
-    sheet.read("Install", "DefaultInstance", |text| {
+fn default_instance(stem: &str, sheet: &mut Sheet<'_>) -> Option<String> {
+    let found = sheet.read("Install", "DefaultInstance", |text| {
         UnitName::parse(&format!("x@{text}")).map(|_| text.to_owned()).map_err(|error| error.to_string())
-    })
+    });
+    if let Some(value) = sheet.last("Install", "DefaultInstance").filter(|_| found.is_some() && !stem.contains('@')) {
+        // systemd.unit(5): "This option has no effect in non-template unit files."
+        sheet.warning(&value, "DefaultInstance= has no effect here; it is for templates, whose names end in @");
+    }
+    found
 }
 
 /// A name of the engine's own kind: of containers, volumes, networks, pods.

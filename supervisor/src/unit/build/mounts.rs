@@ -35,7 +35,7 @@ pub(super) fn destination(text: &str) -> Result<String, &'static str> {
 }
 
 /// A place where a unit may mount something.
-pub(super) fn target(text: &str) -> Result<String, String> {
+pub(in crate::unit) fn target(text: &str) -> Result<String, String> {
     let path = destination(text)?;
     let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
     match path.as_str() {

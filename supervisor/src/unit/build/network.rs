@@ -1,10 +1,10 @@
 //! `Network=`, `PublishPort=`, `ExposeHostPort=`, `IP=`, `NetworkAlias=`, `DNS…=`, `AddHost=`, of containers and of pods.
 
-use std::{net::IpAddr, rc::Rc};
+use std::{collections::BTreeSet, net::IpAddr, rc::Rc};
 
 use super::{Claim, Hosts, Link, links, name};
 use crate::unit::{
-    Addresses, Attachment, Dns, Network, Port, Protocol, Said, UnitName,
+    Attachment, DEFAULT_NETWORK, Dns, Network, Port, Protocol, Said, UnitName,
     kind::{Kind, of_instance},
     problem::form,
     sheet::Sheet,
@@ -18,6 +18,8 @@ const CHOICES: &str = "write Network=host or Network=none";
 pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut Vec<Link>) -> Option<Network> {
     let mut chosen: Option<Network> = None;
     let mut wrong = false;
+    // Networks, and interfaces.
+    let mut seen = BTreeSet::new();
     for value in sheet.all(section, "Network") {
         let found = match one(section, sheet.scope.instance(), &value, links) {
             Ok(found) => found,
@@ -27,23 +29,21 @@ pub(super) fn network(section: &'static str, sheet: &mut Sheet<'_>, links: &mut 
                 continue;
             }
         };
-        let what = match &found {
-            Network::Bridge(list)
-                if list.iter().any(|a| a.network.as_ref().is_some_and(|n| !n.ends_with(".network"))) =>
-            {
-                "networks that no .network file describes are"
-            }
-            Network::Bridge(_) | Network::Host | Network::None | Network::Container(_) => "",
-        };
-        if !what.is_empty() {
-            let text = format!("Network={}: {what} known, not available in this version; {CHOICES}", value.text);
-            sheet.unavailable(&value, Said { text, suggestion: form(CHOICES) });
-        }
         chosen = match (chosen, found) {
-            (None, found) => Some(found),
+            (None, found) => {
+                if let Network::Bridge(all) = &found {
+                    all.iter().for_each(|one| seen.extend([(0, one.network.clone()), (1, one.interface.clone())]));
+                }
+                Some(found)
+            }
             (Some(Network::Bridge(mut all)), Network::Bridge(more)) => {
-                if more.iter().any(|one| all.iter().any(|other| other.network == one.network)) {
-                    sheet.error(&value, "it is on this network already");
+                for one in &more {
+                    if !seen.insert((0, one.network.clone())) {
+                        sheet.error(&value, "it is on this network already");
+                    } else if one.interface.is_some() && !seen.insert((1, one.interface.clone())) {
+                        let text = "interface_name= is the one of another network already; choose another";
+                        sheet.error(&value, text);
+                    }
                 }
                 all.extend(more);
                 Some(Network::Bridge(all))
@@ -92,18 +92,27 @@ fn one(section: &str, instance: Option<&str>, value: &Rc<Text>, links: &mut Vec<
         }
         _ => {
             let network = match mode {
-                "bridge" | "private" | "" => None,
+                _ if is_default(mode) => None,
                 _ if mode.ends_with(".network") => {
                     links.push(links::uses(value, Word::of(value, 0..mode.len()), Kind::Network, "Network", instance));
                     Some(mode.to_owned())
                 }
-                _ => Some(name(mode).map_err(|text| format!("Network={mode}: {text}"))?),
+                _ => {
+                    let name = name(mode).map_err(|text| format!("Network={mode}: {text}"))?;
+                    links.push(links::uses_network(value, Word::of(value, 0..mode.len())));
+                    Some(name)
+                }
             };
             let attachment = attachment(network, options.unwrap_or(""));
             let attachment = attachment.map_err(|text| format!("Network={}: {text}", value.text))?;
             Ok(Network::Bridge(vec![attachment]))
         }
     }
+}
+
+/// By its modes and by its name, podman's and the one here.
+pub(super) fn is_default(mode: &str) -> bool {
+    matches!(mode, "bridge" | "private" | "podman" | DEFAULT_NETWORK | "")
 }
 
 /// `ip=…,mac=…,alias=…` of podman-run(1).
@@ -218,23 +227,45 @@ pub(super) fn exposed(sheet: &mut Sheet<'_>) -> Vec<(u16, u16, Protocol)> {
     })
 }
 
-/// What only a container or pod with a network of its own can have; podman-run(1) discards ports as well.
-pub(super) fn only_on_bridges(section: &'static str, network: &Network, sheet: &mut Sheet<'_>) {
-    if matches!(network, Network::Bridge(_)) {
-        return;
-    }
-    for key in ["IP", "IP6", "NetworkAlias", "PublishPort"] {
-        for value in sheet.all(section, key) {
-            sheet.warning(&value, format!("{key}= has no effect here; it is for what is on bridge networks"));
-        }
-    }
-}
-
-pub(super) fn addresses(section: &'static str, sheet: &mut Sheet<'_>) -> Addresses {
+/// With `IP=` and `IP6=`, which only a container or pod with a network of its own can have, and more: podman-run(1) discards ports as
+/// well.
+pub(super) fn addressed(section: &'static str, network: Network, sheet: &mut Sheet<'_>) -> Network {
     let ip = sheet.read(section, "IP", |text| text.parse().map_err(|_| "expected an IPv4 address"));
     let ip6 = sheet.read(section, "IP6", |text| text.parse().map_err(|_| "expected an IPv6 address"));
-    let aliases = each(section, "NetworkAlias", sheet, |text| name(text).map_err(str::to_owned));
-    Addresses { ip, ip6, aliases }
+    let Network::Bridge(mut list) = network else {
+        // A pod on the machine's network opens no ports, and hears so.
+        let is_told = section == "Pod" && network == Network::Host;
+        for key in ["IP", "IP6", "NetworkAlias", "PublishPort"].iter().filter(|key| **key != "PublishPort" || !is_told)
+        {
+            for value in sheet.all(section, key) {
+                sheet.warning(&value, format!("{key}= has no effect here; it is for what is on bridge networks"));
+            }
+        }
+        return network;
+    };
+    if list.is_empty() && (ip.is_some() || ip6.is_some()) {
+        list.push(Attachment::default());
+    }
+    // podman-run(1): "can only be used if the container is joined to only a single network".
+    let has = [list.iter().any(|one| one.ip.is_some()), list.iter().any(|one| one.ip6.is_some())];
+    for ((key, option), has) in [("IP", "ip"), ("IP6", "ip6")].into_iter().zip(has) {
+        let Some(value) = sheet.last(section, key).filter(|_| list.len() > 1 || has) else { continue };
+        let text = if list.len() > 1 {
+            format!("{key}= is for one network; of several write Network=x.network:{option}={}", value.text)
+        } else {
+            format!("{key}={}: Network= has its {option}= already; take one of them away", value.text)
+        };
+        sheet.error(&value, text);
+    }
+    if let [only] = list.as_mut_slice() {
+        only.ip = only.ip.or(ip);
+        only.ip6 = only.ip6.or(ip6);
+    }
+    Network::Bridge(list)
+}
+
+pub(super) fn aliases(section: &'static str, sheet: &mut Sheet<'_>) -> Vec<String> {
+    each(section, "NetworkAlias", sheet, |text| name(text).map_err(str::to_owned))
 }
 
 /// Every value of a key in its own language; mistakes are reported.

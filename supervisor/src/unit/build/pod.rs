@@ -26,9 +26,10 @@ pub(super) fn pod(
     let folder = path.parent().unwrap_or(Path::new("."));
     let network = network::network("Pod", sheet, links).unwrap_or(Network::Bridge(Vec::new()));
     let ports = network::ports("Pod", sheet, claims);
-    if network != Network::Host {
-        network::only_on_bridges("Pod", &network, sheet);
-    } else if let Some(value) = sheet.all("Pod", "PublishPort").first() {
+    let network = network::addressed("Pod", network, sheet);
+    if network == Network::Host
+        && let Some(value) = sheet.all("Pod", "PublishPort").first()
+    {
         sheet.error(value, "with Network=host every port is the host's already; leave PublishPort= out");
     }
     let user_namespace = namespaces::user_namespace("Pod", sheet);
@@ -40,7 +41,7 @@ pub(super) fn pod(
         name: claimed(sheet, ("Pod", "PodName"), stem, super::CONTAINER, claims),
         network,
         ports,
-        addresses: network::addresses("Pod", sheet),
+        network_aliases: network::aliases("Pod", sheet),
         dns: network::dns("Pod", sheet),
         hosts: network::hosts("Pod", sheet),
         hostname: sheet.read("Pod", "HostName", network::hostname),

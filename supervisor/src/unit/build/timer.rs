@@ -112,7 +112,7 @@ fn one_started(
             let name = match &target {
                 Target::File(kind, stem) => UnitName::parse(&kind.node(stem)).unwrap_or(own),
                 Target::Service(name) => name.clone(),
-                Target::Named(_) | Target::Milestone(_) | Target::Foreign(_) => own,
+                Target::Named(_) | Target::Network(_) | Target::Milestone(_) | Target::Foreign(_) => own,
             };
             all.push(links::triggers(value, key, target));
             name

@@ -9,9 +9,7 @@ use std::{
 
 use oci::image::Platform;
 
-use super::{
-    Addresses, Dns, Health, IdMap, Network, Notify, Port, Protocol, Reload, Resources, Secret, UnitName, UserNamespace,
-};
+use super::{Dns, Health, IdMap, Network, Notify, Port, Protocol, Reload, Resources, Secret, UnitName, UserNamespace};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContainerSpec {
@@ -40,7 +38,8 @@ pub struct ContainerSpec {
     pub ports: Vec<Port>,
     /// `ExposeHostPort=`: first, last, protocol.
     pub exposed_ports: Vec<(u16, u16, Protocol)>,
-    pub addresses: Addresses,
+    /// `NetworkAlias=`
+    pub network_aliases: Vec<String>,
     pub dns: Dns,
     /// `Pod=`, and whether it starts with it.
     pub pod: Option<(UnitName, bool)>,

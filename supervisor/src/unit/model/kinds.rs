@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Addresses, Condition, Dns, ImageName, Links, MachineActions, Network, Origin, Port, Pull, Requests, UnitName,
-    UserNamespace, Volume,
+    Condition, Dns, ImageName, Links, MachineActions, Network, Origin, Port, Pull, Requests, UnitName, UserNamespace,
+    Volume,
 };
 use oci::image::Platform;
 
@@ -133,7 +133,8 @@ pub struct PodSpec {
     pub name: String,
     pub network: Network,
     pub ports: Vec<Port>,
-    pub addresses: Addresses,
+    /// `NetworkAlias=`
+    pub network_aliases: Vec<String>,
     pub dns: Dns,
     pub hosts: Vec<(String, IpAddr)>,
     pub hostname: Option<String>,

@@ -23,7 +23,7 @@ pub use limits::{
     Amount, CpuPolicy, CpuQuota, CpuWeight, IoLimit, IoLimitKind, IoPriority, OomPolicy, Resources, Scheduling, Startup,
 };
 pub use network::{
-    Addresses, Attachment, DEFAULT_NETWORK, Dns, FIRST_GIVEN_ID, IdMap, Network, Port, Protocol, Secret, SecretTarget,
+    Attachment, DEFAULT_NETWORK, Dns, FIRST_GIVEN_ID, IdMap, Network, Port, Protocol, Secret, SecretTarget,
     UserNamespace,
 };
 

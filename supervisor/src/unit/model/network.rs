@@ -57,14 +57,6 @@ pub struct Port {
     pub protocol: Protocol,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Addresses {
-    pub ip: Option<Ipv4Addr>,
-    pub ip6: Option<Ipv6Addr>,
-    /// `NetworkAlias=`
-    pub aliases: Vec<String>,
-}
-
 /// The container's /etc/resolv.conf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dns {

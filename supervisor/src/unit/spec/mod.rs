@@ -27,7 +27,7 @@ use oci_spec::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Health, IdMap, Network, Propagation, Unit, Volume, VolumeSource, values};
+use super::{Health, IdMap, Network, Propagation, Unit, Volume, VolumeSource, build::mount_point, values};
 
 /// What neither the unit nor the image's configuration says.
 #[derive(Debug, Clone, Default)]
@@ -176,12 +176,15 @@ pub fn volumes(unit: &Unit, image: &ImageConfiguration) -> Vec<Volume> {
     let mut declared: Vec<&String> = config(image).and_then(|c| c.volumes().as_ref()).into_iter().flatten().collect();
     declared.sort();
     for path in declared {
-        let covered =
-            volumes.iter().any(|v| v.destination == *path) || container.tmpfs.iter().any(|t| t.destination == *path);
-        if path.starts_with('/') && path != "/" && !covered {
+        // As the unit's own are written: `/data/` is `/data`, and over nothing of the system's.
+        let Ok(path) = mount_point(path) else { continue };
+        let covered = volumes.iter().any(|volume| volume.destination == path)
+            || container.tmpfs.iter().any(|tmpfs| tmpfs.destination == path)
+            || container.image_mounts.iter().any(|mount| mount.destination == path);
+        if !covered {
             volumes.push(Volume {
                 source: VolumeSource::Anonymous,
-                destination: path.clone(),
+                destination: path,
                 read_only: false,
                 nosuid: true,
                 nodev: true,

@@ -63,14 +63,16 @@ fn places_lie_inside_continued_lines() {
 
 #[test]
 fn networks_that_are_not_built_are_refused_with_what_to_write() {
-    for (value, what) in
-        [("pasta:-t,auto", "users' own podman"), ("mynet", "networks that no .network file describes are known")]
-    {
+    for (value, what, instead) in [
+        ("pasta:-t,auto", "users' own podman", "write Network=host or Network=none"),
+        ("mynet", "no .network file describes the network mynet", "or Network=bridge"),
+        ("systemd-apps", "no .network file describes the network systemd-apps", "or Network=bridge"),
+    ] {
         let text = format!("[Container]\nImage=localhost/x\nNetwork={value}\n");
         let set = units(&[("a", &text), ("app.network", "[Network]\n"), ("db", &minimal("", ""))]);
         let shown: Vec<String> = shown(&set).into_iter().filter(|line| line.starts_with("a.")).collect();
         assert_eq!(shown.len(), 1, "{shown:#?}");
-        assert!(shown[0].contains(what) && shown[0].ends_with("write Network=host or Network=none"), "{}", shown[0]);
+        assert!(shown[0].contains(what) && shown[0].ends_with(instead), "{}", shown[0]);
     }
 }
 

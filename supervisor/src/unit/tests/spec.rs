@@ -416,6 +416,10 @@ fn an_images_volumes_matter_where_the_root_is_sealed() {
     let expected =
         [("/data".into(), VolumeSource::Named("data".into())), ("/var/lib/db".into(), VolumeSource::Anonymous)];
     assert_eq!(sealed, expected);
+    // As a Dockerfile says it, with a slash behind it.
+    let config = image(&json!({"Cmd": ["x"], "Volumes": {"/data/": {}, "/cache//x/..": {}, "/proc/x": {}}}));
+    let sealed = spec::volumes(&unit("Volume=data:/data\nTmpfs=/cache\nReadOnly=yes", ""), &config);
+    assert_eq!(sealed.iter().map(|one| one.destination.as_str()).collect::<Vec<_>>(), ["/data"]);
 }
 
 #[test]

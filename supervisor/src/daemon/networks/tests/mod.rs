@@ -39,3 +39,22 @@ fn what_ended_without_a_thread_is_nobodys_when_the_next_one_comes() {
     };
     thread::spawn(in_namespace).join().unwrap();
 }
+
+/// The written name is kept for whom it is written, as with podman.
+#[test]
+fn an_interface_has_the_name_that_is_written_for_it() {
+    let in_namespace = || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let (networks, path) = (Networks::new(&Paths::new(home.path()), drop), home.path().join("web/net.json"));
+        let mut request = request("web");
+        let mut other = Definition::usual();
+        (other.name, other.interface) = ("other".to_owned(), "other".to_owned());
+        let written = unit::Attachment { interface: Some("eth0".to_owned()), ..unit::Attachment::default() };
+        request.wanted.push((other, written));
+        networks.plan(&request, &path).unwrap();
+        let connection = Connection::read(&path).unwrap().unwrap();
+        assert_eq!(connection.cards.iter().map(|card| &card.interface).collect::<Vec<_>>(), ["eth1", "eth0"]);
+    };
+    thread::spawn(in_namespace).join().unwrap();
+}

@@ -37,7 +37,8 @@ fn a_port_without_an_address_is_of_the_family_that_the_container_has() {
     assert_eq!(at(&both, None).unwrap(), "10.1.0.2");
     assert_eq!(at(&both, Some("::")).unwrap(), "fd00::2");
     assert_eq!(at(&new, None).unwrap(), "fd00::2");
-    assert!(at(&new, Some("0.0.0.0")).unwrap_err().contains("with IPv4 that is not internal"));
-    assert!(at(&on(&["10.1.0.0/24"], false), Some("::1")).unwrap_err().contains("with IPv6"));
-    assert!(at(&on(&["fd00::/64"], true), None).unwrap_err().contains("with IPv4"));
+    // Nothing of a family that it does not have, and nothing by a network that leads nowhere.
+    assert_eq!(at(&new, Some("0.0.0.0")), None);
+    assert_eq!(at(&on(&["10.1.0.0/24"], false), Some("::1")), None);
+    assert_eq!(at(&on(&["fd00::/64"], true), None), None);
 }

@@ -6,11 +6,11 @@ use oci::image::Platform;
 
 use super::{
     Dice, Lines, make, word,
-    write::{self, addresses, namespace, networks, pairs, ports, pull_word, span, volume as one_volume},
+    write::{self, names, namespace, networks, pairs, ports, pull_word, span, volume as one_volume},
 };
 use crate::unit::{
-    Addresses, Backing, Calendar, Declared, ImageSpec, IpRange, Ipam, Listen, ListenAddress, ListenKind, Network,
-    NetworkDriver, NetworkSpec, PodSpec, Pull, SocketSpec, Starts, TimerSpec, Trigger, VolumeSpec,
+    Backing, Calendar, Declared, ImageSpec, IpRange, Ipam, Listen, ListenAddress, ListenKind, Network, NetworkDriver,
+    NetworkSpec, PodSpec, Pull, SocketSpec, Starts, TimerSpec, Trigger, VolumeSpec,
 };
 
 /// What all of them have, and the header of their own section.
@@ -126,7 +126,7 @@ pub(super) fn pod(declared: &Declared<PodSpec>) -> String {
         name,
         network,
         ports: published,
-        addresses: own,
+        network_aliases,
         dns,
         hosts,
         hostname,
@@ -148,7 +148,7 @@ pub(super) fn pod(declared: &Declared<PodSpec>) -> String {
     t.put("PodName", name);
     networks(&mut t, network);
     ports(&mut t, published);
-    addresses(&mut t, own, dns, hosts);
+    names(&mut t, network_aliases, dns, hosts);
     t.each("HostName", hostname);
     volumes.iter().for_each(|volume| one_volume(&mut t, volume));
     t.put("ShmSize", shm_size_bytes);
@@ -322,7 +322,7 @@ pub(super) fn make_pod(dice: &mut Dice) -> Declared<PodSpec> {
         name: format!("p{}", dice.roll(9)),
         ports: if on_bridge { make::ports(dice) } else { Vec::new() },
         // Elsewhere they have no effect, and a warning says so.
-        addresses: if on_bridge || network == Network::Host { make::addresses(dice) } else { Addresses::default() },
+        network_aliases: if on_bridge { make::network_aliases(dice) } else { Vec::new() },
         network,
         dns: make::dns(dice),
         hosts: make::hosts(dice),

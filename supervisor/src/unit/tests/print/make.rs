@@ -9,10 +9,10 @@ use std::{
 
 use super::{Dice, service};
 use crate::unit::{
-    Addresses, Attachment, Capabilities, Condition, ContainerSpec, Device, Dns, Glob, Health, HealthAction, IdMap,
-    IdmapMount, ImageMount, Links, LogLimits, LogSpec, MachineActions, Network, Notify, Overlay, Port, Propagation,
-    Protocol, Pull, Reload, Requests, Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Unit, UnitName, Unmask,
-    User, UserNamespace, Volume, VolumeSource,
+    Attachment, Capabilities, Condition, ContainerSpec, Device, Dns, Glob, Health, HealthAction, IdMap, IdmapMount,
+    ImageMount, Links, LogLimits, LogSpec, MachineActions, Network, Notify, Overlay, Port, Propagation, Protocol, Pull,
+    Reload, Requests, Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Unit, UnitName, Unmask, User,
+    UserNamespace, Volume, VolumeSource,
 };
 
 /// Something that a word may be, the odd ones included.
@@ -167,7 +167,7 @@ fn member(container: &mut ContainerSpec, with: bool) {
     container.pod = Some((name("app-pod"), with));
     container.network = Network::Bridge(Vec::new());
     container.ports.clear();
-    container.addresses = Addresses::default();
+    container.network_aliases.clear();
     container.dns = Dns::Generated { servers: Vec::new(), options: Vec::new(), search: Vec::new() };
     container.hosts.clear();
     container.hostname = None;
@@ -189,9 +189,9 @@ fn container(dice: &mut Dice) -> ContainerSpec {
     };
     // Elsewhere they have no effect, and a warning says so.
     let on_bridge = matches!(network, Network::Bridge(_));
-    let (ports, mut addresses) = (ports(dice), addresses(dice));
+    let (ports, mut network_aliases) = (ports(dice), network_aliases(dice));
     if !on_bridge {
-        addresses = Addresses::default();
+        network_aliases.clear();
     }
     let health = maybe(dice, health);
     let sysctls = if network == Network::Host {
@@ -252,7 +252,7 @@ fn container(dice: &mut Dice) -> ContainerSpec {
             let from = u16::try_from(dice.roll(60_000) + 1).unwrap();
             (from, from + u16::from(small(dice, 99)), one(dice, &[Protocol::Tcp, Protocol::Udp, Protocol::Sctp]))
         }),
-        addresses,
+        network_aliases,
         dns,
         pod: None,
         user_namespace,
@@ -387,12 +387,12 @@ pub(super) fn network(dice: &mut Dice, of_container: bool) -> Network {
         2 => Network::Bridge(
             (0..=dice.roll(2))
                 .map(|index| Attachment {
-                    network: maybe(dice, |_| format!("net{index}")).or((index > 0).then(|| format!("net{index}"))),
+                    network: maybe(dice, |_| format!("lan{index}")).or((index > 0).then(|| format!("lan{index}"))),
                     ip: maybe(dice, |dice| number(dice, 1 << 31).into()),
                     ip6: maybe(dice, |dice| u128::from(number(dice, 1 << 31)).into()),
                     mac: maybe(dice, |_| "aa:bb:cc:dd:ee:ff".to_owned()),
                     aliases: list(dice, |_, index| format!("alias{index}")),
-                    interface: maybe(dice, |_| "eth7".to_owned()),
+                    interface: maybe(dice, |_| format!("eth{}", 7 + index)),
                 })
                 .collect(),
         ),
@@ -410,12 +410,8 @@ pub(super) fn ports(dice: &mut Dice) -> Vec<Port> {
     })
 }
 
-pub(super) fn addresses(dice: &mut Dice) -> Addresses {
-    Addresses {
-        ip: maybe(dice, |dice| number(dice, 1 << 31).into()),
-        ip6: maybe(dice, |dice| u128::from(number(dice, 1 << 31)).into()),
-        aliases: list(dice, |_, i| format!("also{i}")),
-    }
+pub(super) fn network_aliases(dice: &mut Dice) -> Vec<String> {
+    list(dice, |_, i| format!("also{i}"))
 }
 
 pub(super) fn dns(dice: &mut Dice) -> Dns {

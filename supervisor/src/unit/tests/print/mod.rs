@@ -55,6 +55,9 @@ fn read(file: &str, text: &str) -> UnitSet {
         ("n2", &other),
         ("app.pod", "[Pod]\n"),
         ("base.image", "[Image]\nImage=localhost/b\n"),
+        ("lan0.network", "[Network]\nNetworkName=lan0\n"),
+        ("lan1.network", "[Network]\nNetworkName=lan1\n"),
+        ("lan2.network", "[Network]\nNetworkName=lan2\n"),
     ];
     let set = language(&all);
     assert_eq!(shown(&set), Vec::<String>::new(), "{text}");

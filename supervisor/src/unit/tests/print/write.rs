@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
 use super::{Lines, service, word};
 use crate::unit::{
-    Addresses, Attachment, Capabilities, Condition, ContainerSpec, Device, Dns, IdMap, IdmapMount, ImageMount, Links,
-    LogLimits, LogSpec, MachineAction, MachineActions, MachineEnd, Network, Overlay, Port, Propagation, Protocol, Pull,
-    Reload, Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Ulimit, Unit, UnitName, Unmask, User, UserNamespace,
-    Volume, VolumeSource,
+    Attachment, Capabilities, Condition, ContainerSpec, Device, Dns, IdMap, IdmapMount, ImageMount, Links, LogLimits,
+    LogSpec, MachineAction, MachineActions, MachineEnd, Network, Overlay, Port, Propagation, Protocol, Pull, Reload,
+    Root, Seccomp, Secret, SecretTarget, Tmpfs, TmpfsKind, Ulimit, Unit, UnitName, Unmask, User, UserNamespace, Volume,
+    VolumeSource,
 };
 
 /// As a word of a command line, where a dollar is doubled too.
@@ -164,7 +164,7 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
         network,
         ports,
         exposed_ports,
-        addresses,
+        network_aliases,
         dns,
         pod,
         user_namespace,
@@ -249,7 +249,7 @@ fn container(t: &mut Lines, container: &ContainerSpec) {
     networks(t, network);
     self::ports(t, ports);
     t.each("ExposeHostPort", exposed_ports.iter().map(|(from, to, of)| format!("{from}-{to}/{}", protocol(*of))));
-    self::addresses(t, addresses, dns, hosts);
+    names(t, network_aliases, dns, hosts);
     if let Some((name, with)) = pod {
         t.put("Pod", format!("{}.pod", name.as_str().trim_end_matches("-pod")));
         t.put("StartWithPod", with);
@@ -448,10 +448,7 @@ pub(super) fn ports(t: &mut Lines, all: &[Port]) {
     }
 }
 
-pub(super) fn addresses(t: &mut Lines, addresses: &Addresses, dns: &Dns, hosts: &[(String, IpAddr)]) {
-    let Addresses { ip, ip6, aliases } = addresses;
-    t.each("IP", ip);
-    t.each("IP6", ip6);
+pub(super) fn names(t: &mut Lines, aliases: &[String], dns: &Dns, hosts: &[(String, IpAddr)]) {
     t.each("NetworkAlias", aliases);
     match dns {
         Dns::OfImage => t.put("DNS", "none"),
