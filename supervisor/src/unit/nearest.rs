@@ -10,7 +10,9 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
             if candidate.len().abs_diff(word.len()) > 3 || word.len() > LONGEST {
                 return None;
             }
-            let most = (candidate.len() / 3).clamp(1, 3);
+            // What all of a kind end with is no likeness.
+            let stem = candidate.rsplit_once('.').map_or(candidate, |(stem, _)| stem);
+            let most = (stem.len() / 3).clamp(1, 3);
             // An edit changes two letters at most: ten thousand names are looked at, and few compared.
             if (letters ^ self::letters(candidate)).count_ones() as usize > 2 * most {
                 return None;

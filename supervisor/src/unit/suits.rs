@@ -24,6 +24,7 @@ pub(super) fn refuse(drafts: &mut Drafts, set: &mut UnitSet) {
         networks(drafts, draft, &mut problems);
         addresses((name, draft), &mut holders, &rivals, &mut problems);
         ids(drafts, draft, &mut problems);
+        contradictions(draft, &mut problems);
         problems.truncate(MAX_PROBLEMS);
         found.push((name.clone(), problems));
     }
@@ -214,6 +215,19 @@ fn ids(drafts: &Drafts, draft: &Draft, problems: &mut Vec<Problem>) {
                 link.text()
             );
             problems.push(link.error(Said::from(text).offering("UserNS=host")));
+        }
+    }
+}
+
+/// What cannot start with what it needs: systemd refuses such a start (transaction.c, "contains conflicting jobs").
+fn contradictions(draft: &Draft, problems: &mut Vec<Problem>) {
+    let needs = |link: &&Link| link.kind.is_hard() && !link.kind.is_install() && link.kind != LinkKind::Triggers;
+    let needed: HashMap<&UnitName, &Link> =
+        draft.links.iter().filter(needs).filter_map(|link| Some((link.to.as_ref()?, link))).collect();
+    for link in draft.links.iter().filter(|link| link.kind == LinkKind::Conflicts) {
+        if let Some(other) = link.to.as_ref().and_then(|to| needed.get(to)) {
+            let text = format!("Conflicts={}: {}= names it as well ({})", link.text(), other.key, other.place());
+            problems.push(link.error(format!("{text}; a unit cannot start beside what it conflicts with")));
         }
     }
 }

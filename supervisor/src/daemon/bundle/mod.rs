@@ -259,6 +259,11 @@ pub(crate) fn build(
             Err(error) if *optional && error.kind() == io::ErrorKind::NotFound => String::new(),
             read => read.map_err(at("read EnvironmentFile", path))?,
         };
+        let bare = |line: &str| !line.contains('=') && !line.trim().is_empty() && !line.trim().starts_with('#');
+        if let Some((index, line)) = text.lines().enumerate().find(|(_, line)| bare(line)) {
+            let at = format!("{}:{}", path.display(), index + 1);
+            log::warn!("{}: {at}: {} has no value and is left out; write NAME=value", unit.name, line.trim());
+        }
         facts.environment_files.push(text);
     }
     give_secrets(paths, unit, &mut facts)?;

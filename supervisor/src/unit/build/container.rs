@@ -75,7 +75,11 @@ pub(super) fn container(
     }
     sheet.last("Container", "HttpProxy");
     let mut labels = assignments(sheet, ("Container", "Label"), Bare::Empty);
-    labels.extend(sheet.text("Container", "AutoUpdate").map(|how| ("io.containers.autoupdate".to_owned(), how)));
+    let update = sheet.read("Container", "AutoUpdate", |text| match text {
+        "registry" | "local" => Ok(text.to_owned()),
+        _ => Err("expected registry or local"),
+    });
+    labels.extend(update.map(|how| ("io.containers.autoupdate".to_owned(), how)));
     // All that it can be, unconfined, holds anyway.
     sheet.last("Container", "AppArmor");
     ContainerSpec {
@@ -324,6 +328,12 @@ fn devices(sheet: &mut Sheet<'_>) -> Vec<Device> {
             (Some(access), None) if is_access(access) => (host, access),
             (container, access) => (container.unwrap_or(host), access.unwrap_or("rwm")),
         };
+        // As CDI has it, vendor.com/class=name.
+        if !host.starts_with('/') && host.contains('/') && host.contains('=') {
+            let text = "devices of CDI are known, not available in this version; write their files, such as /dev/dri/renderD128";
+            sheet.unavailable(&value, format!("AddDevice={}: {text}", word.text));
+            continue;
+        }
         let paths = mounts::destination(host).and_then(|host| Ok((host, mounts::destination(container)?)));
         match paths {
             Err(text) => sheet.error_at(&value, &word, format!("AddDevice={}: {text}", word.text)),

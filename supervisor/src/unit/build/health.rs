@@ -75,7 +75,8 @@ fn one_test(sheet: &mut Sheet<'_>, key: &str, value: &Text) -> Option<Vec<String
         let (first, rest) = list.split_first().unzip();
         return match (first.map(String::as_str), rest.unwrap_or_default()) {
             (Some("CMD"), rest) if !rest.is_empty() => Some(rest.to_vec()),
-            (Some("CMD-SHELL"), [command]) => shell(command),
+            // Podman joins them.
+            (Some("CMD-SHELL"), words) if !words.is_empty() => shell(&words.join(" ")),
             (Some("NONE"), []) => None,
             (None | Some("CMD" | "CMD-SHELL" | "NONE"), _) => {
                 sheet.error(value, format!(r#"not a list of words to run; write {key}=["/bin/check", "argument"]"#));

@@ -171,7 +171,10 @@ fn mount(folder: &Path, word: &Word) -> Result<Mounted, Said> {
         "bind" | "volume" | "tmpfs" | "ramfs" | "devpts" | "image" | "glob" => {}
         "artifact" => return Err(format!("type={kind} is known, not available in this version").into()),
         _ => {
-            return Err(format!("type={kind} is no type of a mount; bind, volume, tmpfs, ramfs and devpts are").into());
+            return Err(format!(
+                "type={kind} is no type of a mount; bind, volume, tmpfs, ramfs, devpts, image and glob are"
+            )
+            .into());
         }
     }
     for (key, _) in &options {

@@ -171,6 +171,9 @@ pub(super) fn port(text: &str) -> Result<Port, String> {
         None => (None, ""),
         // The address of IPv6 stands in brackets, and so has colons of its own.
         Some(rest) => match rest.rsplit_once(':') {
+            Some((address, _)) if address.contains(':') && !address.starts_with('[') => {
+                return Err("an address of IPv6 stands in brackets, such as [::1]:80:80".to_owned());
+            }
             Some((address, host)) if !rest.ends_with(']') => (Some(address), host),
             _ if rest.starts_with('[') => {
                 return Err("a host port, or nothing and a colon, follows the address".to_owned());
@@ -198,12 +201,13 @@ pub(super) fn port(text: &str) -> Result<Port, String> {
 }
 
 fn protocol(text: &str) -> Result<(&str, Protocol), String> {
-    Ok(match text.split_once('/') {
-        None => (text, Protocol::Tcp),
-        Some((ports, "tcp")) => (ports, Protocol::Tcp),
-        Some((ports, "udp")) => (ports, Protocol::Udp),
-        Some((ports, "sctp")) => (ports, Protocol::Sctp),
-        Some((_, other)) => return Err(format!("{other} is no protocol; tcp, udp and sctp are")),
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, ""));
+    // As podman's checkProtocol has it: whatever the case, and TCP where nothing stands.
+    Ok(match protocol.to_ascii_lowercase().as_str() {
+        "" | "tcp" => (ports, Protocol::Tcp),
+        "udp" => (ports, Protocol::Udp),
+        "sctp" => (ports, Protocol::Sctp),
+        _ => return Err(format!("{protocol} is no protocol; tcp, udp and sctp are")),
     })
 }
 
@@ -333,7 +337,7 @@ pub(super) fn hosts(section: &'static str, sheet: &mut Sheet<'_>) -> Vec<(String
                     }
                 }
                 Err(_) => {
-                    sheet.error(&value, format!("{address} is not an IP address; write AddHost=name:192.0.2.1"));
+                    sheet.error(&value, format!("{address:?} is not an IP address; write AddHost=name:192.0.2.1"));
                 }
             },
             None => sheet.error(&value, "expected a name and an address, such as AddHost=db:192.0.2.1"),

@@ -22,16 +22,19 @@ pub(super) fn secrets(sheet: &mut Sheet<'_>) -> Vec<Secret> {
 /// podman-run(1) `--secret`.
 fn secret(text: &str) -> Result<Secret, Said> {
     const OPTIONS: [&str; 5] = ["type", "target", "uid", "gid", "mode"];
-    let mut options = text.split(',');
-    let first = options.next().unwrap_or("");
-    // Podman takes the name with or without its key.
-    let name = super::name(first.strip_prefix("source=").or_else(|| first.strip_prefix("src=")).unwrap_or(first))?;
+    let (first, rest) = text.split_once(',').unwrap_or((text, ""));
+    // Podman takes the name without its key where it stands first, and with it anywhere.
+    let (bare, options) = if first.contains('=') { (None, text) } else { (Some(first), rest) };
+    let named = |option: &&str| option.strip_prefix("source=").or_else(|| option.strip_prefix("src=")).is_some();
+    let source = options.split(',').rfind(named).and_then(|option| option.split_once('='));
+    let name = super::name(source.map(|(_, name)| name).or(bare).ok_or("which secret? write its name first")?)?;
     let (mut is_file, mut target, mut uid, mut gid, mut mode) = (None, None, 0, 0, 0o444);
     let mut of_file = None;
-    for option in options {
+    for option in options.split(',').filter(|option| !option.is_empty() && !named(option)) {
         let (key, value) = option.split_once('=').ok_or_else(|| format!("{option} has no value"))?;
+        let key = key.to_ascii_lowercase();
         let id = || value.parse::<u32>().ok().filter(|n| *n != u32::MAX).ok_or_else(|| format!("{value} is not an id"));
-        match key {
+        match key.as_str() {
             "type" => {
                 is_file = Some(match value {
                     "mount" => true,
@@ -51,9 +54,9 @@ fn secret(text: &str) -> Result<Secret, Said> {
                     .filter(|m| *m <= 0o777)
                     .ok_or("a mode is octal, such as 0400")?;
             }
-            _ => return Err(did_you_mean(format!("unknown option {key}"), key, OPTIONS)),
+            _ => return Err(did_you_mean(format!("unknown option {key}"), &key, OPTIONS)),
         }
-        if matches!(key, "uid" | "gid" | "mode") {
+        if matches!(key.as_str(), "uid" | "gid" | "mode") {
             of_file = Some(key);
         }
     }
@@ -81,6 +84,10 @@ mod tests {
         assert_eq!(secret("db,target=/etc/db,uid=5,mode=0400").unwrap().target, file("/etc/db", 5, 0o400));
         assert_eq!(secret("db,type=env,target=DB").unwrap().target, SecretTarget::Environment("DB".into()));
         assert_eq!(secret("source=db,type=env").unwrap(), secret("db,type=env,target=db").unwrap());
+        // As podman's command line, in any order.
+        assert_eq!(secret("type=env,source=db,target=DB").unwrap(), secret("db,type=env,target=DB").unwrap());
+        assert_eq!(secret("db,UID=5,GID=6").unwrap(), secret("db,uid=5,gid=6").unwrap());
+        assert!(secret("type=env,target=DB").is_err());
         for wrong in
             ["", "source=", "db,type=x", "db,foo=1", "db,mode=9", "db,type=env,uid=1", "db,target=", "a/b", "db,uid=-1"]
         {

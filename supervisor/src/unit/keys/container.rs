@@ -18,8 +18,8 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("program, or JSON list of words"), "Entrypoint"),
     yes(Value::Own("NAME=value words"), "Environment Label Annotation"),
     yes(Value::Own("[-]paths"), "EnvironmentFile"),
-    yes(Value::Own("[source:]destination[:options]"), "Volume"),
-    yes(Value::Own("type=bind|volume|tmpfs|ramfs|devpts|image|glob,…"), "Mount"),
+    yes(Value::Own("[source:]destination[:options], not yet U and O"), "Volume"),
+    yes(Value::Own("type=bind|volume|tmpfs|ramfs|devpts,…, not yet image and glob"), "Mount"),
     yes(Value::Own("destination[:options]"), "Tmpfs"),
     yes(Value::Own("host-device[:device][:rwm]"), "AddDevice"),
     // Networks that no file describes are typed and come later: `build` says which are honoured.
@@ -82,8 +82,8 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("name[,type=mount|env][,target=][,uid=][,gid=][,mode=]"), "Secret"),
     yes(Value::Own("command line"), "ReloadCmd"),
     yes(Value::Own("signal"), "ReloadSignal"),
-    // A label, io.containers.autoupdate: only `podman auto-update` acts upon it.
-    yes(Value::Choice(&["registry", "local"]), "AutoUpdate"),
+    // Only `podman auto-update` acts upon it.
+    yes(Value::Own("registry or local: a label, nothing is pulled"), "AutoUpdate"),
     // There is nobody on the machine who would load a profile.
     only(&["unconfined"], Value::Text, "AppArmor"),
     yes(Value::Own("command line, JSON list or none"), "HealthCmd HealthStartupCmd"),

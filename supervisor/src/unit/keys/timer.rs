@@ -2,6 +2,8 @@
 
 use super::{Rows, Value, later, only, refused, yes};
 
+const NO: &[&str] = &["no", "false", "off", "0"];
+
 pub(super) const TIMER: &[Rows] = &[
     yes(Value::Own("calendar event, in UTC"), "OnCalendar"),
     yes(Value::Own("time span"), "OnActiveSec OnBootSec OnStartupSec OnUnitActiveSec OnUnitInactiveSec"),
@@ -16,17 +18,17 @@ pub(super) const SOCKET: &[Rows] = &[
     yes(Value::Own("path, port or address:port"), "ListenStream ListenDatagram ListenSequentialPacket"),
     yes(Value::Own("absolute path"), "ListenFIFO"),
     yes(Value::Own("unit"), "Service"),
-    only(&["no", "false", "off", "0"], Value::Own("boolean"), "Accept"),
+    only(NO, Value::Own("boolean"), "Accept"),
     yes(Value::Own("name"), "FileDescriptorName"),
     yes(Value::Own("number: the machine has no users with names"), "SocketUser SocketGroup"),
     later("", Value::Own("name"), "BindToDevice"),
     yes(Value::Own("file mode"), "SocketMode DirectoryMode"),
     yes(Value::Own("number"), "Backlog"),
     later("", Value::Own("number"), "MaxConnections MaxConnectionsPerSource TriggerLimitBurst PollLimitBurst"),
-    later("", Value::Choice(&["default", "both", "ipv6-only"]), "BindIPv6Only"),
+    only(&["default", "both"], Value::Choice(&["default", "both", "ipv6-only"]), "BindIPv6Only"),
     later("", Value::Choice(&["udplite", "sctp", "mptcp"]), "SocketProtocol"),
-    later(
-        "",
+    only(
+        NO,
         Value::Boolean,
         "KeepAlive NoDelay ReusePort FreeBind Transparent Broadcast PassCredentials PassSecurity PassPacketInfo PassPIDFD \
          PassFileDescriptorsToExec AcceptFileDescriptors RemoveOnStop FlushPending Writable",
@@ -34,7 +36,7 @@ pub(super) const SOCKET: &[Rows] = &[
     later("", Value::Span, "KeepAliveTimeSec KeepAliveIntervalSec DeferAcceptSec"),
     later("", Value::Span, "TriggerLimitIntervalSec PollLimitIntervalSec DeferTriggerMaxSec"),
     later("", Value::Timeout, "TimeoutSec"),
-    later("", Value::Choice(&["no", "yes", "patient"]), "DeferTrigger"),
+    only(&["no"], Value::Choice(&["no", "yes", "patient"]), "DeferTrigger"),
     later("", Value::Number, "KeepAliveProbes Mark MessageQueueMaxMessages"),
     later("", Value::Range(0, 6), "Priority"),
     later("", Value::Range(1, 255), "IPTTL"),

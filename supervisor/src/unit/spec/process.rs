@@ -139,10 +139,11 @@ fn environment(
             }
             let wrong =
                 |text: &str| SpecError::EnvironmentFile { file: path.clone(), line: index + 1, text: text.to_owned() };
-            // Docker's format, which Podman reads: no quotes, no escapes, the value is all that follows the =.
-            let (name, value) = line.split_once('=').ok_or_else(|| wrong("expected NAME=value"))?;
-            if name.is_empty() || name.contains(char::is_whitespace) || line.contains('\0') {
-                return Err(wrong("expected NAME=value, and no spaces in the name"));
+            // Docker's format, which Podman reads: no quotes, no escapes, the value is all that follows the =. A name alone would be
+            // taken from podman's own environment, and is left out where that has no such name.
+            let Some((name, value)) = line.split_once('=') else { continue };
+            if name.is_empty() || line.contains('\0') {
+                return Err(wrong("expected NAME=value"));
             }
             set(name, value);
         }

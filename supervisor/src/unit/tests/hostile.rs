@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::source;
 use crate::unit::{
-    fuzz,
+    fuzz, keys,
+    kind::{KINDS, Kind},
     machine::Machine,
     set::assemble,
     source::{Source, Sources},
@@ -169,6 +170,33 @@ fn twice_the_text_is_twice_the_work() {
     for (name, make) in texts {
         let (once, twice) = (cost(&make(2000)), cost(&make(4000)));
         assert!(twice <= once * 5 / 2 + 20_000, "{name}: {once}, then {twice}");
+    }
+}
+
+/// Every key of the table, on many lines and in long ones.
+#[test]
+fn no_key_costs_more_than_its_length() {
+    let file = |key: &keys::Key, value: &str, many: usize| {
+        let (name, section) = (key.name, key.section);
+        let own = KINDS.into_iter().find(|kind| kind.section() == section).unwrap_or(Kind::Container);
+        let line = |number: usize| value.replace('#', &number.to_string());
+        let text = match value.strip_suffix(' ') {
+            Some(_) => format!("{name}={}\n", (0..many).map(line).collect::<String>()),
+            None => (0..many).map(|number| format!("{name}={}\n", line(number))).collect(),
+        };
+        (own, format!("[{section}]\n{text}"))
+    };
+    let cost = |(kind, text): (Kind, String)| {
+        let unit = Source { kind, ..source("a", text.as_bytes()) };
+        steps::take();
+        assemble(Sources { units: vec![unit], ..Sources::default() }, Vec::new(), &Machine::any(), true);
+        steps::take()
+    };
+    for key in keys::all() {
+        for value in ["a#=/b#:#", "#", "/dev/x# 1", "a#,b=# "] {
+            let (once, twice) = (cost(file(&key, value, 150)), cost(file(&key, value, 300)));
+            assert!(twice <= once * 5 / 2 + 20_000, "{}= with {value:?}: {once}, then {twice}", key.name);
+        }
     }
 }
 

@@ -289,7 +289,12 @@ fn the_environment_is_layered() {
     let expected =
         ["A=unit", "B=\"kept as is\"", "C=image", "HOME=/home/app", "HOSTNAME=web", "PATH=/opt", "container=oci"];
     assert_eq!(made.pointer("/process/env").unwrap(), &json!(expected));
-    facts.environment_files = vec!["A=1\nnonsense\n".into()];
+    // As podman: what has no value is its own environment's, and a name is all before the =.
+    facts.environment_files = vec!["HOME\nexport D=1\n".into()];
+    let made = make(&unit, &config, &facts).unwrap();
+    let env = made.pointer("/process/env").unwrap().as_array().unwrap();
+    assert!(env.contains(&json!("HOME=/home/app")) && env.contains(&json!("export D=1")), "{env:?}");
+    facts.environment_files = vec!["A=1\n=nonsense\n".into()];
     assert_eq!(make(&unit, &config, &facts).unwrap_err().to_string(), "/x.env:2: expected NAME=value");
 }
 

@@ -71,6 +71,7 @@ fn what_a_network_does_not_have_is_told_at_its_place() {
         "Network=in.network:ip=192.0.3.7",
         "Network=in.network\nNetwork=four.network:ip=192.0.2.7\nPublishPort=80:80",
         "PublishPort=80:80\nIP=192.0.2.7",
+        "PublishPort=80:80/UDP\nPublishPort=80:80/",
     ] {
         assert_eq!(with(&format!("Image=localhost/x\n{fine}")), [""; 0], "{fine}");
     }
@@ -190,4 +191,15 @@ fn what_a_unit_says_of_its_networks_agrees() {
         assert!(said.len() == 1 && said[0].starts_with(wrong), "{lines}: {said:?}");
     }
     assert_eq!(with("Network=four.network\nNetwork=six.network:interface_name=eth0"), [""; 0]);
+}
+
+#[test]
+fn nobody_conflicts_with_what_it_needs() {
+    let web = "[Unit]\nConflicts=db.service\nRequires=db.container\n[Container]\nImage=localhost/x\n";
+    let db = "[Container]\nImage=localhost/x\n";
+    let said = of_files(&[("web", web), ("db", db)]);
+    let expected = "web.container:2:11: Conflicts=db.service: Requires= names it as well (web.container:3); a unit cannot start beside \
+                    what it conflicts with";
+    assert_eq!(said, [expected]);
+    assert_eq!(of_files(&[("web", &web.replace("Requires", "After")), ("db", db)]), [""; 0]);
 }
