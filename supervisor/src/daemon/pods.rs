@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     net,
-    unit::{Declared, IdMaps, Joins, Network, PodSpec, Unit, UnitName, spec},
+    unit::{IdMaps, Joins, Network, PodSpec, Unit, UnitName, spec},
 };
 
 /// The one the others belong to comes first, if there is one.
@@ -140,7 +140,7 @@ impl Daemon {
     pub(crate) fn as_member(&self, unit: &Unit) -> Unit {
         let mut unit = unit.clone();
         if let Some(pod) = unit.container.pod.as_ref().and_then(|(pod, _)| self.files.pod(pod)) {
-            be_member(&mut unit, pod);
+            spec::be_member(&mut unit, &pod.spec);
         }
         unit
     }
@@ -233,27 +233,6 @@ fn hold_network(process: Process, place: &Path) -> io::Result<()> {
     Ok(mount(Some(source.as_str()), place, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
 
-/// What podman's infra container has, its other containers have.
-fn be_member(unit: &mut Unit, pod: &Declared<PodSpec>) {
-    let (container, pod) = (&mut unit.container, &pod.spec);
-    container.network = pod.network.clone();
-    container.hostname = Some(hostname(pod));
-    container.hosts.clone_from(&pod.hosts);
-    container.dns = pod.dns.clone();
-    // What a container mounts itself is in place of what the pod mounts there.
-    let own = |to: &String| {
-        let tmpfs = container.tmpfs.iter().map(|tmpfs| &tmpfs.destination);
-        let images = container.image_mounts.iter().map(|image| &image.destination);
-        container.volumes.iter().map(|volume| &volume.destination).chain(tmpfs).chain(images).any(|own| own == to)
-    };
-    let of_pod: Vec<_> = pod.volumes.iter().filter(|volume| !own(&volume.destination)).cloned().collect();
-    container.volumes.extend(of_pod);
-}
-
-fn hostname(pod: &PodSpec) -> String {
-    pod.hostname.clone().unwrap_or_else(|| spec::as_hostname(&pod.name))
-}
-
 /// What is made for a pod.
 struct Own {
     hostname: String,
@@ -263,7 +242,7 @@ struct Own {
 
 impl Own {
     fn of(pod: &PodSpec) -> Self {
-        Self { hostname: hostname(pod), network: pod.network != Network::Host, shm_bytes: pod.shm_size_bytes }
+        Self { hostname: spec::pod_hostname(pod), network: pod.network != Network::Host, shm_bytes: pod.shm_size_bytes }
     }
 }
 

@@ -61,7 +61,8 @@ fn containers_on_bridges_are_reached_over_kills_and_leave_nothing_behind() {
         let on_app = "Network=app.network:ip=10.66.0.7,interface_name=app0\nNetwork=bridge";
         place.unit("db", "exec perl /ask/serve", &format!("{ask}\n{on_app}\nStopTimeout=1"), always);
         let client = "perl /ask/ask 10.66.0.7 80; perl /ask/ask host.containers.internal 8080; cat /etc/hosts";
-        place.unit("client", client, &format!("{ask}\nNetwork=app.network"), "[Service]\nType=oneshot");
+        let on_app = format!("{ask}\nNetwork=app.network\nAddHost=up:host-gateway");
+        place.unit("client", client, &on_app, "[Service]\nType=oneshot");
         let mut machine = Pid1::boot(place);
         let _ = (machine.until_active("web"), machine.until_active("db"));
         let (web, db) = (address(&machine, "web"), machine.unit("db"));
@@ -78,7 +79,7 @@ fn containers_on_bridges_are_reached_over_kills_and_leave_nothing_behind() {
             machine.try_post("/v1/units/client/start");
             let lines = machine.logs("/v1/units/client/logs");
             let said = |text: &str| lines.iter().any(|line| line["message"].as_str().is_some_and(|m| m.contains(text)));
-            said("seen as 10.66.0.") && said("host.containers.internal") && said("\tclient")
+            said("seen as 10.66.0.") && said("host.containers.internal") && said("\tclient") && said("10.66.0.1\tup")
         });
         // Whoever the supervisor is, and while there is none, it goes on; addresses stay.
         machine.kill_supervisor();

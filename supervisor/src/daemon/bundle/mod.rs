@@ -16,7 +16,7 @@ use std::{
     fmt, fs,
     io::{self, Write},
     iter,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -339,11 +339,16 @@ fn write_etc(
     for address in own {
         hosts.push_str(&format!("{address}\t{hostname}\n"));
     }
-    if let Some(host) = connection.and_then(Connection::host) {
+    let is_hosts = unit.container.network == Network::Host;
+    let host = connection.and_then(Connection::host).or_else(|| is_hosts.then_some(Ipv4Addr::LOCALHOST.into()));
+    if let Some(host) = host {
         hosts.push_str(&format!("{host}\thost.containers.internal host.docker.internal\n"));
     }
     for (name, address) in &unit.container.hosts {
-        hosts.push_str(&format!("{address}\t{name}\n"));
+        match address.or(host) {
+            Some(address) => hosts.push_str(&format!("{address}\t{name}\n")),
+            None => log::warn!("{}: AddHost={name}:host-gateway is left out: it does not reach the host", unit.name),
+        }
     }
     for (name, text) in
         [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv_conf(paths, unit, connection))]

@@ -319,28 +319,27 @@ pub(super) fn hostname(text: &str) -> Result<String, &'static str> {
     }
 }
 
-pub(super) fn hosts(section: &'static str, sheet: &mut Sheet<'_>) -> Vec<(String, IpAddr)> {
+pub(super) fn hosts(section: &'static str, sheet: &mut Sheet<'_>) -> Vec<(String, Option<IpAddr>)> {
     let mut hosts = Vec::new();
     for value in sheet.all(section, "AddHost") {
-        match value.text.trim_matches('"').split_once(':') {
-            Some((_, "host-gateway")) => {
-                sheet.unavailable(&value, "host-gateway is known, not available in this version; write the address");
+        let Some((names, address)) = value.text.trim_matches('"').split_once(':') else {
+            sheet.error(&value, "expected a name and an address, such as AddHost=db:192.0.2.1");
+            continue;
+        };
+        let address = match address.trim_start_matches('[').trim_end_matches(']').parse() {
+            Ok(address) => Some(address),
+            Err(_) if address == "host-gateway" => None,
+            Err(_) => {
+                sheet.error(&value, format!("{address:?} is not an IP address; write AddHost=name:192.0.2.1"));
+                continue;
             }
-            Some((names, address)) => match address.trim_start_matches('[').trim_end_matches(']').parse() {
-                // Podman takes several names with semicolons between them.
-                Ok(address) => {
-                    for name in names.split(';') {
-                        match hostname(name) {
-                            Ok(name) => hosts.push((name, address)),
-                            Err(text) => sheet.error(&value, format!("AddHost={}: {text}", value.text)),
-                        }
-                    }
-                }
-                Err(_) => {
-                    sheet.error(&value, format!("{address:?} is not an IP address; write AddHost=name:192.0.2.1"));
-                }
-            },
-            None => sheet.error(&value, "expected a name and an address, such as AddHost=db:192.0.2.1"),
+        };
+        // Podman takes several names with semicolons between them.
+        for name in names.split(';') {
+            match hostname(name) {
+                Ok(name) => hosts.push((name, address)),
+                Err(text) => sheet.error(&value, format!("AddHost={}: {text}", value.text)),
+            }
         }
     }
     hosts

@@ -33,7 +33,7 @@ pub(super) const CONTAINER: &[Rows] = &[
     yes(Value::Own("size"), "Memory ShmSize"),
     yes(Value::Own("number, -1 for no limit"), "PidsLimit"),
     yes(Value::Own("host name"), "HostName"),
-    yes(Value::Own("name[;name…]:address"), "AddHost"),
+    yes(Value::Own("name[;name…]:address, or :host-gateway"), "AddHost"),
     yes(Value::Own("signal"), "StopSignal"),
     yes(Value::Own("seconds"), "StopTimeout"),
     yes(Value::Own("capabilities, or all"), "AddCapability DropCapability"),

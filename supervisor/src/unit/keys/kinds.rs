@@ -10,7 +10,7 @@ const STORE: &str = "nothing is pulled in this version: the image is the one in 
 
 pub(super) const POD: &[Rows] = &[
     yes(Value::Own("name"), "PodName ServiceName"),
-    yes(Value::Own("name[;name…]:address"), "AddHost"),
+    yes(Value::Own("name[;name…]:address, or :host-gateway"), "AddHost"),
     // As in a container, `build` says which are honoured.
     yes(Value::Own("host, none, bridge, x.network, a name"), "Network"),
     yes(Value::Own("host name"), "HostName"),

@@ -69,8 +69,8 @@ pub struct ContainerSpec {
     /// `Mask=`: hidden in addition to the runtime's own list.
     pub mask: Vec<String>,
     pub unmask: Unmask,
-    /// `AddHost=`, for the generated /etc/hosts.
-    pub hosts: Vec<(String, IpAddr)>,
+    /// `AddHost=`, for the generated /etc/hosts; `None` is `host-gateway`, the host as the container reaches it.
+    pub hosts: Vec<(String, Option<IpAddr>)>,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     /// `OOMScoreAdjust=` of `[Service]`; 0 without one.

@@ -136,7 +136,8 @@ pub struct PodSpec {
     /// `NetworkAlias=`
     pub network_aliases: Vec<String>,
     pub dns: Dns,
-    pub hosts: Vec<(String, IpAddr)>,
+    /// As the containers' own.
+    pub hosts: Vec<(String, Option<IpAddr>)>,
     pub hostname: Option<String>,
     pub volumes: Vec<Volume>,
     /// `ShmSize=`, or Podman's 64 MiB.

@@ -6,10 +6,12 @@ mod identity;
 mod linux;
 mod mounts;
 mod phase;
+mod pod;
 mod process;
 mod resolv;
 
 pub use phase::phase;
+pub use pod::{be_member, pod_hostname};
 pub use resolv::resolv_conf;
 
 use std::{

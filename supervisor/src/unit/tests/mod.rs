@@ -7,6 +7,7 @@ mod keys;
 mod kinds;
 mod links;
 mod names;
+mod pod_spec;
 mod podman_args;
 mod print;
 mod problems;

@@ -100,7 +100,7 @@ fn each_wrong_value_is_told_what_it_should_be() {
         ("Memory=64", "did you mean 64M?"),
         ("AddHost=db", "AddHost=db:192.0.2.1"),
         ("AddHost=db:nowhere", "not an IP address"),
-        ("AddHost=db:host-gateway", "not available"),
+        ("AddHost=db:", "\"\" is not an IP address"),
         ("Environment=A", "write Environment=A=value"),
         ("Environment==x", "the name before = is missing"),
         ("Environment=URL=http://${HOST}/", "write $${HOST}"),

@@ -425,8 +425,8 @@ pub(super) fn dns(dice: &mut Dice) -> Dns {
     }
 }
 
-pub(super) fn hosts(dice: &mut Dice) -> Vec<(String, IpAddr)> {
-    list(dice, |dice, i| (format!("h{i}"), one(dice, &["192.0.2.9", "2001:db8::9"]).parse().unwrap()))
+pub(super) fn hosts(dice: &mut Dice) -> Vec<(String, Option<IpAddr>)> {
+    list(dice, |dice, i| (format!("h{i}"), one(dice, &["192.0.2.9", "2001:db8::9", "host-gateway"]).parse().ok()))
 }
 
 pub(super) fn namespace(dice: &mut Dice) -> UserNamespace {

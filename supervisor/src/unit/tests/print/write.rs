@@ -448,7 +448,7 @@ pub(super) fn ports(t: &mut Lines, all: &[Port]) {
     }
 }
 
-pub(super) fn names(t: &mut Lines, aliases: &[String], dns: &Dns, hosts: &[(String, IpAddr)]) {
+pub(super) fn names(t: &mut Lines, aliases: &[String], dns: &Dns, hosts: &[(String, Option<IpAddr>)]) {
     t.each("NetworkAlias", aliases);
     match dns {
         Dns::OfImage => t.put("DNS", "none"),
@@ -458,7 +458,8 @@ pub(super) fn names(t: &mut Lines, aliases: &[String], dns: &Dns, hosts: &[(Stri
             t.each("DNSSearch", search);
         }
     }
-    t.each("AddHost", hosts.iter().map(|(name, address)| format!("{name}:{address}")));
+    let shown = |address: &Option<IpAddr>| address.map_or("host-gateway".to_owned(), |address| address.to_string());
+    t.each("AddHost", hosts.iter().map(|(name, address)| format!("{name}:{}", shown(address))));
 }
 
 pub(super) fn namespace(t: &mut Lines, namespace: &UserNamespace) {
