@@ -15,6 +15,9 @@ const AFTERMATH: Duration = Duration::from_secs(3);
 /// Before memory is measured: a file system keeps the inodes it has logged until it has written them in their place, which xfs
 /// does half a minute later (`xfssyncd_centisecs`).
 const REST: Duration = Duration::from_secs(60);
+/// What is given up only by and by has come to its end when a rest brings less than this.
+const LITTLE_KIB: u64 = 64;
+const RESTS: u32 = 20;
 
 /// `NOW clock_ns idle_ns`: since the kernel's start.
 pub(crate) fn now() -> io::Result<()> {
@@ -87,10 +90,24 @@ fn busy_ns() -> io::Result<u64> {
 /// What the machine has in use, once what can be read again is dropped. `/vm` is the machine's `/proc/sys/vm`. What is not yet
 /// written cannot be dropped (sysctl/vm in the kernel's documentation), so it is written first.
 fn memory_kib() -> io::Result<u64> {
-    crate::sys::sync();
-    thread::sleep(REST);
     let folder = if fs::exists("/vm")? { "/vm" } else { "/proc/sys/vm" };
-    fs::write(format!("{folder}/drop_caches"), "3")?;
+    // What was used lately is given up only when it is asked for again, and what threads of the kernel free only after a rest.
+    let mut least = u64::MAX;
+    for _ in 0..RESTS {
+        crate::sys::sync();
+        thread::sleep(REST);
+        fs::write(format!("{folder}/drop_caches"), "3")?;
+        let used = used_kib()?;
+        let is_steady = used + LITTLE_KIB > least;
+        least = least.min(used);
+        if is_steady {
+            break;
+        }
+    }
+    Ok(least)
+}
+
+fn used_kib() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     let value = |key: &str| -> Option<u64> {
         text.lines().find_map(|line| line.strip_prefix(key)?.strip_suffix(" kB")?.trim().parse().ok())
