@@ -26,6 +26,8 @@ pub(crate) struct LogFile {
     boot: Arc<str>,
     file: Option<File>,
     size: u64,
+    /// Something was appended since somebody asked.
+    used: bool,
     /// The newest file says that its last records are of this boot.
     marked: bool,
     /// The disk's word, until it takes records again.
@@ -54,7 +56,7 @@ pub(crate) fn indices(folder: &Path) -> Vec<u32> {
 
 impl LogFile {
     pub(crate) fn new(folder: PathBuf, caps: Caps, boot: Arc<str>) -> Self {
-        Self { folder, caps, boot, file: None, size: 0, marked: false, error: None, last_us: 0 }
+        Self { folder, caps, boot, file: None, size: 0, used: false, marked: false, error: None, last_us: 0 }
     }
 
     pub(crate) fn set_caps(&mut self, caps: Caps) {
@@ -116,6 +118,17 @@ impl LogFile {
         self.file = None;
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Nobody has, since this was asked last.
+    pub(crate) fn close_unused(&mut self) {
+        if !std::mem::take(&mut self.used) {
+            self.close();
+        }
+    }
+
     fn try_append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let result = self.open()?.write_all(bytes);
         if result.is_err() {
@@ -125,6 +138,7 @@ impl LogFile {
             self.file = None;
         } else {
             self.size += bytes.len() as u64;
+            self.used = true;
         }
         result
     }

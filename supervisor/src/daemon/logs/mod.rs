@@ -252,3 +252,36 @@ impl Logs {
         owner.is_pseudo() || self.folder.join(owner.as_str()).exists()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        thread,
+        time::Instant,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_log_at_rest_is_not_kept_open_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let current = folder.path().join("web/current");
+        let logs = Logs::start(folder.path().into(), folder.path().join("spools"), None, None, |_, _| ()).unwrap();
+        let (pipe, mut writer) = io::pipe().unwrap();
+        let pipe: OwnedFd = pipe.into();
+        nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+        logs.follow(&UnitName::parse("web").unwrap(), (Stream::Out, 1), Caps::default(), pipe, || ());
+        let fds = || fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let is_open = || fds().any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path == current));
+        let lines = || fs::read_to_string(&current).map_or(0, |text| text.matches(" hello").count());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        for count in 1..=2 {
+            writer.write_all(b"hello\n").unwrap();
+            while lines() < count || is_open() {
+                assert!(Instant::now() < deadline, "{} lines, open: {}", lines(), is_open());
+                thread::yield_now();
+            }
+        }
+    }
+}

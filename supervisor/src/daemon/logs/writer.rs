@@ -32,6 +32,8 @@ const BATCHES_IN_A_FILE: u64 = 4;
 const RECORD_BYTES: usize = 40;
 /// How often a disk that took no records is asked whether it takes the word about them.
 const RETRY: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(10) };
+/// A file that nothing was appended to for so long is closed, and opened for the next record: open it costs the kernel its inode.
+const AT_REST: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(20) };
 /// How long another machine may take for what is forwarded to it, when ours ends.
 const DRAIN: Duration = Duration::from_secs(2);
 /// What is there at the boot waits so long for the machine's options; less than a container waits for room.
@@ -68,6 +70,8 @@ struct Desk {
     forward: Vec<Forward>,
     buffer: Vec<u8>,
     silent_until: Option<Duration>,
+    /// When files at rest are looked for.
+    rest_at: Duration,
 }
 
 impl Writer {
@@ -89,6 +93,7 @@ impl Writer {
             forward: Vec::new(),
             buffer: Vec::new(),
             silent_until: None,
+            rest_at: Duration::ZERO,
             writer: self,
         };
         let interrupted = desk.take_back();
@@ -100,8 +105,13 @@ impl Writer {
             desk.turn(options, false);
         }
         loop {
-            let patience = if desk.owing.is_empty() { Duration::MAX } else { RETRY };
+            let patience = match desk.owing.is_empty() {
+                false => RETRY.min(AT_REST),
+                true if desk.files.values().any(LogFile::is_open) => AT_REST,
+                true => Duration::MAX,
+            };
             let work = desk.writer.queue.pop(patience);
+            desk.close_unused();
             if !desk.owing.is_empty() && desk.retry_at <= clock::monotonic() {
                 desk.try_again();
             }
@@ -391,6 +401,14 @@ impl Desk {
     fn close(&mut self, owner: &Owner) {
         if let Some(file) = self.files.get_mut(owner) {
             file.close();
+        }
+    }
+
+    fn close_unused(&mut self) {
+        let now = clock::monotonic();
+        if self.rest_at <= now {
+            self.rest_at = now + AT_REST;
+            self.files.values_mut().for_each(LogFile::close_unused);
         }
     }
 
