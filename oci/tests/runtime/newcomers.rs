@@ -114,16 +114,18 @@ fn nobody_makes_a_process_of_the_host_the_containers() {
     c.create().ok();
     c.start().ok();
     c.wait_for_output("trace");
-    for _ in 0..100 {
-        let _ = c.oci(&["exec", &c.id, "/bin/inspect", "exit", "0"]);
-    }
     let mut beside =
         Container::new(&["exit", "0"]).set("/process/rlimits", json!([{"type": "RLIMIT_NPROC", "soft": 7, "hard": 7}]));
     beside.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");
     let beside = beside.push("/linux/namespaces", json!({"type": "pid", "path": format!("/proc/{}/ns/pid", c.pid())}));
-    for _ in 0..100 {
+    // On a busy machine it catches few.
+    for round in 0..2000 {
+        let _ = c.oci(&["exec", &c.id, "/bin/inspect", "exit", "0"]);
         let _ = beside.create();
         let _ = beside.oci(&["delete", "--force", &beside.id]);
+        if round >= 100 && c.output().contains("pretended") {
+            break;
+        }
     }
     assert!(c.output().contains("pretended"), "{}", c.output());
     assert_eq!(limits(), before);
