@@ -1,6 +1,10 @@
 //! What a container is given beside its cgroup: CPUs, name servers.
 
-use std::fs;
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+};
 
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
@@ -75,7 +79,7 @@ fn a_folder_is_a_containers_root() {
     place::inside("surroundings::a_folder_is_a_containers_root", |place| {
         let folder = "/var/lib/orlop/volumes/tree";
         fs::create_dir_all(folder).unwrap();
-        std::os::unix::fs::symlink("/", "/var/lib/orlop/volumes/away").unwrap();
+        symlink("/", "/var/lib/orlop/volumes/away").unwrap();
         for (unit, root) in
             [("own", folder), ("over", &format!("{folder}:O")), ("astray", "/var/lib/orlop/volumes/away")]
         {
@@ -107,6 +111,41 @@ fn a_folder_is_a_containers_root() {
         let told = machine.unit("astray").to_string();
         assert!(told.contains("open Rootfs /var/lib/orlop/volumes/away: "), "{told}");
         assert!(!place.mounts().contains("/run/orlop/units/own/rootfs"), "{}", place.mounts());
+    });
+}
+
+/// /etc/hosts and its like are in the container's own layer where that can be; where it cannot, they are mounted.
+#[test]
+fn the_files_every_container_gets_are_its_own() {
+    place::inside("surroundings::the_files_every_container_gets_are_its_own", |place| {
+        let [plain, linked] = ["plain", "linked"].map(|name| PathBuf::from("/var/lib/orlop/volumes").join(name));
+        for etc in [plain.join("etc"), linked.join("srv/etc")] {
+            fs::create_dir_all(&etc).unwrap();
+            fs::write(etc.join("other"), "of the folder\n").unwrap();
+        }
+        symlink("/nowhere", plain.join("etc/hosts")).unwrap();
+        fs::set_permissions(plain.join("etc"), fs::Permissions::from_mode(0o750)).unwrap();
+        symlink("srv/etc", linked.join("etc")).unwrap();
+        let script = "echo $$(stat -c %%a /etc/) $$(cat /etc/other) $$(cat /etc/hostname) $$(grep -c '/etc' /proc/mounts); \
+                      grep -c '.localhost' /etc/hosts; sed -i s/localhost/elsewhere/ /etc/hosts && echo moved || echo bound";
+        let units = [("plain", &plain, ""), ("linked", &linked, ""), ("covered", &linked, "Volume=covered:/etc")];
+        for (unit, root, lines) in units {
+            place.unit(unit, script, lines, "[Service]\nType=oneshot");
+            let root = format!("Rootfs={}:O", root.display());
+            place.edit(unit, |text| text.replace("Image=localhost/shell:latest", &root));
+        }
+        let machine = Pid1::boot(place);
+        for (unit, first, last) in [
+            ("plain", "750 of the folder plain 0", "moved"),
+            ("linked", "755 of the folder linked 3", "bound"),
+            ("covered", "755 of the folder covered 4", "bound"),
+        ] {
+            machine.post(&format!("/v1/units/{unit}/start"));
+            let lines = machine.logs(&format!("/v1/units/{unit}/logs"));
+            let said = |text: &str| lines.iter().any(|line| line["message"] == text);
+            assert!(said(first) && said("2") && said(last), "{unit}: {lines:#?}");
+        }
+        assert_eq!(fs::read_link(plain.join("etc/hosts")).unwrap(), Path::new("/nowhere"));
     });
 }
 

@@ -4,6 +4,7 @@
 mod apart;
 mod copy_up;
 mod devices;
+mod etc;
 mod folder;
 mod idmapped;
 mod mounted;
@@ -15,34 +16,29 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     io::{self, Write},
-    iter,
-    net::{IpAddr, Ipv4Addr},
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, chown},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use oci::image::PreparedImage;
 
 use copy_up::Beginning;
 pub(crate) use devices::memory_bytes;
+pub(crate) use etc::refresh_resolv_conf;
 pub(crate) use idmapped::lines as id_lines;
 pub(crate) use mounted::{release as release_volumes, sweep as sweep_volumes};
 pub(crate) use overlay::unmount;
 pub(crate) use own::Folders;
 
 use super::{
-    id_ranges, mailbox,
-    networks::Connection,
+    id_ranges,
     paths::Paths,
     secrets::{self, SecretError},
 };
-use crate::{
-    net::dns::DOMAIN,
-    unit::{
-        Backing, Dns, Facts, IdMaps, Joins, Network, Notify, Root, SecretTarget, SpecError, Unit, UnitName,
-        VolumeSource, VolumeSpec, runtime_spec, spec,
-    },
+use crate::unit::{
+    Backing, Facts, IdMaps, Joins, Notify, Root, SecretTarget, SpecError, Unit, UnitName, VolumeSource, VolumeSpec,
+    runtime_spec, spec,
 };
 
 /// In a unit's folder, until its container is started.
@@ -183,25 +179,37 @@ pub(crate) fn build(
     layers.insert(0, &mount_points);
     let (container, rootfs) = (paths.container(&unit.name), paths.rootfs(&unit.name));
     machine.folders.begin(&unit.name).map_err(at("empty", &container))?;
-    let root = match &unit.container.root {
-        Root::Image(_) => overlay::mount(&container, &rootfs, &layers, ids.as_ref())?,
+    let volumes = spec::volumes(unit, &image.config);
+    let given = match &unit.container.root {
+        Root::Image(_) => None,
         // Of a pod's user namespace its container's file knows nothing.
         Root::Folder { .. } if ids.is_some() => return Err(BundleError::MappedRootfs),
-        Root::Folder { path, overlay } => {
-            let folder = folder::open_folder(path)?;
-            let name = folder::name(&folder);
-            if *overlay {
-                layers.push(&name);
-                overlay::mount(&container, &rootfs, &layers, None)?
-            } else {
-                folder::mount(&name, &rootfs)?
-            }
+        Root::Folder { path, .. } => Some(folder::open_folder(path)?),
+    };
+    let given = given.as_ref().map(folder::name);
+    let own = given.as_ref().filter(|_| matches!(unit.container.root, Root::Folder { overlay: false, .. }));
+    let hostname = &spec::hostname(unit, &machine.hostname);
+    let (root, etc) = match own {
+        Some(given) => {
+            etc::write(paths, &paths.etc(&unit.name), unit, hostname, None)?;
+            (folder::mount(given, &rootfs)?, Some(paths.etc(&unit.name)))
+        }
+        None => {
+            layers.extend(given.as_deref());
+            let upper = overlay::prepare(&container, &rootfs, &layers)?;
+            let bound = match etc::in_layer(unit, &volumes, &upper, &layers)? {
+                // The disk has the container's own ids.
+                Some(etc) => etc::write(paths, &etc, unit, hostname, Some((0, 0))).map(|()| None)?,
+                None => {
+                    let etc = paths.etc(&unit.name);
+                    etc::write(paths, &etc, unit, hostname, ids.as_ref().and_then(IdMaps::root))?;
+                    Some(etc)
+                }
+            };
+            (overlay::mount(&container, &rootfs, &layers, ids.as_ref())?, bound)
         }
     };
-    let hostname = &spec::hostname(unit, &machine.hostname);
-    let (etc, notify) = (paths.etc(&unit.name), paths.notify(&unit.name));
-    make_folder(&etc, 0o755)?;
-    write_etc(paths, &etc, unit, hostname, ids.as_ref().and_then(IdMaps::root))?;
+    let notify = paths.notify(&unit.name);
     if unit.container.notify == Notify::Container {
         make_folder(&notify, 0o755)?;
     }
@@ -226,7 +234,7 @@ pub(crate) fn build(
         tasks: devices::tasks(),
         startup,
     };
-    for (index, volume) in spec::volumes(unit, &image.config).iter().enumerate() {
+    for (index, volume) in volumes.iter().enumerate() {
         let dir = match &volume.source {
             VolumeSource::Host(path) => {
                 if fs::metadata(path).is_err() {
@@ -321,122 +329,6 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
 }
 
-/// The files every container gets instead of its image's.
-fn write_etc(
-    paths: &Paths,
-    etc: &Path,
-    unit: &Unit,
-    hostname: &str,
-    root: Option<(u32, u32)>,
-) -> Result<(), BundleError> {
-    let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    let connection = connection(paths, unit);
-    let connection = connection.as_ref();
-    let own: Vec<IpAddr> = connection.into_iter().flat_map(Connection::addresses).collect();
-    if hostname != "localhost" && own.is_empty() {
-        hosts.push_str(&format!("127.0.1.1\t{hostname}\n"));
-    }
-    for address in own {
-        hosts.push_str(&format!("{address}\t{hostname}\n"));
-    }
-    let is_hosts = unit.container.network == Network::Host;
-    let host = connection.and_then(Connection::host).or_else(|| is_hosts.then_some(Ipv4Addr::LOCALHOST.into()));
-    if let Some(host) = host {
-        hosts.push_str(&format!("{host}\thost.containers.internal host.docker.internal\n"));
-    }
-    for (name, address) in &unit.container.hosts {
-        match address.or(host) {
-            Some(address) => hosts.push_str(&format!("{address}\t{name}\n")),
-            None => log::warn!("{}: AddHost={name}:host-gateway is left out: it does not reach the host", unit.name),
-        }
-    }
-    for (name, text) in
-        [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv_conf(paths, unit, connection))]
-    {
-        let path = etc.join(name);
-        // A fresh one, whatever the last container did to it.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("remove", &path)(error)),
-            _ => {}
-        }
-        fs::write(&path, text).map_err(at("write", &path))?;
-        // The container's own root may change them, as podman has it.
-        let (uid, gid) = root.unzip();
-        chown(&path, uid, gid).map_err(at("chown", &path))?;
-    }
-    Ok(())
-}
-
-/// How its network is connected: its own one, or that of the pod or container it shares it with.
-fn connection(paths: &Paths, unit: &Unit) -> Option<Connection> {
-    let owner = match &unit.container.network {
-        Network::Host | Network::None => return None,
-        Network::Container(other) => other,
-        Network::Bridge(_) => unit.container.pod.as_ref().map_or(&unit.name, |(pod, _)| pod),
-    };
-    let path = paths.connection(owner);
-    Connection::read(&path).unwrap_or_else(|error| {
-        log::error!("{}: {error}", path.display());
-        None
-    })
-}
-
-/// On networks with names their resolver is asked for all others as well.
-fn resolv_conf(paths: &Paths, unit: &Unit, connection: Option<&Connection>) -> String {
-    let text = fs::read_to_string(paths.resolv_conf()).unwrap_or_default();
-    let Dns::Generated { servers, options, search } = &unit.container.dns else { return text };
-    let resolvers = connection.map(Connection::resolvers).unwrap_or_default();
-    if resolvers.is_empty() {
-        return spec::resolv_conf(&text, servers, search, options);
-    }
-    let mut search = search.clone();
-    if search.is_empty() {
-        let machines =
-            text.lines().filter_map(|line| line.strip_prefix("search ")).flat_map(str::split_ascii_whitespace);
-        search = iter::once(DOMAIN).chain(machines).map(str::to_owned).collect();
-    }
-    spec::resolv_conf(&text, &resolvers, &search, options)
-}
-
-/// New name servers reach the containers that run: the same file is written, because it is that file which is bound.
-/// They lie on a disk: not for the loop. While that stands still one thread is at work and one waits, for the latest.
-pub(crate) fn refresh_resolv_conf(paths: &Paths, units: Vec<Unit>) {
-    static WAITING: Mutex<Option<Vec<Unit>>> = Mutex::new(None);
-    static AT_WORK: Mutex<()> = Mutex::new(());
-    let waiting = || WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-    let paths = paths.clone();
-    let work = move || {
-        let _turn = AT_WORK.lock();
-        let units = waiting().take().unwrap_or_default();
-        for unit in &units {
-            let path = paths.etc(&unit.name).join("resolv.conf");
-            let text = || resolv_conf(&paths, unit, connection(&paths, unit).as_ref());
-            if path.exists()
-                && let Err(error) = overwrite(&path, text().as_bytes())
-            {
-                log::warn!("{}: {error}", path.display());
-            }
-        }
-    };
-    if waiting().replace(units).is_none() && !mailbox::spawn("resolv.conf", work) {
-        waiting().take();
-    }
-}
-
-/// Over the old bytes, and only if they differ: no reader finds it empty, and a full disk has the room it takes already.
-fn overwrite(path: &Path, text: &[u8]) -> io::Result<()> {
-    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-    if file.metadata()?.len() == text.len() as u64 {
-        let mut now = vec![0; text.len()];
-        file.read_exact_at(&mut now, 0)?;
-        if now == text {
-            return Ok(());
-        }
-    }
-    file.write_all_at(text, 0)?;
-    file.set_len(text.len() as u64)
-}
-
 fn read_bounded(path: &Path) -> io::Result<String> {
     let file = fs::File::open(path)?;
     let mut text = String::new();
@@ -453,24 +345,7 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), BundleError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
-
-    #[test]
-    fn new_name_servers_are_written_in_place_and_the_same_ones_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("resolv.conf");
-        fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
-        let before = fs::metadata(&path).unwrap();
-        overwrite(&path, b"nameserver 192.0.2.1\n").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before.modified().unwrap());
-        for text in ["nameserver 192.0.2.2\n", "#\n", "nameserver 192.0.2.1\nsearch example.org\n"] {
-            overwrite(&path, text.as_bytes()).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
-        }
-        assert_eq!(fs::metadata(&path).unwrap().ino(), before.ino());
-    }
 
     #[test]
     fn ids_are_what_every_runtime_allows_and_differ_where_names_do() {

@@ -6,7 +6,7 @@ use std::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::{MetadataExt, PermissionsExt, chown},
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use nix::{
@@ -42,23 +42,30 @@ pub(super) fn make_mount_points(layer: &Path) -> Result<(), BundleError> {
     Ok(())
 }
 
-/// Mounts a root at `rootfs`, over the folder `container` that nothing is in yet, and returns a descriptor of it. The layers come
-/// lowest first.
+/// Makes the folder `container`, that nothing is in yet, what a root is mounted over, and returns the writable layer in it. The layers
+/// come lowest first.
+pub(super) fn prepare(container: &Path, rootfs: &Path, layers: &[&Path]) -> Result<PathBuf, BundleError> {
+    // An earlier start's may still be there after a crash.
+    unmount(rootfs).map_err(at("unmount", rootfs))?;
+    let upper = container.join("upper");
+    for folder in [container, &upper, &container.join("work"), rootfs] {
+        make_folder(folder, 0o755)?;
+    }
+    if let Some(top) = layers.last() {
+        be_as(&upper, top)?;
+    }
+    Ok(upper)
+}
+
+/// Mounts a root at `rootfs`, over the folder `container` that was prepared, and returns a descriptor of it. The layers come lowest
+/// first.
 pub(super) fn mount(
     container: &Path,
     rootfs: &Path,
     layers: &[&Path],
     ids: Option<&IdMaps>,
 ) -> Result<OwnedFd, BundleError> {
-    // An earlier start's may still be there after a crash.
-    unmount(rootfs).map_err(at("unmount", rootfs))?;
     let (upper, work) = (container.join("upper"), container.join("work"));
-    for folder in [container, &upper, &work, rootfs] {
-        make_folder(folder, 0o755)?;
-    }
-    if let Some(top) = layers.last() {
-        be_as(&upper, top)?;
-    }
     let folders: Vec<&Path> = layers.iter().rev().copied().collect();
     if let Some(ids) = ids {
         let root = idmapped::root(container, rootfs, &folders, ids)?;

@@ -43,8 +43,8 @@ pub struct Facts {
     pub group: String,
     /// For each volume of `volumes()` that is not a host path: destination in the container → folder on the host.
     pub volume_dirs: BTreeMap<String, PathBuf>,
-    /// Folder that holds the generated `hosts`, `hostname` and `resolv.conf`.
-    pub etc: PathBuf,
+    /// Folder that holds the generated `hosts`, `hostname` and `resolv.conf`; none where they are in the root already.
+    pub etc: Option<PathBuf>,
     /// Folder of the notification socket.
     pub notify: PathBuf,
     /// Contents of the unit's `environment_files`, in their order.
@@ -180,10 +180,7 @@ pub fn volumes(unit: &Unit, image: &ImageConfiguration) -> Vec<Volume> {
     for path in declared {
         // As the unit's own are written: `/data/` is `/data`, and over nothing of the system's.
         let Ok(path) = mount_point(path) else { continue };
-        let covered = volumes.iter().any(|volume| volume.destination == path)
-            || container.tmpfs.iter().any(|tmpfs| tmpfs.destination == path)
-            || container.image_mounts.iter().any(|mount| mount.destination == path);
-        if !covered {
+        if !has_mount_at(unit, &volumes, &path) {
             volumes.push(Volume {
                 source: VolumeSource::Anonymous,
                 destination: path,
@@ -201,6 +198,13 @@ pub fn volumes(unit: &Unit, image: &ImageConfiguration) -> Vec<Volume> {
         }
     }
     volumes
+}
+
+/// Whether one of these volumes, or what the unit mounts besides, lies there.
+pub fn has_mount_at(unit: &Unit, volumes: &[Volume], path: &str) -> bool {
+    volumes.iter().any(|volume| volume.destination == path)
+        || unit.container.tmpfs.iter().any(|tmpfs| tmpfs.destination == path)
+        || unit.container.image_mounts.iter().any(|mount| mount.destination == path)
 }
 
 /// How the container calls itself: `HostName=`, the machine's name on the machine's network, else the unit's.

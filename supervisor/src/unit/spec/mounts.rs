@@ -27,9 +27,16 @@ pub(super) fn mounts(unit: &Unit, volumes: &[Volume], facts: &Facts) -> Result<V
         own.push(mount(path, "bind", file, words(&["bind", "rprivate", "nosuid", "noexec", "nodev", "ro"])));
     }
     // What a unit mounts replaces the system's mount of the same place.
-    let own_shm = own.iter().any(|mount| mount.destination() == Path::new("/dev/shm"));
-    let mut mounts = system(container, facts, own_shm);
-    mounts.retain(|mount| !own.iter().any(|o| o.destination() == mount.destination()));
+    let is_own = |path: &Path| own.iter().any(|mount| mount.destination() == path);
+    let mut mounts = system(container, facts, is_own(Path::new("/dev/shm")));
+    mounts.retain(|mount| !is_own(mount.destination()));
+    let files: Vec<Mount> = files_of_etc(container, facts).filter(|file| !is_own(file.destination())).collect();
+    // What the unit mounts on /etc would hide them.
+    if is_own(Path::new("/etc")) {
+        own.extend(files);
+    } else {
+        mounts.extend(files);
+    }
     if container.read_only && container.read_only_tmpfs {
         // As Podman's: with the files and the mode of the image's folder; programs are run from /run alone.
         for path in ["/run", "/tmp", "/var/tmp"] {
@@ -97,15 +104,21 @@ fn system(container: &ContainerSpec, facts: &Facts, own_shm: bool) -> Vec<Mount>
         let bound = mount("/sys", "bind", "/sys", words(&["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"]));
         mounts.iter_mut().filter(|mount| mount.destination() == Path::new("/sys")).for_each(|m| *m = bound.clone());
     }
+    mounts
+}
+
+/// Those that are not in the root already.
+fn files_of_etc(container: &ContainerSpec, facts: &Facts) -> impl Iterator<Item = Mount> {
     // They lie on the host: sealed with the rest where the root is.
     let access = if container.read_only { "ro" } else { "rw" };
     // `DNS=none`: the image's own stays.
     let resolv = (container.dns != Dns::OfImage).then_some("resolv.conf");
-    for file in ["hosts", "hostname"].into_iter().chain(resolv) {
+    let bound = move |(etc, file): (&PathBuf, &str)| {
         let options = words(&["bind", "rprivate", "nosuid", "noexec", "nodev", access]);
-        mounts.push(mount(Path::new("/etc").join(file), "bind", facts.etc.join(file), options));
-    }
-    mounts
+        mount(Path::new("/etc").join(file), "bind", etc.join(file), options)
+    };
+    let files = ["hosts", "hostname"].into_iter().chain(resolv);
+    facts.etc.iter().flat_map(move |etc| files.clone().map(move |file| bound((etc, file))))
 }
 
 fn bind(volume: &Volume, facts: &Facts) -> Result<Mount, SpecError> {

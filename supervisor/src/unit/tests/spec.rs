@@ -30,7 +30,7 @@ fn facts() -> Facts {
                 .into(),
         group: "root:x:0:\nvideo:x:44:app,other\nstaff:x:50:app\nwheel:x:10:root\n".into(),
         volume_dirs: BTreeMap::from([("/data".to_owned(), "/var/lib/orlop/volumes/data".into())]),
-        etc: "/var/lib/orlop/containers/web/etc".into(),
+        etc: Some("/var/lib/orlop/containers/web/etc".into()),
         notify: "/run/orlop/units/web/notify".into(),
         environment_files: Vec::new(),
         devices: Vec::new(),
@@ -405,6 +405,10 @@ fn mounts_follow_the_unit() {
     let last: Vec<&str> =
         mounts.as_array().unwrap().iter().rev().take(2).filter_map(|m| m["destination"].as_str()).collect();
     assert_eq!(last, ["/data/inner", "/data"]);
+    // And what every container has there is seen in it.
+    let mounts = at("Tmpfs=/etc", "/mounts");
+    let place = |path: &str| mounts.as_array().unwrap().iter().position(|m| m["destination"] == path).unwrap();
+    assert!(place("/etc") < place("/etc/hosts"));
     let missing = make(&unit("Volume=other:/other", ""), &demo(), &facts()).unwrap_err();
     assert_eq!(missing, SpecError::NoVolumeDir("/other".into()));
 }
