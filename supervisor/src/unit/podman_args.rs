@@ -42,20 +42,20 @@ use Form::{Bytes, Holds, List, Processors, Seconds, Security, Switch, Value, Wor
 /// Options with spaces between them, the key of `[Container]` or another section, and how its value is written.
 const OPTIONS: &[(&str, &str, Form)] = &[
     ("--add-host", "AddHost", List),
-    ("--annotation", "Annotation", Words),
+    ("--annotation", "Annotation", OneWord),
     ("--cap-add", "AddCapability", Words),
     ("--cap-drop", "DropCapability", Words),
     ("--cgroups", "CgroupsMode", Value),
     ("--cpus", "[Service] CPUQuota", Processors),
     ("--cpuset-cpus", "[Service] AllowedCPUs", Value),
     ("--cpuset-mems", "[Service] AllowedMemoryNodes", Value),
-    ("--device", "AddDevice", Words),
+    ("--device", "AddDevice", OneWord),
     ("--dns", "DNS", List),
     ("--dns-option --dns-opt", "DNSOption", List),
     ("--dns-search", "DNSSearch", List),
     ("--entrypoint", "Entrypoint", Value),
     ("--env -e", "Environment", OneWord),
-    ("--env-file", "EnvironmentFile", Words),
+    ("--env-file", "EnvironmentFile", OneWord),
     ("--env-host", "EnvironmentHost", Switch),
     ("--expose", "ExposeHostPort", List),
     ("--gidmap", "GIDMap", Words),
@@ -79,7 +79,7 @@ const OPTIONS: &[(&str, &str, Form)] = &[
     ("--ip6", "IP6", Value),
     ("--label -l", "Label", OneWord),
     ("--log-driver", "LogDriver", Value),
-    ("--log-opt", "LogOpt", Words),
+    ("--log-opt", "LogOpt", OneWord),
     ("--memory -m", "Memory", Value),
     ("--memory-reservation", "[Service] MemoryLow", Bytes),
     ("--mount", "Mount", OneWord),
@@ -231,11 +231,15 @@ fn option<'a>(
             return Err("write each option by itself".to_owned().into());
         }
         let text = given.map_or("true", |from| &word.text[from..]);
-        return match values::boolean(text) {
-            Err(expected) => Err(expected.to_owned().into()),
-            Ok(false) if *form == Holds => Err("that holds here anyway; take it away".to_owned().into()),
-            Ok(_) if *form == Holds => Ok(Vec::new()),
-            Ok(_) => Ok(vec![set(key, at.made(word, text))]),
+        // As Go's strconv.ParseBool, which reads them for podman.
+        return match text {
+            "0" | "f" | "F" | "false" | "FALSE" | "False" if *form == Holds => {
+                Err("that holds here anyway; take it away".to_owned().into())
+            }
+            "1" | "t" | "T" | "true" | "TRUE" | "True" if *form == Holds => Ok(Vec::new()),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(vec![set(key, at.made(word, "false"))]),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(vec![set(key, at.made(word, "true"))]),
+            _ => Err("expected true or false".to_owned().into()),
         };
     }
     // Where what is given stands, and what it is.
@@ -254,15 +258,16 @@ fn option<'a>(
             let cpus = cpus.ok_or_else(|| "expected a number of processors: 2, 0.5".to_owned())?;
             let percent = format!("{:.2}", cpus * 100.0);
             let percent = percent.trim_end_matches('0').trim_end_matches('.');
-            // 0: no limit.
-            Ok(if cpus == 0.0 { Vec::new() } else { vec![set(key, at.made(holder, &format!("{percent}%")))] })
+            // 0: no limit, whatever stood before.
+            let quota = if cpus == 0.0 { String::new() } else { format!("{percent}%") };
+            Ok(vec![set(key, at.made(holder, &quota))])
         }
         Bytes => {
             let bytes = values::size(text).map_err(Said::from)?;
             Ok(vec![set(key, at.made(holder, &bytes.to_string()))])
         }
         Seconds => match text.parse::<u32>() {
-            Ok(0) => Ok(Vec::new()),
+            Ok(0) => Ok(vec![set(key, at.made(holder, ""))]),
             Ok(seconds) => Ok(vec![set(key, at.made(holder, &seconds.to_string()))]),
             Err(_) => Err("expected a number of seconds, without a unit".to_owned().into()),
         },
@@ -272,11 +277,11 @@ fn option<'a>(
             for one in text.split(',') {
                 let range = begin..begin + one.len();
                 begin = range.end + 1;
-                if *form == Words && !one.is_empty() {
-                    all.push(set(key, at.made(holder, &quoted(one))));
-                } else if !one.is_empty() {
-                    all.push(set(key, at.part(holder, range)));
+                if one.is_empty() {
+                    return Err("there is nothing between two of its commas, or behind the last".to_owned().into());
                 }
+                let value = if *form == Words { at.made(holder, &quoted(one)) } else { at.part(holder, range) };
+                all.push(set(key, value));
             }
             Ok(all)
         }

@@ -258,11 +258,11 @@ impl Assembly<'_> {
             let file = format!("{}.{}", template.stem, template.kind.suffix());
             let sample = Source { stem: format!("{}instance", template.stem), ..template.clone() };
             if matches!(template.content, Content::Text(_)) {
-                // A value that the instance's name is part of is right or wrong with the name: what is wrong with any is told.
+                // A value that the instance's name is part of is right or wrong with the name: what is said of any is told.
                 let other = Source { stem: format!("{}1", template.stem), ..template.clone() };
                 let (found, others) = (self.draft(&sample).2, self.draft(&other).2);
-                let places: HashSet<_> = others.iter().map(|problem| (&problem.path, problem.place)).collect();
-                let both = found.into_iter().filter(|found| places.contains(&(&found.path, found.place)));
+                let same: HashSet<_> = others.iter().map(|one| (&one.path, one.place, &one.text)).collect();
+                let both = found.into_iter().filter(|found| same.contains(&(&found.path, found.place, &found.text)));
                 self.set.problems.extend(both);
             }
             self.drafts.read.push(Read::of(template, None));

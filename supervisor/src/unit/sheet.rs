@@ -1,6 +1,11 @@
 //! All that a unit's file and its drop-ins set, key by key, checked against the table of keys.
 
-use std::{collections::BTreeMap, path::Path, rc::Rc, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    rc::Rc,
+    sync::Arc,
+};
 
 use super::{
     Origin, Problem, Said, Severity,
@@ -31,7 +36,7 @@ pub(super) struct Sheet<'a> {
     /// Header of the first section of the kind.
     main: Option<Text>,
     #[cfg(test)]
-    pub(super) asked: std::collections::BTreeSet<(&'static str, &'static str)>,
+    pub(super) asked: BTreeSet<(&'static str, &'static str)>,
 }
 
 /// What a line sets.
@@ -73,7 +78,7 @@ impl<'a> Sheet<'a> {
             count: 0,
             main: None,
             #[cfg(test)]
-            asked: std::collections::BTreeSet::new(),
+            asked: BTreeSet::new(),
         };
         for document in documents {
             for problem in &document.problems {
@@ -92,6 +97,8 @@ impl<'a> Sheet<'a> {
 
     /// Behind all others, as on podman's command line.
     fn podman_args(&mut self) {
+        let of_service = self.values.keys().filter(|(_, section)| *section == "Service").map(|(key, _)| *key);
+        let of_service: BTreeSet<&str> = of_service.collect();
         for value in self.written("Container", "PodmanArgs") {
             let words = self.words("Container", &value);
             let (found, wrong) = podman_args::assignments(&value, &words);
@@ -101,9 +108,11 @@ impl<'a> Sheet<'a> {
             for assignment in &found {
                 let name = assignment.key.text.as_str();
                 // On a Podman host they are two limits, of the service and of the container in it.
-                if assignment.section.text == "Service"
-                    && self.values.keys().any(|(key, of)| (*key, *of) == (name, "Service"))
-                {
+                if assignment.section.text == "Service" && of_service.contains(name) {
+                    // The other is none.
+                    if assignment.value.text.is_empty() {
+                        continue;
+                    }
                     let text = format!("PodmanArgs=: [Service] says {name}= already; leave one of them out");
                     self.error(&assignment.value, text);
                 } else {
@@ -227,7 +236,7 @@ impl<'a> Sheet<'a> {
                         value itself";
             self.push(|| value.error(&value.whole(), text));
         }
-        let plain = unquoted(section, &value.text);
+        let plain = lists::unquoted(section, &value.text);
         // Whoever runs the file on a Podman host gets another number there.
         if language.is_number() && values::octal(plain).is_some() {
             self.push(|| value.error(&value.whole(), values::two_numbers(name, plain)));
@@ -251,8 +260,8 @@ impl<'a> Sheet<'a> {
         if matches!(status, Status::Inert(_)) {
             return;
         }
-        let is_list = lists::of_values(section, name) && value.text.contains(',');
-        let all = if is_list { lists::parts(&bare(section, &value)) } else { vec![value] };
+        let is_list = lists::of_values(section, name) && value.text.contains([',', '"']);
+        let all = if is_list { lists::parts(&value) } else { vec![value] };
         for value in all {
             let written = if is_list { Rc::clone(&value) } else { Rc::clone(&written) };
             self.values.entry((name, section)).or_default().push(Set { rank: self.count, written, value });
@@ -366,12 +375,12 @@ impl<'a> Sheet<'a> {
     pub(super) fn last(&mut self, section: &'static str, name: &'static str) -> Option<Rc<Text>> {
         #[cfg(test)]
         self.asked.insert((section, name));
-        Some(bare(section, &self.values.get(&(name, section))?.last()?.value))
+        Some(lists::bare(section, &self.values.get(&(name, section))?.last()?.value))
     }
 
     /// Every value as `last` has it, where the last one counts and mistakes in those that it replaces are told too.
     pub(super) fn every(&mut self, section: &'static str, name: &'static str) -> Vec<Rc<Text>> {
-        self.all(section, name).iter().map(|value| bare(section, value)).collect()
+        self.all(section, name).iter().map(|value| lists::bare(section, value)).collect()
     }
 
     /// The last value in its own language; a mistake in it is reported, and so are those in values that it replaces.
@@ -384,7 +393,7 @@ impl<'a> Sheet<'a> {
         #[cfg(test)]
         self.asked.insert((section, name));
         let set = self.values.get(&(name, section)).into_iter().flatten();
-        let all: Vec<_> = set.map(|set| (set.written.text.is_empty(), bare(section, &set.value))).collect();
+        let all: Vec<_> = set.map(|set| (set.written.text.is_empty(), lists::bare(section, &set.value))).collect();
         let mut last = None;
         for (asks_for_nothing, value) in all {
             last = None;
@@ -409,7 +418,7 @@ impl<'a> Sheet<'a> {
     ) -> Vec<(Rc<Text>, T)> {
         let mut all = Vec::new();
         for value in self.all(section, name) {
-            match read(unquoted(section, &value.text)) {
+            match read(lists::unquoted(section, &value.text)) {
                 Ok(one) => all.push((value, one)),
                 Err(text) => self.error(&value, text.into().behind(format_args!("{name}={}", value.text))),
             }
@@ -480,18 +489,4 @@ impl<'a> Sheet<'a> {
         }
         all
     }
-}
-
-fn unquoted<'a>(section: &str, text: &'a str) -> &'a str {
-    if is_quoted(section, text) { &text[1..text.len() - 1] } else { text }
-}
-
-fn bare(section: &str, value: &Rc<Text>) -> Rc<Text> {
-    let length = value.text.len();
-    if is_quoted(section, &value.text) { Rc::new(value.slice(1..length - 1)) } else { Rc::clone(value) }
-}
-
-/// Quadlet takes one pair of quotes around a whole value away, systemd does not.
-fn is_quoted(section: &str, text: &str) -> bool {
-    Kind::is_quadlet(section) && text.len() >= 2 && text.starts_with('"') && text.ends_with('"')
 }

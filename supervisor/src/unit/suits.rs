@@ -11,8 +11,19 @@ use super::{
     text::Text,
 };
 
-/// As many as are told of one unit; each costs a walk along its line.
 const MAX_PROBLEMS: usize = 100;
+
+/// What is told of one unit: so much and no more, as each costs a walk along its line.
+#[derive(Default)]
+struct Told(Vec<Problem>);
+
+impl Told {
+    fn push(&mut self, problem: impl FnOnce() -> Problem) {
+        if self.0.len() < MAX_PROBLEMS {
+            self.0.push(problem());
+        }
+    }
+}
 
 pub(super) fn refuse(drafts: &mut Drafts, set: &mut UnitSet) {
     let mut found: Vec<(UnitName, Vec<Problem>)> = Vec::new();
@@ -20,13 +31,12 @@ pub(super) fn refuse(drafts: &mut Drafts, set: &mut UnitSet) {
     let mut holders = Holders::new();
     let (broken, good): (Vec<_>, Vec<_>) = drafts.all.iter().partition(|(_, draft)| draft.broken);
     for (name, draft) in good.into_iter().chain(broken) {
-        let mut problems = Vec::new();
+        let mut problems = Told::default();
         networks(drafts, draft, &mut problems);
         addresses((name, draft), &mut holders, &rivals, &mut problems);
         ids(drafts, draft, &mut problems);
         contradictions(draft, &mut problems);
-        problems.truncate(MAX_PROBLEMS);
-        found.push((name.clone(), problems));
+        found.push((name.clone(), problems.0));
     }
     found.extend(subnets(drafts).into_iter().map(|(name, problem)| (name, vec![problem])));
     for (name, problems) in found {
@@ -75,15 +85,16 @@ fn net<'a>(drafts: &'a Drafts, links: &HashMap<&str, &Link>, card: &Card) -> Opt
     let file = drafts.all.get(file).filter(|file| !file.broken)?;
     let Offer::Network { subnets, kept, ipv6, internal } = &file.offer else { return None };
     let some = |ipv4| subnets.iter().any(|((address, _), _)| address.is_ipv4() == ipv4);
-    // Where nothing is written it gets one of IPv4, and one of IPv6 that it asks for.
-    Some(Net { subnets, kept, ipv4: subnets.is_empty() || some(true), ipv6: *ipv6 || some(false), internal: *internal })
+    // Where nothing is written it gets one of IPv4; who asks for IPv6 has both.
+    let ipv4 = *ipv6 || subnets.is_empty() || some(true);
+    Some(Net { subnets, kept, ipv4, ipv6: *ipv6 || some(false), internal: *internal })
 }
 
 fn family(ipv4: bool) -> &'static str {
     if ipv4 { "IPv4" } else { "IPv6" }
 }
 
-fn networks(drafts: &Drafts, draft: &Draft, problems: &mut Vec<Problem>) {
+fn networks(drafts: &Drafts, draft: &Draft, problems: &mut Told) {
     let Wishes { cards: Some(cards), ports, .. } = &draft.wishes else { return };
     let links = its_networks(draft);
     let nets: Option<Vec<Net<'_>>> = cards.iter().map(|card| net(drafts, &links, card)).collect();
@@ -93,34 +104,36 @@ fn networks(drafts: &Drafts, draft: &Draft, problems: &mut Vec<Problem>) {
         for (ip, at) in &card.addresses {
             let its =
                 || net.subnets.iter().map(|(subnet, _)| *subnet).filter(|subnet| subnet.0.is_ipv4() == ip.is_ipv4());
-            let text = if !net.has(ip.is_ipv4()) {
+            let wrong = |text: String| at.error(&at.whole(), format!("the address {ip}{text}"));
+            if !net.has(ip.is_ipv4()) {
                 let more = if ip.is_ipv4() { "give it a Subnet= of IPv4" } else { "write IPv6=true there" };
-                format!("the address {ip}: {what} has no {}; {more}", family(ip.is_ipv4()))
+                problems.push(|| wrong(format!(": {what} has no {}; {more}", family(ip.is_ipv4()))));
             } else if its().next().is_some() && !its().any(|subnet| contains(subnet, *ip)) {
-                let all: Vec<String> = its().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
-                format!("the address {ip} is not inside {} of {what}", all.join(", "))
+                let all =
+                    || its().map(|(address, prefix)| format!("{address}/{prefix}")).collect::<Vec<_>>().join(", ");
+                problems.push(|| wrong(format!(" is not inside {} of {what}", all())));
             } else if net.kept.contains(ip) {
-                format!("the address {ip} is the host's or the subnet's own on {what}; choose another")
-            } else {
-                continue;
-            };
-            problems.push(at.error(&at.whole(), text));
+                problems.push(|| wrong(format!(" is the host's or the subnet's own on {what}; choose another")));
+            }
         }
     }
+    let is_internal = nets.iter().all(|net| net.internal);
+    let [ipv4, ipv6] = [true, false].map(|ipv4| nets.iter().any(|net| !net.internal && net.has(ipv4)));
     for (host, at) in ports {
-        let reaches = |ipv4| nets.iter().any(|net| !net.internal && net.has(ipv4));
-        let found = host.map_or_else(|| reaches(true) || reaches(false), |host| reaches(host.is_ipv4()));
-        if !found {
-            // As podman, which forwards by the families that there are.
-            let text = if nets.iter().all(|net| net.internal) {
+        if host.map_or(ipv4 || ipv6, |host| if host.is_ipv4() { ipv4 } else { ipv6 }) {
+            continue;
+        }
+        // As podman, which forwards by the families that there are.
+        problems.push(|| {
+            let text = if is_internal {
                 "its networks are internal, nothing outside reaches it; take this line away, or Internal=true"
                     .to_owned()
             } else {
                 let family = family(host.is_none_or(|host| host.is_ipv4()));
                 format!("it is on no network with {family} that is not internal; this line opens nothing")
             };
-            problems.push(at.warning(&at.whole(), format!("PublishPort={}: {text}", at.text)));
-        }
+            at.warning(&at.whole(), format!("PublishPort={}: {text}", at.text))
+        });
     }
 }
 
@@ -132,7 +145,7 @@ fn addresses<'a>(
     (unit, draft): (&'a UnitName, &'a Draft),
     holders: &mut Holders<'a>,
     rivals: &Rivals,
-    problems: &mut Vec<Problem>,
+    problems: &mut Told,
 ) {
     let Some(cards) = &draft.wishes.cards else { return };
     let links = its_networks(draft);
@@ -147,8 +160,8 @@ fn addresses<'a>(
                 let Some(file) = &link.to else { continue };
                 // The same words twice are told where they stand.
                 if let Some(other) = seen.insert(file, link.text()).filter(|other| *other != link.text()) {
-                    problems
-                        .push(link.error(format!("Network={}: that is {other}, on which it is already", link.text())));
+                    let text = || format!("Network={}: that is {other}, on which it is already", link.text());
+                    problems.push(|| link.error(text()));
                 }
                 Some(file)
             }
@@ -156,8 +169,9 @@ fn addresses<'a>(
         for (ip, at) in &card.addresses {
             let holder = holders.entry((file, *ip)).or_insert((unit, at));
             if holder.0 != unit && !rivals.has(unit, holder.0) {
-                let text = format!("{} has the address {ip} of this network already ({})", holder.0, holder.1.shown());
-                problems.push(at.error(&at.whole(), text));
+                let text =
+                    || format!("{} has the address {ip} of this network already ({})", holder.0, holder.1.shown());
+                problems.push(|| at.error(&at.whole(), text()));
             }
         }
     }
@@ -189,24 +203,24 @@ fn subnets(drafts: &Drafts) -> Vec<(UnitName, Problem)> {
     found
 }
 
-fn ids(drafts: &Drafts, draft: &Draft, problems: &mut Vec<Problem>) {
+fn ids(drafts: &Drafts, draft: &Draft, problems: &mut Told) {
     let pod = draft.wishes.pod.as_ref().and_then(|pod| drafts.by_file(Kind::Pod, pod));
     let pod_is_mapped = pod.is_some_and(|pod| pod.wishes.is_mapped);
     if let (true, Some(at)) = (pod_is_mapped, &draft.wishes.rootfs) {
         let text = "Rootfs= in a pod with a user namespace is not available in this version; write Image=, or UserNS=host in the pod";
-        problems.push(at.error(&at.whole(), text));
+        problems.push(|| at.error(&at.whole(), text));
     }
     if let Some(pod) = draft.wishes.pod.as_ref().filter(|_| pod.is_some() && !pod_is_mapped) {
         for at in &draft.wishes.idmaps {
             let text = "idmap takes the ids of a user namespace";
             let text = format!("{text}: write UserNS=auto in {pod}.pod, or idmap=uids=0-1000-1;gids=0-1000-1 here");
-            problems.push(at.error(&at.whole(), text));
+            problems.push(|| at.error(&at.whole(), text));
         }
     }
     if !draft.wishes.is_mapped && !pod_is_mapped {
         return;
     }
-    for link in &draft.links {
+    for link in draft.links.iter().filter(|link| link.kind == LinkKind::Uses) {
         let Target::File(Kind::Volume, stem) = &link.target else { continue };
         if drafts.by_file(Kind::Volume, stem).is_some_and(|volume| matches!(volume.offer, Offer::Image)) {
             let text = format!(
@@ -214,20 +228,20 @@ fn ids(drafts: &Drafts, draft: &Draft, problems: &mut Vec<Problem>) {
                 link.key,
                 link.text()
             );
-            problems.push(link.error(Said::from(text).offering("UserNS=host")));
+            problems.push(|| link.error(Said::from(text).offering("UserNS=host")));
         }
     }
 }
 
 /// What cannot start with what it needs: systemd refuses such a start (transaction.c, "contains conflicting jobs").
-fn contradictions(draft: &Draft, problems: &mut Vec<Problem>) {
+fn contradictions(draft: &Draft, problems: &mut Told) {
     let needs = |link: &&Link| link.kind.is_hard() && !link.kind.is_install() && link.kind != LinkKind::Triggers;
     let needed: HashMap<&UnitName, &Link> =
         draft.links.iter().filter(needs).filter_map(|link| Some((link.to.as_ref()?, link))).collect();
     for link in draft.links.iter().filter(|link| link.kind == LinkKind::Conflicts) {
         if let Some(other) = link.to.as_ref().and_then(|to| needed.get(to)) {
-            let text = format!("Conflicts={}: {}= names it as well ({})", link.text(), other.key, other.place());
-            problems.push(link.error(format!("{text}; a unit cannot start beside what it conflicts with")));
+            let text = || format!("Conflicts={}: {}= names it as well ({})", link.text(), other.key, other.place());
+            problems.push(|| link.error(format!("{}; a unit cannot start beside what it conflicts with", text())));
         }
     }
 }

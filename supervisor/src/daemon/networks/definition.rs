@@ -103,7 +103,6 @@ impl Definition {
             let gateway = range.gateway.or_else(|| range.subnet.nth(1));
             found.push((range.subnet, gateway.unwrap_or(range.subnet.first())));
         }
-        let has = |found: &[(Subnet, IpAddr)], ipv4: bool| found.iter().any(|(subnet, _)| subnet.is_ipv4() == ipv4);
         let free =
             |subnet: &Subnet| collision(*subnet).is_none() && !others.iter().any(|other| other.overlaps(*subnet));
         let mut add = |ipv4: bool, candidates: &mut dyn Iterator<Item = Subnet>| {
@@ -114,16 +113,16 @@ impl Definition {
             found.push((subnet, subnet.nth(1).unwrap_or(subnet.first())));
             Ok::<(), String>(())
         };
-        if self.subnets.is_empty() {
+        let has = |ipv4: bool| self.subnets.iter().any(|range| range.subnet.is_ipv4() == ipv4);
+        // "IPv6=": "Enable IPv6 (Dual Stack) networking" (podman-systemd.unit(5)).
+        if self.subnets.is_empty() || (self.ipv6 && !has(true)) {
             let small = pool();
             match self.name.as_str() {
                 DEFAULT_NETWORK => add(true, &mut wide().chain(small))?,
                 _ => add(true, &mut { small })?,
             }
         }
-        if self.ipv6
-            && !has(&self.subnets.iter().map(|range| (range.subnet, range.subnet.first())).collect::<Vec<_>>(), false)
-        {
+        if self.ipv6 && !has(false) {
             add(false, &mut (0..16).map(|try_| ula_of(&self.name, try_)))?;
         }
         Ok(found)
@@ -185,5 +184,11 @@ mod tests {
         assert!(found.len() == 2 && found[1].0.prefix() == 64 && subnet("fd00::/8").overlaps(found[1].0));
         let moved = app.place(&[], &[(found[1].0, "eth0".to_owned())], &[]).unwrap();
         assert_ne!(moved[1].0, found[1].0);
+        // Dual stack, whichever of the two is written.
+        let range = Range { subnet: subnet("fd00:1::/64"), gateway: None, pool: None };
+        let six = Definition { subnets: vec![range], ipv6: true, ..app };
+        let found = six.place(&[], &[], &[]).unwrap();
+        assert_eq!([found[0].0, found[1].0], [subnet("fd00:1::/64"), subnet("10.89.0.0/24")]);
+        assert_eq!(Definition { ipv6: false, ..six }.place(&[], &[], &[]).unwrap().len(), 1);
     }
 }

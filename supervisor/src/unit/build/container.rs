@@ -73,6 +73,7 @@ pub(super) fn container(
             }
         }
     }
+    let hosts = network::hosts("Container", sheet, &network);
     sheet.last("Container", "HttpProxy");
     let mut labels = assignments(sheet, ("Container", "Label"), Bare::Empty);
     let update = sheet.read("Container", "AutoUpdate", |text| match text {
@@ -120,7 +121,7 @@ pub(super) fn container(
         sysctls: limits::sysctls(sheet),
         mask: limits::mask(sheet),
         unmask: limits::unmask(sheet),
-        hosts: network::hosts("Container", sheet),
+        hosts,
         labels,
         annotations: assignments(sheet, ("Container", "Annotation"), Bare::Empty),
         oom_score_adj: sheet.read("Service", "OOMScoreAdjust", resources::between(-1000, 1000)).unwrap_or(0),

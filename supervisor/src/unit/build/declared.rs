@@ -16,13 +16,18 @@ use crate::unit::{
 pub(super) fn network(stem: &str, sheet: &mut Sheet<'_>, claims: &mut Vec<Claim>) -> NetworkSpec {
     let flag = |key, sheet: &mut Sheet<'_>| sheet.read("Network", key, values::boolean).unwrap_or(false);
     let name_ = claimed(sheet, ("Network", "NetworkName"), stem, NETWORK, claims);
-    if name_ == DEFAULT_NETWORK
-        && let Some(value) = sheet.last("Network", "NetworkName")
-    {
-        sheet.error(
-            &value,
-            format!("{DEFAULT_NETWORK} is the default network, which needs no file; choose another name"),
-        );
+    if let Some(value) = sheet.last("Network", "NetworkName") {
+        // By such a name Network= means something else, which podman does not allow either.
+        let what = match value.text.as_str() {
+            DEFAULT_NETWORK | "podman" => Some("is the default network, which needs no file"),
+            "bridge" | "container" | "default" | "host" | "none" | "ns" | "pasta" | "private" | "slirp4netns" => {
+                Some("is a mode that Network= can have")
+            }
+            _ => None,
+        };
+        if let Some(what) = what {
+            sheet.error(&value, format!("{} {what}; choose another name", value.text));
+        }
     }
     NetworkSpec {
         name: name_,
@@ -79,7 +84,9 @@ fn options(sheet: &mut Sheet<'_>) -> BTreeMap<String, String> {
         places.insert(if name == "com.docker.network.driver.mtu" { "mtu" } else { name }.to_owned(), value);
     }
     for (name, text) in &options {
-        let Some(value) = places.get(name) else { continue };
+        // One that is written with `$$` has no place of its own.
+        let last = || sheet.last("Network", "Options");
+        let Some(value) = &places.get(name).cloned().or_else(last) else { continue };
         match (name.as_str(), text.as_str()) {
             // RFC 791, RFC 8200: the least that every host takes, and the most that a packet has.
             ("mtu", text) if text.parse::<u32>().is_ok_and(|mtu| (576..=65_535).contains(&mtu)) => {}
@@ -100,11 +107,17 @@ fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| "expected an IP address".to_owned())
 }
 
+/// Each is an address of one bridge; every address that is asked for is compared with all.
+const MAX_SUBNETS: usize = 256;
+
 /// Gateways and ranges belong to the subnets in their order.
 fn subnets(sheet: &mut Sheet<'_>) -> Vec<(Subnet, Option<IpAddr>, Option<IpRange>)> {
     let subnets = sheet.each("Network", "Subnet", subnet);
     let gateways = sheet.each("Network", "Gateway", address);
     let ranges = sheet.each("Network", "IPRange", range);
+    if let Some((at, _)) = subnets.get(MAX_SUBNETS) {
+        sheet.error(at, format!("a network has at most {MAX_SUBNETS} subnets; divide it, or write wider ones"));
+    }
     for (what, rest) in [
         ("gateways", gateways.get(subnets.len()).map(|(at, _)| at)),
         ("ranges", ranges.get(subnets.len()).map(|(at, _)| at)),

@@ -90,6 +90,23 @@ fn one(section: &str, instance: Option<&str>, value: &Rc<Text>, links: &mut Vec<
             let mode = of_instance(mode.trim_end_matches(".container"), instance);
             UnitName::parse(&mode).map(Network::Container).map_err(|error| format!("Network={mode}: {error}").into())
         }
+        // Several names, as podman still takes them.
+        _ if options.is_none() && mode.contains(',') && !mode.ends_with(".network") => {
+            let mut all: Vec<Attachment> = Vec::new();
+            let mut begin = 0;
+            for one in mode.split(',') {
+                let network = Some(one).filter(|one| !is_default(one)).map(name).transpose();
+                let network = network.map_err(|text| format!("Network={one}: {text}"))?;
+                if network.is_some() {
+                    links.push(links::uses_network(value, Word::of(value, begin..begin + one.len())));
+                }
+                begin += one.len() + 1;
+                if all.iter().all(|before| before.network != network) {
+                    all.push(Attachment { network, ..Attachment::default() });
+                }
+            }
+            Ok(Network::Bridge(all))
+        }
         _ => {
             let network = match mode {
                 _ if is_default(mode) => None,
@@ -112,7 +129,7 @@ fn one(section: &str, instance: Option<&str>, value: &Rc<Text>, links: &mut Vec<
 
 /// By its modes and by its name, podman's and the one here.
 pub(super) fn is_default(mode: &str) -> bool {
-    matches!(mode, "bridge" | "private" | "podman" | DEFAULT_NETWORK | "")
+    matches!(mode, "bridge" | "private" | "default" | "podman" | DEFAULT_NETWORK | "")
 }
 
 /// `ip=…,mac=…,alias=…` of podman-run(1).
@@ -201,10 +218,10 @@ pub(super) fn port(text: &str) -> Result<Port, String> {
 }
 
 fn protocol(text: &str) -> Result<(&str, Protocol), String> {
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, ""));
-    // As podman's checkProtocol has it: whatever the case, and TCP where nothing stands.
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    // As podman's checkProtocol has it: whatever the case.
     Ok(match protocol.to_ascii_lowercase().as_str() {
-        "" | "tcp" => (ports, Protocol::Tcp),
+        "tcp" => (ports, Protocol::Tcp),
         "udp" => (ports, Protocol::Udp),
         "sctp" => (ports, Protocol::Sctp),
         _ => return Err(format!("{protocol} is no protocol; tcp, udp and sctp are")),
@@ -291,7 +308,11 @@ pub(super) fn dns(section: &'static str, sheet: &mut Sheet<'_>) -> Dns {
     let word = |text: &str| {
         if text.contains(char::is_whitespace) { Err("expected one word".to_owned()) } else { Ok(text.to_owned()) }
     };
-    let (options, search) = (each(section, "DNSOption", sheet, word), each(section, "DNSSearch", sheet, word));
+    let domain = |text: &str| {
+        let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        if fits { Ok(text.to_owned()) } else { Err("a domain has letters, digits, - and .".to_owned()) }
+    };
+    let (options, search) = (each(section, "DNSOption", sheet, word), each(section, "DNSSearch", sheet, domain));
     if !none {
         return Dns::Generated { servers: servers.into_iter().flatten().collect(), options, search };
     }
@@ -319,7 +340,7 @@ pub(super) fn hostname(text: &str) -> Result<String, &'static str> {
     }
 }
 
-pub(super) fn hosts(section: &'static str, sheet: &mut Sheet<'_>) -> Vec<(String, Option<IpAddr>)> {
+pub(super) fn hosts(section: &'static str, sheet: &mut Sheet<'_>, network: &Network) -> Vec<(String, Option<IpAddr>)> {
     let mut hosts = Vec::new();
     for value in sheet.all(section, "AddHost") {
         let Some((names, address)) = value.text.trim_matches('"').split_once(':') else {
@@ -328,6 +349,10 @@ pub(super) fn hosts(section: &'static str, sheet: &mut Sheet<'_>) -> Vec<(String
         };
         let address = match address.trim_start_matches('[').trim_end_matches(']').parse() {
             Ok(address) => Some(address),
+            Err(_) if address == "host-gateway" && *network == Network::None => {
+                sheet.error(&value, "from Network=none nothing leads to the host; take this line away");
+                continue;
+            }
             Err(_) if address == "host-gateway" => None,
             Err(_) => {
                 sheet.error(&value, format!("{address:?} is not an IP address; write AddHost=name:192.0.2.1"));

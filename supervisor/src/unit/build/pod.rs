@@ -36,6 +36,7 @@ pub(super) fn pod(
     if user_namespace == UserNamespace::Host {
         container::refuse_idmap("Pod", &["Volume"], sheet);
     }
+    let hosts = network::hosts("Pod", sheet, &network);
     let by_default = shared.default_dependencies && network != Network::None;
     PodSpec {
         name: claimed(sheet, ("Pod", "PodName"), stem, super::CONTAINER, claims),
@@ -43,7 +44,7 @@ pub(super) fn pod(
         ports,
         network_aliases: network::aliases("Pod", sheet),
         dns: network::dns("Pod", sheet),
-        hosts: network::hosts("Pod", sheet),
+        hosts,
         hostname: sheet.read("Pod", "HostName", network::hostname),
         volumes: mounts::volumes("Pod", folder, sheet, links, &mut mounts::Taken::new()),
         shm_size_bytes: sheet.read("Pod", "ShmSize", values::size).unwrap_or(64 << 20),

@@ -22,19 +22,20 @@ pub(super) fn secrets(sheet: &mut Sheet<'_>) -> Vec<Secret> {
 /// podman-run(1) `--secret`.
 fn secret(text: &str) -> Result<Secret, Said> {
     const OPTIONS: [&str; 5] = ["type", "target", "uid", "gid", "mode"];
-    let (first, rest) = text.split_once(',').unwrap_or((text, ""));
+    let (first, rest) = text.split_once(',').map_or((text, None), |(first, rest)| (first, Some(rest)));
     // Podman takes the name without its key where it stands first, and with it anywhere.
-    let (bare, options) = if first.contains('=') { (None, text) } else { (Some(first), rest) };
-    let named = |option: &&str| option.strip_prefix("source=").or_else(|| option.strip_prefix("src=")).is_some();
-    let source = options.split(',').rfind(named).and_then(|option| option.split_once('='));
+    let (bare, options) = if first.contains('=') { (None, Some(text)) } else { (Some(first), rest) };
+    let options: Vec<&str> = options.map_or_else(Vec::new, |options| options.split(',').collect());
+    let named = |option: &&str| option.starts_with("source=");
+    let source = options.iter().copied().rfind(named).and_then(|option| option.split_once('='));
     let name = super::name(source.map(|(_, name)| name).or(bare).ok_or("which secret? write its name first")?)?;
     let (mut is_file, mut target, mut uid, mut gid, mut mode) = (None, None, 0, 0, 0o444);
     let mut of_file = None;
-    for option in options.split(',').filter(|option| !option.is_empty() && !named(option)) {
+    for option in options.iter().copied().filter(|option| !named(option)) {
         let (key, value) = option.split_once('=').ok_or_else(|| format!("{option} has no value"))?;
-        let key = key.to_ascii_lowercase();
         let id = || value.parse::<u32>().ok().filter(|n| *n != u32::MAX).ok_or_else(|| format!("{value} is not an id"));
-        match key.as_str() {
+        match key {
+            "type" if is_file.is_some() => return Err("a secret has one type".into()),
             "type" => {
                 is_file = Some(match value {
                     "mount" => true,
@@ -46,17 +47,17 @@ fn secret(text: &str) -> Result<Secret, Said> {
                 return Err("a target is a path or a variable's name".into());
             }
             "target" => target = Some(value),
-            "uid" => uid = id()?,
-            "gid" => gid = id()?,
+            "uid" | "UID" => uid = id()?,
+            "gid" | "GID" => gid = id()?,
             "mode" => {
                 mode = u32::from_str_radix(value, 8)
                     .ok()
                     .filter(|m| *m <= 0o777)
                     .ok_or("a mode is octal, such as 0400")?;
             }
-            _ => return Err(did_you_mean(format!("unknown option {key}"), &key, OPTIONS)),
+            _ => return Err(did_you_mean(format!("unknown option {key}"), key, OPTIONS)),
         }
-        if matches!(key.as_str(), "uid" | "gid" | "mode") {
+        if matches!(key, "uid" | "UID" | "gid" | "GID" | "mode") {
             of_file = Some(key);
         }
     }
@@ -88,9 +89,22 @@ mod tests {
         assert_eq!(secret("type=env,source=db,target=DB").unwrap(), secret("db,type=env,target=DB").unwrap());
         assert_eq!(secret("db,UID=5,GID=6").unwrap(), secret("db,uid=5,gid=6").unwrap());
         assert!(secret("type=env,target=DB").is_err());
-        for wrong in
-            ["", "source=", "db,type=x", "db,foo=1", "db,mode=9", "db,type=env,uid=1", "db,target=", "a/b", "db,uid=-1"]
-        {
+        for wrong in [
+            "",
+            "source=",
+            "db,type=x",
+            "db,foo=1",
+            "db,mode=9",
+            "db,type=env,uid=1",
+            "db,target=",
+            "db,,type=env",
+            "db,",
+            "db,TYPE=env",
+            "src=db,type=env",
+            "db,type=env,type=mount",
+            "a/b",
+            "db,uid=-1",
+        ] {
             assert!(secret(wrong).is_err(), "{wrong}");
         }
     }

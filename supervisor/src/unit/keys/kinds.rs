@@ -16,7 +16,7 @@ pub(super) const POD: &[Rows] = &[
     yes(Value::Own("host name"), "HostName"),
     yes(Value::Own("continue, stop"), "ExitPolicy"),
     yes(Value::Own("NAME=value words"), "Label"),
-    yes(Value::Own("[source:]destination[:options]"), "Volume"),
+    yes(Value::Own("[source:]destination[:options], not yet U and O"), "Volume"),
     yes(Value::Own("size"), "ShmSize"),
     inert(
         "a pod has no process of its own; each of its containers has its own StopTimeout=",

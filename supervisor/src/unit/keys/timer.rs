@@ -1,8 +1,10 @@
 //! `[Timer]` of systemd.timer(5) and `[Socket]` of systemd.socket(5), up to systemd 258.
 
-use super::{Rows, Value, later, only, refused, yes};
-
-const NO: &[&str] = &["no", "false", "off", "0"];
+use super::{
+    Rows, Value, later, only, refused,
+    unit::{NO, YES},
+    yes,
+};
 
 pub(super) const TIMER: &[Rows] = &[
     yes(Value::Own("calendar event, in UTC"), "OnCalendar"),
@@ -31,12 +33,17 @@ pub(super) const SOCKET: &[Rows] = &[
         NO,
         Value::Boolean,
         "KeepAlive NoDelay ReusePort FreeBind Transparent Broadcast PassCredentials PassSecurity PassPacketInfo PassPIDFD \
-         PassFileDescriptorsToExec AcceptFileDescriptors RemoveOnStop FlushPending Writable",
+         PassFileDescriptorsToExec RemoveOnStop FlushPending Writable",
     ),
+    only(YES, Value::Boolean, "AcceptFileDescriptors"),
     later("", Value::Span, "KeepAliveTimeSec KeepAliveIntervalSec DeferAcceptSec"),
     later("", Value::Span, "TriggerLimitIntervalSec PollLimitIntervalSec DeferTriggerMaxSec"),
     later("", Value::Timeout, "TimeoutSec"),
-    only(&["no"], Value::Choice(&["no", "yes", "patient"]), "DeferTrigger"),
+    only(
+        NO,
+        Value::Choice(&["no", "n", "false", "f", "off", "0", "yes", "y", "true", "t", "on", "1", "patient"]),
+        "DeferTrigger",
+    ),
     later("", Value::Number, "KeepAliveProbes Mark MessageQueueMaxMessages"),
     later("", Value::Range(0, 6), "Priority"),
     later("", Value::Range(1, 255), "IPTTL"),

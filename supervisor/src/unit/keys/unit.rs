@@ -2,8 +2,8 @@
 
 use super::{Rows, Value, inert, later, only, refused, yes};
 
-pub(super) const YES: &[&str] = &["yes", "true", "on", "1"];
-pub(super) const NO: &[&str] = &["no", "false", "off", "0"];
+pub(super) const YES: &[&str] = &["yes", "y", "true", "t", "on", "1"];
+pub(super) const NO: &[&str] = &["no", "n", "false", "f", "off", "0"];
 pub(super) const ACTION: Value = Value::Choice(&[
     "none",
     "reboot",

@@ -101,7 +101,7 @@ fn container_keys() {
     assert_eq!(container("PidsLimit=10").pids_max, Some(10));
     assert_eq!(container("HostName=%N.example.com").hostname.as_deref(), Some("web.example.com"));
     assert_eq!(container("AddHost=db:192.0.2.1\nAddHost=a;b:::1").hosts.len(), 3);
-    assert_eq!(container("AddHost=up:host-gateway").hosts, [("up".to_owned(), None)]);
+    assert_eq!(container("Network=\nAddHost=up:host-gateway").hosts, [("up".to_owned(), None)]);
     assert_eq!(container("StopSignal=SIGINT").stop_signal, Some(2));
     assert!(container("NoNewPrivileges=on").no_new_privileges);
     assert_eq!(container("Ulimit=nofile=1:2").ulimits, [Ulimit { kind: "RLIMIT_NOFILE".into(), soft: 1, hard: 2 }]);

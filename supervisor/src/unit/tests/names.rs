@@ -94,3 +94,12 @@ fn a_template_among_the_dependencies_is_an_instance() {
     assert_eq!(names(&set.units["job@one"].links.requires), ["db@one"]);
     assert_eq!(names(&set.units["web"].links.wants), ["db@web", "job@one"]);
 }
+
+/// Of a template that nobody names, what is wrong with one name may be right with another.
+#[test]
+fn what_a_name_makes_wrong_is_no_mistake_of_the_template() {
+    let job = ("job", "[Container]\nImage=localhost/x\n");
+    let problems = |timer: &str| units(&[("job@.timer", timer), job]).problems;
+    assert_eq!(problems("[Timer]\nOnCalendar=%i\nUnit=job.container\n"), []);
+    assert_eq!(problems("[Timer]\nOnCalendar=%i\nUnit=job.container\nPersistent=x\n").len(), 1);
+}

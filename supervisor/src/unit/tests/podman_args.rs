@@ -4,7 +4,7 @@ use crate::unit::{UnitSet, podman_args::options};
 /// Options, and lines that say the same.
 const SAME: &[(&str, &str)] = &[
     ("--add-host=db:192.0.2.1,web:192.0.2.2", "AddHost=db:192.0.2.1\nAddHost=web:192.0.2.2"),
-    ("--annotation 'a=1 2,b=3'", "Annotation=\"a=1 2\" b=3"),
+    ("--annotation 'a=1 2,b=3'", "Annotation=\"a=1 2,b=3\""),
     ("--cap-add=chown,CAP_KILL", "AddCapability=CAP_CHOWN CAP_KILL"),
     ("--cap-drop=all", "DropCapability=all"),
     ("--cgroups=split", "CgroupsMode=split"),
@@ -12,14 +12,14 @@ const SAME: &[(&str, &str)] = &[
     ("--cpuset-cpus=0-1", "[Service]\nAllowedCPUs=0-1"),
     ("--cpuset-mems=0", "[Service]\nAllowedMemoryNodes=0"),
     ("--detach --rm -d --replace", ""),
-    ("--device=/dev/fuse:/dev/f:rw,/dev/kvm", "AddDevice=/dev/fuse:/dev/f:rw /dev/kvm"),
+    ("--device=/dev/fuse:/dev/f:rw --device=/dev/kvm", "AddDevice=/dev/fuse:/dev/f:rw /dev/kvm"),
     ("--dns=192.0.2.1,192.0.2.2", "DNS=192.0.2.1\nDNS=192.0.2.2"),
     ("--dns-option=ndots:1,timeout:2", "DNSOption=ndots:1\nDNSOption=timeout:2"),
     ("--dns-search=a.example,b.example", "DNSSearch=a.example\nDNSSearch=b.example"),
     ("--entrypoint=/bin/x", "Entrypoint=/bin/x"),
     ("--entrypoint \"\"", "Entrypoint="),
     ("--env=A=1 -eB=2 -e C=3 --env 'D=4 \\\\ \"5\"'", "Environment=A=1 B=2 C=3 'D=4 \\\\ \"5\"'"),
-    ("--env-file=/x.env,/y.env", "EnvironmentFile=/x.env /y.env"),
+    ("--env-file=/x.env --env-file /y.env", "EnvironmentFile=/x.env /y.env"),
     ("--env-host=false", "EnvironmentHost=no"),
     ("--expose=50-59/udp", "ExposeHostPort=50-59/udp"),
     ("--gidmap=0:10000:10 --uidmap=0:10000:10", "GIDMap=0:10000:10\nUIDMap=0:10000:10"),
@@ -46,7 +46,7 @@ const SAME: &[(&str, &str)] = &[
     ),
     ("--label=a -l b=c", "Label=a b=c"),
     (
-        "--log-driver=json-file --log-opt=max-size=10mb,max-file=3",
+        "--log-driver=json-file --log-opt=max-size=10mb --log-opt=max-file=3",
         "LogDriver=json-file\nLogOpt=max-size=10mb max-file=3",
     ),
     ("-m 1g --memory-reservation=512m", "Memory=1g\n[Service]\nMemoryLow=512M"),
@@ -126,22 +126,31 @@ fn a_comma_is_one_for_podman() {
     for (one, several) in [
         ("AddHost=a:192.0.2.1,b:192.0.2.2", "AddHost=a:192.0.2.1\nAddHost=b:192.0.2.2"),
         ("DNS=192.0.2.1, 192.0.2.2", "DNS=192.0.2.1\nDNS=192.0.2.2"),
-        ("DNSSearch=\"a.b,c.d\"", "DNSSearch=a.b\nDNSSearch=c.d"),
+        ("DNSSearch=\"a.b\",c.d", "DNSSearch=a.b\nDNSSearch=c.d"),
         ("PublishPort=80:80,443:443", "PublishPort=80:80\nPublishPort=443:443"),
         ("Ulimit=nofile=1:2,nproc=5", "Ulimit=nofile=1:2\nUlimit=nproc=5"),
-        ("GroupAdd=44,107", "GroupAdd=44\nGroupAdd=107"),
+        ("GroupAdd=44,\"107\"", "GroupAdd=44\nGroupAdd=107"),
+        ("GroupAdd=\"44\"", "GroupAdd=44"),
         ("NetworkAlias=a,b", "NetworkAlias=a\nNetworkAlias=b"),
-        ("Annotation=a=1,b=2", "Annotation=a=1 b=2"),
         ("Sysctl=kernel.msgmax=9,kernel.msgmnb=8", "Sysctl=kernel.msgmax=9 kernel.msgmnb=8"),
-        ("EnvironmentFile=/a,/b", "EnvironmentFile=/a /b"),
-        ("AddDevice=/dev/fuse,/dev/kvm", "AddDevice=/dev/fuse /dev/kvm"),
         ("UIDMap=0:1000:1,1:2000:5\nGIDMap=0:1000:9", "UIDMap=0:1000:1\nUIDMap=1:2000:5\nGIDMap=0:1000:9"),
         ("AddCapability=chown,CAP_KILL", "AddCapability=chown CAP_KILL"),
     ] {
         assert_eq!(meaning(&with(one)), meaning(&with(several)), "{one}");
         assert_eq!(said(&with(one)), said(&with(several)), "{one}");
     }
-    assert_ne!(meaning(&with("Environment=A=1,B=2")), meaning(&with("Environment=A=1 B=2")));
+    for (one, several) in [
+        ("Environment=A=1,B=2", "Environment=A=1 B=2"),
+        ("Annotation=a=1,b=2", "Annotation=a=1 b=2"),
+        ("EnvironmentFile=/a,/b", "EnvironmentFile=/a /b"),
+    ] {
+        assert_ne!(meaning(&with(one)), meaning(&with(several)), "{one}");
+    }
+    for wrong in
+        ["DNS=,", "DNS=192.0.2.1,", "PublishPort=80:80,,81:81", "AddCapability=chown,", "DNSSearch=\"a.b,c.d\""]
+    {
+        assert!(!said(&with(wrong)).is_empty(), "{wrong}");
+    }
     // The place is the part's own.
     let set = units(&[("web.container", "[Container]\nImage=localhost/x\nDNS=192.0.2.1,x\n")]);
     assert_eq!((set.problems.len(), set.problems[0].place.column), (1, 15), "{:?}", set.problems);
@@ -153,6 +162,10 @@ fn options_stand_behind_the_keys() {
     assert_eq!(unit("PodmanArgs=--hostname=b\nHostName=a"), unit("HostName=b"));
     assert_eq!(unit("PodmanArgs=--hostname=b\nPodmanArgs=\nHostName=a"), unit("HostName=a"));
     assert_eq!(unit("PodmanArgs=--env=A=1\nEnvironment=B=2"), unit("Environment=A=1 B=2"));
+    // The last of them counts, and 0 is none.
+    assert_eq!(unit("PodmanArgs=--cpus=1 --timeout=5\nPodmanArgs=--cpus=2 --timeout=0"), unit("PodmanArgs=--cpus=2"));
+    assert_eq!(unit("PodmanArgs=--cpus=2 --cpus=0"), unit(""));
+    assert_eq!(unit("PodmanArgs=--cpus=0\n[Service]\nCPUQuota=50%"), unit("[Service]\nCPUQuota=50%"));
 }
 
 #[test]
@@ -168,6 +181,8 @@ fn what_no_key_says_is_told_at_its_word() {
         ("-dt", 12, 3, "PodmanArgs=-dt: write each option by itself"),
         ("-it", 12, 3, "nobody types at a unit"),
         ("--rm=false", 12, 10, "that holds here anyway; take it away"),
+        ("--read-only=yes", 12, 15, "PodmanArgs=--read-only=yes: expected true or false"),
+        ("--dns=192.0.2.1,", 12, 16, "there is nothing between two of its commas"),
         ("--init=", 12, 7, "PodmanArgs=--init=: expected"),
         ("$EXTRA", 12, 6, "there is no environment here to take it from"),
         ("--timeout=5min", 12, 14, "expected a number of seconds, without a unit"),

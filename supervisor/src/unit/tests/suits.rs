@@ -11,6 +11,7 @@ fn with(lines: &str) -> Vec<String> {
         ("four.network", "[Network]\nSubnet=192.0.2.0/24\n"),
         ("six.network", SIX),
         ("both.network", "[Network]\nIPv6=true\n"),
+        ("dual.network", "[Network]\nIPv6=true\nSubnet=fd00:2::/64\n"),
         ("in.network", IN),
         ("broken.network", "[Network]\nSubnet=x\n"),
         ("part.volume", "[Volume]\nDriver=image\nImage=localhost/x\n"),
@@ -68,10 +69,11 @@ fn what_a_network_does_not_have_is_told_at_its_place() {
         "Network=six.network\nPublishPort=80:80",
         "Network=six.network\nIP6=fd00:1::7",
         "Network=both.network\nIP=192.0.3.7\nIP6=fd00:1::7",
+        "Network=dual.network:ip=192.0.3.7\nPublishPort=0.0.0.0:80:80",
         "Network=in.network:ip=192.0.3.7",
         "Network=in.network\nNetwork=four.network:ip=192.0.2.7\nPublishPort=80:80",
         "PublishPort=80:80\nIP=192.0.2.7",
-        "PublishPort=80:80/UDP\nPublishPort=80:80/",
+        "PublishPort=80:80/UDP",
     ] {
         assert_eq!(with(&format!("Image=localhost/x\n{fine}")), [""; 0], "{fine}");
     }
@@ -108,6 +110,7 @@ fn an_image_as_a_volume_and_a_folder_as_a_root_have_no_mapped_ids() {
     }
     for fine in [
         "Image=localhost/x\nUserNS=host\nVolume=part.volume:/b",
+        "Image=localhost/x\nUserNS=auto\n[Unit]\nAfter=part.volume",
         "Image=localhost/x\nPod=plain.pod\nVolume=part.volume:/b",
         "Image=localhost/x\nPod=mapped.pod\nVolume=data.volume:/b:idmap",
         "Image=localhost/x\nVolume=idmap:/b",
@@ -128,6 +131,15 @@ fn a_network_is_known_by_its_name() {
     assert_eq!(read(&by_name), read(&by_file));
     assert!(read(&on("Network=front")).is_some());
     assert_eq!(read(&on("Network=podman")), read(&on("Network=bridge")));
+    assert_eq!(read(&on("Network=default")), read(&on("Network=bridge")));
+    // As podman still takes several of them.
+    assert_eq!(read(&on("Network=front,systemd-app")), read(&on("Network=front\nNetwork=systemd-app")));
+    let said = of_files(&[("a", &on("Network=front,other")), web]);
+    assert!(said.len() == 1 && said[0].starts_with("a.container:3:15: "), "{said:?}");
+    for (name, what) in [("host", "is a mode"), ("private", "is a mode"), ("podman", "is the default network")] {
+        let said = of_files(&[("x.network", &format!("[Network]\nNetworkName={name}\n"))]);
+        assert!(said.len() == 1 && said[0].contains(what), "{said:?}");
+    }
     let said = of_files(&[("a", &on("Network=systemd-app:ip=192.0.3.9")), app]);
     assert!(said.len() == 1 && said[0].contains("not inside 192.0.2.0/24 of systemd-app"), "{said:?}");
     let said = of_files(&[("a", &on("Network=web.network\nNetwork=front")), web]);
@@ -186,6 +198,7 @@ fn what_a_unit_says_of_its_networks_agrees() {
             "4:9: interface_name= is the one of another network already",
         ),
         ("Network=four.network\nNetwork=four.network", "4:9: it is on this network already"),
+        ("Network=none\nAddHost=up:host-gateway", "4:9: from Network=none nothing leads to the host"),
     ] {
         let said = with(lines);
         assert!(said.len() == 1 && said[0].starts_with(wrong), "{lines}: {said:?}");
@@ -202,4 +215,18 @@ fn nobody_conflicts_with_what_it_needs() {
                     what it conflicts with";
     assert_eq!(said, [expected]);
     assert_eq!(of_files(&[("web", &web.replace("Requires", "After")), ("db", db)]), [""; 0]);
+}
+
+/// What is asked for is compared with what there is, and each is bounded.
+#[test]
+fn a_network_has_no_more_subnets_than_it_can_use() {
+    let subnets = |count: usize| (0..count).map(|i| format!("Subnet=10.{}.{}.0/24\n", i / 256, i % 256)).collect();
+    let net = |subnets: String| format!("[Network]\n{subnets}");
+    let asks = "Network=x.network:ip=192.0.2.7\n".repeat(300);
+    let web = format!("[Container]\nImage=localhost/x\n{asks}");
+    let said = of_files(&[("x.network", &net(subnets(257)))]);
+    assert_eq!(said, ["x.network:258:8: a network has at most 256 subnets; divide it, or write wider ones"]);
+    let said = of_files(&[("x.network", &net(subnets(256))), ("web", &web)]);
+    let outside = said.iter().filter(|one| one.contains("is not inside")).count();
+    assert_eq!(outside, 100, "{}", said.len());
 }

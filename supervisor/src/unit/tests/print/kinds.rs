@@ -317,6 +317,7 @@ pub(super) fn make_image(dice: &mut Dice) -> Declared<ImageSpec> {
 
 pub(super) fn make_pod(dice: &mut Dice) -> Declared<PodSpec> {
     let network = make::network(dice, false);
+    let hosts = make::hosts(dice, network != Network::None);
     let on_bridge = matches!(network, Network::Bridge(_));
     let spec = PodSpec {
         name: format!("p{}", dice.roll(9)),
@@ -325,7 +326,7 @@ pub(super) fn make_pod(dice: &mut Dice) -> Declared<PodSpec> {
         network_aliases: if on_bridge { make::network_aliases(dice) } else { Vec::new() },
         network,
         dns: make::dns(dice),
-        hosts: make::hosts(dice),
+        hosts,
         hostname: make::maybe(dice, |_| "pod.example".to_owned()),
         volumes: make::volumes(dice, false),
         shm_size_bytes: make::bytes(dice),

@@ -177,6 +177,7 @@ fn member(container: &mut ContainerSpec, with: bool) {
 
 fn container(dice: &mut Dice) -> ContainerSpec {
     let network = network(dice, true);
+    let hosts = hosts(dice, network != Network::None);
     let user_namespace = match namespace(dice) {
         _ if matches!(network, Network::Container(_)) => UserNamespace::Host,
         namespace => namespace,
@@ -283,7 +284,7 @@ fn container(dice: &mut Dice) -> ContainerSpec {
             0 => Unmask::All,
             _ => Unmask::Paths(list(dice, |_, i| format!("/proc/x{i}*"))),
         },
-        hosts: hosts(dice),
+        hosts,
         labels: pairs(dice),
         annotations: pairs(dice),
         oom_score_adj: i32::from(small(dice, 200)) - 100,
@@ -425,8 +426,11 @@ pub(super) fn dns(dice: &mut Dice) -> Dns {
     }
 }
 
-pub(super) fn hosts(dice: &mut Dice) -> Vec<(String, Option<IpAddr>)> {
-    list(dice, |dice, i| (format!("h{i}"), one(dice, &["192.0.2.9", "2001:db8::9", "host-gateway"]).parse().ok()))
+/// `with_host`: its gateway can be among them.
+pub(super) fn hosts(dice: &mut Dice, with_host: bool) -> Vec<(String, Option<IpAddr>)> {
+    let known: &[&str] = &["192.0.2.9", "2001:db8::9", "host-gateway"];
+    let known = if with_host { known } else { &known[..2] };
+    list(dice, |dice, i| (format!("h{i}"), one(dice, known).parse().ok()))
 }
 
 pub(super) fn namespace(dice: &mut Dice) -> UserNamespace {
