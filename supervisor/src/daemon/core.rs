@@ -71,6 +71,8 @@ pub(crate) mod class {
 
 /// Exits of processes nobody knows (yet): a container may end before the runtime has told its pid.
 const MAX_UNCLAIMED: usize = 256;
+/// What could not be done and has no deadline of its own is tried again so often.
+const LOOK_AROUND: Duration = Duration::from_secs(60);
 
 /// What worker threads report.
 #[derive(Debug)]
@@ -196,6 +198,8 @@ pub(crate) struct Daemon {
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) ports: BTreeSet<PathBuf>,
     pub(crate) look_for_ports: Option<Duration>,
+    /// The state of some unit could not be written.
+    pub(crate) unwritten: bool,
     /// Every enabled unit was asked for.
     pub(crate) booted: bool,
     /// And all of them were active, finished or failed once.
@@ -275,6 +279,7 @@ impl Daemon {
             shutdown: None,
             ports: BTreeSet::new(),
             look_for_ports: None,
+            unwritten: false,
             booted: false,
             ended: false,
         })
@@ -285,22 +290,31 @@ impl Daemon {
         let mut events = [EpollEvent::empty(); 64];
         self.settle();
         while !self.ended {
-            match self.epoll.wait(&mut events, self.timeout()) {
-                Ok(ready) => {
-                    for event in &events[..ready] {
-                        self.dispatch(*event);
-                    }
-                }
-                Err(Errno::EINTR) => {}
-                Err(errno) => log::error!("epoll: {errno}"),
-            }
+            let deadline = self.next_deadline();
+            // PID 1 asks every few seconds: no reason to look at every unit, but for those whose state could not be written.
+            while !self.wait(&mut events, deadline) && !self.unwritten {}
             self.tick();
             self.settle();
         }
         self.hand_over();
     }
 
-    fn timeout(&self) -> EpollTimeout {
+    /// Takes what comes in. False: nothing follows from it.
+    fn wait(&mut self, events: &mut [EpollEvent], deadline: Duration) -> bool {
+        match self.epoll.wait(events, timeout(deadline)) {
+            Ok(0) | Err(Errno::EINTR) => true,
+            Ok(ready) => {
+                let matters = events[..ready].iter().fold(false, |matters, event| self.dispatch(*event) | matters);
+                matters || deadline <= clock::monotonic()
+            }
+            Err(errno) => {
+                log::error!("epoll: {errno}");
+                true
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Duration {
         let shutdown = self.shutdown.as_ref().map(Shutdown::next_deadline);
         let deadlines = [
             self.engine.next_deadline(),
@@ -313,18 +327,17 @@ impl Daemon {
             self.checkers.next_deadline(),
             self.notify.next_deadline(),
         ];
-        let Some(next) = deadlines.into_iter().flatten().min() else { return EpollTimeout::NONE };
-        // One more: a deadline is never met a fraction too early.
-        let ms = next.saturating_sub(clock::monotonic()).as_millis() + 1;
-        EpollTimeout::try_from(u32::try_from(ms.min(60_000)).unwrap_or(0)).unwrap_or(EpollTimeout::ZERO)
+        let at_last = clock::monotonic() + LOOK_AROUND;
+        deadlines.into_iter().flatten().fold(at_last, Duration::min)
     }
 
-    fn dispatch(&mut self, event: EpollEvent) {
+    /// False: nothing follows from it.
+    fn dispatch(&mut self, event: EpollEvent) -> bool {
         let low = u32::try_from(event.data() & u64::from(u32::MAX)).unwrap_or(0);
         match u32::try_from(event.data() >> 32).unwrap_or(0) {
             class::SIGNALS => self.on_signals(),
             class::MAIL => self.mail.drain().into_iter().for_each(|mail| self.on_mail(mail)),
-            class::HANDOFF => self.on_handoff(),
+            class::HANDOFF => return self.on_handoff(),
             class::CGROUPS => self.on_cgroup_events(),
             class::UNIT_FILES => self.files.changed(),
             class::API => self.server.ready(&self.epoll, low, event.events(), clock::monotonic()),
@@ -335,6 +348,7 @@ impl Daemon {
             class::FDS => self.on_fd_ended(low),
             other => log::error!("an event of class {other}"),
         }
+        true
     }
 
     fn tick(&mut self) {
@@ -454,4 +468,10 @@ impl Daemon {
         }
         self.unclaimed.push_back((process, wait_status));
     }
+}
+
+fn timeout(deadline: Duration) -> EpollTimeout {
+    // One more: a deadline is never met a fraction too early.
+    let ms = deadline.saturating_sub(clock::monotonic()).as_millis() + 1;
+    EpollTimeout::try_from(u32::try_from(ms).unwrap_or(0)).unwrap_or(EpollTimeout::ZERO)
 }

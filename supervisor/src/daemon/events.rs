@@ -146,10 +146,16 @@ impl Daemon {
         }
     }
 
-    pub(crate) fn on_handoff(&mut self) {
+    /// False: PID 1 has only asked whether anybody is there.
+    pub(crate) fn on_handoff(&mut self) -> bool {
+        // Whether it is to be written to again is seen later.
+        let mut matters = self.handoff.is_full();
         loop {
             self.handoff.flush();
-            let Some((message, fd)) = self.handoff.receive() else { return };
+            let Some((message, fd)) = self.handoff.receive() else {
+                return matters || self.handoff.is_full() || self.handoff.is_closed();
+            };
+            matters |= !matches!(message, ToSupervisor::Ping { .. });
             match message {
                 ToSupervisor::Fd { name } => match fd {
                     Some(fd) => self.take_stored(&name, fd),

@@ -378,7 +378,8 @@ impl Daemon {
             log::error!("{unit}: write its state: {error}");
             self.engine.mark_changed(unit);
         }
-        failed.is_empty()
+        self.unwritten = !failed.is_empty();
+        !self.unwritten
     }
 }
 
