@@ -39,6 +39,7 @@ probe count FILE                 add one to the number in FILE, sync, print it
 probe tick FILE                  the same, and how many ms ago the one before it ended: `tick N after MS`
 probe alone FILE                 be there for a moment; fails if another is
 probe herald                     say `announcing`, by sd_notify(3) that it is ready, then again and again that it lives; ends on TERM
+probe keep                       have a file kept by sd_notify(3), FDSTORE=1, that counts the runs it was handed to: `keeping N`; ends on TERM
 probe keep-killing CGROUP [TIMES] kill everything in the cgroup whenever there is something
 probe keep-freezing CGROUP       freeze the cgroup whenever it is not frozen
 probe freeze SECONDS CGROUP...   freeze the cgroups, thaw them after SECONDS
@@ -103,6 +104,7 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["tick", file] => files::tick(file),
         ["alone", file] => files::alone(file),
         ["herald"] => processes::herald(),
+        ["keep"] => processes::keep(),
         ["keep-killing", cgroup] => cgroups::keep_killing(cgroup, u32::MAX),
         ["keep-killing", cgroup, times] => with_number(times, |times| cgroups::keep_killing(cgroup, times)),
         ["keep-freezing", cgroup] => cgroups::keep_freezing(cgroup),

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 /// Ignores the signal from now on, here and in children.
@@ -37,6 +38,42 @@ pub(crate) fn handed_listener() -> Option<TcpListener> {
     std::env::var_os("LISTEN_FDS")?;
     // SAFETY: who sets the variable has opened descriptor 3 for this program; nothing here has taken or closed it.
     Some(unsafe { TcpListener::from_raw_fd(3) })
+}
+
+/// The first descriptor handed over by the same protocol, of a file.
+pub(crate) fn handed_file() -> Option<File> {
+    std::env::var_os("LISTEN_FDS")?;
+    // SAFETY: who sets the variable has opened descriptor 3 for this program; nothing here has taken or closed it.
+    Some(unsafe { File::from_raw_fd(3) })
+}
+
+pub(crate) fn file_in_memory() -> io::Result<File> {
+    // SAFETY: a name that ends with a zero and lives as long as the program.
+    let fd = check(unsafe { libc::memfd_create(c"kept".as_ptr(), libc::MFD_CLOEXEC) })?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// One datagram, and a descriptor with it (SCM_RIGHTS of unix(7)).
+pub(crate) fn send_with(socket: &UnixDatagram, text: &[u8], file: &File) -> io::Result<()> {
+    /// As cmsg(3) lays it out: a head, and one descriptor.
+    #[repr(C)]
+    struct Rights {
+        head: libc::cmsghdr,
+        fd: i32,
+    }
+    // SAFETY: both are plain numbers and pointers, for which zeros are valid.
+    let (mut rights, mut message): (Rights, libc::msghdr) = unsafe { std::mem::zeroed() };
+    // C libraries differ about how wide a length is.
+    rights.head.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<i32>()) as _;
+    (rights.head.cmsg_level, rights.head.cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+    rights.fd = file.as_raw_fd();
+    let mut part = libc::iovec { iov_base: text.as_ptr().cast_mut().cast(), iov_len: text.len() };
+    (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+    (message.msg_control, message.msg_controllen) = ((&raw mut rights).cast(), size_of::<Rights>() as _);
+    // SAFETY: the message names a text and one whole control message, and all of it outlives the call.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A child that does nothing.

@@ -23,6 +23,7 @@ pub(super) fn says(unit: &str) -> &'static str {
         "stubborn" => "ignoring",
         "door" => "listening",
         "herald" => "announcing",
+        "keeper" => "keeping",
         _ => "sleeping",
     }
 }
@@ -36,6 +37,10 @@ pub(super) enum Then {
     Fresh,
     /// In this state, and nothing runs.
     Rests(&'static str),
+    /// Failed, if it ran; else it is as it was.
+    Killed,
+    /// Inactive, if it ran; else it is as it was: who has failed is not mended by a stop.
+    Severed,
     /// The same, after one more run that ended with this status.
     Ran(&'static str, i64),
 }
@@ -75,6 +80,9 @@ impl Then {
             Self::Runs => now.state == "active" && (before.pid.is_none() || now.pid == before.pid),
             Self::Fresh => now.state == "active" && now.pid != before.pid,
             Self::Rests(state) => rests(state),
+            Self::Killed | Self::Severed if before.pid.is_none() => now == before,
+            Self::Killed => rests("failed"),
+            Self::Severed => rests("inactive"),
             Self::Ran(state, code) => rests(state) && now.exit_code == Some(code),
         }
     }
@@ -141,11 +149,12 @@ impl Client<'_> {
             }
         }
         for ((unit, then), before) in then.iter().zip(&before) {
-            if matches!(then, Then::Fresh | Then::Rests(_)) && before.pid.is_some() {
+            if matches!(then, Then::Fresh | Then::Rests(_) | Then::Killed | Then::Severed) && before.pid.is_some() {
                 self.wait_for_line(unit, tally.starts.get(unit).map_or(1, |(_, most)| *most));
             }
         }
-        let no_block = then.len() == 1 && random(2) == 0;
+        let kills = request.contains("/kill");
+        let no_block = !kills && then.len() == 1 && random(2) == 0;
         let query = if no_block { "?no_block=true" } else { "" };
         let answer = self.ask("POST", &format!("/v1/units/{request}{query}"));
         let told =
@@ -159,13 +168,20 @@ impl Client<'_> {
         };
         let is_over = |now: &[Seen]| is_done(now) || is_held_back(now) || (answer.is_none() && now == before);
         let mut now = all();
-        if no_block || answer.is_none() {
+        // A signal is answered when it is sent.
+        if no_block || kills || answer.is_none() {
             now = self.machine.wait_until(&what, || Ok(Some(all()).filter(|now| is_over(now)))).unwrap();
         }
         assert!(is_over(&now), "{what}: {now:?}");
         let held_back = is_held_back(&now);
         if let Some(answer) = answer {
-            let expected = if no_block { 202 } else { *status };
+            // There is nobody to be killed.
+            let idle = kills && before.first().is_some_and(|before| before.pid.is_none());
+            let expected = match (no_block, idle) {
+                (true, _) => 202,
+                (_, true) => 409,
+                _ => *status,
+            };
             assert!(answer.status == expected || (held_back && answer.status == 409), "{what}");
         }
         tally.held_back += u64::from(held_back);

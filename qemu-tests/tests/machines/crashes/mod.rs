@@ -33,7 +33,7 @@ const STEADY: [&str; 8] = ["steady", "stream", "knock", "knock-door", "relay", "
 const TICK_MS: u64 = 2000;
 
 /// Each row has a client of its own.
-const DEEDS: [&[Deed]; 8] = [
+const DEEDS: [&[Deed]; 11] = [
     &[
         ("web/start", 200, &[("web", Then::Runs)]),
         ("web/stop", 200, &[("web", Then::Rests("inactive"))]),
@@ -58,6 +58,25 @@ const DEEDS: [&[Deed]; 8] = [
         ("herald/stop", 200, &[("herald", Then::Rests("inactive"))]),
         ("herald/restart", 200, &[("herald", Then::Fresh)]),
     ],
+    // Bound to the first, which dies now and then.
+    &[
+        ("bound/start", 200, &[("mast", Then::Runs), ("bound", Then::Runs)]),
+        ("mast/stop", 200, &[("mast", Then::Severed), ("bound", Then::Severed)]),
+        ("mast/kill?signal=KILL", 200, &[("mast", Then::Killed), ("bound", Then::Severed)]),
+    ],
+    // Both are in one pod, which starts with the first and is gone with the last.
+    &[
+        ("oar/start", 200, &[("oar", Then::Runs)]),
+        ("helm/start", 200, &[("helm", Then::Runs)]),
+        ("helm/stop", 200, &[("helm", Then::Rests("inactive"))]),
+        ("boat-pod/stop", 200, &[("oar", Then::Rests("inactive")), ("helm", Then::Rests("inactive"))]),
+    ],
+    // What it has kept outlives it, and whoever is killed meanwhile.
+    &[
+        ("keeper/start", 200, &[("keeper", Then::Runs)]),
+        ("keeper/stop", 200, &[("keeper", Then::Rests("inactive"))]),
+        ("keeper/restart", 200, &[("keeper", Then::Fresh)]),
+    ],
     &[("well/start", 200, &[("well", Then::Runs)]), ("well/stop", 200, &[("well", Then::Rests("inactive"))])],
 ];
 
@@ -79,6 +98,9 @@ fn boot() -> Machine {
     let timer = format!(
         "[Timer]\nOnActiveSec=1\nOnUnitInactiveSec={TICK_MS}ms\nAccuracySec=1ms\n[Install]\nWantedBy=timers.target\n"
     );
+    let member =
+        always.to_owned() + &probe_unit("sleep", "Pod=boat.pod\nStartWithPod=no").replace("Network=host\n", "");
+    let kept = "[Service]\nFileDescriptorStoreMax=4\nFileDescriptorStorePreserve=yes\n";
     machine("crashes")
         .append("orlop.rescue_timeout=0")
         .unit("steady.container", &up("serve 8081", ""))
@@ -100,6 +122,12 @@ fn boot() -> Machine {
         .unit("checked.container", &up("sleep", check))
         .unit("herald.container", &(up("herald", "Notify=true")))
         .unit("well.container", &up("sleep", &format!("{check}Notify=healthy")))
+        .unit("mast.container", &up("sleep", ""))
+        .unit("bound.container", &("[Unit]\nBindsTo=mast.service\nAfter=mast.service\n".to_owned() + &up("sleep", "")))
+        .unit("boat.pod", "[Unit]\nStartLimitIntervalSec=0\n[Pod]\nNetwork=host\n")
+        .unit("oar.container", &member)
+        .unit("helm.container", &member)
+        .unit("keeper.container", &(up("keep", "Notify=true") + kept))
         .unit("tick.container", &once("tick /data/ticks", "Volume=ticks:/data"))
         .unit("tick.timer", &timer)
         .forward(STRIKE)
@@ -243,7 +271,7 @@ fn whatever_the_supervisor_was_doing_when_it_was_killed_is_done_once() {
     let numbers = |unit: &str, word: &str| -> Vec<u64> {
         machine.log(unit).unwrap().iter().filter_map(|line| number(line, word)).collect()
     };
-    for (unit, word) in [("count", "count"), ("stream", "line")] {
+    for (unit, word) in [("count", "count"), ("stream", "line"), ("keeper", "keeping")] {
         let found = numbers(unit, word);
         let gap = found.iter().zip(1..).find(|(found, expected)| **found != *expected);
         assert!(gap.is_none(), "{unit}: {gap:?} (found, expected)");
