@@ -132,7 +132,7 @@ fn what_cannot_run_is_said() {
         .refused("executable file not found in $PATH: nothing: no such file or directory");
     c.oci(&["exec", &c.id, "/nothing"]).refused("exec /nothing: no such file or directory");
     c.oci(&["exec", &c.id, "/proc/1/comm"]).refused("exec /proc/1/comm: permission denied");
-    c.oci(&["exec", "--cgroup", "../x", &c.id, "/bin/inspect"]).refused("../x is not a sub cgroup path");
+    c.oci(&["exec", "--cgroup", "../x", &c.id, "/bin/inspect"]).refused("bad sub cgroup path: ../x");
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn cgroup(state: &State, options: &ExecOptions) -> Result<Option<Cgroup>> {
         return Ok(Some(whole));
     }
     if below.split('/').any(|name| matches!(name, "" | "." | "..")) {
-        return Err(Error::Cgroup { path: state.cgroup.clone(), why: format!("{below} is not a sub cgroup path") });
+        return Err(Error::Cgroup { path: state.cgroup.clone(), why: format!("bad sub cgroup path: {below}") });
     }
     whole.child(below)?.ok_or_else(|| missing(below)).map(Some)
 }
