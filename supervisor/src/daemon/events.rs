@@ -121,18 +121,25 @@ impl Daemon {
     }
 
     fn on_created(&mut self, unit: &UnitName, attempt: u64) {
-        let Some(pid) = self.runtime.container_pid(unit) else {
-            let text = "the runtime wrote no pid".to_owned();
-            return self.engine.event(unit, Event::CreateFailed { attempt, text }, clock::now());
-        };
-        if !self.connect(unit, attempt, pid) {
+        if let Some(pid) = self.created_pid(unit, attempt)
+            && !self.connect(unit, attempt, pid)
+        {
             self.created(unit, attempt);
         }
     }
 
+    fn created_pid(&mut self, unit: &UnitName, attempt: u64) -> Option<u32> {
+        let pid = self.runtime.container_pid(unit);
+        if pid.is_none() {
+            let text = "the pid that the runtime wrote cannot be read".to_owned();
+            self.engine.event(unit, Event::CreateFailed { attempt, text }, clock::now());
+        }
+        pid
+    }
+
     /// It is made, and has its networks.
     pub(crate) fn created(&mut self, unit: &UnitName, attempt: u64) {
-        let pid = self.runtime.container_pid(unit).unwrap_or_default();
+        let Some(pid) = self.created_pid(unit, attempt) else { return };
         let ended = self.unclaimed.iter().rposition(|(process, _)| process.pid == pid);
         // A process that is there is the newer one, should the pid have been used twice.
         let process = process::identify(pid)

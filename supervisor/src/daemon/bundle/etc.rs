@@ -7,7 +7,7 @@
 use std::{
     fs, io, iter,
     net::{IpAddr, Ipv4Addr},
-    os::unix::fs::{FileExt, chown},
+    os::unix::fs::{FileExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -146,7 +146,7 @@ pub(crate) fn refresh_resolv_conf(paths: &Paths, units: Vec<Unit>) {
 /// The file that was written for it, if there is one: the bound one, or the one in its root. That is the container's own to change by
 /// now, and nothing else is opened in its place.
 fn opened(paths: &Paths, unit: &Unit) -> io::Result<Option<fs::File>> {
-    let found = match fs::OpenOptions::new().read(true).write(true).open(paths.etc(&unit.name).join("resolv.conf")) {
+    let found = match written_to(&paths.etc(&unit.name).join("resolv.conf")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let in_layer = paths.container(&unit.name).join("upper/etc/resolv.conf");
             let is_there = in_layer.symlink_metadata().is_ok_and(|meta| meta.is_file());
@@ -172,7 +172,12 @@ fn inside(rootfs: &Path) -> io::Result<Option<fs::File>> {
     if fstat(&found)?.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Ok(None);
     }
-    fs::OpenOptions::new().read(true).write(true).open(folder::name(&found)).map(Some)
+    written_to(&folder::name(&found)).map(Some)
+}
+
+/// Without waiting until somebody in the container gives a lease up (F_SETLEASE of fcntl(2)).
+fn written_to(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Over the old bytes, and only if they differ: no reader finds it empty, and a full disk has the room it takes already.

@@ -215,13 +215,14 @@ fn clear(paths: &Paths) {
     }
     for folder in folders(paths).filter(|folder| is_aside(folder)) {
         let place = folder.join("mount");
-        let done = unmount(&place).and_then(|()| fs::remove_dir(&place)).and_then(|()| fs::remove_dir(&folder));
-        match done {
-            // Another thread was here.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                log::warn!("take down {}: {error}", place.display());
-            }
-            _ => {}
+        // Another thread was here, or one of a supervisor that was killed in the middle.
+        let gone = |done: io::Result<()>| match done {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        };
+        let done = gone(unmount(&place)).and_then(|()| gone(fs::remove_dir(&place)));
+        if let Err(error) = done.and_then(|()| gone(fs::remove_dir(&folder))) {
+            log::warn!("take down {}: {error}", place.display());
         }
     }
 }
