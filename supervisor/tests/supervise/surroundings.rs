@@ -73,6 +73,33 @@ fn a_container_asks_the_name_servers_of_its_unit() {
     });
 }
 
+/// The machine's new name servers reach those that run, but not who has its own.
+#[test]
+fn new_name_servers_reach_the_containers_that_run() {
+    place::inside("surroundings::new_name_servers_reach_the_containers_that_run", |place| {
+        let host = |unit: &str, script: &str, lines: &str| {
+            // Not after the network, for which they would wait in vain.
+            let enabled = "[Quadlet]\nDefaultDependencies=no\n[Install]\nWantedBy=default.target";
+            place.unit(unit, &format!("{script}; echo written; sleep 1000"), lines, enabled);
+            place.edit(unit, |text| text.replace("Network=none", "Network=host"));
+        };
+        let waits = "until grep -q 192.0.2.9 /etc/resolv.conf; do sleep 0.1; done";
+        host("plain", waits, "");
+        host("bound", waits, "Volume=bound:/etc");
+        host("own", "echo mine > /etc/resolv.conf", "DNS=none");
+        let machine = Pid1::boot(place);
+        machine.until_active("own");
+        fs::write("/run/orlop/resolv.conf", "nameserver 192.0.2.9\n").unwrap();
+        // News of the network come ten seconds later at the latest: there is no card.
+        for unit in ["plain", "bound", "own"] {
+            machine.wait("what they have", |machine| {
+                machine.logs(&format!("/v1/units/{unit}/logs")).iter().any(|line| line["message"] == "written")
+            });
+        }
+        assert_eq!(fs::read_to_string("/run/orlop/units/own/rootfs/etc/resolv.conf").unwrap(), "mine\n");
+    });
+}
+
 /// `Rootfs=`: what is written stays in the folder, with `:O` it goes with the container; through a link nobody is led elsewhere.
 #[test]
 fn a_folder_is_a_containers_root() {

@@ -9,7 +9,10 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     os::unix::fs::{FileExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use nix::{
@@ -119,27 +122,40 @@ fn resolv_conf(paths: &Paths, unit: &Unit, connection: Option<&Connection>) -> S
     spec::resolv_conf(&text, &resolvers, &search, options)
 }
 
+/// How often there were new name servers: one that is being made meanwhile may have been written with the old ones.
+static NEWS: AtomicU64 = AtomicU64::new(0);
+
+pub(super) fn news() -> u64 {
+    NEWS.load(Ordering::Relaxed)
+}
+
 /// New name servers reach the containers that run: it is the same file that is written.
 /// They lie on a disk: not for the loop. While that stands still one thread is at work and one waits, for the latest.
 pub(crate) fn refresh_resolv_conf(paths: &Paths, units: Vec<Unit>) {
     static WAITING: Mutex<Option<Vec<Unit>>> = Mutex::new(None);
     static AT_WORK: Mutex<()> = Mutex::new(());
     let waiting = || WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    NEWS.fetch_add(1, Ordering::Relaxed);
     let paths = paths.clone();
     let work = move || {
         let _turn = AT_WORK.lock();
         let units = waiting().take().unwrap_or_default();
-        for unit in &units {
-            let text = || resolv_conf(&paths, unit, connection(&paths, unit).as_ref());
-            let file = opened(&paths, unit);
-            let written = file.and_then(|file| file.map_or(Ok(()), |file| overwrite(&file, text().as_bytes())));
-            if let Err(error) = written {
-                log::warn!("{}: write its /etc/resolv.conf: {error}", unit.name);
-            }
-        }
+        units.iter().for_each(|unit| refresh(&paths, unit));
     };
     if waiting().replace(units).is_none() && !mailbox::spawn("resolv.conf", work) {
         waiting().take();
+    }
+}
+
+/// `DNS=none`: what is there is the container's own.
+pub(super) fn refresh(paths: &Paths, unit: &Unit) {
+    if unit.container.dns == Dns::OfImage {
+        return;
+    }
+    let text = || resolv_conf(paths, unit, connection(paths, unit).as_ref());
+    let written = opened(paths, unit).and_then(|file| file.map_or(Ok(()), |file| overwrite(&file, text().as_bytes())));
+    if let Err(error) = written {
+        log::warn!("{}: write its /etc/resolv.conf: {error}", unit.name);
     }
 }
 
@@ -160,7 +176,10 @@ fn opened(paths: &Paths, unit: &Unit) -> io::Result<Option<fs::File>> {
 /// By the root as it is mounted: a layer is not to be changed below its mount. Looked at before it is opened: a container that may make
 /// devices would have us open one.
 fn inside(rootfs: &Path) -> io::Result<Option<fs::File>> {
-    let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let root = match open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
+        Err(Errno::ENOENT) => return Ok(None),
+        root => root?,
+    };
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let found = match openat2(&root, "etc/resolv.conf", OpenHow::new().flags(flags).resolve(resolve)) {

@@ -189,6 +189,7 @@ pub(crate) fn build(
     let given = given.as_ref().map(folder::name);
     let own = given.as_ref().filter(|_| matches!(unit.container.root, Root::Folder { overlay: false, .. }));
     let hostname = &spec::hostname(unit, &machine.hostname);
+    let news = etc::news();
     let (root, etc) = match own {
         Some(given) => {
             etc::write(paths, &paths.etc(&unit.name), unit, hostname, None)?;
@@ -209,6 +210,9 @@ pub(crate) fn build(
             (overlay::mount(&container, &rootfs, &layers, ids.as_ref())?, bound)
         }
     };
+    if etc::news() != news {
+        etc::refresh(paths, unit);
+    }
     let notify = paths.notify(&unit.name);
     if unit.container.notify == Notify::Container {
         make_folder(&notify, 0o755)?;
