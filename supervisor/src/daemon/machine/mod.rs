@@ -188,6 +188,9 @@ pub(crate) struct Record {
     pub(crate) kills: u32,
     #[serde(default)]
     pub(crate) blamed: u64,
+    /// When the last of them was counted.
+    #[serde(default)]
+    pub(crate) blamed_at: Duration,
     pub(crate) last: Option<Outcome>,
     /// The last containers, the newest at the end; and when the present one was begun, in µs since 1970.
     #[serde(default)]
@@ -226,6 +229,7 @@ impl Record {
             deaths: 0,
             kills: 0,
             blamed: 0,
+            blamed_at: Duration::ZERO,
             last: None,
             past: VecDeque::new(),
             began_us: 0,
@@ -284,7 +288,7 @@ impl Record {
         if blame {
             self.deaths += 1;
             self.kills += u32::from(end == LastEnd::FromOutside);
-            self.blamed = self.attempt;
+            (self.blamed, self.blamed_at) = (self.attempt, now.mono);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The transitions. One function per state, so that each can be held against its row of the diagram: here those without a
 //! container, in `begin` up to the running program, in `end` from there.
 
+use std::time::Duration;
+
 use super::begin::Begun;
 use super::end::Kill;
 use super::notified::Run;
@@ -11,6 +13,9 @@ use super::{Action, Event, Now, Outcome, Record, State};
 /// when one more of them would be the fifth, after which PID 1 gives up on supervisors.
 const DEATHS_ALLOWED: u32 = 3;
 const KILLS_ALLOWED: u32 = 4;
+/// After so long a life of a supervisor PID 1 counts its deaths anew (`stable_run` of init/src/settings.rs), and kills from outside say
+/// nothing about a unit.
+const KILLS_FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// One event, one step.
 pub(crate) fn step(policy: &Policy, record: Record, event: Event, now: Now) -> (Record, Vec<Action>) {
@@ -140,6 +145,10 @@ impl Machine<'_> {
     fn go(&mut self) {
         if self.record.blamed != self.record.attempt {
             (self.record.deaths, self.record.kills) = (0, 0);
+        }
+        if self.now.mono.saturating_sub(self.record.blamed_at) >= KILLS_FORGOTTEN {
+            self.record.deaths -= self.record.kills;
+            self.record.kills = 0;
         }
         if self.held_back() {
             return;

@@ -287,7 +287,7 @@ fn what_is_upheld_comes_back_and_not_without_a_pause() {
     assert_eq!(world.state("helper"), "running", "a stop by request is no exception, as with systemd");
     // A supervisor that takes over looks again.
     world.ends("helper", 0);
-    take_over(&mut world);
+    take_over(&mut world, LastEnd::ByItself);
     world.engine.resume(world.now);
     world.run();
     assert_eq!(world.state("helper"), "running");

@@ -346,7 +346,7 @@ fn a_unit_that_keeps_restarting_is_waited_for_a_few_times_and_not_for_ever() {
 }
 
 /// A new supervisor, after the death of one, with the records as they were.
-fn take_over(world: &mut World) {
+fn take_over(world: &mut World, end: LastEnd) {
     let records: Vec<_> = world.engine.units().map(|(name, entry)| (name.clone(), entry.record.clone())).collect();
     let plans = world.engine.units().map(|(name, entry)| (name.clone(), entry.plan.clone())).collect();
     world.engine = Engine::default();
@@ -354,7 +354,7 @@ fn take_over(world: &mut World) {
     world.open.clear();
     (world.done, world.jobs_before) = (BTreeMap::new(), 0);
     for (name, mut record) in records.clone() {
-        record.count_death(world.live.contains_key(&name), LastEnd::ByItself, world.now);
+        record.count_death(world.live.contains_key(&name), end, world.now);
         world.engine.restore(name, Policy::plain(), record, None);
     }
     for (name, _) in records {
@@ -402,7 +402,7 @@ fn a_unit_whose_start_kills_the_supervisor_is_found_out_and_held_back() {
         // The supervisor dies of making this container.
         if world.open.iter().any(|(unit, action)| unit.as_str() == "bad" && matches!(action, Action::Create { .. })) {
             deaths += 1;
-            take_over(&mut world);
+            take_over(&mut world, LastEnd::ByItself);
         } else {
             world.answer(0);
         }
@@ -418,6 +418,29 @@ fn a_unit_whose_start_kills_the_supervisor_is_found_out_and_held_back() {
     world.start("bad");
     world.run();
     assert_eq!(world.state("bad"), "running");
+}
+
+/// A timer goes on when the kills are over.
+#[test]
+fn kills_from_outside_hold_a_unit_back_for_a_while() {
+    for (end, allowed, later) in [(LastEnd::FromOutside, 4, "running"), (LastEnd::ByItself, 3, "failed")] {
+        let mut world = World::new(&[("tick", plan())]);
+        world.start("tick");
+        for _ in 0..allowed {
+            world.take();
+            assert_eq!(world.state("tick"), "preparing");
+            take_over(&mut world, end);
+        }
+        // Who triggers it is no person.
+        let again = |world: &mut World| {
+            world.engine.start(&name("tick"), world.now);
+            world.run();
+            world.state("tick")
+        };
+        assert_eq!(again(&mut world), "failed");
+        world.now.mono += Duration::from_secs(60);
+        assert_eq!(again(&mut world), later);
+    }
 }
 
 #[test]
