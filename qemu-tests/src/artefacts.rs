@@ -55,6 +55,12 @@ impl Artefacts {
         Ok(())
     }
 
+    /// A program that only waits, if it has an argument: what a container of it costs is the system's.
+    #[must_use]
+    pub fn nothing(&self) -> PathBuf {
+        self.programs.probe.with_file_name("nothing")
+    }
+
     /// Built once for all tests of a process, from the distribution's kernel or the one `ORLOP_KERNEL` names.
     ///
     /// # Panics

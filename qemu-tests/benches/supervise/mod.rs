@@ -60,7 +60,8 @@ fn subjects(further: u32) -> Vec<(String, String)> {
         ("mute.container".to_owned(), unit("lines 0", "", ONCE)),
         ("talker.container".to_owned(), unit(&format!("lines {LINES}"), "", ONCE)),
     ];
-    units.extend((0..further).map(|number| (format!("m{number}.container"), unit("sleep", "", ""))));
+    let nothing = unit("wait", "Entrypoint=/nothing", "");
+    units.extend((0..further).map(|number| (format!("m{number}.container"), nothing.clone())));
     units
 }
 

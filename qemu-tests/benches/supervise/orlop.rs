@@ -12,7 +12,7 @@ const WAITS: u32 = 10;
 pub(super) fn measure(artefacts: &Artefacts) -> Result<Vec<Row>> {
     let folder = tempfile::tempdir_in(&artefacts.out)?;
     let layout = folder.path().join("layout");
-    artefacts.pack_probe(&[], &layout)?;
+    artefacts.pack_probe(&[&artefacts.nothing()], &layout)?;
     let mut builder = Machine::builder(artefacts, "bench-supervise").counting_instructions().image(&layout);
     for (name, text) in subjects(COUNTS[COUNTS.len() - 1]) {
         builder = builder.unit(&name, &text);

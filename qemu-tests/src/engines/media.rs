@@ -28,7 +28,7 @@ pub(super) fn of_systemd(
     folder: &Path,
 ) -> Result<PathBuf, GuestError> {
     let tree = tree(folder)?;
-    artefacts.pack_probe(&[], &tree.join("layout"))?;
+    artefacts.pack_probe(&[&artefacts.nothing()], &tree.join("layout"))?;
     let probe = tree.join("probe");
     fs::copy(&artefacts.programs.probe, &probe).map_err(at("copy to", &probe))?;
     let place = tree.join("units");
