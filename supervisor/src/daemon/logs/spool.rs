@@ -94,6 +94,16 @@ impl Spool {
             log::error!("{}: {error}", path.display());
             memfd_create(c"spool", MFdFlags::MFD_CLOEXEC).map(File::from)
         })?;
+        Self::of(path, file, max_bytes, numbered)
+    }
+
+    /// What an earlier supervisor left, or nothing.
+    pub(super) fn left_at(path: PathBuf) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        Self::of(path, file, MAX_BYTES, false)
+    }
+
+    fn of(path: PathBuf, file: File, max_bytes: u64, numbered: bool) -> io::Result<Self> {
         let [.., start, word] = head(&file);
         let start = start.max(HEAD_BYTES);
         let end = file.metadata()?.len().max(start);

@@ -2,9 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::ErrorKind,
+    io::{self, ErrorKind},
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
+    thread,
     time::Duration,
 };
 
@@ -32,6 +33,8 @@ const BATCHES_IN_A_FILE: u64 = 4;
 const RECORD_BYTES: usize = 40;
 /// How often a disk that took no records is asked whether it takes the word about them.
 const RETRY: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(10) };
+/// How often what was interrupted is tried to be taken back once more.
+const TRIES: u32 = 5;
 /// A file that nothing was appended to for so long is closed, and opened for the next record: open it costs the kernel its inode.
 const AT_REST: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(20) };
 /// How long another machine may take for what is forwarded to it, when ours ends.
@@ -164,6 +167,19 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// A moment without descriptors or memory must not have records appended a second time.
+fn persistently<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut result = work();
+    for _ in 0..TRIES {
+        if result.is_ok() {
+            break;
+        }
+        thread::sleep(RETRY / 100);
+        result = work();
+    }
+    result
+}
+
 impl Desk {
     /// What an earlier supervisor was appending when it died is taken out of the log: the spool has it still. Whether there was any.
     fn take_back(&mut self) -> bool {
@@ -171,7 +187,8 @@ impl Desk {
         for path in spool::left(&self.writer.spools) {
             let Some((owner, _)) = owner_and_stream(&path) else { continue };
             // Where the other thread is at work already it appends; what is asked and answered here lies in the head.
-            let result = Spool::open(path).and_then(|spool| {
+            let result = persistently(|| {
+                let spool = Spool::left_at(path.clone())?;
                 let Some(mark) = spool.intended() else { return Ok(()) };
                 interrupted = true;
                 self.file(&owner).rewind(mark)?;
@@ -373,7 +390,7 @@ impl Desk {
         committed
     }
 
-    fn appended(&mut self, owner: &Owner, result: Result<u64, Option<std::io::Error>>) {
+    fn appended(&mut self, owner: &Owner, result: Result<u64, Option<io::Error>>) {
         match result {
             Err(Some(error)) => {
                 log::error!("{owner}: log: {error}");
@@ -438,4 +455,29 @@ fn not_taken(source: &Source, lost: u64, error: Option<&str>) -> String {
 
 fn suppressed(records: u64) -> String {
     format!("{records} lines suppressed: more than LogRateLimitBurst= within LogRateLimitIntervalSec=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_for_a_moment_is_tried_again_and_not_for_ever() {
+        let mut failures = TRIES;
+        let mut work = || match failures {
+            0 => Ok(()),
+            _ => {
+                failures -= 1;
+                Err(io::Error::from_raw_os_error(libc::EMFILE))
+            }
+        };
+        persistently(&mut work).unwrap();
+        failures = u32::MAX;
+        let mut work = || {
+            failures -= 1;
+            Err::<(), _>(io::Error::from_raw_os_error(libc::EMFILE))
+        };
+        assert_eq!(persistently(&mut work).unwrap_err().raw_os_error(), Some(libc::EMFILE));
+        assert_eq!(failures, u32::MAX - TRIES - 1);
+    }
 }
