@@ -38,6 +38,11 @@ fn requires(list: &[&str]) -> Plan {
     Plan { links: Links { after: names(list), requires: names(list), ..Links::default() }, ..plan() }
 }
 
+/// The runtime does them, one at a time for each unit.
+fn is_operation(action: &Action) -> bool {
+    matches!(action, Action::Create { .. } | Action::Start { .. } | Action::Query { .. })
+}
+
 /// A machine that does what actions say, at once or in an order of its own, and keeps a diary.
 struct World {
     engine: Engine,
@@ -82,6 +87,7 @@ impl World {
     }
 
     fn take(&mut self) {
+        let mut killed = Vec::new();
         for effect in self.engine.take_effects() {
             match effect {
                 Effect::Act { action: Action::Remark(_), .. } => {}
@@ -100,7 +106,11 @@ impl World {
                         let first = self.engine.graph.after(&unit).iter().find(has_job);
                         assert_eq!(first, None, "{unit} starts before it");
                     }
-                    self.open.push((unit, action));
+                    if action == Action::KillOperation {
+                        killed.extend(self.kill_operation(&unit));
+                    } else {
+                        self.open.push((unit, action));
+                    }
                 }
                 Effect::JobDone { id, result, .. } => {
                     assert!(self.done.insert(id, result).is_none(), "job {id} ended twice");
@@ -116,9 +126,32 @@ impl World {
             }
         }
         self.jobs_before = self.engine.next_job;
+        if !killed.is_empty() {
+            killed.into_iter().for_each(|(unit, event)| self.engine.event(&unit, event, self.now));
+            self.take();
+        }
+    }
+
+    /// As `Runtime::kill`: what waits for the runtime is never begun, and what it was at fails.
+    fn kill_operation(&mut self, unit: &UnitName) -> Option<(UnitName, Event)> {
+        let is_its = |(of, action): &mut (UnitName, Action)| of == unit && is_operation(action);
+        let (of, action) = self.open.extract_if(.., is_its).next()?;
+        self.open.retain(|(of, action)| of != unit || !is_operation(action));
+        let text = "killed".to_owned();
+        Some((
+            of,
+            match action {
+                Action::Create { attempt } => Event::CreateFailed { attempt, text },
+                Action::Start { attempt } => Event::StartFailed { attempt, text },
+                _ => return None,
+            },
+        ))
     }
 
     fn answer(&mut self, index: usize) {
+        let (unit, action) = &self.open[index];
+        let first = |(of, earlier): &(UnitName, Action)| of == unit && is_operation(earlier);
+        let index = if is_operation(action) { self.open.iter().position(first).unwrap_or(index) } else { index };
         let (unit, action) = self.open.remove(index);
         let event = match action {
             Action::Prepare { attempt } if self.broken.contains(&unit) => {
