@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|verb| verb == "supervise") {
-        return supervisor::daemon::run();
+    match std::env::args_os().nth(1) {
+        Some(verb) if verb == "supervise" => supervisor::daemon::run(),
+        Some(verb) if verb == "relay" => supervisor::daemon::exec::relay::run(),
+        _ => supervisor::cli::run(),
     }
-    supervisor::cli::run()
 }

@@ -68,13 +68,12 @@ fn exec_gets_a_terminal_of_its_own_and_its_keys_are_signals() {
     c.start().ok();
     c.wait_for_output("up");
     let listener = UnixListener::bind(c.path("console.sock")).unwrap();
-    let args =
-        ["exec", "-d", "-t", "--console-socket", "console.sock", &c.id, "/bin/inspect", "tty", "say", "READY", "sleep"];
-    c.oci(&args).ok();
+    let options = ["exec", "-d", "-t", "--console-socket", "console.sock", "--console-size", "24x300", &c.id];
+    c.oci(&[&options[..], &["/bin/inspect", "tty", "size", "say", "READY", "sleep"]].concat()).ok();
     let mut terminal = master(&listener);
     let mut seen = String::new();
     wait_for(&mut terminal, &mut seen, "READY");
-    assert!(seen.contains("tty 1 1 1"), "{seen}");
+    assert!(seen.contains("tty 1 1 1") && seen.contains("size 24 rows 300 columns"), "{seen}");
     let procs = || std::fs::read_to_string(c.cgroup("cgroup.procs")).unwrap().lines().count();
     assert_eq!(procs(), 2);
     // Ctrl-C reaches the process only if the terminal controls its session.

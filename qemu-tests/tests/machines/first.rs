@@ -272,3 +272,25 @@ fn many_clients_at_once_are_served() {
         }
     });
 }
+
+#[test]
+fn other_programs_run_in_a_container_as_whom_one_likes() {
+    let machine = first();
+    let exec = |words: &[&str]| {
+        let output = machine.orlop(&[&["exec"], words].concat()).unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, said, _) = exec(&["-u", "33:34", "web", "/probe", "show", "/proc/self/status", "/proc/self/cgroup"]);
+    assert!(code == Some(0) && said.contains("|Uid:\t33\t33\t33\t33|Gid:\t34\t34\t34\t34|"), "{said}");
+    assert!(said.contains("/proc/self/cgroup: 0::/\n"), "{said}");
+    // The port goes back to who comes next, again and again.
+    for code in 0..8 {
+        let (ended, said, _) = exec(&["web", "/probe", "exit", &code.to_string()]);
+        assert_eq!((ended, said.as_str()), (Some(code), "exiting\n"));
+    }
+    let (code, _, error) = exec(&["web", "no-such-program"]);
+    assert!(code == Some(127) && error.contains("not found in $PATH: no-such-program"), "{error}");
+    let (code, _, error) = exec(&["idle", "/probe", "exit", "0"]);
+    assert!(code == Some(125) && error.contains("idle: not running"), "{error}");
+}

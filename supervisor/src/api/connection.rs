@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! Head ──whole──▶ Body ──read──▶ Answering ──answer──▶ Head (keep-alive), or closed once all is written
-//!                                    └──stream──▶ Streaming ──end──┘
+//!                                    ├──stream──▶ Streaming ──end──┘
+//!                                    └──upgrade─▶ Given, until it is closed
 //! ```
 
 use std::{
@@ -29,6 +30,8 @@ enum Phase {
     },
     Answering(Head),
     Streaming(Head),
+    /// It speaks another protocol now, with somebody else.
+    Given,
     /// Closed once all is written.
     Closing,
 }
@@ -85,6 +88,7 @@ impl Connection {
             body_bytes: 0,
             body: Body::default(),
             expects_continue: false,
+            upgrade: false,
         };
         Self { phase: Phase::Answering(head), used: true, ..Self::new(fd, now) }
     }
@@ -110,7 +114,7 @@ impl Connection {
 
     /// A request is with us.
     pub(crate) fn is_ours(&self) -> bool {
-        matches!(self.phase, Phase::Answering(_) | Phase::Streaming(_))
+        matches!(self.phase, Phase::Answering(_) | Phase::Streaming(_) | Phase::Given)
     }
 
     /// Between two requests.
@@ -126,7 +130,7 @@ impl Connection {
             }
             match &mut self.phase {
                 Phase::Closing if self.output.is_empty() => return Progress::Closed,
-                Phase::Closing | Phase::Answering(_) | Phase::Streaming(_) => {
+                Phase::Closing | Phase::Answering(_) | Phase::Streaming(_) | Phase::Given => {
                     // A peer that is gone shows when we write; one that only ended its side still wants the answer.
                     return Progress::Waiting;
                 }
@@ -229,6 +233,23 @@ impl Connection {
             let keep_alive = head.keep_alive;
             answer.write(keep_alive, &mut self.output);
             self.next(keep_alive);
+        }
+    }
+
+    /// For whom it goes on with, who answers the request. `None`: something came behind that, or what was said before is not read yet.
+    pub(crate) fn give(&mut self) -> Option<OwnedFd> {
+        if !matches!(self.phase, Phase::Answering(_)) || !self.input.is_empty() || !self.output.is_empty() {
+            return None;
+        }
+        let fd = self.fd.try_clone().ok()?;
+        self.phase = Phase::Given;
+        Some(fd)
+    }
+
+    /// Nobody took it.
+    pub(crate) fn take_back(&mut self, answer: &Answer) {
+        if matches!(self.phase, Phase::Given) {
+            self.refuse(answer);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::types::Problem;
+use super::{frame::PROTOCOL, types::Problem};
 
 /// Longest request head, in bytes.
 pub(crate) const MAX_HEAD_BYTES: usize = 16 << 10;
@@ -10,6 +10,8 @@ pub(crate) const MAX_HEAD_BYTES: usize = 16 << 10;
 pub(crate) const MAX_BODY_BYTES: usize = 1 << 20;
 /// As Podman's.
 pub(crate) const MAX_SECRET_BYTES: usize = 512_000;
+/// A program with its arguments and variables; it is a word of execve(2) on its way, which takes twice as much.
+pub(crate) const MAX_COMMAND_BYTES: usize = 64 << 10;
 const MAX_HEADERS: usize = 64;
 
 /// A request's head, after checking.
@@ -26,6 +28,8 @@ pub(crate) struct Head {
     pub(crate) body: Body,
     /// It waits for a word before it sends the body.
     pub(crate) expects_continue: bool,
+    /// It wants to go on in the protocol of `frame`.
+    pub(crate) upgrade: bool,
 }
 
 /// What nobody is shown.
@@ -41,7 +45,13 @@ impl std::fmt::Debug for Body {
 impl Head {
     /// Other endpoints take no body: it is passed over, and no memory is kept for it.
     pub(crate) fn keeps_body(&self) -> bool {
-        self.target.starts_with("/v1/secrets/") && self.body_bytes <= MAX_SECRET_BYTES
+        let path = self.target.split('?').next().unwrap_or_default();
+        let most = match () {
+            () if path.starts_with("/v1/secrets/") => MAX_SECRET_BYTES,
+            () if path.starts_with("/v1/units/") && path.ends_with("/exec") => MAX_COMMAND_BYTES,
+            () => return false,
+        };
+        self.body_bytes <= most
     }
 }
 
@@ -89,8 +99,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
         body_bytes: 0,
         body: Body::default(),
         expects_continue: false,
+        upgrade: false,
     };
-    let mut length = None;
+    let (mut length, mut upgrade) = (None, false);
     for header in request.headers.iter() {
         let Ok(value) = std::str::from_utf8(header.value) else {
             return refused(400, "a header field is not UTF-8");
@@ -114,12 +125,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
                     head.keep_alive = false;
                 } else if word.eq_ignore_ascii_case("keep-alive") {
                     head.keep_alive = true;
+                } else if word.eq_ignore_ascii_case("upgrade") {
+                    upgrade = true;
                 }
             }
+        } else if header.name.eq_ignore_ascii_case("upgrade") {
+            head.upgrade = value.split(',').any(|word| word.trim().eq_ignore_ascii_case(PROTOCOL));
         } else if header.name.eq_ignore_ascii_case("expect") {
             head.expects_continue = value.eq_ignore_ascii_case("100-continue");
         }
     }
+    head.upgrade &= upgrade;
     head.body_bytes = length.unwrap_or(0);
     Parsed::Head { head, used }
 }
@@ -174,6 +190,11 @@ fn head(status: u16, content_type: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(line.as_bytes());
 }
 
+/// What follows on this connection is the other protocol's.
+pub(crate) fn switch() -> String {
+    format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n")
+}
+
 fn end_head(keep_alive: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(if keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" });
 }
@@ -190,6 +211,7 @@ fn reason(status: u16) -> &'static str {
         408 => "Request Timeout",
         409 => "Conflict",
         413 => "Content Too Large",
+        426 => "Upgrade Required",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",

@@ -3,6 +3,7 @@
 //! that breaks the rules loses its connection and nothing else happens.
 
 pub(crate) mod connection;
+pub(crate) mod frame;
 pub(crate) mod http;
 pub(crate) mod route;
 pub(crate) mod server;

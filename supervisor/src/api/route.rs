@@ -2,7 +2,11 @@
 
 use handoff::ShutdownKind;
 
-use super::http::{Answer, Body, Head};
+use super::{
+    frame::PROTOCOL,
+    http::{Answer, Body, Head, MAX_COMMAND_BYTES},
+    types::ExecRequest,
+};
 use crate::{daemon::Owner, unit::UnitName};
 
 /// What a client wants.
@@ -22,6 +26,11 @@ pub(crate) enum Call {
     },
     /// `ReloadSignal=`, `ReloadCmd=`
     Reload(UnitName),
+    /// Another program in a unit's container.
+    Exec {
+        unit: UnitName,
+        request: ExecRequest,
+    },
     Logs(LogQuery),
     System,
     Settled,
@@ -99,6 +108,7 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
                 .map_err(|_| Answer::problem(400, "signal: no such signal; write TERM, SIGTERM, 15 or RTMIN+1"))?;
             Call::Kill { unit: unit(name)?, signal }
         }
+        ("POST", ["units", name, "exec"]) => Call::Exec { unit: unit(name)?, request: exec(head)? },
         ("POST", ["units", name, "reload"]) => Call::Reload(unit(name)?),
         ("POST", ["units", name, verb @ ("start" | "stop" | "restart")]) => {
             let verb = match *verb {
@@ -136,7 +146,7 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
             ["ping" | "units" | "logs" | "secrets"]
             | ["secrets", _]
             | ["units", _]
-            | ["units", _, "kill" | "reload" | "start" | "stop" | "restart" | "logs"]
+            | ["units", _, "kill" | "exec" | "reload" | "start" | "stop" | "restart" | "logs"]
             | ["system"]
             | ["system", "settled" | "timing" | "poweroff" | "reboot" | "halt" | "kexec" | "reexec"],
         ) => return Err(Answer::problem(405, format!("{path} is not for {method}"))),
@@ -147,6 +157,39 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
 
 fn unit(name: &str) -> Result<UnitName, Answer> {
     UnitName::parse(name).map_err(|error| Answer::problem(404, format!("{name}: {error}")))
+}
+
+fn exec(head: &Head) -> Result<ExecRequest, Answer> {
+    if !head.keeps_body() {
+        return Err(Answer::problem(413, format!("a command has at most {MAX_COMMAND_BYTES} bytes")));
+    }
+    let wrong = |text: String| Answer::problem(400, text);
+    let request: ExecRequest = serde_json::from_slice(&head.body.0)
+        .map_err(|error| wrong(format!("the body is not an ExecRequest: {error}")))?;
+    let mut words =
+        request.command.iter().chain(&request.environment).chain(&request.user).chain(&request.working_directory);
+    if words.any(|word| word.contains('\0')) {
+        return Err(wrong("a NUL ends a word of the kernel's; leave it out".to_owned()));
+    }
+    if request.command.first().is_none_or(String::is_empty) {
+        return Err(wrong("command: the program is missing".to_owned()));
+    }
+    if let Some(word) =
+        request.environment.iter().find(|word| word.split_once('=').is_none_or(|(name, _)| name.is_empty()))
+    {
+        return Err(wrong(format!("environment: {word:?} is not of the form NAME=VALUE")));
+    }
+    if let Some(path) = request.working_directory.as_ref().filter(|path| !path.starts_with('/')) {
+        return Err(wrong(format!("working_directory: {path} does not begin with /")));
+    }
+    if request.detach && (request.tty || request.stdin) {
+        return Err(wrong("detach: nobody is there for tty or stdin".to_owned()));
+    }
+    if !request.detach && !head.upgrade {
+        let text = format!("write Connection: Upgrade and Upgrade: {PROTOCOL}, or \"detach\": true");
+        return Err(Answer::problem(426, text));
+    }
+    Ok(request)
 }
 
 fn owner(name: &str) -> Result<Owner, Answer> {
@@ -238,6 +281,7 @@ mod tests {
             body_bytes: 0,
             body: Body::default(),
             expects_continue: false,
+            upgrade: false,
         };
         route(&head).map_err(|answer| answer.status)
     }
@@ -271,6 +315,37 @@ mod tests {
         let target = "/v1/logs?unit=web&unit=%40kernel&boot=-1&grep=a%20b&until=1970-01-01T00:00:00Z";
         assert_eq!(call("GET", target), Ok(Call::Logs(query)));
         assert_eq!(call("POST", "/v1/system/reboot"), Ok(Call::Shutdown(ShutdownKind::Reboot)));
+    }
+
+    #[test]
+    fn a_command_comes_as_json_and_with_an_upgrade() {
+        let exec = |upgrade: bool, body: &str| {
+            let (method, target) = ("POST".into(), "/v1/units/web/exec".into());
+            let body_bytes = body.len();
+            let body = Body(body.into());
+            let (keep_alive, chunks, expects_continue) = (true, true, false);
+            let head = Head { method, target, keep_alive, chunks, body_bytes, body, expects_continue, upgrade };
+            route(&head).map_err(|answer| answer.status)
+        };
+        let request = ExecRequest { command: vec!["sh".into()], tty: true, ..ExecRequest::default() };
+        let text = r#"{"command":["sh"],"tty":true}"#;
+        assert_eq!(exec(true, text), Ok(Call::Exec { unit: name("web"), request }));
+        assert_eq!(exec(false, text), Err(426));
+        assert!(exec(false, r#"{"command":["sh"],"detach":true}"#).is_ok());
+        for wrong in [
+            "",
+            "{}",
+            r#"{"command":[]}"#,
+            r#"{"command":[""]}"#,
+            r#"{"command":["a\u0000b"]}"#,
+            r#"{"command":["a"],"environment":["x"]}"#,
+            r#"{"command":["a"],"working_directory":"tmp"}"#,
+            r#"{"command":["a"],"detach":true,"tty":true}"#,
+            r#"{"command":["a"],"colour":"red"}"#,
+        ] {
+            assert_eq!(exec(true, wrong), Err(400), "{wrong}");
+        }
+        assert_eq!(call("GET", "/v1/units/web/exec"), Err(405));
     }
 
     #[test]

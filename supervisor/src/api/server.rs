@@ -259,6 +259,25 @@ impl Server {
         }
     }
 
+    /// See `Connection::give`.
+    pub(crate) fn give(&mut self, id: ConnectionId) -> Option<OwnedFd> {
+        self.slots.get_mut(&id)?.connection.give()
+    }
+
+    /// Who had it is done with it.
+    pub(crate) fn end_given(&mut self, epoll: &Epoll, id: ConnectionId, now: Duration) {
+        let Some(slot) = self.slots.get(&id) else { return };
+        if slot.port.is_some() { self.hung_up(epoll, id, now) } else { self.close(epoll, id, now) }
+    }
+
+    /// Nobody took it.
+    pub(crate) fn take_back(&mut self, epoll: &Epoll, id: ConnectionId, answer: &Answer, now: Duration) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.connection.take_back(answer);
+            self.drive(epoll, id, now);
+        }
+    }
+
     pub(crate) fn begin_stream(&mut self, id: ConnectionId, content_type: &str) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.connection.begin_stream(content_type);

@@ -284,3 +284,48 @@ pub(crate) struct Secret {
     /// When it was given its value, RFC 3339.
     pub(crate) changed: String,
 }
+
+/// The body of `POST /v1/units/{name}/exec`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExecRequest {
+    /// The program, looked for in the container's `PATH`, and its arguments.
+    pub(crate) command: Vec<String>,
+    /// It has a terminal, whose one stream comes as standard output.
+    #[serde(default)]
+    pub(crate) tty: bool,
+    /// What the client sends is its standard input; else that is empty.
+    #[serde(default)]
+    pub(crate) stdin: bool,
+    /// `NAME=VALUE`, beside the container's own.
+    #[serde(default)]
+    pub(crate) environment: Vec<String>,
+    /// `user[:group]`, names or numbers of the container; else its own.
+    #[serde(default)]
+    pub(crate) user: Option<String>,
+    /// Absolute; else the container's own.
+    #[serde(default)]
+    pub(crate) working_directory: Option<String>,
+    /// Of its terminal.
+    #[serde(default)]
+    pub(crate) size: Option<TerminalSize>,
+    /// Nobody waits for its end, and what it prints goes nowhere. The connection is not upgraded.
+    #[serde(default)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TerminalSize {
+    pub(crate) rows: u16,
+    pub(crate) columns: u16,
+}
+
+/// How `exec` ended: as a shell tells it, 128 more than a signal's number. Where the program did not come to run there is an `error`,
+/// and the status is podman's: 127 without such a program, 126 for one that is none, 125 for all else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExecEnd {
+    pub(crate) exit_code: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}

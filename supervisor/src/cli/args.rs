@@ -72,6 +72,16 @@ pub(super) enum Verb {
     #[command(after_help = "Examples:\n  orlop kill -s HUP web\n  orlop kill --signal RTMIN+3 web")]
     Kill(KillArgs),
 
+    /// Run another program in a unit's container
+    ///
+    /// Exit status: the program's, 128 more than the number of a signal that ended it; 127: there is no such program; 126: it cannot be
+    /// executed; 125: anything else kept it from running. Whoever goes away hangs up: the program gets SIGHUP, and after 10 s SIGKILL.
+    #[command(
+        after_help = "Examples:\n  orlop exec web nginx -t\n  orlop exec -it web sh\n  pg_dump … | orlop exec -i db psql shop\n  \
+                      orlop exec -d -e LEVEL=3 -u www -w /srv web ./reindex"
+    )]
+    Exec(ExecArgs),
+
     /// Keep passwords and keys for containers that ask for them with Secret=
     #[command(
         after_help = "Examples:\n  orlop secret create db password.txt\n  pass show db | orlop secret set db -\n  orlop secret ls"
@@ -259,6 +269,36 @@ pub(super) struct KillArgs {
     /// By name or number
     #[arg(short, long, default_value = "TERM")]
     pub(super) signal: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExecArgs {
+    /// Send it what comes on standard input
+    #[arg(short, long)]
+    pub(super) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(super) tty: bool,
+    /// Have it run by itself, and do not wait; what it prints goes nowhere
+    #[arg(short, long)]
+    pub(super) detach: bool,
+    /// A variable beside those of the container; a name alone: as it is here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(super) env: Vec<String>,
+    /// Who it runs as, by the container's names or numbers
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(super) user: Option<String>,
+    /// Where it runs
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(super) workdir: Option<String>,
+    /// What to type in its terminal to leave it running; none where this is empty
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    pub(super) detach_keys: String,
+    #[arg(value_name = "UNIT")]
+    pub(super) unit: String,
+    /// The program, by its name or path in the container, and what it is told
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]

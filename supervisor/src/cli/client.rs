@@ -49,13 +49,32 @@ impl Client {
         self.send(method, target, &[])
     }
 
-    /// An answer of 400 and above is the error it describes.
     pub(super) fn send(&self, method: &str, target: &str, body: &[u8]) -> Result<Response, CliError> {
+        self.ask(method, target, "Connection: close", body)
+    }
+
+    /// The connection, to go on with in another protocol, and what came of that already.
+    pub(super) fn upgrade(&self, target: &str, to: &str, body: &[u8]) -> Result<(UnixStream, Vec<u8>), CliError> {
+        let response = self.ask("POST", target, &format!("Connection: Upgrade\r\nUpgrade: {to}"), body)?;
+        let status = response.status;
+        // Nothing was read of the body yet.
+        let reader = response.body.into_inner().reader;
+        let first = reader.buffer().to_vec();
+        match status {
+            101 => Ok((reader.into_inner(), first)),
+            _ => {
+                let source = io::Error::new(io::ErrorKind::InvalidData, format!("it answers {status}, not 101"));
+                Err(CliError::Exchange { what: "have the machine change the protocol", source })
+            }
+        }
+    }
+
+    /// An answer of 400 and above is the error it describes.
+    fn ask(&self, method: &str, target: &str, connection: &str, body: &[u8]) -> Result<Response, CliError> {
         let mut stream = self.connect()?;
-        let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: orlop\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
+        let length = body.len();
+        let request =
+            format!("{method} {target} HTTP/1.1\r\nHost: orlop\r\n{connection}\r\nContent-Length: {length}\r\n\r\n");
         let exchange = |what| move |source| CliError::Exchange { what, source };
         stream.write_all(request.as_bytes()).map_err(exchange("send the request"))?;
         stream.write_all(body).map_err(exchange("send the request"))?;
@@ -156,6 +175,8 @@ impl Read for Body {
             self.framing = if size == 0 { Framing::Length(0) } else { Framing::InChunk(size) };
         }
         let left = match self.framing {
+            // A connection that stays open has nothing more to say.
+            Framing::Length(0) => return Ok(0),
             Framing::Length(left) | Framing::InChunk(left) => left,
             Framing::BetweenChunks | Framing::UntilClose => return self.reader.read(buffer),
         };

@@ -25,6 +25,8 @@ pub(super) enum CliError {
     /// The machine refused.
     Refused(Problem),
     NoSuchUnit(String),
+    /// `--detach-keys` names none.
+    DetachKeys(String),
     /// A time that is none.
     Time {
         option: &'static str,
@@ -62,7 +64,12 @@ impl std::error::Error for CliError {
             | Self::File { source, .. }
             | Self::Output(source) => Some(source),
             Self::Answer { source, .. } => Some(source),
-            Self::Address(_) | Self::Refused(_) | Self::NoSuchUnit(_) | Self::Time { .. } | Self::NotReplaced => None,
+            Self::Address(_)
+            | Self::DetachKeys(_)
+            | Self::Refused(_)
+            | Self::NoSuchUnit(_)
+            | Self::Time { .. }
+            | Self::NotReplaced => None,
         }
     }
 }
@@ -83,6 +90,9 @@ impl fmt::Display for CliError {
                 f,
                 "--{option} {text}: write a time such as '2026-01-31 12:00:00' (UTC) or yesterday, or a span before now such as 10min"
             ),
+            Self::DetachKeys(text) => {
+                write!(f, "--detach-keys {text}: write keys such as ctrl-p,ctrl-q or a; '' for none")
+            }
             Self::NotReplaced => write!(f, "no new supervisor answers within 30 s; `orlop logs @init` says why"),
             Self::Output(source) => write!(f, "write the output: {source}"),
         }

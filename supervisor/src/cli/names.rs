@@ -10,7 +10,7 @@ fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?'])
 }
 
-fn stem(text: &str) -> &str {
+pub(super) fn stem(text: &str) -> &str {
     text.strip_suffix(".container").or_else(|| text.strip_suffix(".service")).unwrap_or(text)
 }
 

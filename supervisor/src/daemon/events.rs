@@ -54,7 +54,7 @@ impl Daemon {
             // Before the reaping, while the pid still is this process.
             let start_ticks = process::start_ticks(pid).unwrap_or(0);
             match sys::reap(pid) {
-                Ok(wait_status) if self.on_check_ended(pid, wait_status) => {}
+                Ok(wait_status) if self.on_check_ended(pid, wait_status) || self.on_exec_ended(pid) => {}
                 Ok(wait_status) => match self.runtime.ended(pid, wait_status) {
                     Some(ended) => self.on_runtime(ended),
                     None => self.on_exit(Process { pid, start_ticks }, wait_status),

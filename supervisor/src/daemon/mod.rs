@@ -16,6 +16,7 @@ mod conditions;
 mod core;
 mod engine;
 mod events;
+pub mod exec;
 mod fd_store;
 mod handoff;
 mod health;

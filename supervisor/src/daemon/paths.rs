@@ -54,6 +54,11 @@ impl Paths {
         self.at("run/orlop/resolv.conf")
     }
 
+    /// A folder each for the commands that `exec` runs.
+    pub(crate) fn execs(&self) -> PathBuf {
+        self.at("run/orlop/exec")
+    }
+
     pub(crate) fn runtime_root(&self) -> PathBuf {
         self.at("run/orlop/oci")
     }

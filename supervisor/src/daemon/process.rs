@@ -1,6 +1,6 @@
 //! Processes by pid and start time: what is signalled is what was started, never who got its pid afterwards.
 
-use std::{fs, io, os::fd::AsFd};
+use std::{fs, io, os::fd::AsFd, str::FromStr};
 
 use nix::{
     sched::{CpuSet, sched_setaffinity},
@@ -11,10 +11,22 @@ use super::{machine::Process, sys};
 
 /// Field 22 of /proc/<pid>/stat, in clock ticks since boot. The command, field 2, may hold anything: count from its end.
 pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
+    stat(pid, 19)
+}
+
+/// A number of proc_pid_stat(5), counted from behind the program's name.
+fn stat<T: FromStr>(pid: u32, index: usize) -> Option<T> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    rest.split_ascii_whitespace().nth(index)?.parse().ok()
+}
+
+/// The process has this name (prctl(2), PR_SET_NAME), or its parent has.
+pub(crate) fn is_of(pid: u32, name: &str) -> bool {
+    let is_called =
+        |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name);
+    is_called(pid) || stat(pid, 1).is_some_and(is_called)
 }
 
 /// The process that has this pid now, dead but not reaped included.

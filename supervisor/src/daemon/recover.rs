@@ -17,6 +17,7 @@ use super::{
     bundle, cgroup, clock,
     core::Daemon,
     engine::{Entry, Plan},
+    exec::relay,
     fd_store,
     logs::Stream,
     machine::{Event, Process, Record, State},
@@ -233,10 +234,11 @@ impl Daemon {
         }
     }
 
-    /// Runtime processes of the supervisor before us: they work for nobody and would come in the way of ours.
+    /// Runtime processes of the supervisor before us: they work for nobody and would come in the way of ours. Sessions of `exec` go on.
     fn kill_old_operations(&self) {
         for pid in cgroup::processes(&self.paths.cgroups().join("orlop")) {
             if pid != std::process::id()
+                && !process::is_of(pid, relay::NAME)
                 && let Some(found) = process::identify(pid)
             {
                 log::warn!("pid {pid} is left of an earlier supervisor, killed");

@@ -48,6 +48,7 @@ impl Daemon {
             }
             Call::Kill { unit, signal } => self.on_kill(&self.files.real(&unit), signal),
             Call::Reload(unit) => return self.on_reload(connection, &self.files.real(&unit)),
+            Call::Exec { unit, request } => return self.on_exec(connection, &self.files.real(&unit), request),
             Call::Logs(query) => return self.on_logs(connection, query),
             Call::System => Answer::json(200, &self.system_status()),
             Call::Settled => {

@@ -90,6 +90,10 @@ impl Runtime {
         Self { paths, program, running: BTreeMap::new(), queued: BTreeMap::new(), failed: Vec::new() }
     }
 
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Starts the operation, or queues it behind the one at work for this unit.
     pub(crate) fn run(&mut self, unit: &UnitName, attempt: u64, operation: Operation) {
         if self.running.values().any(|running| running.unit == *unit) {
@@ -242,7 +246,7 @@ impl Runtime {
 }
 
 /// The last error of a runtime's log, which is JSON lines or plain text.
-fn last_message(log: &Path) -> Option<String> {
+pub(crate) fn last_message(log: &Path) -> Option<String> {
     let text = fs::read_to_string(log).ok()?;
     let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
     let message = serde_json::from_str::<serde_json::Value>(line)

@@ -2,6 +2,7 @@
 
 pub(super) mod idmap;
 pub(super) mod sender;
+pub(super) mod terminal;
 
 use std::{
     ffi::CStr,

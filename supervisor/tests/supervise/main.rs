@@ -7,7 +7,9 @@
 #![allow(clippy::unwrap_used)] // tests are exempt, their helpers too
 
 mod asked;
+mod command;
 mod ends;
+mod exec;
 mod faults;
 mod given;
 mod http;

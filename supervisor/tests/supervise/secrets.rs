@@ -1,33 +1,12 @@
 //! Secrets, from the command line into containers, and nowhere else.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
-use crate::{pid1::Pid1, place};
-
-struct Said {
-    code: String,
-    out: String,
-    err: String,
-}
-
-/// By way of files: whoever is PID 1 here reaps every child.
-fn orlop(machine: &Pid1, words: &[&str], input: &str) -> Said {
-    const SCRIPT: &str = r#"cd "$1" && shift && "$@" <in >out 2>err; echo $? >code.new; mv code.new code"#;
-    let folder = tempfile::tempdir_in("/run").unwrap();
-    fs::write(folder.path().join("in"), input).unwrap();
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", SCRIPT, "sh"]).arg(folder.path()).arg(env!("CARGO_BIN_EXE_orlop")).args(words);
-    drop(command.spawn().unwrap());
-    machine.wait("the command's end", |_| folder.path().join("code").exists());
-    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-    Said { code: read("code").trim().to_owned(), out: read("out"), err: read("err") }
-}
-
-fn done(machine: &Pid1, words: &[&str], input: &str) -> String {
-    let said = orlop(machine, words, input);
-    assert_eq!(said.code, "0", "{words:?}: {}", said.err);
-    said.out
-}
+use crate::{
+    command::{done, orlop},
+    pid1::Pid1,
+    place,
+};
 
 /// Files below that have these words.
 fn files_with(folder: &str, text: &str) -> Vec<String> {

@@ -283,6 +283,7 @@ impl Words {
             "console-socket" => options.console_socket = absolute(self.value()?)?,
             "pidfd-socket" => options.pidfd_socket = absolute(self.value()?)?,
             "tty" | "t" => options.terminal = self.boolean()?,
+            "console-size" => options.console_size = Some(size(&self.value()?)?),
             "cwd" => options.cwd = Some(self.value()?),
             "env" | "e" => {
                 let value = self.value()?;
@@ -461,6 +462,12 @@ fn absolute(path: String) -> Result<Option<PathBuf>> {
         return Ok((!path.is_empty()).then(|| path.into()));
     }
     std::path::absolute(&path).step("find the working directory, for", path).map(Some)
+}
+
+/// Of a terminal, as stty(1) tells it: rows, columns.
+fn size(text: &str) -> Result<(u16, u16)> {
+    let parsed = text.split_once('x').and_then(|(rows, columns)| Some((rows.parse().ok()?, columns.parse().ok()?)));
+    parsed.ok_or_else(|| usage(format!("--console-size {text:?} is not of the form ROWSxCOLUMNS")))
 }
 
 /// Digits and nothing else: no sign, no space, no other base.

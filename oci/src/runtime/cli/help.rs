@@ -10,9 +10,10 @@ usage: orlop-oci [--root DIR] [--rootless true|false|auto] [--log FILE] [--log-f
           [--no-pivot] [--no-new-keyring] ID
   start   ID
   run     the options of create, [--detach] [--keep] ID
-  exec    [--process FILE] [--detach] [--pid-file FILE] [--console-socket SOCKET] [--pidfd-socket SOCKET] [--tty] [--cwd DIR]
-          [--env N=V] [--user UID[:GID]] [--additional-gids GID] [--cap CAP] [--apparmor PROFILE] [--process-label LABEL]
-          [--no-new-privs] [--ignore-paused] [--cgroup PATH] [--preserve-fds N] ID COMMAND …
+  exec    [--process FILE] [--detach] [--pid-file FILE] [--console-socket SOCKET] [--pidfd-socket SOCKET] [--tty]
+          [--console-size ROWSxCOLUMNS] [--cwd DIR] [--env N=V] [--user UID[:GID]] [--additional-gids GID] [--cap CAP]
+          [--apparmor PROFILE] [--process-label LABEL] [--no-new-privs] [--ignore-paused] [--cgroup PATH] [--preserve-fds N]
+          ID COMMAND …
   kill    [--all] ID [SIGNAL]
   delete  [--force] ID …
   state   ID

@@ -35,6 +35,8 @@ pub(crate) struct ExecOptions {
     pub(crate) capabilities: Vec<String>,
     pub(crate) no_new_privileges: bool,
     pub(crate) terminal: bool,
+    /// Rows and columns.
+    pub(crate) console_size: Option<(u16, u16)>,
     pub(crate) console_socket: Option<PathBuf>,
     pub(crate) pidfd_socket: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
@@ -258,7 +260,7 @@ fn changed(mut process: Process, options: &ExecOptions) -> Result<Process> {
     // What is named twice has its last value (see `ProcessPlan`).
     process.env.extend(options.env.iter().cloned());
     process.terminal = options.terminal;
-    process.console_size = None;
+    process.console_size = options.console_size;
     if let Some(cwd) = &options.cwd {
         if !cwd.starts_with('/') {
             return Err(Error::Usage(format!("--cwd {cwd:?} is not an absolute path")));

@@ -287,6 +287,11 @@ pub(crate) fn build(
     Ok(facts.ids.as_ref().and_then(IdMaps::root))
 }
 
+/// A file of a container, with the links in its root followed as it would follow them; empty where there is none.
+pub(crate) fn read_in(rootfs: &Path, path: &str) -> io::Result<String> {
+    rootfs::read(fs::File::open(rootfs)?, path)
+}
+
 /// The unit's secrets, as files below /run or as values for its environment.
 fn give_secrets(paths: &Paths, unit: &Unit, facts: &mut Facts) -> Result<(), BundleError> {
     let folder = paths.unit(&unit.name).join("secrets");

@@ -28,10 +28,40 @@ pub(super) fn identity(container: &ContainerSpec, of_image: &str, facts: &Facts)
             None => (of_image, None),
         },
     };
+    let Ids { uid, gid, mut extra, home } = look_up(user, group, &facts.passwd, &facts.group)?;
+    for group in &container.extra_groups {
+        extra.push(group_id(group, &facts.group)?);
+    }
+    extra.sort_unstable();
+    extra.dedup();
+    let mut user = User::default();
+    user.set_uid(uid);
+    user.set_gid(gid);
+    user.set_umask(Some(container.umask));
+    user.set_additional_gids((!extra.is_empty()).then_some(extra));
+    user.set_username(None);
+    let home = match home {
+        // Where the image does not say: root's usual place, or none in particular.
+        "" if uid == 0 => "/root",
+        "" => "/",
+        home => home,
+    };
+    Ok(Identity { user, home: home.to_owned() })
+}
+
+struct Ids<'a> {
+    uid: u32,
+    gid: u32,
+    /// The groups it is a member of.
+    extra: Vec<u32>,
+    home: &'a str,
+}
+
+fn look_up<'a>(user: &str, group: Option<&str>, passwd: &'a str, all_groups: &str) -> Result<Ids<'a>, SpecError> {
     let user = if user.is_empty() { "0" } else { user };
-    let by_name = accounts(&facts.passwd).find(|account| account.name == user);
+    let by_name = accounts(passwd).find(|account| account.name == user);
     let account = match number(user) {
-        Some(uid) => by_name.or_else(|| accounts(&facts.passwd).find(|account| account.uid == uid)),
+        Some(uid) => by_name.or_else(|| accounts(passwd).find(|account| account.uid == uid)),
         None => by_name,
     };
     let uid = match (&account, number(user)) {
@@ -42,7 +72,7 @@ pub(super) fn identity(container: &ContainerSpec, of_image: &str, facts: &Facts)
         (None, None) => return Err(SpecError::NoUser(user.to_owned())),
     };
     let gid = match group {
-        Some(group) => group_id(group, facts)?,
+        Some(group) => group_id(group, all_groups)?,
         None => account.as_ref().map_or(0, |account| account.gid),
     };
     let mut extra: Vec<u32> = Vec::new();
@@ -51,31 +81,23 @@ pub(super) fn identity(container: &ContainerSpec, of_image: &str, facts: &Facts)
         && let Some(account) = &account
     {
         let member = |members: &str| members.split(',').any(|m| m == account.name);
-        extra.extend(groups(&facts.group).filter(|(_, _, members)| member(members)).map(|(_, gid, _)| gid));
+        extra.extend(groups(all_groups).filter(|(_, _, members)| member(members)).map(|(_, gid, _)| gid));
     }
-    for group in &container.extra_groups {
-        extra.push(group_id(group, facts)?);
-    }
-    extra.sort_unstable();
-    extra.dedup();
-    let mut user = User::default();
-    user.set_uid(uid);
-    user.set_gid(gid);
-    user.set_umask(Some(container.umask));
-    user.set_additional_gids((!extra.is_empty()).then_some(extra));
-    user.set_username(None);
-    let home = account.map_or("", |account| account.home);
-    let home = match home {
-        // Where the image does not say: root's usual place, or none in particular.
-        "" if uid == 0 => "/root",
-        "" => "/",
-        home => home,
-    };
-    Ok(Identity { user, home: home.to_owned() })
+    Ok(Ids { uid, gid, extra, home: account.map_or("", |account| account.home) })
 }
 
-fn group_id(group: &str, facts: &Facts) -> Result<u32, SpecError> {
-    let found = groups(&facts.group).find(|(name, _, _)| *name == group).map(|(_, gid, _)| gid);
+/// The ids that `user[:group]` has in a container with these files, and the groups the user is in; or who is not there.
+pub(crate) fn user_ids(text: &str, passwd: &str, all_groups: &str) -> Result<(u32, u32, Vec<u32>), String> {
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    match look_up(user, group.filter(|group| !group.is_empty()), passwd, all_groups) {
+        Ok(Ids { uid, gid, extra, .. }) => Ok((uid, gid, extra)),
+        Err(SpecError::NoGroup(name)) => Err(format!("group {name}")),
+        Err(_) => Err(format!("user {user}")),
+    }
+}
+
+fn group_id(group: &str, all_groups: &str) -> Result<u32, SpecError> {
+    let found = groups(all_groups).find(|(name, _, _)| *name == group).map(|(_, gid, _)| gid);
     match found.or_else(|| number(group)) {
         Some(gid) => Ok(gid),
         None if group == "root" => Ok(0),

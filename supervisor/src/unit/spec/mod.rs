@@ -10,6 +10,7 @@ mod pod;
 mod process;
 mod resolv;
 
+pub(crate) use identity::user_ids;
 pub use phase::phase;
 pub use pod::{be_member, pod_hostname};
 pub use resolv::resolv_conf;
