@@ -239,6 +239,11 @@ fn every_verb_speaks_json() {
     unit(&json(&["stop", "--json", "json"], 0), "json", "inactive");
     unit(&json(&["status", "--json", "json"], 3), "json", "inactive");
     assert_eq!(json(&["is-active", "--json", "json", "web"], 0)["web"], "active");
+    let used = json(&["stats", "--no-stream", "--json", "web"], 0);
+    assert!(used[0]["memory_bytes"].is_u64() && used[0]["tasks"]["current"] == 1, "{used:#}");
+    assert!(used[0]["cpu_percent"].is_number() && used[0]["read_bytes"].is_u64(), "{used:#}");
+    // The machine's card is its own.
+    assert!(used[0]["received_bytes"].is_null() && used[0]["pressure"]["io"].is_number(), "{used:#}");
     let system = json(&["status", "--json"], 0);
     assert!(system["machine_id"].is_string() && system["supervisor_pid"].is_u64(), "{system:#}");
     assert_eq!(json(&["info", "--json"], 0)["machine_id"], system["machine_id"]);

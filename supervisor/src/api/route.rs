@@ -32,6 +32,7 @@ pub(crate) enum Call {
         request: ExecRequest,
     },
     Logs(LogQuery),
+    Stats,
     System,
     Settled,
     Timing,
@@ -123,6 +124,7 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
             let owners = query.all("unit").map(owner).collect::<Result<_, _>>()?;
             Call::Logs(LogQuery { owners, ..query.logs()? })
         }
+        ("GET", ["stats"]) => Call::Stats,
         ("GET", ["secrets"]) => Call::Secrets(SecretCall::List),
         ("GET", ["secrets", name]) => Call::Secrets(SecretCall::Show((*name).to_owned())),
         ("DELETE", ["secrets", name]) => Call::Secrets(SecretCall::Remove((*name).to_owned())),
@@ -143,7 +145,7 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
         ("POST", ["system", "kexec"]) => Call::Shutdown(ShutdownKind::Kexec),
         (
             _,
-            ["ping" | "units" | "logs" | "secrets"]
+            ["ping" | "units" | "logs" | "stats" | "secrets"]
             | ["secrets", _]
             | ["units", _]
             | ["units", _, "kill" | "exec" | "reload" | "start" | "stop" | "restart" | "logs"]
@@ -293,6 +295,7 @@ mod tests {
     #[test]
     fn every_endpoint_has_its_call() {
         assert_eq!(call("GET", "/v1/ping"), Ok(Call::Ping));
+        assert_eq!((call("GET", "/v1/stats"), call("POST", "/v1/stats")), (Ok(Call::Stats), Err(405)));
         assert_eq!(call("GET", "/v1/units/web.container"), Ok(Call::Unit(name("web"))));
         let start = Call::Job { unit: name("web"), verb: Verb::Start, no_block: true };
         assert_eq!(call("POST", "/v1/units/web/start?no_block=true"), Ok(start));

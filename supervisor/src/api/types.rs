@@ -329,3 +329,31 @@ pub(crate) struct ExecEnd {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
 }
+
+/// `GET /v1/stats`: what containers use at this moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// CLOCK_MONOTONIC, to count rates from two of these.
+    pub at_us: u64,
+    /// Those that run, by name.
+    pub units: Vec<UnitStats>,
+}
+
+/// One container's. What its cgroup does not count is absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitStats {
+    pub name: String,
+    /// Since its start, of all CPUs.
+    pub cpu_us: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    /// What it may have: its own limit, or the machine's memory.
+    pub memory_limit_bytes: Option<u64>,
+    pub tasks: Option<Tasks>,
+    /// From and to all disks, since its start.
+    pub read_bytes: Option<u64>,
+    pub written_bytes: Option<u64>,
+    /// On all its cards, since its start; absent where the machine's are its own.
+    pub received_bytes: Option<u64>,
+    pub sent_bytes: Option<u64>,
+    pub pressure: Option<Pressure>,
+}

@@ -72,6 +72,16 @@ pub(super) enum Verb {
     #[command(after_help = "Examples:\n  orlop kill -s HUP web\n  orlop kill --signal RTMIN+3 web")]
     Kill(KillArgs),
 
+    /// Show what containers use: CPU, memory, network, disks, processes, and how long they wait for these
+    #[command(
+        after_help = "Examples:\n  orlop stats\n  orlop stats --no-stream 'web*'\n  orlop stats --no-stream --json"
+    )]
+    Stats(StatsArgs),
+
+    /// The same, who uses the CPUs most first
+    #[command(after_help = "Example:\n  orlop top")]
+    Top(StatsArgs),
+
     /// Run another program in a unit's container
     ///
     /// Exit status: the program's, 128 more than the number of a signal that ended it; 127: there is no such program; 126: it cannot be
@@ -269,6 +279,19 @@ pub(super) struct KillArgs {
     /// By name or number
     #[arg(short, long, default_value = "TERM")]
     pub(super) signal: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatsArgs {
+    /// Units, or patterns for them; all that run without one
+    #[arg(value_name = "UNIT")]
+    pub(super) units: Vec<String>,
+    /// Once, and not again and again
+    #[arg(long)]
+    pub(super) no_stream: bool,
+    /// How long from one table to the next, in seconds
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 2.0)]
+    pub(super) interval: f64,
 }
 
 #[derive(Debug, Args)]

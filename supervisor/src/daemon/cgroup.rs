@@ -58,11 +58,24 @@ pub(crate) fn memory_events(cgroup: &Path) -> Option<MemoryEvents> {
     Some(MemoryEvents { high: count("high"), max: count("max"), oom: count("oom"), oom_kill: count("oom_kill") })
 }
 
-/// To all disks since the cgroup was made; `None` without the controller.
-pub(crate) fn written_bytes(cgroup: &Path) -> Option<u64> {
+/// `None` where there is none, or no controller.
+pub(crate) fn memory_limit(cgroup: &Path) -> Option<u64> {
+    fs::read_to_string(cgroup.join("memory.max")).ok()?.trim().parse().ok()
+}
+
+/// Of all CPUs, since the cgroup was made.
+pub(crate) fn cpu_us(cgroup: &Path) -> Option<u64> {
+    field(&fs::read_to_string(cgroup.join("cpu.stat")).ok()?, "usage_usec")
+}
+
+/// From and to all disks since the cgroup was made; `None` without the controller.
+pub(crate) fn disk_bytes(cgroup: &Path) -> Option<(u64, u64)> {
     let text = fs::read_to_string(cgroup.join("io.stat")).ok()?;
-    let written = text.split_ascii_whitespace().filter_map(|word| word.strip_prefix("wbytes=")?.parse::<u64>().ok());
-    Some(written.sum())
+    let sum = |name| {
+        let counts = text.split_ascii_whitespace().filter_map(|word| word.strip_prefix(name)?.parse::<u64>().ok());
+        counts.sum()
+    };
+    Some((sum("rbytes="), sum("wbytes=")))
 }
 
 /// `None` without the controller.
@@ -129,10 +142,16 @@ mod tests {
         fs::write(folder.path().join("memory.events"), "low 0\nmax 5\noom 2\noom_kill 3\noom_group_kill 1\n").unwrap();
         let events = MemoryEvents { high: 0, max: 5, oom: 2, oom_kill: 3 };
         assert_eq!(memory_events(folder.path()), Some(events));
-        assert_eq!(written_bytes(folder.path()), None);
+        assert_eq!((disk_bytes(folder.path()), cpu_us(folder.path()), memory_limit(folder.path())), (None, None, None));
         let io = "254:0 rbytes=5 wbytes=4096 rios=1 wios=2 dbytes=9 dios=1\n254:1 rbytes=1 wbytes=4 rios=0 wios=1\n";
         fs::write(folder.path().join("io.stat"), io).unwrap();
-        assert_eq!(written_bytes(folder.path()), Some(4100));
+        assert_eq!(disk_bytes(folder.path()), Some((6, 4100)));
+        fs::write(folder.path().join("cpu.stat"), "usage_usec 77\nuser_usec 7\nsystem_usec 70\n").unwrap();
+        assert_eq!(cpu_us(folder.path()), Some(77));
+        for (text, limit) in [("max\n", None), ("1048576\n", Some(1 << 20))] {
+            fs::write(folder.path().join("memory.max"), text).unwrap();
+            assert_eq!(memory_limit(folder.path()), limit);
+        }
         for (file, text) in [("current", "12\n"), ("max", "max\n"), ("events", "max 7\n")] {
             assert_eq!(tasks(folder.path()), None);
             fs::write(folder.path().join(format!("pids.{file}")), text).unwrap();

@@ -239,7 +239,7 @@ impl Daemon {
     /// Of the units that run: whose doing a full disk may be. What was written is in the kernel's count when it is on its way there.
     fn who_wrote_most(&self) -> Option<String> {
         let running = self.engine.units().filter(|(_, entry)| entry.record.state.process().is_some());
-        let written = running.filter_map(|(unit, _)| Some((cgroup::written_bytes(&self.paths.cgroup(unit))?, unit)));
+        let written = running.filter_map(|(unit, _)| Some((cgroup::disk_bytes(&self.paths.cgroup(unit))?.1, unit)));
         let (bytes, unit) = written.max()?;
         Some(format!("of the units that run {unit} has written most, {} MiB", bytes >> 20))
     }

@@ -42,6 +42,7 @@ mod runtime;
 pub(crate) mod secrets;
 mod shutdown;
 mod sockets;
+mod stats;
 mod status;
 mod store;
 #[allow(unsafe_code)] // the crate's room for it

@@ -117,6 +117,28 @@ fn status_says_what_a_unit_has_of_the_machine() {
 }
 
 #[test]
+fn stats_are_a_table_or_json() {
+    let text = r#"{"at_us":1000000,"units":[
+        {"name":"db","cpu_us":5,"memory_bytes":1536,"memory_limit_bytes":20971520,"tasks":{"current":3,"max":null,"refused":0},
+         "read_bytes":0,"written_bytes":4096,"received_bytes":null,"sent_bytes":null,"pressure":{"cpu":1.4,"memory":0.0,"io":99.6}},
+        {"name":"web","cpu_us":null,"memory_bytes":null,"memory_limit_bytes":null,"tasks":null,"read_bytes":null,
+         "written_bytes":null,"received_bytes":7,"sent_bytes":8,"pressure":null}]}"#;
+    let stub = Stub::new(&[("GET /v1/stats", json(text)), ("GET /v1/units", json(&format!("[{}]", db())))]);
+    let ran = run(&stub, &["stats", "--no-stream"]);
+    let lines: Vec<Vec<&str>> = ran.out.lines().map(|line| line.split_ascii_whitespace().collect()).collect();
+    assert_eq!(
+        ran.out.lines().next(),
+        Some("NAME  CPU %  MEM   LIMIT  NET IN  NET OUT  READ  WRITTEN  PIDS  WAITS CPU/MEM/IO")
+    );
+    assert_eq!(lines[1], ["db", "-", "1.5K", "20.0M", "-", "-", "0B", "4.0K", "3", "1/0/100", "%"]);
+    assert_eq!(lines[2], ["web", "-", "-", "-", "7B", "8B", "-", "-", "-", "-"]);
+    let shown: serde_json::Value =
+        serde_json::from_str(&run(&stub, &["top", "--no-stream", "--json", "d*"]).out).unwrap();
+    assert_eq!((shown.as_array().unwrap().len(), &shown[0]["name"]), (1, &"db".into()));
+    assert_eq!(run(&stub, &["stats", "--no-stream", "nobody"]).code, 4);
+}
+
+#[test]
 fn colours_are_for_terminals() {
     let ran = run_on(&both(), &["ps"], true);
     assert!(ran.out.contains("\u{1b}[32mactive\u{1b}[0m  42"), "{:?}", ran.out);

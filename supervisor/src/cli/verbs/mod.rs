@@ -6,6 +6,7 @@ pub(super) mod lint;
 pub(super) mod logs;
 pub(super) mod ps;
 pub(super) mod secret;
+pub(super) mod stats;
 pub(super) mod status;
 pub(super) mod system;
 mod when;
