@@ -33,6 +33,8 @@ pub(crate) enum Call {
     },
     Logs(LogQuery),
     Stats,
+    /// Of these units; of all without.
+    Events(Vec<UnitName>),
     System,
     Settled,
     Timing,
@@ -125,6 +127,7 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
             Call::Logs(LogQuery { owners, ..query.logs()? })
         }
         ("GET", ["stats"]) => Call::Stats,
+        ("GET", ["events"]) => Call::Events(query.all("unit").map(unit).collect::<Result<_, _>>()?),
         ("GET", ["secrets"]) => Call::Secrets(SecretCall::List),
         ("GET", ["secrets", name]) => Call::Secrets(SecretCall::Show((*name).to_owned())),
         ("DELETE", ["secrets", name]) => Call::Secrets(SecretCall::Remove((*name).to_owned())),
@@ -145,7 +148,7 @@ pub(crate) fn route(head: &Head) -> Result<Call, Answer> {
         ("POST", ["system", "kexec"]) => Call::Shutdown(ShutdownKind::Kexec),
         (
             _,
-            ["ping" | "units" | "logs" | "stats" | "secrets"]
+            ["ping" | "units" | "logs" | "stats" | "events" | "secrets"]
             | ["secrets", _]
             | ["units", _]
             | ["units", _, "kill" | "exec" | "reload" | "start" | "stop" | "restart" | "logs"]
@@ -295,6 +298,8 @@ mod tests {
     #[test]
     fn every_endpoint_has_its_call() {
         assert_eq!(call("GET", "/v1/ping"), Ok(Call::Ping));
+        assert_eq!(call("GET", "/v1/events"), Ok(Call::Events(Vec::new())));
+        assert_eq!(call("GET", "/v1/events?unit=web&unit=a%40b"), Ok(Call::Events(vec![name("web"), name("a@b")])));
         assert_eq!((call("GET", "/v1/stats"), call("POST", "/v1/stats")), (Ok(Call::Stats), Err(405)));
         assert_eq!(call("GET", "/v1/units/web.container"), Ok(Call::Unit(name("web"))));
         let start = Call::Job { unit: name("web"), verb: Verb::Start, no_block: true };

@@ -357,3 +357,22 @@ pub struct UnitStats {
     pub sent_bytes: Option<u64>,
     pub pressure: Option<Pressure>,
 }
+
+/// One line of `GET /v1/events`, a JSON object a line (`application/x-ndjson`); an empty line says that the machine is still there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitEvent {
+    /// RFC 3339 with microseconds, UTC.
+    pub time: String,
+    pub unit: String,
+    /// What it is now, and was. From `activating` to `activating`: the first start of a row has failed and there will be another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<ActiveState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ActiveState>,
+    /// Why its last container ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Instead of a state: what its health check has come to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+}

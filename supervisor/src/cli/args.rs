@@ -72,6 +72,16 @@ pub(super) enum Verb {
     #[command(after_help = "Examples:\n  orlop kill -s HUP web\n  orlop kill --signal RTMIN+3 web")]
     Kill(KillArgs),
 
+    /// Tell what becomes of units, as it happens
+    #[command(after_help = "Examples:\n  orlop events\n  orlop events web db --json")]
+    Events(EventsArgs),
+
+    /// Wait until units have ended, and print what their programs ended with
+    ///
+    /// One that is about to be restarted has not ended.
+    #[command(after_help = "Examples:\n  orlop wait backup\n  orlop wait --condition healthy web && ./switch")]
+    Wait(WaitArgs),
+
     /// Show what containers use: CPU, memory, network, disks, processes, and how long they wait for these
     #[command(
         after_help = "Examples:\n  orlop stats\n  orlop stats --no-stream 'web*'\n  orlop stats --no-stream --json"
@@ -279,6 +289,38 @@ pub(super) struct KillArgs {
     /// By name or number
     #[arg(short, long, default_value = "TERM")]
     pub(super) signal: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EventsArgs {
+    /// Units, or patterns for those there are; all without one, those to come too
+    #[arg(value_name = "UNIT")]
+    pub(super) units: Vec<String>,
+    /// Go on with what comes: it always does (journalctl's habit is no mistake)
+    #[arg(short, long, hide = true)]
+    pub(super) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WaitArgs {
+    /// Units, or patterns for them
+    #[arg(value_name = "UNIT", required = true)]
+    pub(super) units: Vec<String>,
+    /// What to wait for
+    #[arg(long, value_name = "CONDITION", default_value = "stopped")]
+    pub(super) condition: Condition,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Condition {
+    /// Inactive or failed
+    #[value(alias = "exited")]
+    Stopped,
+    /// Active
+    Running,
+    /// Its health check says so
+    Healthy,
+    Unhealthy,
 }
 
 #[derive(Debug, Args)]

@@ -61,6 +61,8 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> Result<u8, CliError> {
         Verb::Restart(args) => verbs::jobs::job(&client, "restart", args, json, screen),
         Verb::Reload(args) => verbs::jobs::reload(&client, args, json, screen),
         Verb::Kill(args) => verbs::jobs::kill(&client, args, json, screen),
+        Verb::Events(args) => verbs::events::events(&client, args, json, screen),
+        Verb::Wait(args) => verbs::events::wait(&client, args, json, screen),
         Verb::Stats(args) => verbs::stats::stats(&client, args, false, json, screen),
         Verb::Top(args) => verbs::stats::stats(&client, args, true, json, screen),
         Verb::Exec(args) => verbs::exec::exec(&client, args, screen),

@@ -44,6 +44,7 @@ use super::{
     sockets::Sockets,
     timers::Timers,
     unit_files::UnitFiles,
+    watchers::Watchers,
 };
 use crate::{
     api::{
@@ -195,6 +196,7 @@ pub(crate) struct Daemon {
     pub(crate) fd_store: FdStore,
     pub(crate) checkers: Checkers,
     pub(crate) sessions: Sessions,
+    pub(crate) watchers: Watchers,
     pub(crate) pods: Pods,
     pub(crate) timers: Timers,
     pub(crate) shutdown: Option<Shutdown>,
@@ -277,6 +279,7 @@ impl Daemon {
             fd_store: FdStore::default(),
             checkers: Checkers::default(),
             sessions: Sessions::default(),
+            watchers: Watchers::default(),
             pods: Pods::default(),
             timers: Timers::default(),
             shutdown: None,
@@ -329,6 +332,7 @@ impl Daemon {
             self.network.patience,
             self.checkers.next_deadline(),
             self.notify.next_deadline(),
+            self.watchers.next_deadline(),
         ];
         let at_last = clock::monotonic() + LOOK_AROUND;
         deadlines.into_iter().flatten().fold(at_last, Duration::min)
@@ -362,6 +366,7 @@ impl Daemon {
         self.tick_shutdown(now);
         self.kill_late_reloads(now.mono);
         self.tick_notify(now.mono);
+        self.tick_watchers(now.mono);
         if self.network.patience.is_some_and(|at| at <= now.mono) {
             if self.engine.waits_for_network() {
                 let text = "no address within 30 s, what waits for one starts without";

@@ -51,6 +51,7 @@ mod sys;
 mod testing;
 mod timers;
 mod unit_files;
+mod watchers;
 
 use std::{env, fs, path::Path, process::ExitCode};
 

@@ -25,17 +25,30 @@ use super::{
     store::{self, Stored},
 };
 use crate::{
-    api::types::{ActiveState, Health},
+    api::types::{ActiveState, Health, UnitEvent},
     unit::{IoLimit, IoLimitKind, LogSpec, Root, UnitName, cpus},
 };
+
+/// Of this moment.
+fn event_of(unit: &UnitName) -> UnitEvent {
+    let time = clock::rfc3339(clock::wall_us());
+    UnitEvent { time, unit: unit.to_string(), state: None, from: None, reason: None, health: None }
+}
 
 impl Daemon {
     pub(crate) fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Act { unit, action } => self.act(&unit, action),
             Effect::JobDone { id, unit, result } => self.on_job_done(id, &unit, &result),
-            Effect::Health { unit, health } => self.on_health(&unit, health),
-            Effect::Changed { unit, from, to, reason } => self.on_changed(&unit, from, to, &reason),
+            Effect::Health { unit, health } => {
+                self.on_health(&unit, health);
+                self.tell_watchers(&unit, &UnitEvent { health: Some(health), ..event_of(&unit) });
+            }
+            Effect::Changed { unit, from, to, reason } => {
+                self.on_changed(&unit, from, to, &reason);
+                let reason = Some(reason).filter(|reason| !reason.is_empty());
+                self.tell_watchers(&unit, &UnitEvent { state: Some(to), from: Some(from), reason, ..event_of(&unit) });
+            }
         }
     }
 

@@ -50,6 +50,7 @@ impl Daemon {
             Call::Reload(unit) => return self.on_reload(connection, &self.files.real(&unit)),
             Call::Exec { unit, request } => return self.on_exec(connection, &self.files.real(&unit), request),
             Call::Logs(query) => return self.on_logs(connection, query),
+            Call::Events(units) => return self.on_events(connection, &units),
             Call::Stats => Answer::json(200, &self.stats()),
             Call::System => Answer::json(200, &self.system_status()),
             Call::Settled => {

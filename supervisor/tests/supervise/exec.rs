@@ -176,3 +176,36 @@ fn a_terminal_is_a_terminal() {
         none_left(&machine);
     });
 }
+
+#[test]
+fn what_becomes_of_units_is_told_and_waited_for() {
+    place::inside("exec::what_becomes_of_units_is_told_and_waited_for", |place| {
+        place.unit("job", "while ! test -e /tmp/end; do sleep 0.05; done; exit 5", "StopSignal=KILL", "");
+        let mut machine = Pid1::boot(place);
+        let begin = |words: &[&str]| {
+            let (output, stdout) = pipe().unwrap();
+            drop(Command::new(PROGRAM).args(words).stdout(stdout).spawn().unwrap());
+            listen(output.into())
+        };
+        let told = begin(&["events", "--json"]);
+        // It waits for what is there, and for what comes of it.
+        machine.wait("the listener", |machine| {
+            machine.post("/v1/units/job/start");
+            let heard = told.lock().unwrap().contains(r#""unit":"job","state":"active""#);
+            if !heard {
+                machine.post("/v1/units/job/stop");
+            }
+            heard
+        });
+        let waits = begin(&["wait", "job"]);
+        done(&machine, &["wait", "--condition", "running", "job"], "");
+        machine.kill_supervisor();
+        machine.start_supervisor();
+        machine.until_active("job");
+        assert_eq!(*waits.lock().unwrap(), "");
+        done(&machine, &["exec", "job", "touch", "/tmp/end"], "");
+        machine.wait("the end", |_| *waits.lock().unwrap() == "5\n");
+        let last = |line: &str| line.contains(r#""state":"failed""#) && line.contains("exited with status 5");
+        machine.wait("the last event", |_| told.lock().unwrap().lines().last().is_some_and(last));
+    });
+}

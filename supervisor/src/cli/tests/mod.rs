@@ -117,6 +117,20 @@ fn status_says_what_a_unit_has_of_the_machine() {
 }
 
 #[test]
+fn one_waits_until_units_have_ended() {
+    let ended = unit("job", "failed", "failed", "null").replace(r#""exit_code":null"#, r#""exit_code":3"#);
+    let stub = Stub::new(&[
+        ("GET /v1/events?unit=job", chunked("\n")),
+        ("GET /v1/units/job", json(&ended)),
+        ("GET /v1/events?unit=nobody", chunked("\n")),
+    ]);
+    let ran = run(&stub, &["wait", "job.container"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "3\n"), "{}", ran.err);
+    assert_eq!(stub.asked(), ["GET /v1/events?unit=job", "GET /v1/units/job"], "first who tells, then how it is");
+    assert_eq!(run(&stub, &["wait", "nobody"]).code, 4);
+}
+
+#[test]
 fn stats_are_a_table_or_json() {
     let text = r#"{"at_us":1000000,"units":[
         {"name":"db","cpu_us":5,"memory_bytes":1536,"memory_limit_bytes":20971520,"tasks":{"current":3,"max":null,"refused":0},

@@ -100,7 +100,7 @@ fn stream(client: &Client, target: &str) -> Result<impl Iterator<Item = Result<L
 /// A record is bounded by the machine; a line beyond any of them means that something else answers.
 const MAX_LINE_BYTES: u64 = 4 << 20;
 
-fn lines(mut body: BufReader<impl Read>) -> impl Iterator<Item = std::io::Result<Vec<u8>>> {
+pub(super) fn lines(mut body: BufReader<impl Read>) -> impl Iterator<Item = std::io::Result<Vec<u8>>> {
     std::iter::from_fn(move || {
         let mut line = Vec::new();
         match (&mut body).take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {

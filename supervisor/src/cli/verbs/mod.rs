@@ -1,5 +1,6 @@
 //! One file a verb, or a family of them.
 
+pub(super) mod events;
 pub(super) mod exec;
 pub(super) mod jobs;
 pub(super) mod lint;

@@ -92,9 +92,10 @@ mod tests {
         }
         (2..100).for_each(|stamp| stamps.write(path.clone(), stamp));
         assert_eq!(stamps.waiting().files.values().collect::<Vec<_>>(), [&99]);
-        let mut written = String::new();
+        // One reader all the time: who opens it while another closes it would write for nobody.
+        let (mut reader, mut written) = (fs::File::open(&path).unwrap(), String::new());
         while !written.ends_with("99\n") {
-            written += &fs::read_to_string(&path).unwrap();
+            std::io::Read::read_to_string(&mut reader, &mut written).unwrap();
         }
         assert_eq!(written, "1\n99\n");
     }
